@@ -1,0 +1,48 @@
+"""What can be wrong with what we are given. Every message says what was asked, what was found, where, and what to do."""
+
+
+class PackerError(ValueError):
+    """Base of every error that the user's data, files or request can cause."""
+
+
+class LimitsError(PackerError):
+    """Limits that no pack can keep."""
+
+
+class SizesError(PackerError):
+    """Sizes that are not sizes, or that no pack can hold."""
+
+
+class AlgorithmError(PackerError):
+    """An algorithm that does not exist or that cannot do what was asked of it."""
+
+
+class PlanError(PackerError):
+    """A plan or a certificate that contradicts its sizes or limits."""
+
+
+class FieldError(PackerError):
+    """A field of the source that cannot be packed."""
+
+
+class SourceError(PackerError):
+    """A source that cannot be read, or that holds no graph."""
+
+
+class FormatError(PackerError):
+    """A data set on disk that is damaged, incomplete or not ours."""
+
+
+class BuildError(PackerError):
+    """An output folder that cannot be written or resumed."""
+
+
+class StateError(PackerError):
+    """A loader state or request that belongs to another data set or loader."""
+
+
+class MissingExtraError(ImportError):
+    """An optional package is absent; the message names the extra to install."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs {package}: pip install 'graph-packer[{extra}]'")

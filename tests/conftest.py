@@ -1,0 +1,15 @@
+"""What several tests share: where the real data lies."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data; tests that need it skip where it is absent."""
+    root = Path(os.environ.get("GRAPH_PACKER_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not root.is_dir():
+        pytest.skip(f"no real data at {root} (set GRAPH_PACKER_TEST_DATA)")
+    return root
