@@ -1,4 +1,4 @@
-"""What can be wrong with what we are given. Every message says what was asked, what was found, where, and what to do."""
+"""What can be wrong with what we are given. Messages say what was asked, what was found, where, and what to do."""
 
 
 class PackerError(ValueError):

@@ -1,0 +1,191 @@
+"""What a graph is made of: axes (node and edge types), fields, and the columns a pack has."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Mapping, Tuple, Union
+
+import numpy as np
+
+from packer.errors import FormatError
+from packer.limits import PackLimits
+
+Type = Union[None, str, Tuple[str, str, str]]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Something every graph has a number of: nodes or edges, of one type in heterogeneous graphs (type None otherwise).
+
+    An edge axis names the node axes its `edge_index` points into by `type` = (source, relation, target).
+    """
+
+    level: str
+    type: Type = None
+
+    @property
+    def key(self) -> str:
+        """ "node", "edge", or the type's name: the prefix of its columns in heterogeneous packs."""
+        if self.type is None:
+            return self.level
+        return self.type if isinstance(self.type, str) else "__".join(self.type)
+
+    @property
+    def mask_name(self) -> str:
+        return f"{self.level}s_mask" if self.type is None else f"{self.key}/mask"
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """Keys of the node axes that an edge axis leads from and to."""
+        if self.type is None:
+            return "node", "node"
+        assert not isinstance(self.type, str)
+        return self.type[0], self.type[2]
+
+    def column(self, name: str) -> str:
+        """The pack column of attribute `name` on this axis."""
+        return name if self.type is None else f"{self.key}/{name}"
+
+
+HOMOGENEOUS = (Axis("node"), Axis("edge"))
+
+
+@dataclass(frozen=True)
+class Field:
+    """One attribute of all graphs.
+
+    level: "node", "edge" or "graph"; role: "value", or "index" (numbers of nodes, shifted when graphs are joined);
+    shape: one row, without the joined dimension (`x` [n, 9] -> (9,); `edge_index` [2, e] -> (2,)); cat_dim: the joined
+    dimension in the source, 0 or -1; dtype: logical numpy dtype or "bfloat16" (opaque 16 bits); storage: numpy dtype on
+    disk, lossless; pad: value of padding rows; form: how one graph's value looks in the source: "rows" (one row for
+    each node or edge), "row" (a graph-level [1, ...]) or "value" (a graph-level value without that leading 1);
+    type: node or edge type in heterogeneous graphs; targets: for an index field, the key of the node axis each row
+    entry points into.
+    """
+
+    name: str
+    level: str
+    role: str
+    shape: tuple[int, ...]
+    cat_dim: int
+    dtype: str
+    storage: str
+    pad: float | int | bool = 0
+    form: str = "rows"
+    type: Type = None
+    targets: tuple[str, ...] = ()
+
+    @property
+    def axis(self) -> Axis | None:
+        """The axis whose counts give this field's rows; None at graph level."""
+        return None if self.level == "graph" else Axis(self.level, self.type)
+
+    @property
+    def key(self) -> str:
+        """Unique name: the pack column's name."""
+        return Axis(self.level, self.type).column(self.name)
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Everything that is the same for all graphs of a data set.
+
+    axes: node axes first, then edge axes; strings: names of string attributes, one string a graph, kept in
+    `graphs.parquet` and not in packs.
+    """
+
+    axes: tuple[Axis, ...]
+    fields: tuple[Field, ...]
+    strings: tuple[str, ...] = ()
+
+    def axis(self, key: str) -> Axis:
+        return next(axis for axis in self.axes if axis.key == key)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for the manifest."""
+        return {
+            "axes": [{"level": a.level, "type": _plain_type(a.type)} for a in self.axes],
+            "fields": [
+                {**asdict(f), "shape": list(f.shape), "targets": list(f.targets), "type": _plain_type(f.type)}
+                for f in self.fields
+            ],
+            "strings": list(self.strings),
+        }
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Schema:
+        """The inverse of to_dict; anything else is a FormatError."""
+        try:
+            axes = tuple(Axis(a["level"], _type(a["type"])) for a in plain["axes"])
+            fields = tuple(
+                Field(
+                    **{
+                        **f,
+                        "shape": tuple(f["shape"]),
+                        "targets": tuple(f["targets"]),
+                        "type": _type(f["type"]),
+                    }
+                )
+                for f in plain["fields"]
+            )
+            return cls(axes, fields, tuple(plain["strings"]))
+        except (KeyError, TypeError) as error:
+            raise FormatError(f"not a schema: {error}") from error
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a pack: shape fixed, dtype what the reader gives, storage what lies on disk; kind says whose it is.
+
+    kind: "field", "batch", "ptr", "mask", "num_real" or "graph_ids".
+    """
+
+    name: str
+    kind: str
+    dtype: str
+    storage: str
+    shape: tuple[int, ...]
+
+    @property
+    def width(self) -> int:
+        """Stored bytes of one pack."""
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.storage).itemsize
+
+
+def pack_columns(schema: Schema, limits: PackLimits) -> tuple[Column, ...]:
+    """The columns of every pack under `limits`, in the order they are written."""
+    slots = limits.slots(schema.axes)
+    graphs = limits.num_graphs
+    columns: list[Column] = []
+    for field in schema.fields:
+        axis = field.axis
+        rows = graphs if axis is None else slots[axis.key]
+        shape = (*field.shape, rows) if field.cat_dim == -1 and axis is not None else (rows, *field.shape)
+        columns.append(Column(field.key, "field", field.dtype, field.storage, shape))
+    for axis in schema.axes:
+        if axis.level == "node":
+            rows = slots[axis.key]
+            columns.append(Column(axis.column("batch"), "batch", "int64", narrow_index(graphs - 1), (rows,)))
+            columns.append(Column(axis.column("ptr"), "ptr", "int64", narrow_index(rows), (graphs + 1,)))
+    for axis in schema.axes:
+        columns.append(Column(axis.mask_name, "mask", "bool", "bool", (slots[axis.key],)))
+    columns.append(Column("graphs_mask", "mask", "bool", "bool", (graphs,)))
+    columns.append(Column("num_real", "num_real", "int32", "int32", (len(schema.axes) + 1,)))
+    columns.append(Column("graph_ids", "graph_ids", "int64", "int64", (graphs,)))
+    return tuple(columns)
+
+
+def narrow_index(largest: int) -> str:
+    """The narrowest unsigned dtype that holds 0..largest."""
+    return next(name for name in ("uint8", "uint16", "uint32", "uint64") if largest <= np.iinfo(name).max)
+
+
+def _plain_type(value: Type) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _type(plain: Any) -> Type:
+    if plain is None or isinstance(plain, str):
+        return plain
+    source, relation, target = plain
+    return source, relation, target

@@ -1,0 +1,131 @@
+"""The fixed tensor sizes of one pack, and what they leave for real graphs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Iterable, Mapping, Tuple, Union, cast
+
+from packer.errors import LimitsError
+
+if TYPE_CHECKING:
+    from packer.fields import Axis
+
+NULL_GRAPHS = ("all", "one", "none")
+
+NodeLimit = Union[int, None, Mapping[str, int]]
+EdgeLimit = Union[int, None, Mapping[Tuple[str, str, str], int]]
+
+
+@dataclass(frozen=True)
+class PackLimits:
+    """Fixed tensor sizes of one pack, padding included.
+
+    num_nodes, num_edges: slots for nodes and (directed) edges; in heterogeneous graphs a dict by node or edge type, or
+    one number for each type. num_graphs: graph slots. null_graphs: who owns the padding.
+
+    * "all" (default): every unused graph slot is a null graph of at least 1 node and 1 edge, and there is one.
+      r real graphs fit when r <= G-1, their nodes <= N-(G-r) and their edges (an edgeless graph counts 1) <= E-(G-r).
+    * "one": one null graph owns all padding. r <= G-1, nodes <= N-1, edges <= E-1.
+    * "none": nothing is reserved; for planning only. A limit may then be None: not a dimension.
+
+    Raises LimitsError for limits that no pack can keep.
+    """
+
+    num_nodes: NodeLimit
+    num_edges: EdgeLimit
+    num_graphs: int | None
+    null_graphs: str = "all"
+
+    def __post_init__(self) -> None:
+        if self.null_graphs not in NULL_GRAPHS:
+            raise LimitsError(f"null_graphs must be one of {', '.join(NULL_GRAPHS)}; got {self.null_graphs!r}")
+        for name in ("num_nodes", "num_edges"):
+            given: Any = getattr(self, name)
+            if isinstance(given, Mapping):
+                object.__setattr__(self, name, {key: self._number(f"{name}[{key!r}]", given[key]) for key in given})
+                if not given:
+                    raise LimitsError(f"{name} is an empty dict; give a limit for each type")
+            else:
+                object.__setattr__(self, name, self._number(name, given))
+        object.__setattr__(self, "num_graphs", self._number("num_graphs", self.num_graphs))
+        self._check_reserved()
+
+    def _number(self, name: str, given: Any) -> int | None:
+        if given is None:
+            if self.null_graphs != "none":
+                raise LimitsError(f'{name}=None (no limit) is only for planning: pass null_graphs="none", or a number')
+            return None
+        if isinstance(given, bool) or not hasattr(given, "__index__"):
+            raise LimitsError(f"{name} must be a whole number; got {given!r}")
+        number = int(given.__index__())
+        least = 1 if name.startswith(("num_nodes", "num_graphs")) else 0
+        if not least <= number < 2**31:
+            raise LimitsError(f"{name} must be between {least} and 2147483647; got {number}")
+        return number
+
+    def _check_reserved(self) -> None:
+        if self.null_graphs == "none" or self.num_graphs is None:
+            return
+        graphs = self.num_graphs
+        if graphs < 2:
+            raise LimitsError(
+                f"num_graphs must be at least 2: null_graphs={self.null_graphs!r} keeps one slot for padding; "
+                f"got {graphs}"
+            )
+        need = graphs if self.null_graphs == "all" else 2
+        for name, limit in (("num_nodes", self.num_nodes), ("num_edges", self.num_edges)):
+            least = need if name == "num_nodes" or self.null_graphs == "all" else 1
+            for key, number in limit.items() if isinstance(limit, Mapping) else [(None, limit)]:
+                if number is not None and number < least:
+                    where = name if key is None else f"{name}[{key!r}]"
+                    owner = f"each of the {graphs} graph slots" if self.null_graphs == "all" else "padding"
+                    raise LimitsError(
+                        f"{where} is {number}, but null_graphs={self.null_graphs!r} keeps room for {owner}: "
+                        f"raise it to at least {least}, or lower num_graphs"
+                    )
+
+    @property
+    def is_hetero(self) -> bool:
+        return isinstance(self.num_nodes, Mapping) or isinstance(self.num_edges, Mapping)
+
+    def slots(self, axes: Iterable[Axis]) -> dict[str, Any]:
+        """Axis key -> slots of one pack on that axis (None: no limit). Raises for a missing or foreign type."""
+        axes = tuple(axes)
+        found: dict[str, Any] = {}
+        for level, name in (("node", "num_nodes"), ("edge", "num_edges")):
+            limit: Any = getattr(self, name)
+            own = [axis for axis in axes if axis.level == level]
+            if isinstance(limit, dict):
+                missing = [axis.type for axis in own if axis.type not in limit]
+                foreign = [key for key in limit if key not in [axis.type for axis in own]]
+                if missing or foreign:
+                    raise LimitsError(
+                        f"{name} has types {list(limit)}, the graphs have {[axis.type for axis in own]}: "
+                        f"missing {missing}, unknown {foreign}"
+                    )
+            found.update((axis.key, limit[axis.type] if isinstance(limit, Mapping) else limit) for axis in own)
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for manifests; edge types as "source__relation__target"."""
+
+        def plain(limit: Any) -> Any:
+            if not isinstance(limit, dict):
+                return limit
+            by_type = cast("dict[Any, int]", limit)
+            return {key if isinstance(key, str) else "__".join(key): by_type[key] for key in by_type}
+
+        return {
+            "num_nodes": plain(self.num_nodes),
+            "num_edges": plain(self.num_edges),
+            "num_graphs": self.num_graphs,
+            "null_graphs": self.null_graphs,
+        }
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> PackLimits:
+        """The inverse of to_dict."""
+        edges: Any = plain["num_edges"]
+        if isinstance(edges, dict):
+            edges = {tuple(key.split("__")): limit for key, limit in cast("dict[str, int]", edges).items()}
+        return cls(plain["num_nodes"], edges, plain["num_graphs"], plain["null_graphs"])
