@@ -1,0 +1,59 @@
+"""Pack small graphs once, offline, for static-shape training.
+
+The names below are the public interface. They are loaded on first use, so that `import packer` is light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from packer.version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from packer.certificate import Certificate as Certificate
+    from packer.certificate import check_certificate as check_certificate
+    from packer.limits import PackLimits as PackLimits
+    from packer.packing import Packing as Packing
+    from packer.packing import pack_vectors as pack_vectors
+    from packer.plan import PackPlan as PackPlan
+    from packer.plan import lower_bound as lower_bound
+    from packer.plan import make_plan as make_plan
+    from packer.reading import PackBatch as PackBatch
+    from packer.reading import PackDataset as PackDataset
+    from packer.reading import masked_mean as masked_mean
+    from packer.reading import poptorch_loader as poptorch_loader
+    from packer.reading import torch_loader as torch_loader
+    from packer.shards import verify_shards as verify_shards
+    from packer.sizes import GraphSizes as GraphSizes
+    from packer.unpack import unpack as unpack
+
+_HOME = {
+    "Certificate": "certificate",
+    "GraphSizes": "sizes",
+    "PackBatch": "reading",
+    "PackDataset": "reading",
+    "PackLimits": "limits",
+    "PackPlan": "plan",
+    "Packing": "packing",
+    "check_certificate": "certificate",
+    "lower_bound": "plan",
+    "make_plan": "plan",
+    "masked_mean": "reading",
+    "pack_vectors": "packing",
+    "poptorch_loader": "reading",
+    "torch_loader": "reading",
+    "unpack": "unpack",
+    "verify_shards": "shards",
+}
+__all__ = sorted([*_HOME, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'packer' has no attribute {name!r}")
+    return getattr(import_module(f"packer.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,206 @@
+"""Packing items, by any algorithm: from sizes to who shares a pack."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Callable, Union
+
+import numpy as np
+
+from packer.algorithms.assign import assign_ids
+from packer.algorithms.instance import Instance, Patterns, Solution
+from packer.algorithms.registry import find_algorithm
+from packer.certificate import Certificate, volume_certificate
+from packer.errors import SizesError
+
+if TYPE_CHECKING:
+    from typing import Tuple
+
+Progress = Callable[[int, int, float], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    """The items to pack: row r is of size `size_of_row[r]` and owns `row_count[r]` (None: one) consecutive items.
+
+    size_of_row: int32 [rows], row numbers of `instance.need`; instance: the distinct sizes with their counts.
+    """
+
+    instance: Instance
+    size_of_row: np.ndarray
+    row_count: np.ndarray | None = None
+
+    @classmethod
+    def from_need(
+        cls, need: np.ndarray, capacity: np.ndarray, row_count: np.ndarray | None, of_row: np.ndarray
+    ) -> Items:
+        """Merge equal rows of `need` int64 [kinds, dims]; row r is of kind of_row[r] and owns row_count[r] items."""
+        distinct, merged = np.unique(need, axis=0, return_inverse=True)
+        size_of_row = merged.reshape(-1).astype(np.int32)[of_row]
+        if row_count is None:
+            count = np.bincount(size_of_row, minlength=len(distinct)).astype(np.int64)
+        else:
+            count = np.zeros(len(distinct), dtype=np.int64)
+            np.add.at(count, size_of_row, row_count)
+        return cls(Instance(distinct, capacity, count), size_of_row, row_count)
+
+    def size_of_item(self) -> np.ndarray:
+        """int32 [items]."""
+        return self.size_of_row if self.row_count is None else np.repeat(self.size_of_row, self.row_count)
+
+
+Assignment = Union[Patterns, "Tuple[np.ndarray, np.ndarray]"]
+
+
+@dataclass(frozen=True, eq=False)
+class Packing:
+    """Which items share a pack.
+
+    status: "optimal" (num_packs == lower_bound, proven by `certificate`) or "feasible"; stopped_by: "proof", "done" (an
+    algorithm that ran to its end), "work", "time" or "interrupt"; seconds: wall time, informative. `found` is what the
+    algorithm gave: patterns of sizes, or (item_ids, pack_offsets).
+    """
+
+    items: Items
+    algorithm: str
+    seed: int
+    certificate: Certificate
+    stopped_by: str
+    seconds: float
+    found: Assignment
+
+    @cached_property
+    def num_packs(self) -> int:
+        return self.found.num_packs if isinstance(self.found, Patterns) else len(self.found[1]) - 1
+
+    @property
+    def lower_bound(self) -> int:
+        """No packing within the limits has fewer packs; `check_certificate` proves exactly this number."""
+        return self.certificate.bound
+
+    @property
+    def status(self) -> str:
+        return "optimal" if self.num_packs == self.lower_bound else "feasible"
+
+    @cached_property
+    def _assigned(self) -> tuple[np.ndarray, np.ndarray]:
+        if isinstance(self.found, Patterns):
+            return assign_ids(self.items.size_of_item(), self.found, self.seed)
+        return self.found
+
+    @property
+    def item_ids(self) -> np.ndarray:
+        """int64 [items]: the items, pack after pack. Computed on first use."""
+        return self._assigned[0]
+
+    @property
+    def pack_offsets(self) -> np.ndarray:
+        """int64 [packs+1]: pack p holds item_ids[pack_offsets[p]:pack_offsets[p+1]]."""
+        return self._assigned[1]
+
+    @cached_property
+    def patterns(self) -> Patterns:
+        """The distinct fillings, over the rows of `items.instance.need`."""
+        if isinstance(self.found, Patterns):
+            return self.found
+        return patterns_of(self.items.size_of_item()[self.item_ids], self.pack_offsets)
+
+    @property
+    def pattern_counts(self) -> np.ndarray:
+        """int64 [patterns]: how many packs are filled so."""
+        return self.patterns.counts
+
+
+def pack_items(
+    items: Items,
+    algorithm: str,
+    *,
+    seed: int = 0,
+    time_limit: float | None = 60.0,
+    work_limit: float | None = None,
+    even: bool = True,
+    progress: Progress | None = None,
+) -> Packing:
+    """Pack with the algorithm of that name; `even` asks `optimal` for its second stage."""
+    chosen = find_algorithm(algorithm)
+    start = time.perf_counter()
+    instance, stopped_by = items.instance, "done"
+    certificate: Certificate | None = None
+    found: Assignment
+    if chosen.takes == "sizes":
+        found = chosen.load()(instance)
+    elif chosen.takes == "items":
+        size_of_item = items.size_of_item()
+        answer = chosen.load()(size_of_item, instance.need, instance.capacity)
+        found = answer if isinstance(answer, tuple) else (np.arange(len(size_of_item), dtype=np.int64), answer)
+    else:
+        solution: Solution = chosen.load()(
+            instance, seed=seed, time_limit=time_limit, work_limit=work_limit, progress=progress
+        )
+        found, certificate, stopped_by = solution.patterns, solution.certificate, solution.stopped_by
+        if even:
+            from packer.algorithms.spread import reduce_spread
+
+            found = reduce_spread(instance, found, seed=seed)
+    if certificate is None:
+        certificate = volume_certificate(instance.need, instance.capacity, instance.count)
+    return Packing(items, algorithm, seed, certificate, stopped_by, time.perf_counter() - start, found)
+
+
+def pack_vectors(
+    need: np.ndarray,
+    capacity: np.ndarray,
+    algorithm: str = "optimal",
+    *,
+    seed: int = 0,
+    time_limit: float | None = 60.0,
+    work_limit: float | None = None,
+    progress: Progress | None = None,
+) -> Packing:
+    """Pack items that need `need` (int64 [items, dims], not negative) into packs of `capacity` (int64 [dims]).
+
+    Raises SizesError naming an item that fits no pack. Randomness: `seed` alone; time_limit: wall
+    seconds or None.
+    """
+    rows, space = np.asarray(need), np.asarray(capacity)
+    if rows.ndim != 2 or space.ndim != 1 or rows.shape[1] != len(space):
+        raise SizesError(f"need must be [items, dims] and capacity [dims]; got {rows.shape} and {space.shape}")
+    if len(rows) == 0 or len(space) == 0:
+        raise SizesError(f"nothing to pack: need has shape {rows.shape}")
+    if rows.dtype.kind not in "iu" or space.dtype.kind not in "iu":
+        raise SizesError(f"need and capacity must hold whole numbers; got {rows.dtype} and {space.dtype}")
+    if rows.min() < 0 or space.min() < 0:
+        raise SizesError(f"need and capacity must not be negative; the least are {rows.min()} and {space.min()}")
+    if max(int(rows.max()), int(space.max())) >= 2**53:
+        raise SizesError("need and capacity must be below 2**53")
+    outside = np.argwhere(rows > space)
+    if len(outside):
+        item, dim = outside[0].tolist()
+        raise SizesError(f"item {item} needs {rows[item, dim]} in dimension {dim}; a pack offers {space[dim]}")
+    items = Items.from_need(rows.astype(np.int64), space.astype(np.int64), None, np.arange(len(rows)))
+    return pack_items(items, algorithm, seed=seed, time_limit=time_limit, work_limit=work_limit, progress=progress)
+
+
+def patterns_of(size_of_slot: np.ndarray, pack_offsets: np.ndarray) -> Patterns:
+    """The distinct fillings of given packs. size_of_slot: int [items] in pack order; pack_offsets: int64 [packs+1]."""
+    held = np.diff(pack_offsets)
+    pack = np.repeat(np.arange(len(held)), held)
+    order = np.lexsort((size_of_slot, pack))
+    rows = np.full((len(held), int(held.max())), -1, dtype=np.int64)
+    rows[pack, np.arange(len(pack)) - np.repeat(pack_offsets[:-1], held)] = size_of_slot[order]
+    distinct, counts = np.unique(rows, axis=0, return_counts=True)
+    new = np.ones(distinct.shape, dtype=bool)
+    new[:, 1:] = distinct[:, 1:] != distinct[:, :-1]
+    new &= distinct >= 0
+    starts = np.flatnonzero(new)
+    real = distinct.ravel() >= 0
+    # Rows are padded at the right, so an entry runs to the next start or to the end of its row's real slots.
+    run = np.cumsum(real)
+    ends = np.append(run[starts[1:] - 1], run[-1])
+    multiplicity = ends - np.append(0, ends[:-1])
+    ptr = np.append(0, np.cumsum(new.sum(axis=1)))
+    return Patterns(
+        ptr.astype(np.int64), distinct.ravel()[starts], multiplicity.astype(np.int64), counts.astype(np.int64)
+    )

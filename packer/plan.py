@@ -1,0 +1,150 @@
+"""Which graphs share a pack: sizes and limits in, ids and offsets out. Features are never looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from packer.algorithms.instance import Patterns
+from packer.certificate import Certificate
+from packer.limits import PackLimits
+from packer.packing import Items, Packing, Progress, pack_items
+from packer.sizes import GraphSizes, check_fit, need_of
+
+if TYPE_CHECKING:
+    import os
+
+
+@dataclass(frozen=True, eq=False)
+class PackPlan:
+    """A packing of graphs under limits: which graphs share a pack, in which order, and how good that provably is."""
+
+    sizes: GraphSizes
+    limits: PackLimits
+    packing: Packing
+
+    @property
+    def num_packs(self) -> int:
+        return self.packing.num_packs
+
+    @property
+    def lower_bound(self) -> int:
+        """No plan within these limits has fewer packs; `check_certificate` proves exactly this number."""
+        return self.packing.lower_bound
+
+    @property
+    def status(self) -> str:
+        """ "optimal": num_packs == lower_bound, proven. "feasible": a valid plan, the optimum may be lower."""
+        return self.packing.status
+
+    @property
+    def stopped_by(self) -> str:
+        """ "proof", "done", "work", "time" or "interrupt"."""
+        return self.packing.stopped_by
+
+    @property
+    def algorithm(self) -> str:
+        return self.packing.algorithm
+
+    @property
+    def seed(self) -> int:
+        return self.packing.seed
+
+    @property
+    def seconds(self) -> float:
+        return self.packing.seconds
+
+    @property
+    def certificate(self) -> Certificate:
+        """Integer proof of `lower_bound`, over `need`, `capacity` and `count` of `instance_of(sizes, limits)`."""
+        return self.packing.certificate
+
+    @property
+    def graph_ids(self) -> np.ndarray:
+        """int64 [graphs]: ids pack after pack; computed on first use."""
+        return self.packing.item_ids
+
+    @property
+    def pack_offsets(self) -> np.ndarray:
+        """int64 [packs+1]: pack p holds graph_ids[pack_offsets[p]:pack_offsets[p+1]]; computed on first use."""
+        return self.packing.pack_offsets
+
+    @property
+    def patterns(self) -> Patterns:
+        """The distinct fillings of packs, over the rows of `packing.items.instance.need`; needs no ids."""
+        return self.packing.patterns
+
+    @property
+    def pattern_counts(self) -> np.ndarray:
+        """int64 [patterns]: how many packs are filled so."""
+        return self.patterns.counts
+
+    @cached_property
+    def fill(self) -> dict[str, float]:
+        """Axis key and "graph" -> real share of all slots of all packs, 0..1 (a missing limit has no fill)."""
+        distinct, count, _ = self.sizes.distinct
+        slots: dict[str, Any] = {**self.limits.slots(self.sizes.axes), "graph": self.limits.num_graphs}
+        real = {axis.key: float(distinct[:, i] @ count) for i, axis in enumerate(self.sizes.axes)}
+        real["graph"] = float(self.sizes.num_graphs)
+        return {key: real[key] / (slots[key] * self.num_packs) for key in real if slots[key]}
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one Parquet file: a row a graph, in pack order; limits, bound and certificate as metadata."""
+        from packer.plan_file import save_plan
+
+        save_plan(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> PackPlan:
+        """The inverse of save. Raises FormatError for a damaged or foreign file."""
+        from packer.plan_file import load_plan
+
+        return load_plan(path)
+
+
+def items_of(sizes: GraphSizes, limits: PackLimits) -> Items:
+    """The packing problem that `sizes` under `limits` is. Raises SizesError naming the first graph that cannot fit."""
+    check_fit(sizes, limits)
+    distinct, _, of_row = sizes.distinct
+    need, capacity = need_of(distinct, sizes.axes, limits)
+    return Items.from_need(need, capacity, sizes.count, of_row)
+
+
+def make_plan(
+    sizes: GraphSizes,
+    limits: PackLimits,
+    algorithm: str = "optimal",
+    *,
+    seed: int = 0,
+    time_limit: float | None = 60.0,
+    work_limit: float | None = None,
+    even: bool = True,
+    progress: Progress | None = None,
+) -> PackPlan:
+    """Decide which graphs share a pack.
+
+    algorithm: a name of `packer.algorithms.registry.ALGORITHMS`. seed: the only randomness (which of several equally
+    sized graphs goes where, the order of packs, and the solver's). time_limit: wall seconds for `optimal`, None for no
+    limit; by default it stops earlier, by proof or by a budget of deterministic work (`work_limit`), so the same seed
+    gives the same plan. even: also even out the number of graphs per pack at the same number of packs. progress:
+    called with (packs, bound, seconds) from time to time.
+
+    Raises SizesError naming the first graph that cannot fit, AlgorithmError for an unknown name.
+    """
+    items = items_of(sizes, limits)
+    packing = pack_items(
+        items, algorithm, seed=seed, time_limit=time_limit, work_limit=work_limit, even=even, progress=progress
+    )
+    return PackPlan(sizes, limits, packing)
+
+
+def lower_bound(
+    sizes: GraphSizes, limits: PackLimits, *, time_limit: float | None = 60.0, seed: int = 0
+) -> Certificate:
+    """A certificate whose `.bound` no plan can beat, by column generation (needs the extra `optimal`)."""
+    from packer.bounds import vector_bound
+
+    return vector_bound(items_of(sizes, limits).instance, time_limit=time_limit, seed=seed)
