@@ -88,7 +88,7 @@ class GraphSizes:
 
     @cached_property
     def distinct(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(sizes int64 [distinct, axes], ascending; count int64 [distinct]; int32 [rows], the distinct size of each)."""
+        """(sizes int64 [distinct, axes], ascending; count int64 [distinct]; int32 [rows], the size of each)."""
         columns = list(self.columns.values())
         key, spans = _joint_key(columns)
         if key is None:

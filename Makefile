@@ -1,0 +1,45 @@
+# make demo: the main job on real molecules. make test: the whole test suite. Both set up .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
+DEMO ?= demo
+
+.PHONY: demo test lint test-slow bench records clean
+
+demo: $(VENV)/installed
+	$(BIN)/graph-pack demo --out $(DEMO)
+
+test: $(VENV)/installed-test
+	$(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+test-slow: $(VENV)/installed-test
+	$(BIN)/python -m pytest -m slow
+
+bench: $(VENV)/installed
+	$(BIN)/python benchmarks/compare.py
+	$(BIN)/python benchmarks/format.py
+	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/reading.py
+
+records: $(VENV)/installed
+	$(BIN)/python benchmarks/records.py verify
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: constraints.txt pyproject.toml | $(VENV)/bin/python
+	$(INSTALL) --editable '.[all]'
+	touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(INSTALL) --editable '.[all,test]'
+	touch $@
