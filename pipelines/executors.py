@@ -1,0 +1,198 @@
+"""Where tasks run: here, or in worker processes. A job maps a top-level function over items and never learns which.
+
+A worker is a fresh Python process that imports only what its tasks need: it does not run the caller's main module
+again (so a script that imports torch, or lacks a `__main__` guard, costs nothing) and sees this very packer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from packer.errors import BuildError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Executor(Protocol):
+    """What a job needs of the place where its tasks run."""
+
+    def map(self, fn: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """fn(item) for each item, in the order of items; fn is a picklable top-level function.
+
+        The first failing item's exception is raised in its turn. Items are taken as they are needed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of what it holds; it may be used again."""
+        ...
+
+
+class SerialExecutor:
+    """Every task in this process, one after another."""
+
+    def map(self, fn: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        return map(fn, items)
+
+    def close(self) -> None:
+        pass
+
+
+class ProcessExecutor:
+    """Tasks in `workers` processes, started at the first map and kept until close.
+
+    A worker that dies is a BuildError that names it and its task. Workers die with this process, however it ends.
+    inherit: file descriptors that workers hold open as long as they live (a lock).
+    """
+
+    def __init__(self, workers: int, inherit: Sequence[int] = ()) -> None:
+        if workers < 1:
+            raise BuildError(f"workers must be at least 1; got {workers}")
+        self.num_workers = workers
+        self._inherit = tuple(inherit)
+        self._workers: list[_Worker] = []
+
+    def map(self, fn: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        try:
+            yield from self._map(fn, iter(items))
+        except BaseException:
+            self._kill()  # whoever is still busy works for nobody
+            raise
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.connection.close()
+        for worker in self._workers:
+            try:
+                worker.process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                worker.process.kill()
+                worker.process.wait()
+        self._workers = []
+
+    def _map(self, fn: Callable[[Item], Result], items: Iterator[Item]) -> Iterator[Result]:
+        name = pickle.dumps(fn)
+        order: deque[int] = deque()  # numbers of the tasks whose results are still owed
+        answers: dict[int, tuple[bool, Any]] = {}
+        busy: dict[Connection, tuple[_Worker, int, Any]] = {}
+        sent, more = 0, True
+        while True:
+            # At most two results a worker wait for a slow first one: memory stays bounded.
+            while more and len(busy) < self.num_workers and len(order) < 2 * self.num_workers:
+                try:
+                    item = next(items)
+                except StopIteration:
+                    more = False
+                    break
+                worker = self._idle_worker(busy)
+                worker.send((name, item), item)
+                busy[worker.connection] = (worker, sent, item)
+                order.append(sent)
+                sent += 1
+            if not order:
+                return
+            if order[0] in answers:
+                failed, value = answers.pop(order.popleft())
+                if failed:
+                    raise value
+                yield value
+                continue
+            for ready in wait(list(busy)):
+                assert isinstance(ready, Connection)
+                worker, number, item = busy.pop(ready)
+                answers[number] = worker.receive(item)
+
+    def _idle_worker(self, busy: dict[Connection, Any]) -> _Worker:
+        for worker in self._workers:
+            if worker.connection not in busy:
+                return worker
+        worker = _Worker.start(len(self._workers), self._inherit)
+        self._workers.append(worker)
+        return worker
+
+    def _kill(self) -> None:
+        for worker in self._workers:
+            worker.process.kill()
+        for worker in self._workers:
+            worker.process.wait()
+            worker.connection.close()
+        self._workers = []
+
+
+# `-P` keeps the working folder off the path; packer and pipelines are loaded from where the parent has them.
+_BOOTSTRAP = """
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+for name, folder in (("packer", sys.argv[2]), ("pipelines", sys.argv[3])):
+    spec = spec_from_file_location(name, folder + "/__init__.py", submodule_search_locations=[folder])
+    sys.modules[name] = module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+from pipelines.worker import main
+main(int(sys.argv[1]), int(sys.argv[4]), sys.argv[5:])
+"""
+
+
+@dataclass(frozen=True)
+class _Worker:
+    number: int
+    process: subprocess.Popen[bytes]
+    connection: Connection
+
+    @classmethod
+    def start(cls, number: int, inherit: Sequence[int]) -> _Worker:
+        import packer
+        import pipelines
+
+        folders = [str(Path(str(module.__file__)).resolve().parent) for module in (packer, pipelines)]
+        path = [str(Path(entry).resolve()) for entry in sys.path if entry]
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-c", _BOOTSTRAP, str(theirs.fileno()), *folders, str(os.getpid()), *path],
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(), *inherit),
+            )
+        return cls(number, process, Connection(ours.detach()))
+
+    def send(self, message: Any, item: Any) -> None:
+        try:
+            self.connection.send(message)
+        except (BrokenPipeError, ConnectionResetError):
+            raise self._death(item) from None
+
+    def receive(self, item: Any) -> tuple[bool, Any]:
+        """(failed, result or exception)."""
+        try:
+            return self.connection.recv()
+        except (EOFError, ConnectionResetError):
+            return True, self._death(item)
+
+    def _death(self, item: Any) -> BuildError:
+        status: int | None = None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            status = self.process.wait(timeout=10)
+        if status is None:
+            how = "closed its connection"
+        elif status < 0:
+            how = f"was killed by {signal.Signals(-status).name}"
+            how += " (the kernel does that when memory runs out)" if status == -signal.SIGKILL else ""
+        else:
+            how = f"ended with exit status {status}"
+        task = getattr(item, "label", None) or repr(item)[:80]
+        return BuildError(
+            f"worker {self.number} (process {self.process.pid}) {how} at {task}. Nothing is lost: the same command "
+            "resumes; fewer --workers need less memory"
+        )
