@@ -1,0 +1,186 @@
+"""Partly filled packs in groups: what makes a greedy algorithm cost the same for a thousand graphs and for a billion.
+
+Packs that hold the same items are one group with a number of packs, and all items of one size are placed in one step.
+A size splits at most one group and opens at most two, so groups stay fewer than four times the distinct sizes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable
+
+import numpy as np
+
+from packer.algorithms.instance import Instance, Patterns
+
+SHARE_BITS = 24
+Score = Callable[[np.ndarray], np.ndarray]
+
+
+def shares(amount: np.ndarray, capacity: np.ndarray) -> np.ndarray:
+    """`amount` as parts of `capacity` in units of 2^-24, rounded down: int64, exact, never decreasing in `amount`.
+
+    amount: int64 [..., dims], at most `capacity`: int64 [dims]. A dimension without capacity has share 0.
+    """
+    # Capacities of 2^38 and more lose their lowest bits first, so that nothing overflows.
+    spare_bits = np.array([max(0, value.bit_length() - 38) for value in capacity.tolist()], dtype=np.int64)
+    return ((amount >> spare_bits) << SHARE_BITS) // np.maximum(capacity >> spare_bits, 1)
+
+
+def largest_first(need: np.ndarray, *keys: np.ndarray) -> np.ndarray:
+    """Size ids by falling `keys` (the first decides), ties by falling need, dimension by dimension: int64 [sizes]."""
+    return np.lexsort([-column for column in (*keys, *need.T)][::-1]) if need.size else np.arange(len(need))
+
+
+@dataclass
+class _Trail:
+    """What was put where: a step adds `multiplicity` items of `size_id` to the packs of step `parent` (-1: empty)."""
+
+    parent: list[np.ndarray]
+    size_id: list[np.ndarray]
+    multiplicity: list[np.ndarray]
+    length: int = 0
+
+    def add(self, parent: np.ndarray, size_id: int, multiplicity: np.ndarray) -> np.ndarray:
+        """Record one step for each entry of `parent`; their numbers, int64 [entries]."""
+        self.parent.append(parent)
+        self.size_id.append(np.full(len(parent), size_id, dtype=np.int64))
+        self.multiplicity.append(multiplicity)
+        self.length += len(parent)
+        return np.arange(self.length - len(parent), self.length)
+
+
+def fill_groups(instance: Instance, order: np.ndarray, score: Score | None = None) -> Patterns:
+    """Place all items, size by size in `order`, each into the open pack of the lowest score that has room.
+
+    order: int64 [sizes], a permutation; score: from the room left after placing, int64 [groups, dims], to int64
+    [groups], never increasing when room shrinks; None: all packs alike. Ties go to the pack opened first; a pack is
+    opened when no open one has room. This is what placing the items one by one gives: a pack that took an item has less
+    room than before, so it stays the best for the next item of that size until it has no room for it.
+    Time O(sizes^2 * dims), whatever the counts. No randomness.
+    """
+    need, capacity = instance.need, instance.capacity
+    trail = _Trail([], [], [])
+    room, packs, last = np.empty((0, len(capacity)), dtype=np.int64), np.empty(0, np.int64), np.empty(0, np.int64)
+    closed: list[tuple[np.ndarray, np.ndarray]] = []
+    smallest_left = np.minimum.accumulate(need[order][::-1])[::-1]
+    for step, size_id in enumerate(order.tolist()):
+        row, left = need[size_id], int(instance.count[size_id])
+        copies = _copies(room, row, left)
+        takers = np.flatnonzero(copies)
+        if score is not None and len(takers):
+            takers = takers[np.argsort(score(room[takers] - row), kind="stable")]
+        # Items each taker can hold, cut at `left` (the product alone may not fit in int64).
+        takes = np.where(packs[takers] > left // copies[takers], left, packs[takers] * copies[takers])
+        before = np.cumsum(takes) - takes
+        takers = takers[before < left]
+        pieces: list[tuple[int, int]] = []
+        if len(takers):
+            split = int(takers[-1])
+            placed_before = int(before[len(takers) - 1])
+            pieces = _pieces(int(packs[split]), int(copies[split]), left - placed_before)
+            left -= placed_before + sum(number * multiplicity for number, multiplicity in pieces)
+            if pieces == [(int(packs[split]), int(copies[split]))]:
+                pieces = []
+            else:
+                takers = takers[:-1]
+            last[takers] = trail.add(last[takers], size_id, copies[takers])
+            room[takers] -= copies[takers, None] * row
+            if pieces:
+                room, packs, last = _split(room, packs, last, split, pieces, size_id, row, trail)
+        if left:
+            fresh = int(_copies(capacity[None], row, left)[0])
+            opened = [piece for piece in ((left // fresh, fresh), (int(left % fresh > 0), left % fresh)) if piece[0]]
+            numbers, multiplicity = np.array(opened, dtype=np.int64).T
+            room = np.concatenate([room, capacity - multiplicity[:, None] * row])
+            packs = np.concatenate([packs, numbers])
+            last = np.concatenate([last, trail.add(np.full(len(opened), -1), size_id, multiplicity)])
+        if step + 1 < len(order):
+            alive = (room >= smallest_left[step + 1]).all(axis=1)
+            if not alive.all():
+                closed.append((packs[~alive], last[~alive]))
+                room, packs, last = room[alive], packs[alive], last[alive]
+    closed.append((packs, last))
+    return _patterns(trail, np.concatenate([part[1] for part in closed]), np.concatenate([part[0] for part in closed]))
+
+
+def _copies(room: np.ndarray, row: np.ndarray, at_most: int) -> np.ndarray:
+    """How many items of need `row` each group's packs can take: int64 [groups], at most `at_most`."""
+    copies = np.full(len(room), at_most, dtype=np.int64)
+    for dim in np.flatnonzero(row).tolist():
+        np.minimum(copies, room[:, dim] // row[dim], out=copies)
+    return copies
+
+
+def _pieces(packs: int, copies: int, items: int) -> list[tuple[int, int]]:
+    """(packs, items in each) when `items` go into a group, the first pack filled before the next gets one."""
+    full = min(items // copies, packs)
+    rest = min(items - full * copies, copies) if full < packs else 0
+    pieces = [(full, copies), (int(rest > 0), rest), (packs - full - int(rest > 0), 0)]
+    return [piece for piece in pieces if piece[0]]
+
+
+def _split(
+    room: np.ndarray,
+    packs: np.ndarray,
+    last: np.ndarray,
+    group: int,
+    pieces: list[tuple[int, int]],
+    size_id: int,
+    row: np.ndarray,
+    trail: _Trail,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Put `pieces` in the place of `group`, so that groups stay in the order in which their packs were opened."""
+    numbers, multiplicity = np.array(pieces, dtype=np.int64).T
+    steps = np.full(len(pieces), last[group])
+    used = multiplicity > 0
+    steps[used] = trail.add(steps[used], size_id, multiplicity[used])
+    rooms = room[group] - multiplicity[:, None] * row
+    parts = [(room, rooms), (packs, numbers), (last, steps)]
+    room, packs, last = (np.concatenate([old[:group], new, old[group + 1 :]]) for old, new in parts)
+    return room, packs, last
+
+
+def _patterns(trail: _Trail, last: np.ndarray, packs: np.ndarray) -> Patterns:
+    """Follow each group's steps back to the empty pack and merge groups that hold the same items."""
+    if not len(last):
+        empty = np.empty(0, dtype=np.int64)
+        return Patterns(ptr=np.zeros(1, dtype=np.int64), size_ids=empty, multiplicity=empty, counts=empty)
+    parent, size_id, multiplicity = (np.concatenate(x) for x in (trail.parent, trail.size_id, trail.multiplicity))
+    group, step = np.arange(len(last)), last
+    groups: list[np.ndarray] = []
+    steps: list[np.ndarray] = []
+    while len(step):
+        groups.append(group)
+        steps.append(step)
+        group, step = group[parent[step] >= 0], parent[step][parent[step] >= 0]
+    all_groups, all_steps = np.concatenate(groups), np.concatenate(steps)
+    by_group = np.lexsort((size_id[all_steps], all_groups))
+    all_steps = all_steps[by_group]
+    ptr = np.concatenate([[0], np.cumsum(np.bincount(all_groups, minlength=len(last)))])
+    return merged(ptr, size_id[all_steps], multiplicity[all_steps], packs)
+
+
+def merged(ptr: np.ndarray, size_ids: np.ndarray, multiplicity: np.ndarray, counts: np.ndarray) -> Patterns:
+    """Patterns from rows that may repeat or have count 0: equal rows become one, in the order of their first.
+
+    ptr: int64 [rows+1]; size_ids, multiplicity: int64 [entries], size ids ascending in a row; counts: int64 [rows].
+    """
+    entries = np.ascontiguousarray(np.stack([size_ids, multiplicity], axis=1))
+    row_of: dict[bytes, int] = {}
+    total: list[int] = []
+    bounds = ptr.tolist()
+    for row, packs in enumerate(counts.tolist()):
+        if packs:
+            place = row_of.setdefault(entries[bounds[row] : bounds[row + 1]].tobytes(), len(total))
+            if place == len(total):
+                total.append(0)
+            total[place] += packs
+    kept = np.frombuffer(b"".join(row_of), dtype=np.int64).reshape(-1, 2)
+    lengths = [len(key) // 16 for key in row_of]
+    return Patterns(
+        ptr=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
+        size_ids=kept[:, 0].copy(),
+        multiplicity=kept[:, 1].copy(),
+        counts=np.array(total, dtype=np.int64),
+    )
