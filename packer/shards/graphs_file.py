@@ -1,0 +1,164 @@
+"""`graphs.parquet`: one row a source graph, whether it is in a pack or not."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from pathlib import Path
+from typing import Any, Collection, Iterable, Iterator, Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from packer.errors import FormatError
+from packer.fields import Axis, Schema
+from packer.shards.files import AtomicFile, FileEntry, open_plain
+from packer.shards.manifest import GRAPHS, Manifest
+from packer.shards.parquet_check import MAX_GROUP_BYTES, check_parquet
+
+STATUSES = ("packed", "trimmed", "skipped")
+_GROUP_ROWS = 1 << 16
+_FIXED = {"id": pa.int64(), "pack": pa.int64(), "slot": pa.int32()}
+_TEXTS = ("status", "reason")
+
+
+def size_column(axis: Axis) -> str:
+    """Column of a graph's size on an axis: num_nodes, num_edges, or "author/num_nodes"."""
+    return axis.column(f"num_{axis.level}s")
+
+
+def string_columns(schema: Schema) -> dict[str, str]:
+    """String attribute -> its column: its own name, or "string/NAME" where another column is called so."""
+    taken = {*_FIXED, *_TEXTS, *(size_column(axis) for axis in schema.axes)}
+    return {name: f"string/{name}" if name in taken or name.startswith("string/") else name for name in schema.strings}
+
+
+def graphs_schema(schema: Schema) -> pa.Schema:
+    """id, pack and slot (-1: in no pack), sizes as packed, status, reason ("" for none), string attributes."""
+    fields = [pa.field(name, dtype, nullable=False) for name, dtype in _FIXED.items()]
+    fields += [pa.field(size_column(axis), pa.int64(), nullable=False) for axis in schema.axes]
+    fields += [pa.field(name, pa.string(), nullable=False) for name in _TEXTS]
+    fields += [pa.field(column, pa.string()) for column in string_columns(schema).values()]
+    return pa.schema(fields)
+
+
+def write_graphs(folder: str | os.PathLike[str], parts: Iterable[Mapping[str, Any]], schema: Schema) -> FileEntry:
+    """Write graphs.parquet and give its manifest entry; on any error the folder is as it was.
+
+    parts: column of `graphs_schema` -> numpy or Arrow array, for consecutive graphs, ids ascending over all parts.
+    The bytes depend on the rows alone, not on how they are cut into parts. Raises FormatError, OSError.
+    """
+    target = graphs_schema(schema)
+    file = AtomicFile(folder, GRAPHS)
+    try:
+        writer = pq.ParquetWriter(
+            file,
+            target,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=False,
+            write_statistics=False,
+            write_page_checksum=True,
+            data_page_version="1.0",
+            version="2.6",
+        )
+        try:
+            for group in _groups(_tables(parts, target)):
+                writer.write_table(group, row_group_size=group.num_rows)
+        finally:
+            writer.close()
+    except BaseException:
+        file.discard()
+        raise
+    return file.commit()
+
+
+def _tables(parts: Iterable[Mapping[str, Any]], target: pa.Schema) -> Iterator[pa.Table]:
+    last = -1
+    for part in parts:
+        if set(part) != set(target.names):
+            raise FormatError(f"{GRAPHS} has columns {target.names}; got {sorted(part)}")
+        columns = [_array(part[field.name], field) for field in target]
+        ids = np.append(last, columns[0].to_numpy())
+        if (np.diff(ids) <= 0).any():
+            raise FormatError(f"{GRAPHS}: graph ids must ascend; {ids[:-1][np.diff(ids) <= 0][0]} is not the last")
+        last = int(ids[-1])
+        yield pa.Table.from_arrays(columns, schema=target)
+
+
+def _array(values: Any, field: pa.Field) -> Any:
+    array = values if isinstance(values, (pa.Array, pa.ChunkedArray)) else pa.array(values, type=field.type)
+    array = array.cast(field.type) if array.type != field.type else array
+    if not field.nullable and array.null_count:
+        raise FormatError(f"{GRAPHS}: column {field.name} has {array.null_count} rows without a value")
+    return array
+
+
+def _groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Row groups of _GROUP_ROWS rows, fewer where these would hold too many bytes; independent of the parts."""
+    held = None
+    for table in tables:
+        held = table if held is None else pa.concat_tables([held, table])
+        while held.num_rows > _GROUP_ROWS:
+            yield from _split(held.slice(0, _GROUP_ROWS))
+            held = held.slice(_GROUP_ROWS)
+    if held is not None and held.num_rows:
+        yield from _split(held)
+
+
+def _split(group: pa.Table) -> Iterator[pa.Table]:
+    group = group.combine_chunks()
+    # Parquet adds 4 bytes a text; values count 8 more in the check on reading.
+    if group.nbytes + 16 * group.num_rows * group.num_columns <= MAX_GROUP_BYTES // 4:
+        yield group
+    elif group.num_rows == 1:
+        raise FormatError(f"{GRAPHS}: graph {group.column('id')[0].as_py()} has strings of {group.nbytes} bytes")
+    else:
+        half = group.num_rows // 2
+        yield from _split(group.slice(0, half))
+        yield from _split(group.slice(half))
+
+
+def iter_graphs(
+    folder: str | os.PathLike[str], manifest: Manifest, columns: Collection[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """The rows of graphs.parquet, a row group at a time: bounded memory whatever its length.
+
+    Size and structure of the file are checked before it is decoded, its SHA-256 is not (see `verify_shards`; page
+    checksums are). Raises FormatError.
+    """
+    target = graphs_schema(manifest.schema)
+    with MappedFile(Path(folder) / GRAPHS, manifest.files[GRAPHS].bytes) as data:
+        try:
+            check_parquet(data, manifest.counts.graphs)
+            source = pa.BufferReader(pa.py_buffer(data))
+            file = pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True)
+            if not file.schema_arrow.equals(target):
+                raise FormatError(f"it has columns {file.schema_arrow.names[:20]}, not {target.names}")
+            for group in range(file.num_row_groups):
+                table = file.read_row_group(group, columns=columns, use_threads=False)
+                table.validate(full=True)
+                yield from table.combine_chunks().to_batches()
+        except (FormatError, pa.ArrowException, OSError, ValueError) as error:
+            raise FormatError(f"{GRAPHS} is damaged: {error}") from error
+
+
+class MappedFile:
+    """A plain file of a known size, mapped for reading, as a context."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        fd, found = open_plain(path)
+        try:
+            if found != size or size == 0:
+                raise FormatError(f"{path.name} has {found} bytes, the manifest says {size}")
+            self._map = mmap.mmap(fd, size, access=mmap.ACCESS_READ)
+        finally:
+            os.close(fd)
+
+    def __enter__(self) -> memoryview:
+        return memoryview(self._map)
+
+    def __exit__(self, *_: object) -> None:
+        """The mapping goes when the last array that looks into it does."""
+        del self._map

@@ -1,0 +1,56 @@
+"""How many packs a block and a shard hold, decided once from a sample, before anything is written."""
+
+from __future__ import annotations
+
+from typing import Mapping, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from packer.errors import FormatError
+from packer.shards.pages import CODECS
+
+BLOCK_BYTES = 1 << 20
+"""Stored bytes that a block should have."""
+SHARD_BYTES = 64 << 20
+"""Stored bytes that a shard should have."""
+DECODED_BYTES = 8 << 20
+"""A block decodes to at most this where a pack allows it: what a reader's cache holds is counted in blocks."""
+MAX_BLOCK_PACKS = 1024
+MAX_BLOCK_BYTES = 1 << 28
+"""Decoded bytes above which a block is refused, by writer and reader: it is also the largest pack."""
+ZSTD_LEVEL = 1
+
+
+class Layout(NamedTuple):
+    packs_per_block: int
+    packs_per_shard: int
+
+
+def choose_layout(
+    sample: Mapping[str, np.ndarray],
+    compression: str = "zstd",
+    block_bytes: int = BLOCK_BYTES,
+    shard_bytes: int = SHARD_BYTES,
+) -> Layout:
+    """Packs per block and per shard such that they come close to block_bytes and shard_bytes as stored.
+
+    sample: column name -> [packs, ...] in storage dtype, some first packs (64 are plenty). Depends on the sample and
+    the compression library alone. Raises FormatError for packs too large to store.
+    """
+    packs = len(next(iter(sample.values())))
+    raw = sum(values.nbytes for values in sample.values()) / packs
+    if raw > MAX_BLOCK_BYTES:
+        raise FormatError(f"a pack takes {raw:.0f} bytes; at most {MAX_BLOCK_BYTES} can be stored: lower the limits")
+    stored = sum(_stored(values, compression) for values in sample.values()) / packs
+    per_block = min(block_bytes / stored, DECODED_BYTES / raw, MAX_BLOCK_PACKS)
+    per_block = max(1, int(per_block))
+    return Layout(per_block, max(1, round(shard_bytes / (stored * per_block))) * per_block)
+
+
+def _stored(values: np.ndarray, compression: str) -> int:
+    if CODECS[compression] is None or values.nbytes == 0:
+        return values.nbytes
+    level = ZSTD_LEVEL if compression == "zstd" else None
+    codec = pa.Codec(CODECS[compression], compression_level=level)
+    return codec.compress(np.ascontiguousarray(values).view(np.uint8).reshape(-1)).size

@@ -1,0 +1,339 @@
+"""`manifest.json`: everything about a data set, and the only commit point. No manifest, no data set."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Mapping, NamedTuple, cast
+
+from packer.errors import FormatError, LimitsError
+from packer.fields import Column, Schema, pack_columns
+from packer.limits import PackLimits
+from packer.shards import canonical
+from packer.shards.files import FileEntry, open_plain, read_exactly
+from packer.shards.layout import MAX_BLOCK_BYTES, MAX_BLOCK_PACKS
+from packer.shards.pages import CODECS
+from packer.shards.schema_check import check_schema, plain_schema, schema_from_plain
+
+FORMAT = "graph-packer/1"
+MANIFEST, GRAPHS, PLAN = "manifest.json", "graphs.parquet", "plan.parquet"
+
+_FORMAT = re.compile(rb'\{"format":"(graph-packer/[^"]{1,20})"')
+_SHA256 = re.compile("[0-9a-f]{64}")
+_PLAN_MEMBERS = ("algorithm", "lower_bound", "num_packs", "seed", "status", "stopped_by")
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """What the manifest says of one shard.
+
+    block_bytes[i], block_crc32[i]: length and CRC-32 of block i. Blocks follow each other from byte 0 on; the rest of
+    the file is its Parquet footer, with CRC-32 footer_crc32. So every byte is under a checksum.
+    """
+
+    name: str
+    packs: int
+    bytes: int
+    sha256: str
+    block_bytes: tuple[int, ...]
+    block_crc32: tuple[int, ...]
+    footer_crc32: int
+
+    @property
+    def blocks(self) -> int:
+        return len(self.block_bytes)
+
+    @cached_property
+    def block_offsets(self) -> tuple[int, ...]:
+        """[blocks + 1]: where each block starts, then where the footer does."""
+        offsets = [0]
+        for size in self.block_bytes:
+            offsets.append(offsets[-1] + size)
+        return tuple(offsets)
+
+
+@dataclass(frozen=True)
+class GraphCounts:
+    """What became of the source's graphs: graphs = packed + trimmed + skipped.
+
+    packed: in a pack as they are; trimmed: in a pack, with nodes or edges left out; skipped: in no pack;
+    reasons: reason -> number of graphs, of those skipped or trimmed.
+    """
+
+    graphs: int
+    packed: int
+    trimmed: int = 0
+    skipped: int = 0
+    reasons: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def in_packs(self) -> int:
+        return self.packed + self.trimmed
+
+
+class BlockFormat(NamedTuple):
+    """What reading a block needs to know."""
+
+    columns: tuple[Column, ...]
+    packs_per_block: int
+    compression: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A packed data set, all but its packs.
+
+    shards: every shard but the last holds as many packs as the first, a multiple of packs_per_block; every block but
+    the last of its shard holds packs_per_block. plan: plain values, with algorithm, seed, num_packs, lower_bound,
+    status, stopped_by (and, where stored here, certificate). files: graphs.parquet and plan.parquet. source: plain
+    values that name where the graphs came from; content_hash: of the graphs themselves; versions: name -> version.
+    """
+
+    schema: Schema
+    limits: PackLimits
+    num_packs: int
+    packs_per_block: int
+    compression: str
+    shards: tuple[ShardEntry, ...]
+    counts: GraphCounts
+    plan: Mapping[str, Any]
+    files: Mapping[str, FileEntry]
+    source: Mapping[str, Any]
+    content_hash: str
+    versions: Mapping[str, str]
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns of every pack."""
+        return pack_columns(self.schema, self.limits)
+
+    @property
+    def packs_per_shard(self) -> int:
+        return self.shards[0].packs if self.shards else 0
+
+    @property
+    def num_blocks(self) -> int:
+        return -(-self.num_packs // self.packs_per_block)
+
+    @property
+    def block_format(self) -> BlockFormat:
+        return BlockFormat(self.columns, self.packs_per_block, self.compression)
+
+    def locate(self, pack: int) -> tuple[int, int, int]:
+        """(shard, block of the shard, row of the block) of a pack, 0 <= pack < num_packs."""
+        shard, rest = divmod(pack, self.packs_per_shard)
+        return (shard, *divmod(rest, self.packs_per_block))
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON; the last member is the SHA-256 of the rest. The same data set gives the same bytes."""
+        entries = {name: {"bytes": entry.bytes, "sha256": entry.sha256} for name, entry in self.files.items()}
+        counts = self.counts
+        return canonical.seal(
+            {
+                "format": FORMAT,
+                "schema": plain_schema(self.schema),
+                "limits": self.limits.to_dict(),
+                "num_packs": self.num_packs,
+                "packs_per_block": self.packs_per_block,
+                "compression": self.compression,
+                "counts": {
+                    "graphs": counts.graphs,
+                    "packed": counts.packed,
+                    "reasons": dict(counts.reasons),
+                    "skipped": counts.skipped,
+                    "trimmed": counts.trimmed,
+                },
+                "plan": dict(self.plan),
+                "source": dict(self.source),
+                "content_hash": self.content_hash,
+                "versions": dict(self.versions),
+                "files": entries,
+                "shards": [_plain_shard(shard) for shard in self.shards],
+            }
+        )
+
+    @cached_property
+    def sha256(self) -> str:
+        """Names the data set: the manifest's own last member."""
+        return self.to_bytes()[-67:-3].decode()
+
+    @classmethod
+    def load(cls, source: str | os.PathLike[str] | bytes) -> Manifest:
+        """Read from a data set's folder, or from the manifest's bytes.
+
+        Raises FormatError for anything but what `to_bytes` wrote, and for numbers that do not fit together.
+        """
+        data = source if isinstance(source, bytes) else read_manifest_bytes(source)
+        known = _FORMAT.match(data)
+        if known and known[1].decode("ascii", "replace") != FORMAT:
+            raise FormatError(
+                f"{MANIFEST} says format {known[1].decode('ascii', 'replace')!r}; this version of graph-packer reads "
+                f"{FORMAT!r}: install the version that wrote it, or build the data set anew"
+            )
+        return _parse(canonical.unseal(data, MANIFEST))
+
+
+def read_manifest_bytes(folder: str | os.PathLike[str]) -> bytes:
+    """The bytes of a folder's manifest. Raises FormatError where there is none, or an absurd one."""
+    path = Path(folder) / MANIFEST
+    if not path.is_symlink() and not path.exists():
+        raise FormatError(f"{folder} holds no {MANIFEST}: not a data set, or a build that did not finish")
+    fd, size = open_plain(path)
+    try:
+        if size > canonical.MAX_BYTES:
+            raise FormatError(f"{MANIFEST} has {size} bytes; at most {canonical.MAX_BYTES} are read")
+        return bytes(read_exactly(fd, 0, size, MANIFEST))
+    finally:
+        os.close(fd)
+
+
+def shard_name(shard: int) -> str:
+    """The only name that shard number `shard` may have."""
+    return f"shard-{shard:05d}.parquet"
+
+
+def _plain_shard(shard: ShardEntry) -> dict[str, Any]:
+    return {
+        "block_bytes": list(shard.block_bytes),
+        "block_crc32": list(shard.block_crc32),
+        "bytes": shard.bytes,
+        "footer_crc32": shard.footer_crc32,
+        "name": shard.name,
+        "packs": shard.packs,
+        "sha256": shard.sha256,
+    }
+
+
+def _parse(found: dict[str, Any]) -> Manifest:
+    names = ["format", "schema", "limits", "num_packs", "packs_per_block", "compression", "counts", "plan", "source"]
+    names += ["content_hash", "versions", "files", "shards"]
+    if list(found) != names or found["format"] != FORMAT:
+        raise FormatError(f"{MANIFEST} has members {list(found)[:20]}, not {names}")
+    try:
+        schema = schema_from_plain(found["schema"])
+        limits = PackLimits.from_dict(_members(found["limits"], "limits"))
+        check_schema(schema, limits)
+    except (LimitsError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise error if isinstance(error, FormatError) else FormatError(f"{MANIFEST}: {error}") from error
+    packs = _whole(found["num_packs"], "num_packs")
+    per_block = _whole(found["packs_per_block"], "packs_per_block", 1, MAX_BLOCK_PACKS)
+    pack_bytes = sum(column.width for column in pack_columns(schema, limits))
+    if per_block * pack_bytes > max(MAX_BLOCK_BYTES, 0):
+        raise FormatError(
+            f"{MANIFEST}: a block of {per_block} packs of {pack_bytes} bytes is over {MAX_BLOCK_BYTES} bytes"
+        )
+    if found["compression"] not in CODECS:
+        raise FormatError(f"{MANIFEST}: compression must be one of {', '.join(CODECS)}; got {found['compression']!r}")
+    shards = tuple(_shard(entry, i) for i, entry in enumerate(_list(found["shards"], "shards")))
+    manifest = Manifest(
+        schema,
+        limits,
+        packs,
+        per_block,
+        found["compression"],
+        shards,
+        _counts(_members(found["counts"], "counts")),
+        _members(found["plan"], "plan"),
+        _files(_members(found["files"], "files")),
+        _members(found["source"], "source"),
+        _text(found["content_hash"], "content_hash"),
+        {name: _text(v, f"version of {name}") for name, v in _members(found["versions"], "versions").items()},
+    )
+    _check_shards(manifest, pack_bytes)
+    missing = [name for name in _PLAN_MEMBERS if name not in manifest.plan]
+    if missing or manifest.plan["num_packs"] != packs:
+        raise FormatError(f"{MANIFEST}: its plan lacks {missing}, or is not one of {packs} packs")
+    return manifest
+
+
+def _check_shards(manifest: Manifest, pack_bytes: int) -> None:
+    """Numbers of packs, blocks and bytes that fit together, so that readers can trust them."""
+    packs = sum(shard.packs for shard in manifest.shards)
+    if packs != manifest.num_packs:
+        raise FormatError(f"{MANIFEST}: its shards hold {packs} packs, num_packs is {manifest.num_packs}")
+    full, per_block = manifest.packs_per_shard, manifest.packs_per_block
+    for shard in manifest.shards:
+        last = shard is manifest.shards[-1]
+        if not (shard.packs <= full if last else shard.packs == full and full % per_block == 0):
+            raise FormatError(f"{MANIFEST}: {shard.name} holds {shard.packs} packs; shards must hold {full} each")
+        if shard.blocks != -(-shard.packs // per_block) or len(shard.block_crc32) != shard.blocks:
+            raise FormatError(f"{MANIFEST}: {shard.name} has {shard.blocks} blocks for {shard.packs} packs")
+        # zstd and LZ4 grow what they cannot compress by less than 1 %; headers take some 100 bytes a column.
+        most = 1.01 * per_block * pack_bytes + 4096 * (len(manifest.columns) + 1)
+        if max(shard.block_bytes) > most or not 0 < shard.bytes - sum(shard.block_bytes) < 2**31:
+            raise FormatError(f"{MANIFEST}: the blocks of {shard.name} do not fit its {shard.bytes} bytes")
+    counts = manifest.counts
+    if counts.graphs != counts.packed + counts.trimmed + counts.skipped:
+        raise FormatError(f"{MANIFEST}: {counts} does not add up")
+    if sum(counts.reasons.values()) > counts.skipped + counts.trimmed:
+        raise FormatError(f"{MANIFEST}: more reasons than skipped and trimmed graphs: {dict(counts.reasons)}")
+
+
+def _shard(entry: Any, number: int) -> ShardEntry:
+    where = f"shard {number}"
+    found = _members(entry, where)
+    names = {"block_bytes", "block_crc32", "bytes", "footer_crc32", "name", "packs", "sha256"}
+    if set(found) != names or found["name"] != shard_name(number):
+        raise FormatError(f"{MANIFEST}: {where} must be named {shard_name(number)} and have members {sorted(names)}")
+    return ShardEntry(
+        shard_name(number),
+        _whole(found["packs"], f"packs of {where}", 1),
+        _whole(found["bytes"], f"bytes of {where}"),
+        _hash(found["sha256"], where),
+        tuple(_whole(n, f"block_bytes of {where}", 1, 2**31) for n in _list(found["block_bytes"], where)),
+        tuple(_whole(n, f"block_crc32 of {where}", 0, 2**32) for n in _list(found["block_crc32"], where)),
+        _whole(found["footer_crc32"], f"footer_crc32 of {where}", 0, 2**32),
+    )
+
+
+def _counts(found: Mapping[str, Any]) -> GraphCounts:
+    if set(found) != {"graphs", "packed", "trimmed", "skipped", "reasons"}:
+        raise FormatError(f"{MANIFEST}: counts has members {sorted(found)[:20]}")
+    reasons = {name: _whole(n, "count of a reason") for name, n in _members(found["reasons"], "reasons").items()}
+    numbers = (_whole(found[name], name) for name in ("graphs", "packed", "trimmed", "skipped"))
+    return GraphCounts(*numbers, reasons=reasons)
+
+
+def _files(found: Mapping[str, Any]) -> dict[str, FileEntry]:
+    if set(found) != {GRAPHS, PLAN}:
+        raise FormatError(f"{MANIFEST}: files must be {GRAPHS} and {PLAN}; got {sorted(found)[:20]}")
+    entries: dict[str, FileEntry] = {}
+    for name, entry in found.items():
+        members = _members(entry, name)
+        if set(members) != {"bytes", "sha256"}:
+            raise FormatError(f"{MANIFEST}: {name} has members {sorted(members)[:20]}")
+        entries[name] = FileEntry(_whole(members["bytes"], f"bytes of {name}"), _hash(members["sha256"], name))
+    return entries
+
+
+def _members(value: Any, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise FormatError(f"{MANIFEST}: {what} must be an object; got {str(value)[:80]!r}")
+    return cast("dict[str, Any]", value)
+
+
+def _list(value: Any, what: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise FormatError(f"{MANIFEST}: {what} must be a list; got {str(value)[:80]!r}")
+    return cast("list[Any]", value)
+
+
+def _whole(value: Any, what: str, least: int = 0, most: int = 2**53) -> int:
+    if type(value) is not int or not least <= value <= most:
+        raise FormatError(f"{MANIFEST}: {what} must be a whole number from {least} to {most}; got {str(value)[:80]}")
+    return value
+
+
+def _text(value: Any, what: str) -> str:
+    if not isinstance(value, str) or len(value) > 200:
+        raise FormatError(f"{MANIFEST}: {what} must be a short text; got {str(value)[:80]!r}")
+    return value
+
+
+def _hash(value: Any, what: str) -> str:
+    if not isinstance(value, str) or not _SHA256.fullmatch(value):
+        raise FormatError(f"{MANIFEST}: sha256 of {what} must be 64 hexadecimal digits; got {str(value)[:80]!r}")
+    return value

@@ -1,0 +1,111 @@
+"""The bytes of one block: a data page a column, one after the other, and nothing else.
+
+Our files are plain Parquet, but of the narrowest kind: required fixed-size-binary columns, plain encoding, one page a
+column and row group. So a block's pages follow from the columns alone, a decompressed page is the array itself, and
+reading needs neither the Parquet footer nor a parser that trusts the numbers it finds.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any, Iterator, NamedTuple, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from packer.errors import FormatError
+from packer.fields import Column
+from packer.shards.thrift import Bytes, Struct, read_struct
+
+CODECS = {"none": None, "lz4": "lz4_raw", "zstd": "zstd"}
+"""Compression by our name -> pyarrow's name of the codec that reads it."""
+
+_PLAIN, _DATA_PAGE = 0, 0
+
+
+class Page(NamedTuple):
+    """Where the payload of a column lies in its block, and the checksum that its header states."""
+
+    column: Column
+    header: int
+    start: int
+    stop: int
+    crc32: int | None
+
+
+def walk_pages(data: Bytes, start: int, rows: int, columns: Sequence[Column]) -> Iterator[Page]:
+    """The pages of a block's columns, in order, from data[start:] to its end; columns of zero bytes have none.
+
+    Every header must say what `columns` and `rows` demand. Raises FormatError naming the column.
+    """
+    at, end = start, len(data)
+    for column in columns:
+        if column.width == 0:
+            continue
+        header = at
+        found, at = read_struct(data, at, end)
+        if _is_column_chunk(found):
+            header = at
+            found, at = read_struct(data, at, end)
+        page = found.get(5)
+        size: Any = found.get(3)
+        says = (found.get(1), found.get(2), *(page.get(n) for n in (1, 2))) if isinstance(page, dict) else None
+        if says != (_DATA_PAGE, rows * column.width, rows, _PLAIN) or not isinstance(size, int):
+            raise FormatError(f"column {column.name}: not a plain data page of {rows} rows of {column.width} bytes")
+        if not 0 <= size <= end - at:
+            raise FormatError(f"column {column.name}: its page of {size} bytes goes on after the block's end")
+        crc: Any = found.get(4)
+        yield Page(column, header, at, at + size, crc & 0xFFFFFFFF if isinstance(crc, int) else None)
+        at += size
+    if at < end:
+        found, at = read_struct(data, at, end)
+        if at != end or not _is_column_chunk(found):
+            raise FormatError("more bytes follow the block's last column")
+
+
+def _is_column_chunk(found: Struct) -> bool:
+    """Older pyarrow repeats a column's metadata (ColumnChunk: no field 1, field 3 a struct) after its pages."""
+    return 1 not in found and isinstance(found.get(3), dict)
+
+
+def decode_page(data: Bytes, page: Page, rows: int, codec: pa.Codec | None) -> np.ndarray:
+    """[rows, *column.shape] in storage dtype. Without a codec it is a view of `data` (where aligned).
+
+    No more memory is taken than the array's own. Raises FormatError.
+    """
+    column = page.column
+    size = rows * column.width
+    if codec is None:
+        if page.stop - page.start != size:
+            raise FormatError(f"column {column.name}: {page.stop - page.start} bytes stored, {size} expected")
+        flat = np.frombuffer(data, column.storage, size // np.dtype(column.storage).itemsize, page.start)
+        flat = flat if flat.flags.aligned else flat.copy()
+    else:
+        try:
+            raw = codec.decompress(memoryview(data)[page.start : page.stop], decompressed_size=size)
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise FormatError(f"column {column.name}: its page does not decompress: {error}") from error
+        flat = np.frombuffer(raw, column.storage)
+    return flat.reshape(rows, *column.shape)
+
+
+def check_page(data: Bytes, page: Page, rows: int, codec: pa.Codec | None) -> str | None:
+    """What is wrong with a page's checksum or its length, else None."""
+    found = zlib.crc32(memoryview(data)[page.start : page.stop])
+    if page.crc32 is None:
+        return "its page has no checksum"
+    if found != page.crc32:
+        return f"page checksum is {found:08x}, its header says {page.crc32:08x}"
+    if codec is not None and codec.name != "zstd":
+        # LZ4 does not say how much it decompresses to: it must not fit into one byte less.
+        try:
+            codec.decompress(memoryview(data)[page.start : page.stop], decompressed_size=rows * page.column.width - 1)
+        except (OSError, ValueError, pa.ArrowException):
+            return None
+        return f"its page decompresses to less than {rows * page.column.width} bytes"
+    return None
+
+
+def empty_column(column: Column, rows: int) -> np.ndarray:
+    """The array of a column without bytes."""
+    return np.zeros((rows, *column.shape), dtype=column.storage)

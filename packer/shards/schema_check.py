@@ -1,0 +1,118 @@
+"""The schema as stored values, and what a schema must keep before its numbers are used to read bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, Mapping
+
+import numpy as np
+
+from packer.errors import FormatError
+from packer.fields import Field, Schema
+from packer.limits import PackLimits
+from packer.shards import canonical
+
+_INTEGERS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
+_FLOATS = ("float16", "float32", "float64")
+_DTYPES = {"bool", "bfloat16", *_INTEGERS, *_FLOATS}
+_MAX_WIDTH = 2**31 - 1
+
+
+def plain_schema(schema: Schema) -> dict[str, Any]:
+    """Plain values that JSON can hold: pads that are not finite as text."""
+    plain = schema.to_dict()
+    for field in plain["fields"]:
+        field["pad"] = canonical.plain(field["pad"])
+    return plain
+
+
+def schema_from_plain(plain: Any) -> Schema:
+    """The inverse of plain_schema. Raises FormatError."""
+    schema = Schema.from_dict(plain)
+    return dataclasses.replace(schema, fields=tuple(_with_pad(field, field.pad) for field in schema.fields))
+
+
+def check_schema(schema: Schema, limits: PackLimits) -> None:
+    """Refuse a schema that no writer of this format would store. Raises FormatError."""
+    if limits.null_graphs == "none" or limits.num_graphs is None:
+        raise FormatError('limits with null_graphs="none" are for planning only; packs need a null graph')
+    levels = [axis.level for axis in schema.axes]
+    if not levels or levels != sorted(levels, reverse=True) or not {"node"} <= set(levels) <= {"node", "edge"}:
+        raise FormatError(f"schema: axes must be node axes, then edge axes; got {levels[:20]}")
+    node_keys = {axis.key for axis in schema.axes if axis.level == "node"}
+    for axis in schema.axes:
+        if not _names(axis.key) or (axis.level == "edge" and not set(axis.ends) <= node_keys):
+            raise FormatError(f"schema: axis {axis.key!r} leads to node types that are not among {sorted(node_keys)}")
+    if not _names(*schema.strings) or len(set(schema.strings)) != len(schema.strings):
+        raise FormatError("schema: names of string attributes must be distinct short texts")
+    slots = limits.slots(schema.axes)
+    for field in schema.fields:
+        _check_field(field, schema, {**slots, None: limits.num_graphs})
+    _check_names(schema, limits)
+
+
+def _check_names(schema: Schema, limits: PackLimits) -> None:
+    from packer.fields import pack_columns
+
+    names = [column.name for column in pack_columns(schema, limits)]
+    twice = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
+    if twice:
+        raise FormatError(f"schema: more than one column is named {sorted(twice)[:20]}")
+
+
+def _check_field(field: Field, schema: Schema, slots: Mapping[Any, int]) -> None:
+    where = f"schema: field {str(field.name)[:80]!r}"
+    if not _names(field.name) or field.level not in ("node", "edge", "graph") or field.role not in ("value", "index"):
+        raise FormatError(f"{where}: name, level or role is not known")
+    axis = field.axis
+    if axis is not None and axis not in schema.axes:
+        raise FormatError(f"{where}: its axis {axis.key!r} is not among those of the schema")
+    if field.dtype not in _DTYPES or field.storage not in _storages(field.dtype):
+        raise FormatError(f"{where}: dtype {field.dtype!r} cannot be stored as {field.storage!r}")
+    if field.cat_dim not in (0, -1) or type(field.cat_dim) is not int or field.form not in ("rows", "row", "value"):
+        raise FormatError(f"{where}: cat_dim or form is not known")
+    width = int(slots[None if axis is None else axis.key]) * np.dtype(field.storage).itemsize
+    for size in field.shape:
+        if type(size) is not int or not 0 <= size <= _MAX_WIDTH or len(field.shape) > 16:
+            raise FormatError(f"{where}: shape {str(field.shape)[:80]} is not one")
+        width *= size
+    if width > _MAX_WIDTH:
+        raise FormatError(f"{where}: takes {width} bytes a pack; at most {_MAX_WIDTH} can be stored")
+    if type(field.pad) not in (bool, int, float):
+        raise FormatError(f"{where}: pad {str(field.pad)[:80]!r} is not a number")
+    if field.role == "index":
+        node_keys = {axis.key for axis in schema.axes if axis.level == "node"}
+        if field.dtype not in _INTEGERS or not field.targets or not set(field.targets) <= node_keys:
+            raise FormatError(f"{where}: an index must be an integer that points to node axes; got {field.targets}")
+    else:
+        _check_pad(field, where)
+
+
+def _check_pad(field: Field, where: str) -> None:
+    storage = "float32" if field.dtype == "bfloat16" else field.storage
+    pad = field.pad
+    fits = True
+    if storage in _INTEGERS:
+        info = np.iinfo(storage)
+        fits = math.isfinite(pad) and pad == int(pad) and info.min <= pad <= info.max
+    elif storage == "bool":
+        fits = pad in (0, 1)
+    if not fits:
+        raise FormatError(f"{where}: pad {pad!r} does not fit its storage dtype {field.storage}")
+
+
+def _storages(dtype: str) -> set[str]:
+    if dtype == "bfloat16":
+        return {"uint16"}
+    if dtype == "bool":
+        return {"bool"}
+    return {dtype, *_INTEGERS}
+
+
+def _names(*names: Any) -> bool:
+    return all(isinstance(name, str) and 0 < len(name) <= 200 and name.isprintable() for name in names)
+
+
+def _with_pad(field: Field, pad: Any) -> Field:
+    return dataclasses.replace(field, pad=float(pad)) if pad in ("nan", "inf", "-inf") else field
