@@ -140,6 +140,7 @@ def test_pad_to_max_by_hand() -> None:
     assert pad_to_max(np.array([3, 2, 1, 0, 3]), need, np.array([10, 9])).tolist() == [0, 2, 4, 5]
 
 
+@settings(deadline=None)
 @given(instances(largest_count=3))
 def test_pad_to_max_takes_as_many_as_always_fit(instance: Instance) -> None:
     items = np.repeat(np.arange(len(instance.need)), instance.count)
@@ -156,7 +157,7 @@ def test_pad_to_max_takes_as_many_as_always_fit(instance: Instance) -> None:
     assert most == len(items) or not always_fits(most + 1)
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(item_lists())
 def test_first_fit_equals_the_definition(case: tuple[np.ndarray, Instance]) -> None:
     items, instance = case
@@ -168,7 +169,7 @@ def test_first_fit_equals_the_definition(case: tuple[np.ndarray, Instance]) -> N
         assert item_ids[begin:end].tolist() == sorted(item_ids[begin:end].tolist())  # in the order in which they came
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(item_lists())
 def test_stream_equals_the_definition(case: tuple[np.ndarray, Instance]) -> None:
     items, instance = case
@@ -183,6 +184,7 @@ def test_stream_equals_the_definition(case: tuple[np.ndarray, Instance]) -> None
     assert stream(items.astype(np.int32), instance.need, instance.capacity).tolist() == found.tolist()
 
 
+@settings(deadline=None)
 @given(item_lists())
 def test_item_wise_packs_stay_within_capacity(case: tuple[np.ndarray, Instance]) -> None:
     items, instance = case
@@ -215,6 +217,7 @@ def test_without_numba_the_packs_are_the_same(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("algorithm", SIZE_WISE)
+@settings(deadline=None)
 @given(instance=instances())
 def test_each_item_once_within_capacity_and_repeatable(
     algorithm: Callable[[Instance], Patterns], instance: Instance
@@ -227,14 +230,14 @@ def test_each_item_once_within_capacity_and_repeatable(
         assert getattr(patterns, name).tolist() == getattr(again, name).tolist()
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(instances())
 def test_first_fit_decreasing_equals_item_by_item(instance: Instance) -> None:
     expected = item_by_item(largest_first_oracle(instance), instance, lambda room: 0)
     assert packs_of(first_fit_decreasing(instance)) == sorted_packs(expected)
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(instances())
 def test_best_fit_decreasing_equals_item_by_item(instance: Instance) -> None:
     capacity = instance.capacity.tolist()
@@ -246,6 +249,7 @@ def test_best_fit_decreasing_equals_item_by_item(instance: Instance) -> None:
     assert packs_of(best_fit_decreasing(instance)) == sorted_packs(expected)
 
 
+@settings(deadline=None)
 @given(instances())
 def test_histogram_is_never_worse_than_the_published_method(instance: Instance) -> None:
     def product(row: list[int]) -> int:

@@ -1,0 +1,372 @@
+"""From patterns to ids: which graph goes into which pack, as a pure function of (size, rank inside the size, seed).
+
+The items of one size are numbered by rank, in the order of their ids; the slots that the patterns offer to that size
+are numbered too, and a keyed permutation maps the one to the other. A worker that knows only the sizes of its own
+graphs, and how many of each came before, finds their packs alone.
+
+Three permutations, all of them keyed by the seed: ranks to slots inside a size, packs to their place in the output (so
+that packs of one pattern do not stand together), and slots inside a pack (so that they are not sorted by size).
+
+Each step is written twice, as a loop that numba compiles and as numpy over a block; both give the same integers.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Iterator
+
+import numpy as np
+
+from packer.algorithms.instance import Patterns
+from packer.algorithms.jit import kernel
+from packer.errors import PlanError
+
+BLOCK = 1 << 15  # items handled at a time: all that is random about a block stays in the cache
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Items whose ids are consecutive by size: run r is `lengths[r]` items of size `size_ids[r]`. int64 [runs] each."""
+
+    size_ids: np.ndarray
+    lengths: np.ndarray
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Where each slot of each size lies; what `slot_of` reads.
+
+    An entry is one size in one pattern; entries are sorted by (size, pattern). Packs are numbered pattern by pattern
+    before they are permuted.
+
+    size_entry: int64 [sizes+1], entries before each size.
+    entry_start: int64 [entries+1], slots of all sizes before each entry.
+    entries: int64 [entries, 6]: number of the pattern's first pack, multiplicity, slots before the entry in its
+    pattern; size, mask and shift of a permutation of the pattern's slots.
+    size_permutations, pack_permutation: uint64 [sizes, 9] and [1, 9], see `_permutations`; slot_key: uint64 [1].
+    pattern_lengths, pattern_counts: int64 [patterns], slots of a pack and packs.
+    """
+
+    size_entry: np.ndarray
+    entry_start: np.ndarray
+    entries: np.ndarray
+    size_permutations: np.ndarray
+    pack_permutation: np.ndarray
+    slot_key: np.ndarray
+    pattern_lengths: np.ndarray
+    pattern_counts: np.ndarray
+
+    @property
+    def size_counts(self) -> np.ndarray:
+        """How many items of each size the patterns hold: int64 [sizes]."""
+        return np.diff(self.entry_start[self.size_entry])
+
+
+def make_slots(patterns: Patterns, seed: int) -> Slots:
+    """The table of all slots. seed: any integer. Time and memory by the number of entries, whatever the counts."""
+    pattern = np.repeat(np.arange(len(patterns)), np.diff(patterns.ptr))
+    by_size = np.argsort(patterns.size_ids, kind="stable")
+    sizes = int(patterns.size_ids.max(initial=-1)) + 1
+    before = _starts(patterns.multiplicity)
+    lengths = np.diff(before[patterns.ptr])
+    entry_start = _starts((patterns.multiplicity * patterns.counts[pattern])[by_size])
+    size_entry = np.searchsorted(patterns.size_ids[by_size], np.arange(sizes + 1))
+    columns = (
+        _starts(patterns.counts)[pattern],
+        patterns.multiplicity,
+        before[:-1] - before[patterns.ptr[pattern]],
+        lengths[pattern],
+        _masks(lengths)[pattern],
+        _shifts(_masks(lengths))[pattern],
+    )
+    keys = _mixed(np.arange(2 + sizes, dtype=np.uint64) + _mixed(np.array([seed % (1 << 64)], dtype=np.uint64)))
+    return Slots(
+        size_entry=size_entry,
+        entry_start=entry_start,
+        entries=np.ascontiguousarray(np.stack(columns, axis=1)[by_size]),
+        size_permutations=_permutations(np.diff(entry_start[size_entry]), keys[2:]),
+        pack_permutation=_permutations(np.array([patterns.num_packs]), keys[:1]),
+        slot_key=keys[1:2],
+        pattern_lengths=lengths,
+        pattern_counts=patterns.counts,
+    )
+
+
+def slot_of(slots: Slots, size_ids: np.ndarray, ranks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(pack, position inside the pack) of graphs: int64 [graphs] each, a pure function of the arguments.
+
+    size_ids: integers [graphs]; ranks: int64 [graphs], how many earlier graphs have the same size. Raises PlanError for
+    a size or rank that the patterns do not hold.
+    """
+    counts = slots.size_counts
+    known = (size_ids >= 0) & (size_ids < len(counts)) & (ranks >= 0)
+    known[known] = ranks[known] < counts[size_ids[known]]
+    if not known.all():
+        at = int(np.argmin(known))
+        raise PlanError(
+            f"graph {at} of those asked for has rank {int(ranks[at])} in size {int(size_ids[at])}; the patterns hold "
+            f"{len(counts)} sizes and {counts[size_ids[at]] if 0 <= size_ids[at] < len(counts) else 0} slots of that "
+            "size. Ask with the sizes that the plan was made for, ranks counted from 0"
+        )
+    packs, positions = np.empty(len(ranks), dtype=np.int64), np.empty(len(ranks), dtype=np.int64)
+    for begin in range(0, len(ranks), BLOCK):
+        part = slice(begin, begin + BLOCK)
+        _locate(slots, size_ids[part], ranks[part], packs[part], positions[part])
+    return packs, positions
+
+
+def pack_offsets(slots: Slots) -> np.ndarray:
+    """Where each pack of the output begins, and the end: int64 [packs+1]. Time and memory O(packs)."""
+    offsets = np.zeros(sum(slots.pattern_counts.tolist()) + 1, dtype=np.int64)
+    for first, pattern in _blocks(Runs(np.arange(len(slots.pattern_counts)), slots.pattern_counts)):
+        places = _permute(np.arange(first, first + len(pattern), dtype=np.uint64), slots.pack_permutation)
+        offsets[places.astype(np.int64) + 1] = slots.pattern_lengths[pattern]
+    return np.cumsum(offsets, out=offsets)
+
+
+def assign_ids(size_of_item: np.ndarray | Runs, patterns: Patterns, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Fill the patterns with ids: (item_ids int64 [items], pack_offsets int64 [packs+1]).
+
+    size_of_item: integers [items], or Runs where ids are consecutive by size; seed: any integer. Pack p holds
+    item_ids[pack_offsets[p]:pack_offsets[p+1]], each item where `slot_of` says. Raises PlanError when the patterns hold
+    other sizes than the items. Time O(items); memory 8 bytes an item and 8 a pack beyond the input.
+    """
+    slots = make_slots(patterns, seed)
+    _check_counts(size_of_item, slots.size_counts)
+    offsets = pack_offsets(slots)
+    item_ids = np.empty(int(offsets[-1]), dtype=np.int64)
+    seen = np.zeros(len(slots.size_counts), dtype=np.int64)
+    ranks, packs, positions = (np.empty(BLOCK, dtype=np.int64) for _ in range(3))
+    for first, size_ids in _blocks(size_of_item):
+        items = len(size_ids)
+        _rank(size_ids, seen, ranks[:items])
+        _locate(slots, size_ids, ranks[:items], packs[:items], positions[:items])
+        _write(item_ids, offsets, packs[:items], positions[:items], first)
+    return item_ids, offsets
+
+
+def _blocks(size_of_item: np.ndarray | Runs) -> Iterator[tuple[int, np.ndarray]]:
+    """(id of the first item, size ids) of at most BLOCK items at a time."""
+    if isinstance(size_of_item, np.ndarray):
+        for first in range(0, len(size_of_item), BLOCK):
+            yield first, size_of_item[first : first + BLOCK]
+        return
+    ends = np.cumsum(size_of_item.lengths)
+    items = int(ends[-1]) if len(ends) else 0
+    for first in range(0, items, BLOCK):
+        last = min(first + BLOCK, items)
+        runs = slice(*np.searchsorted(ends, [first, last - 1], side="right") + [0, 1])
+        begins = ends[runs] - size_of_item.lengths[runs]
+        yield first, np.repeat(size_of_item.size_ids[runs], np.minimum(ends[runs], last) - np.maximum(begins, first))
+
+
+def _check_counts(size_of_item: np.ndarray | Runs, offered: np.ndarray) -> None:
+    size_ids = size_of_item.size_ids if isinstance(size_of_item, Runs) else size_of_item
+    count = np.zeros(max(int(size_ids.max(initial=-1)) + 1, len(offered)), dtype=np.int64)
+    if isinstance(size_of_item, Runs):
+        np.add.at(count, size_ids, size_of_item.lengths)
+    else:
+        for _, block in _blocks(size_ids):  # bincount converts to int64: block by block that costs no memory
+            count += np.bincount(block, minlength=len(count))
+    slots = np.zeros(len(count), dtype=np.int64)
+    slots[: len(offered)] = offered
+    wrong = np.flatnonzero(count != slots)
+    if len(wrong):
+        raise PlanError(
+            f"the patterns offer {slots[wrong[0]]} slots for size {wrong[0]}, but there are {count[wrong[0]]} items "
+            f"of it ({len(wrong)} sizes differ): the patterns were made for other items"
+        )
+
+
+# --- one block: compiled where numba is installed, numpy where it is not ----------------------------------------------
+
+
+def _rank(size_ids: np.ndarray, seen: np.ndarray, ranks: np.ndarray) -> None:
+    """Write the rank of each item inside its size, and count the items in `seen` (int64 [sizes])."""
+    if _numba_is_here():
+        _rank_loop(size_ids, seen, ranks)
+        return
+    order = np.argsort(size_ids, kind="stable")
+    count = np.bincount(size_ids, minlength=len(seen))
+    ranks[order] = np.arange(len(order)) - np.repeat(np.cumsum(count) - count - seen, count)
+    seen += count
+
+
+@kernel
+def _rank_loop(size_ids: np.ndarray, seen: np.ndarray, ranks: np.ndarray) -> None:
+    for item in range(len(size_ids)):
+        ranks[item] = seen[size_ids[item]]
+        seen[size_ids[item]] += 1
+
+
+def _locate(slots: Slots, size_ids: np.ndarray, ranks: np.ndarray, packs: np.ndarray, positions: np.ndarray) -> None:
+    """Write pack and position of each item."""
+    if _numba_is_here():
+        tables = (slots.size_entry, slots.entry_start, slots.entries, slots.size_permutations, slots.pack_permutation)
+        _locate_loop(size_ids, ranks, *tables, slots.slot_key, packs, positions)
+        return
+    first_slot = slots.entry_start[slots.size_entry[size_ids]]
+    slot = first_slot + _permute(ranks.astype(np.uint64), slots.size_permutations[size_ids]).astype(np.int64)
+    entry = np.searchsorted(slots.entry_start, slot, side="right") - 1
+    first_pack, multiplicity, before, *_ = slots.entries[entry].T
+    pack_of_entry, copy = np.divmod(slot - slots.entry_start[entry], multiplicity)
+    number = (first_pack + pack_of_entry).astype(np.uint64)
+    packs[:] = _permute(number, slots.pack_permutation)
+    hashed = _mixed(number + slots.slot_key)
+    one = np.uint64(1)
+    rounds = [hashed, hashed >> np.uint64(16) | one, hashed >> np.uint64(32), hashed >> np.uint64(48) | one]
+    in_pack = np.stack([*slots.entries[entry, 3:].T.astype(np.uint64), *rounds], axis=1)
+    positions[:] = _permute((before + copy).astype(np.uint64), in_pack)
+
+
+@kernel
+def _locate_loop(
+    size_ids: np.ndarray,
+    ranks: np.ndarray,
+    size_entry: np.ndarray,
+    entry_start: np.ndarray,
+    entries: np.ndarray,
+    size_permutations: np.ndarray,
+    pack_permutation: np.ndarray,
+    slot_key: np.ndarray,
+    packs: np.ndarray,
+    positions: np.ndarray,
+) -> None:
+    one, quarter, half, most = np.uint64(1), np.uint64(16), np.uint64(32), np.uint64(48)
+    for item in range(len(size_ids)):
+        size_id = size_ids[item]
+        low, high = size_entry[size_id], size_entry[size_id + 1]
+        slot = entry_start[low] + np.int64(_permuted(np.uint64(ranks[item]), size_permutations[size_id]))
+        while high - low > 1:
+            middle = (low + high) >> 1
+            if entry_start[middle] <= slot:
+                low = middle
+            else:
+                high = middle
+        inside, multiplicity = slot - entry_start[low], entries[low, 1]
+        pack = inside if multiplicity == 1 else inside // multiplicity
+        copy = inside - pack * multiplicity
+        number = np.uint64(entries[low, 0] + pack)
+        packs[item] = np.int64(_permuted(number, pack_permutation[0]))
+        hashed = number + slot_key[0] + np.uint64(0x9E3779B97F4A7C15)
+        hashed = (hashed ^ (hashed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        hashed = (hashed ^ (hashed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        hashed ^= hashed >> np.uint64(31)
+        size, mask, shift = np.uint64(entries[low, 3]), np.uint64(entries[low, 4]), np.uint64(entries[low, 5])
+        place = np.uint64(entries[low, 2] + copy)
+        while True:
+            place = ((place ^ hashed) * (hashed >> quarter | one)) & mask
+            place ^= place >> shift
+            place = ((place ^ (hashed >> half)) * (hashed >> most | one)) & mask
+            place ^= place >> shift
+            if place < size:
+                break
+        positions[item] = np.int64(place)
+
+
+def _write(item_ids: np.ndarray, offsets: np.ndarray, packs: np.ndarray, positions: np.ndarray, first: int) -> None:
+    """Put ids first, first + 1, ... into their slots."""
+    if _numba_is_here():
+        _write_loop(item_ids, offsets, packs, positions, first)
+    else:
+        item_ids[offsets[packs] + positions] = np.arange(first, first + len(packs))
+
+
+@kernel
+def _write_loop(
+    item_ids: np.ndarray, offsets: np.ndarray, packs: np.ndarray, positions: np.ndarray, first: int
+) -> None:
+    for item in range(len(packs)):
+        item_ids[offsets[packs[item]] + positions[item]] = first + item
+
+
+def _permute(values: np.ndarray, permutations: np.ndarray) -> np.ndarray:
+    """The image of each value: uint64 [n]. permutations: uint64 [n or 1, 3 + 2 * rounds], see `_permutations`."""
+    if permutations.shape[0] == 1 and _numba_is_here():
+        return _permute_loop(values, permutations[0])
+    images = values.copy()
+    permutations = np.broadcast_to(permutations, (len(values), permutations.shape[1]))
+    todo = np.arange(len(values))
+    while len(todo):
+        size, mask, shift, *rounds = permutations[todo].T
+        image = images[todo]
+        for xor, factor in zip(rounds[::2], rounds[1::2]):
+            image = ((image ^ xor) * factor) & mask
+            image ^= image >> shift
+        images[todo] = image
+        todo = todo[image >= size]
+    return images
+
+
+@kernel
+def _permute_loop(values: np.ndarray, permutation: np.ndarray) -> np.ndarray:
+    images = np.empty_like(values)
+    for item in range(len(values)):
+        images[item] = _permuted(values[item], permutation)
+    return images
+
+
+@kernel
+def _permuted(value: np.uint64, permutation: np.ndarray) -> np.uint64:
+    """The image of one value under one row of `_permutations`."""
+    size, mask, shift = permutation[0], permutation[1], permutation[2]
+    while True:
+        value = ((value ^ permutation[3]) * permutation[4]) & mask
+        value ^= value >> shift
+        value = ((value ^ permutation[5]) * permutation[6]) & mask
+        value ^= value >> shift
+        value = ((value ^ permutation[7]) * permutation[8]) & mask
+        value ^= value >> shift
+        if value < size:
+            return value
+
+
+def _numba_is_here() -> bool:
+    try:
+        importlib.import_module("numba")
+    except ImportError:
+        return False
+    return True
+
+
+# --- keyed permutations -----------------------------------------------------------------------------------------------
+
+
+def _permutations(sizes: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """Keyed permutations of 0..size-1: uint64 [rows, 9] with size, mask, shift and three pairs (xor, odd factor).
+
+    A round is a bijection on the b bits that cover size - 1: xor, multiplication by an odd number, xor with the own
+    upper half. Values at or beyond size go through again until one is below (cycle walking): less than two passes on
+    average, since 2^b < 2 * size. sizes: int64 [rows]; keys: uint64 [rows].
+    """
+    masks = _masks(sizes)
+    rounds = [_mixed(keys ^ np.uint64(part + 1)) | np.uint64(part % 2) for part in range(6)]
+    return np.stack([*(x.astype(np.uint64) for x in (sizes, masks, _shifts(masks))), *rounds], axis=1)
+
+
+def _masks(sizes: np.ndarray) -> np.ndarray:
+    """The smallest 2^b - 1 that is at least size - 1 (0 for no items): int64."""
+    masks = np.maximum(sizes - 1, 0)
+    for bits in (1, 2, 4, 8, 16, 32):
+        masks |= masks >> bits
+    return masks
+
+
+def _shifts(masks: np.ndarray) -> np.ndarray:
+    """Half the bits of each mask, rounded up, at least 1: int64."""
+    bits = np.sum(masks[:, None] >> np.arange(63) & 1, axis=1)
+    return np.maximum((bits + 1) // 2, 1)
+
+
+def _mixed(values: np.ndarray) -> np.ndarray:
+    """splitmix64's step and mixer (Steele, Lea and Flood, 2014), uint64 -> uint64."""
+    values = values + np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def _starts(lengths: np.ndarray) -> np.ndarray:
+    """Where consecutive parts begin, and the end: int64 [parts+1]."""
+    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
