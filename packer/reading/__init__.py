@@ -1,0 +1,41 @@
+"""Reading packs: the order (pure), the data set, and the loaders.
+
+The names load on first use: the order and the blocks need numpy and pyarrow only, the rest needs torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from packer.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from packer.reading.batch import PackBatch as PackBatch
+    from packer.reading.dataset import PackDataset as PackDataset
+    from packer.reading.loader import torch_loader as torch_loader
+    from packer.reading.loss import masked_mean as masked_mean
+    from packer.reading.poptorch import poptorch_loader as poptorch_loader
+
+_HOME = {
+    "PackBatch": "batch",
+    "PackDataset": "dataset",
+    "masked_mean": "loss",
+    "poptorch_loader": "poptorch",
+    "torch_loader": "loader",
+}
+__all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'packer.reading' has no attribute {name!r}")
+    try:
+        import torch  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    except ImportError as error:
+        raise MissingExtraError("torch", "torch", f"packer.{name}") from error
+    return getattr(import_module(f"packer.reading.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,150 @@
+"""Decoded blocks of a data set: opened by each process for itself, kept in stored dtypes, a bounded number at a time."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any, Mapping, NamedTuple, Sequence
+
+import numpy as np
+
+from packer.errors import FormatError
+from packer.shards.container import ShardReader, open_shard
+from packer.shards.manifest import Manifest
+
+OPEN_SHARDS = 64  # file descriptors a process holds at most
+_OF_THIS_PROCESS = ("_pid", "_lock", "_open", "_cache", "_last")
+
+
+class Cast(NamedTuple):
+    """A column to load and the dtype that its rows are cast to when they leave the block.
+
+    view: read the stored bits as this dtype first, None to take them as they are.
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    view: str | None = None
+
+
+class Mask(NamedTuple):
+    """A mask to make from counts: a pack's is prefix[slots - real : 2 * slots - real]. place: its count in num_real."""
+
+    name: str
+    slots: int
+    place: int
+    prefix: np.ndarray
+
+
+class DecodedBlock(NamedTuple):
+    """A block ready to be cut into packs: (name, [packs, *shape] as stored, dtype) each, and real counts [pack][axis]."""
+
+    columns: list[tuple[str, np.ndarray, np.dtype[Any]]]
+    num_real: list[list[int]]
+
+
+def make_mask(name: str, slots: int, place: int) -> Mask:
+    return Mask(name, slots, place, np.arange(2 * slots) < slots)
+
+
+def decoded_block(columns: Mapping[str, np.ndarray], casts: Sequence[Cast], masks: Sequence[Mask]) -> DecodedBlock:
+    """columns: name -> [packs, *shape] in storage dtype, `num_real` among them where there are masks."""
+    found = [
+        (cast.name, columns[cast.name] if cast.view is None else columns[cast.name].view(cast.view), cast.dtype)
+        for cast in casts
+    ]
+    if not masks:
+        return DecodedBlock(found, [])
+    num_real = columns["num_real"]
+    for mask in masks:
+        counts = num_real[:, mask.place]
+        if counts.min() < 0 or counts.max() > mask.slots:
+            raise FormatError(f"num_real counts {counts.min()} to {counts.max()} for {mask.name} of {mask.slots} slots")
+    return DecodedBlock(found, num_real.tolist())
+
+
+class Blocks:
+    """The blocks of a data set, numbered through all shards.
+
+    folder, manifest: of the data set; casts, masks: what to load; verify: as in ShardReader; cache_blocks: how many
+    decoded blocks are kept. Pickled or forked, it opens its files anew: no descriptor is shared between processes.
+    Threads may share it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        casts: Sequence[Cast],
+        masks: Sequence[Mask],
+        verify: str,
+        cache_blocks: int,
+    ) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self.casts = tuple(casts)
+        self.masks = tuple(masks)
+        self.verify = verify
+        self.cache_blocks = cache_blocks
+        self._per_shard = max(1, manifest.packs_per_shard // manifest.packs_per_block)
+        self._stored = [cast.name for cast in casts] + (["num_real"] if masks else [])
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.RLock()  # a new one: another thread may have held the old one during a fork
+        self._open: OrderedDict[int, ShardReader] = OrderedDict()
+        self._cache: OrderedDict[int, DecodedBlock] = OrderedDict()
+        self._last: tuple[int, DecodedBlock | None] = -1, None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in _OF_THIS_PROCESS}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._reset()
+
+    def decode(self, block: int) -> DecodedBlock:
+        """Read and decode a block now."""
+        if self._pid != os.getpid():
+            self._reset()
+        shard, inside = divmod(block, self._per_shard)
+        with self._lock:
+            columns = self._reader(shard).block(inside, self._stored)
+        return decoded_block(columns, self.casts, self.masks)
+
+    def cached(self, block: int) -> DecodedBlock:
+        """The same, kept; the block unused for longest makes room."""
+        last, found = self._last
+        if last == block and found is not None:
+            return found
+        found = self._cache.get(block)
+        if found is None:
+            found = self.decode(block)
+        self._last = block, found
+        with self._lock:
+            self._cache[block] = found
+            self._cache.move_to_end(block)
+            while len(self._cache) > self.cache_blocks:
+                self._cache.popitem(last=False)
+        return found
+
+    def close(self) -> None:
+        """Give files and memory back; the next read opens again."""
+        with self._lock:
+            for reader in self._open.values():
+                reader.close()
+            self._open.clear()
+            self._cache.clear()
+            self._last = -1, None
+
+    def _reader(self, shard: int) -> ShardReader:
+        reader = self._open.get(shard)
+        if reader is None:
+            if len(self._open) >= OPEN_SHARDS:
+                self._open.popitem(last=False)[1].close()
+            reader = self._open[shard] = open_shard(self.folder, self.manifest, shard, self.verify)
+        self._open.move_to_end(shard)
+        return reader

@@ -1,0 +1,231 @@
+"""A packed data set as torch sees it: pack i is a dict of tensors whose shapes never change."""
+
+from __future__ import annotations
+
+import operator
+import os
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterable, Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from packer.errors import FieldError, FormatError
+from packer.fields import Column, Field
+from packer.limits import PackLimits
+from packer.reading.blocks import Blocks, Cast, DecodedBlock, Mask, decoded_block, make_mask
+from packer.reading.dtypes import FLOATS, INDICES, dtype_name, tensor_dtype
+from packer.reading.order import LANES
+from packer.shards.container import VERIFY
+from packer.shards.graphs_file import iter_graphs
+from packer.shards.manifest import Manifest
+
+Pack = Dict[str, torch.Tensor]
+CACHE_BLOCKS = 2 * LANES  # a shuffled epoch reads `LANES` blocks in turn; it needs no block twice
+
+
+class PackDataset(Dataset[Pack]):
+    """The packs in `path`: a map-style torch data set, `dataset[i] -> dict[str, torch.Tensor]`.
+
+    A pack has every field, then `batch`, `ptr` and the masks (`author/x` and so on in heterogeneous graphs), each of
+    one shape and dtype throughout the data set; its tensors are the caller's own to write to.
+
+    path: the data set's folder, or what `build` returned. verify: "first-touch" compares the checksum of each block
+    when a process first reads it, "always" whenever it is read, "off" never. columns: the names to load, None for all.
+    index_dtype: "int64" or "int32", of index fields, `batch` and `ptr`. float_dtype: of floating fields, None keeps
+    theirs. transform: called with each pack, returns the pack to use. cache_blocks: decoded blocks kept in memory, in
+    stored dtypes, some MiB each.
+
+    Files are opened on first use by each process for itself: it pickles, and survives fork, spawn and forkserver.
+    Raises FormatError for a folder that holds no whole data set, and for damage when it is read.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        verify: str = "first-touch",
+        columns: Sequence[str] | None = None,
+        index_dtype: Any = "int64",
+        float_dtype: Any = None,
+        transform: Callable[[Pack], Pack] | None = None,
+        cache_blocks: int = CACHE_BLOCKS,
+    ) -> None:
+        if verify not in VERIFY:
+            raise FormatError(f"verify must be one of {', '.join(VERIFY)}; got {verify!r}")
+        if cache_blocks < 1:
+            raise FormatError(f"cache_blocks must be at least 1; got {cache_blocks}")
+        self.path = Path(os.fspath(path)).absolute()
+        self.manifest = Manifest.load(self.path)
+        self.verify = verify
+        self.index_dtype = dtype_name(index_dtype, INDICES, "index_dtype")
+        self.float_dtype = None if float_dtype is None else dtype_name(float_dtype, FLOATS, "float_dtype")
+        self.transform = transform
+        self.cache_blocks = cache_blocks
+        self.columns = _chosen(self.manifest.columns, columns)
+        self._set_dtypes(only_32_bit=False)
+
+    def _set_dtypes(self, only_32_bit: bool) -> None:
+        by_key = {field.key: field for field in self.fields}
+        names = {
+            column.name: tensor_dtype(column, by_key.get(column.name), self.index_dtype, self.float_dtype, only_32_bit)
+            for column in self.columns
+        }
+        _check_torch_knows(names)
+        casts = [_cast(column, names[column.name]) for column in self.columns if column.kind != "mask"]
+        self._finish = [
+            (column.name, getattr(torch, names[column.name]))
+            for column in self.columns
+            if "bfloat16" in (column.dtype, names[column.name])
+        ]
+        self._len = self.manifest.num_packs
+        self._per_block = self.manifest.packs_per_block
+        masks = _masks(self.manifest, self.columns)
+        self.blocks = Blocks(self.path, self.manifest, casts, masks, self.verify, self.cache_blocks)
+        self._empty: DecodedBlock | None = None
+        self._id_blocks: Blocks | None = None
+
+    def with_32_bits(self) -> PackDataset:
+        """The same data set with int32 for every wider or unsigned integer, and float32 for float64 and bfloat16.
+
+        FieldError where a field's integers might not fit.
+        """
+        other = object.__new__(PackDataset)
+        other.__dict__.update(self.__dict__, index_dtype="int32")
+        other._set_dtypes(only_32_bit=True)
+        return other
+
+    @property
+    def limits(self) -> PackLimits:
+        return self.manifest.limits
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        return self.manifest.schema.fields
+
+    def __len__(self) -> int:
+        """Packs."""
+        return self._len
+
+    def __repr__(self) -> str:
+        return f"PackDataset({str(self.path)!r}, {self._len} packs of {self.limits})"
+
+    def __getitem__(self, index: int) -> Pack:
+        block, row = divmod(self._pack_id(index), self._per_block)
+        return self.cut(self.blocks.cached(block), row)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Pack]:
+        """Several packs, as torch's loaders ask for them."""
+        return [self[index] for index in indices]
+
+    def cut(self, block: DecodedBlock, row: int) -> Pack:
+        """Pack `row` of a block: new tensors in the dtypes that were asked for."""
+        from_numpy = torch.from_numpy
+        pack = {name: from_numpy(stored[row].astype(dtype)) for name, stored, dtype in block.columns}
+        for name, slots, place, prefix in self.blocks.masks:
+            real = block.num_real[row][place]
+            pack[name] = from_numpy(prefix[slots - real : 2 * slots - real].copy())
+        for name, dtype in self._finish:
+            pack[name] = _finished(pack[name], dtype)
+        return pack if self.transform is None else self.transform(pack)
+
+    def empty_pack(self) -> Pack:
+        """A pack without real graphs: what fills a last step."""
+        if self._empty is None:
+            from packer.materialise import empty_pack
+
+            columns = empty_pack(self.manifest.schema, self.limits)
+            self._empty = decoded_block(columns, self.blocks.casts, self.blocks.masks)
+        return self.cut(self._empty, 0)
+
+    def graph_ids(self, index: int) -> np.ndarray:
+        """The source's graph in each slot of pack `index`: int64 [num_graphs], -1 for null graphs."""
+        if self._id_blocks is None:
+            ids = [Cast("graph_ids", np.dtype(np.int64))]
+            self._id_blocks = Blocks(self.path, self.manifest, ids, (), self.verify, self.cache_blocks)
+        block, row = divmod(self._pack_id(index), self._per_block)
+        _, stored, dtype = self._id_blocks.cached(block).columns[0]
+        return stored[row].astype(dtype)
+
+    def scatter(self, predictions: torch.Tensor | Iterable[torch.Tensor], fill: float | None = None) -> torch.Tensor:
+        """Predictions for graph slots, in pack order, as predictions for the source's graphs, in source order.
+
+        predictions: [packs * num_graphs, ...], [packs, num_graphs, ...], or the pieces of the first, such as the
+        outputs of the steps of an unshuffled loader; rows of empty packs at the end are left out. Returns
+        [graphs of the source, ...]. fill: the value for graphs that are in no pack; NaN when predictions are floating,
+        otherwise it must be given if there are such graphs. Raises FormatError for another number of rows.
+        """
+        rows = predictions if isinstance(predictions, torch.Tensor) else torch.cat(list(predictions))
+        slots = self._len * int(self.limits.num_graphs or 0)
+        if rows.dim() > 1 and rows.shape[0] == self._len and rows.shape[1] == self.limits.num_graphs:
+            rows = rows.flatten(0, 1)
+        if rows.shape[0] < slots or rows.shape[0] % int(self.limits.num_graphs or 1):
+            raise FormatError(
+                f"{rows.shape[0]} predictions for {self._len} packs of {self.limits.num_graphs} graph slots: "
+                f"expected {slots}, those of every pack in order (shuffle=False, one rank)"
+            )
+        slot_of_graph = torch.from_numpy(self._slots_of_graphs()).to(rows.device)
+        missing = slot_of_graph < 0
+        found = rows[slot_of_graph.clamp(min=0)]
+        if missing.any():
+            if fill is None and not rows.is_floating_point():
+                raise FormatError(
+                    f"{int(missing.sum())} of {len(found)} graphs are in no pack: pass fill=, the value to give them"
+                )
+            found[missing] = float("nan") if fill is None else fill
+        return found
+
+    def _slots_of_graphs(self) -> np.ndarray:
+        """For each graph of the source its slot, counted through all packs, or -1: int64 [graphs]."""
+        slots = np.full(self.manifest.counts.graphs, -1, np.int64)
+        num_graphs = int(self.limits.num_graphs or 0)
+        row = 0
+        for part in iter_graphs(self.path, self.manifest, ["pack", "slot"]):
+            pack, slot = part.column("pack").to_numpy(), part.column("slot").to_numpy()
+            slots[row : row + len(pack)] = np.where(pack >= 0, pack * num_graphs + slot, -1)
+            row += len(pack)
+        return slots
+
+    def _pack_id(self, index: int) -> int:
+        pack = operator.index(index)
+        if not -self._len <= pack < self._len:
+            raise IndexError(f"pack {pack} of {self._len}")
+        return pack + self._len if pack < 0 else pack
+
+
+def _chosen(known: Sequence[Column], names: Sequence[str] | None) -> tuple[Column, ...]:
+    tensors = [column for column in known if column.kind not in ("num_real", "graph_ids")]
+    if names is None:
+        return tuple(tensors)
+    wanted = [names] if isinstance(names, str) else list(names)
+    unknown = [name for name in wanted if name not in [column.name for column in tensors]]
+    if unknown or not wanted:
+        raise FieldError(f"columns={wanted}: unknown {unknown}; a pack has {[column.name for column in tensors]}")
+    return tuple(column for column in tensors if column.name in wanted)
+
+
+def _cast(column: Column, dtype: str) -> Cast:
+    """numpy has no bfloat16: its bits travel as int16 and are turned, or made, in torch (`_finished`)."""
+    if column.dtype == "bfloat16":
+        return Cast(column.name, np.dtype(np.int16), "int16")
+    return Cast(column.name, np.dtype("float32" if dtype == "bfloat16" else dtype))
+
+
+def _finished(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return (tensor.view(torch.bfloat16) if tensor.dtype == torch.int16 else tensor).to(dtype)
+
+
+def _masks(manifest: Manifest, columns: Sequence[Column]) -> list[Mask]:
+    order = [axis.mask_name for axis in manifest.schema.axes] + ["graphs_mask"]  # the order of num_real
+    return [
+        make_mask(column.name, column.shape[0], order.index(column.name)) for column in columns if column.kind == "mask"
+    ]
+
+
+def _check_torch_knows(dtypes: dict[str, str]) -> None:
+    for name, dtype in dtypes.items():
+        if not hasattr(torch, dtype):
+            raise FieldError(
+                f"{name} is {dtype}, which torch {torch.__version__} does not have: use torch 2.3 or newer, "
+                "or leave it out with columns=[...]"
+            )

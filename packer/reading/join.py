@@ -1,0 +1,87 @@
+"""Several packs as one: what a step takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Mapping, Sequence
+
+import torch
+
+from packer.fields import Axis
+from packer.shards.manifest import Manifest
+
+Pack = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Joint:
+    """How the packs of one column join.
+
+    dim: the joined dimension; shift: what pack i adds to its values i times: () nothing, one number, or one a row of
+    `edge_index`; skip: leading values that pack 1 and later leave out (`ptr` repeats where the last one ended).
+    """
+
+    dim: int = 0
+    shift: tuple[int, ...] = ()
+    skip: int = 0
+
+
+@dataclass(frozen=True)
+class PackShape:
+    """What all packs of a data set have in common."""
+
+    axes: tuple[Axis, ...]
+    slots: tuple[int, ...]
+    num_graphs: int
+    joints: Mapping[str, Joint]
+
+    def num(self, level: str) -> int:
+        """Node or edge slots of one pack, all types together."""
+        return sum(slots for axis, slots in zip(self.axes, self.slots) if axis.level == level)
+
+
+def pack_shape(manifest: Manifest) -> PackShape:
+    """The shape of a data set's packs."""
+    schema, limits = manifest.schema, manifest.limits
+    slots = limits.slots(schema.axes)
+    graphs = int(limits.num_graphs or 0)
+    joints: dict[str, Joint] = {}
+    for field in schema.fields:
+        dim = -1 if field.cat_dim == -1 and field.axis is not None else 0
+        shift = tuple(slots[key] for key in field.targets) if field.role == "index" else ()
+        joints[field.key] = Joint(dim, shift)
+    for axis in schema.axes:
+        if axis.level == "node":
+            joints[axis.column("batch")] = Joint(shift=(graphs,))
+            joints[axis.column("ptr")] = Joint(shift=(slots[axis.key],), skip=1)
+    return PackShape(schema.axes, tuple(slots[axis.key] for axis in schema.axes), graphs, joints)
+
+
+def join(packs: Sequence[Pack], shape: PackShape) -> dict[str, torch.Tensor]:
+    """One larger pack: rows follow each other, node numbers, `batch` and `ptr` are shifted.
+
+    A key that a transform added joins along dimension 0, unshifted.
+    """
+    plain = Joint()
+    return {key: _join([pack[key] for pack in packs], shape.joints.get(key, plain)) for key in packs[0]}
+
+
+def join_unshifted(packs: Sequence[Pack]) -> dict[str, torch.Tensor]:
+    """Packs one after the other along dimension 0, values as they are: what PopTorch cuts into equal parts again."""
+    return {key: torch.cat([pack[key] for pack in packs]) for key in packs[0]}
+
+
+def stack(packs: Sequence[Pack]) -> dict[str, torch.Tensor]:
+    """Packs side by side along a new dimension 0."""
+    return {key: torch.stack([pack[key] for pack in packs]) for key in packs[0]}
+
+
+def _join(parts: list[torch.Tensor], joint: Joint) -> torch.Tensor:
+    if not joint.shift:
+        return torch.cat(parts, joint.dim)
+    first = parts[0]
+    shift = torch.tensor(joint.shift, dtype=first.dtype)
+    if joint.dim == -1:  # one shift a row: [rows, e]
+        shift = shift[:, None]
+    moved = [first] + [part[joint.skip :] + shift * i for i, part in enumerate(parts[1:], 1)]
+    return torch.cat(moved, joint.dim)

@@ -1,0 +1,260 @@
+"""Packs for torch: a thin iterator over blocks, or torch's DataLoader where worker processes are wanted."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Iterator, List, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from packer.errors import StateError
+from packer.reading.batch import RESERVED, PackBatch
+from packer.reading.blocks import DecodedBlock
+from packer.reading.dataset import Pack, PackDataset
+from packer.reading.join import PackShape, join, pack_shape
+from packer.reading.order import EMPTY, LANES
+from packer.reading.progress import Progress
+
+LAYOUTS = ("pyg", "dict")
+
+
+def torch_loader(
+    dataset: PackDataset,
+    batch_size: int = 1,
+    shuffle: bool = True,
+    seed: int = 0,
+    num_workers: int = 0,
+    layout: str = "pyg",
+    rank: int | None = None,
+    world_size: int | None = None,
+    pin_memory: bool = False,
+    as_dataloader: bool = False,
+    lanes: int = LANES,
+    **dataloader_options: Any,
+) -> PackLoader | PackDataLoader:
+    """Iterate over the packs of a data set, `batch_size` joined packs a step, every step of the same shapes.
+
+    layout: "pyg" gives a PackBatch, "dict" a dict of tensors. Joined packs have their node numbers, `batch` and `ptr`
+    shifted, so a step is one larger pack. The last step is filled with empty packs; none is dropped.
+    shuffle, seed: the order is a function of (seed, epoch), the same for any number of workers and ranks. rank,
+    world_size: those of torch.distributed where it is initialised, else 0 of 1; each rank takes every world_size-th
+    pack, and as many steps. lanes: blocks that a shuffled epoch reads in turn.
+
+    num_workers=0 decodes blocks in one thread ahead of the loop. More workers, or as_dataloader=True for tools that
+    ask for one, give a torch DataLoader, to which dataloader_options go; worker processes cost more than they give
+    unless `transform` is slow. Both have len() (steps of an epoch), set_epoch, state_dict and load_state_dict; every
+    pass is a new epoch unless set_epoch names it.
+    """
+    if layout not in LAYOUTS:
+        raise StateError(f"layout must be one of {', '.join(LAYOUTS)}; got {layout!r}")
+    hidden = sorted(RESERVED.intersection(column.name for column in dataset.columns))
+    if layout == "pyg" and hidden:
+        raise StateError(f'fields {hidden} have names that a PackBatch itself uses: pass layout="dict"')
+    if rank is None or world_size is None:
+        rank, world_size = _distributed(rank, world_size)
+    progress = Progress(dataset.manifest, shuffle, seed, rank, world_size, batch_size, lanes)
+    collate = Collate(pack_shape(dataset.manifest), layout)
+    if num_workers == 0 and not as_dataloader:
+        if dataloader_options:
+            raise StateError(f"{sorted(dataloader_options)} are for a torch DataLoader: pass as_dataloader=True too")
+        return PackLoader(dataset, progress, collate, pin_memory)
+    if set(dataloader_options) & {"sampler", "batch_sampler", "collate_fn", "drop_last"}:
+        raise StateError(f"the order and the joining are the loader's own; got {sorted(dataloader_options)}")
+    return PackDataLoader(
+        Packs(dataset),
+        batch_sampler=StepSampler(progress),
+        collate_fn=collate,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        **dataloader_options,
+    )
+
+
+class Collate:
+    """Several packs -> one step in the layout asked for."""
+
+    def __init__(self, shape: PackShape, layout: str) -> None:
+        self.shape = shape
+        self.layout = layout
+
+    def __call__(self, packs: Sequence[Pack]) -> Any:
+        joined = packs[0] if len(packs) == 1 else join(packs, self.shape)
+        return PackBatch(joined, self.shape, len(packs)) if self.layout == "pyg" else joined
+
+
+class PackLoader:
+    """The thin iterator of torch_loader: blocks are decoded by one thread, packs cut where they are consumed."""
+
+    def __init__(self, dataset: PackDataset, progress: Progress, collate: Collate, pin_memory: bool) -> None:
+        self.dataset = dataset
+        self.progress = progress
+        self.collate = collate
+        self.pin_memory = pin_memory and torch.cuda.is_available()
+
+    @property
+    def batch_size(self) -> int:
+        """Packs a step."""
+        return self.progress.step
+
+    def __len__(self) -> int:
+        """Steps of a whole epoch."""
+        return len(self.progress)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._steps(*self.progress.begin())
+
+    def _steps(self, number: int, ids: np.ndarray) -> Iterator[Any]:
+        progress, collate, step = self.progress, self.collate, self.progress.step
+        with BlocksAhead(self.dataset, ids, progress.lanes if progress.shuffle else 1) as blocks:
+            wanted = ids.tolist()
+            for start in range(0, len(wanted), step):
+                batch = collate([blocks.pack(pack) for pack in wanted[start : start + step]])
+                if self.pin_memory:
+                    batch = _pinned(batch)
+                progress.consumed(number)
+                yield batch
+        progress.finished(number)
+
+    def set_epoch(self, epoch: int) -> None:
+        """The next pass is `epoch`."""
+        self.progress.set_epoch(epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the loop that consumes this loader is: plain values."""
+        return self.progress.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The next pass gives exactly what was left when `state` was taken. StateError for another data set."""
+        self.progress.load_state_dict(state)
+
+
+class BlocksAhead:
+    """The packs `ids` of a data set in this order: each block decoded once, in a thread, shortly before it is needed.
+
+    A block is let go with its last pack. At most `ahead` blocks wait, and as many are in use.
+    """
+
+    def __init__(self, dataset: PackDataset, ids: np.ndarray, ahead: int) -> None:
+        self._dataset = dataset
+        self._per_block = dataset.manifest.packs_per_block
+        blocks, first, counts = np.unique(ids[ids != EMPTY] // self._per_block, return_index=True, return_counts=True)
+        self._order: Iterator[int] = iter(blocks[np.argsort(first)].tolist())
+        self._left: dict[int, int] = dict(zip(blocks.tolist(), counts.tolist()))
+        self._ready: dict[int, DecodedBlock] = {}
+        self._waiting: dict[int, Future[DecodedBlock]] = {}
+        self._ahead = max(1, ahead)
+
+    def __enter__(self) -> BlocksAhead:
+        self._thread = ThreadPoolExecutor(1, "packs")
+        for _ in range(self._ahead):
+            self._submit()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for future in self._waiting.values():
+            future.cancel()
+        self._thread.shutdown()
+
+    def pack(self, pack: int) -> Pack:
+        """The next pack; `pack` is the next of the ids."""
+        if pack == EMPTY:
+            return self._dataset.empty_pack()
+        number, row = divmod(pack, self._per_block)
+        block = self._ready.get(number)
+        if block is None:
+            block = self._ready[number] = self._waiting.pop(number).result()
+            self._submit()
+        self._left[number] -= 1
+        if not self._left[number]:
+            del self._ready[number]
+        return self._dataset.cut(block, row)
+
+    def _submit(self) -> None:
+        block = next(self._order, None)
+        if block is not None:
+            self._waiting[block] = self._thread.submit(self._dataset.blocks.decode, block)
+
+
+class PackDataLoader(DataLoader[Any]):
+    """torch's DataLoader over packs, with the progress that its batch sampler carries."""
+
+    @property
+    def progress(self) -> Progress:
+        sampler: Any = self.batch_sampler
+        return sampler.progress
+
+    def __iter__(self) -> Any:
+        progress = self.progress
+        steps = super().__iter__()
+        return _counted(steps, progress, progress.latest)
+
+    def set_epoch(self, epoch: int) -> None:
+        """The next pass is `epoch`."""
+        self.progress.set_epoch(epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the loop that consumes this loader is: plain values; what workers have read ahead does not count."""
+        return self.progress.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The next pass gives exactly what was left when `state` was taken. StateError for another data set."""
+        self.progress.load_state_dict(state)
+
+
+def _counted(steps: Iterator[Any], progress: Progress, number: int) -> Iterator[Any]:
+    for step in steps:
+        progress.consumed(number)
+        yield step
+    progress.finished(number)
+
+
+class Packs(Dataset[Pack]):
+    """A data set whose id EMPTY is an empty pack: what samplers of whole steps index."""
+
+    def __init__(self, dataset: PackDataset, length: int | None = None) -> None:
+        self.dataset = dataset
+        self.length = len(dataset) if length is None else length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Pack:
+        pack = int(index)
+        return self.dataset.empty_pack() if pack == EMPTY else self.dataset[pack]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Pack]:
+        return [self[index] for index in indices]
+
+
+class StepSampler(Sampler[List[int]]):
+    """A batch sampler: the pack ids of each step of one rank's pass."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def __len__(self) -> int:
+        return len(self.progress)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        _, ids = self.progress.begin()
+        return iter(ids.reshape(-1, self.progress.step).tolist())
+
+    def set_epoch(self, epoch: int) -> None:
+        self.progress.set_epoch(epoch)
+
+
+def _pinned(batch: Any) -> Any:
+    if isinstance(batch, PackBatch):
+        return batch.pin_memory()
+    return {key: tensor.pin_memory() for key, tensor in batch.items()}
+
+
+def _distributed(rank: int | None, world: int | None) -> tuple[int, int]:
+    found = (0, 1)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        found = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    if (rank is None) != (world is None):
+        raise StateError(f"give both rank and world_size, or neither; got rank={rank}, world_size={world}")
+    return found

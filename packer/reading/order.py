@@ -1,0 +1,151 @@
+"""Which pack comes when: a pure function of seed, epoch and position, the same for any number of ranks and workers.
+
+Position p of an epoch belongs to rank p mod world. Positions are dealt to `lanes` lanes (position p to lane p mod
+lanes) and a lane reads whole blocks one after the other, so a rank, or a worker of a rank, that sees only some lanes
+reads only their blocks, each once. All is integer hashing and sorting: the same on every platform and numpy version.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Mapping
+
+import numpy as np
+
+from packer.errors import StateError
+
+EMPTY = -1  # the id of an empty pack, which fills the last steps so that every rank takes as many
+LANES = 8
+
+
+@dataclass(frozen=True)
+class State:
+    """How far an epoch was consumed; all that resuming needs.
+
+    packs_seen: positions of the epoch that all ranks together have consumed, empty packs included; fingerprint: which
+    data set and which packs of it (`order_fingerprint`).
+    """
+
+    epoch: int
+    packs_seen: int
+    seed: int
+    lanes: int
+    fingerprint: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, fit for any checkpoint."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any], fingerprint: str) -> State:
+        """The inverse of to_dict. StateError when it is not a state, or one of a data set other than `fingerprint`."""
+        try:
+            numbers = {name: int(plain[name]) for name in ("epoch", "packs_seen", "seed", "lanes")}
+            found = str(plain["fingerprint"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise StateError(
+                f"not a loader state: {plain!r}; expected what state_dict() gave: "
+                "epoch, packs_seen, seed, lanes and fingerprint"
+            ) from error
+        if found != fingerprint:
+            raise StateError(
+                f"this state belongs to another data set or another shuffle setting: it names {found}, "
+                f"this loader reads {fingerprint}. Resume with the data set and options it was saved with, "
+                "or start a new epoch without loading it"
+            )
+        if numbers["packs_seen"] < 0 or numbers["lanes"] < 1:
+            raise StateError(f"not a loader state: packs_seen {numbers['packs_seen']}, lanes {numbers['lanes']}")
+        return cls(fingerprint=found, **numbers)
+
+
+def order_fingerprint(manifest_sha256: str, shuffle: bool) -> str:
+    """Names the data set and whether it is shuffled: positions mean nothing under another."""
+    return f"{manifest_sha256[:32]}-{'shuffled' if shuffle else 'in-order'}"
+
+
+def epoch_order(num_packs: int, packs_per_block: int, seed: int, epoch: int, lanes: int = LANES) -> np.ndarray:
+    """Pack ids in the order of one shuffled epoch: int64 [packs], each id once.
+
+    The blocks come in random order, `lanes` of them in turn at any time, and the packs inside a block in random order:
+    a run of positions mixes packs of `lanes` blocks. The blocks left over when the full ones are dealt evenly (fewer
+    than `lanes`, and the short last one) close the epoch; they are cut where lanes end, so that no rank takes an empty
+    pack for a block it lacks. With `world * workers` dividing `lanes` at most that many blocks, less one, are read by
+    two processes; all others by one. Time O(packs log packs). Randomness: a hash of (seed, epoch, id).
+    """
+    inside = _shuffle_inside_blocks(num_packs, packs_per_block, _key(seed, epoch, 1))
+    blocks = np.argsort(_hash(np.arange(-(-num_packs // packs_per_block)), _key(seed, epoch, 2)))
+    full = blocks[blocks < num_packs // packs_per_block]
+    rounds = len(full) // lanes
+    dealt = full[: rounds * lanes]
+
+    first = dealt.reshape(rounds, lanes, 1) * packs_per_block + np.arange(packs_per_block)
+    body = inside[first].transpose(0, 2, 1).reshape(-1)
+    left = blocks[~np.isin(blocks, dealt)]
+    tail = np.concatenate([inside[b * packs_per_block : (b + 1) * packs_per_block] for b in left] or [inside[:0]])
+    return np.concatenate([body, tail[_deal_contiguously(len(tail), lanes)]])
+
+
+def share(order: np.ndarray, packs_seen: int, rank: int, world: int, step: int = 1) -> np.ndarray:
+    """What one rank still has to take of an epoch, in whole steps of `step` packs: int64 [steps * step], EMPTY filled.
+
+    order: int64 [packs], all ranks together; packs_seen: positions already consumed. Every rank gets as many steps.
+    """
+    count = num_steps(len(order) - packs_seen, world, step) * step
+    positions = packs_seen + np.arange(count, dtype=np.int64) * world + (rank - packs_seen) % world
+    ids = np.full(count, EMPTY, np.int64)
+    real = positions < len(order)
+    ids[real] = order[positions[real]]
+    return ids
+
+
+def num_steps(num_packs: int, world: int, step: int = 1) -> int:
+    """Steps of `step` packs that each of `world` ranks takes for `num_packs` packs."""
+    return max(0, -(-num_packs // (world * step)))
+
+
+def _shuffle_inside_blocks(num_packs: int, packs_per_block: int, key: int) -> np.ndarray:
+    """Pack ids with those of each block permuted among themselves: int64 [packs]."""
+    keys = _hash(np.arange(num_packs), key)  # pairwise different: any sort gives the same
+    full = num_packs // packs_per_block * packs_per_block
+    within = np.argsort(keys[:full].reshape(-1, packs_per_block), axis=1)
+    starts = np.arange(0, full, packs_per_block, dtype=np.int64)[:, None]
+    return np.concatenate([(within + starts).reshape(-1), np.argsort(keys[full:]) + full])
+
+
+def _deal_contiguously(count: int, lanes: int) -> np.ndarray:
+    """The index that each of `count` positions takes when every lane (position mod lanes) reads one run: int64 [count].
+
+    Lanes whose numbers agree modulo a power of two lie side by side, as ranks and workers see exactly such sets.
+    """
+    bits = max(1, (lanes - 1).bit_length())
+    by_bits = sorted(range(lanes), key=lambda lane: f"{lane:0{bits}b}"[::-1])
+    lengths = np.array([-(-(count - lane) // lanes) if lane < count else 0 for lane in range(lanes)], np.int64)
+    starts = np.zeros(lanes, np.int64)
+    starts[by_bits[1:]] = np.cumsum(lengths[by_bits])[:-1]
+    positions = np.arange(count, dtype=np.int64)
+    return starts[positions % lanes] + positions // lanes
+
+
+_MASK = (1 << 64) - 1
+
+
+def _key(seed: int, epoch: int, purpose: int) -> int:
+    key = 0
+    for number in (seed, epoch, purpose):
+        key = _mix((key ^ (number & _MASK)) + 0x9E3779B97F4A7C15 & _MASK)
+    return key
+
+
+def _mix(number: int) -> int:
+    """The finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), on one integer."""
+    number = (number ^ (number >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
+    number = (number ^ (number >> 27)) * 0x94D049BB133111EB & _MASK
+    return number ^ (number >> 31)
+
+
+def _hash(ids: np.ndarray, key: int) -> np.ndarray:
+    """The same on an array: uint64 of ids' shape, pairwise different for different ids."""
+    number = (ids.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) + np.array([key], np.uint64)
+    number = (number ^ (number >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    number = (number ^ (number >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return number ^ (number >> np.uint64(31))
