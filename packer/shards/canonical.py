@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from typing import Any, Mapping
 
@@ -52,13 +51,6 @@ def unseal(data: bytes, name: str) -> dict[str, Any]:
     if not same:
         raise FormatError(f"{name} is not canonical JSON: written anew, its bytes differ")
     return found
-
-
-def plain(value: Any) -> Any:
-    """Floats that JSON lacks as "nan", "inf", "-inf"."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return repr(value)
-    return value
 
 
 def _document(members: Mapping[str, Any]) -> bytes:

@@ -16,7 +16,7 @@ from packer.shards import canonical
 from packer.shards.files import FileEntry, open_plain, read_exactly
 from packer.shards.layout import MAX_BLOCK_BYTES, MAX_BLOCK_PACKS
 from packer.shards.pages import CODECS
-from packer.shards.schema_check import check_schema, plain_schema, schema_from_plain
+from packer.shards.schema_check import check_schema
 
 FORMAT = "graph-packer/1"
 MANIFEST, GRAPHS, PLAN = "manifest.json", "graphs.parquet", "plan.parquet"
@@ -115,6 +115,10 @@ class Manifest:
         return self.shards[0].packs if self.shards else 0
 
     @property
+    def blocks_per_shard(self) -> int:
+        return self.shards[0].blocks if self.shards else 0
+
+    @property
     def num_blocks(self) -> int:
         return -(-self.num_packs // self.packs_per_block)
 
@@ -134,7 +138,7 @@ class Manifest:
         return canonical.seal(
             {
                 "format": FORMAT,
-                "schema": plain_schema(self.schema),
+                "schema": self.schema.to_dict(),
                 "limits": self.limits.to_dict(),
                 "num_packs": self.num_packs,
                 "packs_per_block": self.packs_per_block,
@@ -213,7 +217,7 @@ def _parse(found: dict[str, Any]) -> Manifest:
     if list(found) != names or found["format"] != FORMAT:
         raise FormatError(f"{MANIFEST} has members {list(found)[:20]}, not {names}")
     try:
-        schema = schema_from_plain(found["schema"])
+        schema = Schema.from_dict(_members(found["schema"], "schema"))
         limits = PackLimits.from_dict(_members(found["limits"], "limits"))
         check_schema(schema, limits)
     except (LimitsError, KeyError, TypeError, AttributeError, ValueError) as error:
@@ -221,7 +225,7 @@ def _parse(found: dict[str, Any]) -> Manifest:
     packs = _whole(found["num_packs"], "num_packs")
     per_block = _whole(found["packs_per_block"], "packs_per_block", 1, MAX_BLOCK_PACKS)
     pack_bytes = sum(column.width for column in pack_columns(schema, limits))
-    if per_block * pack_bytes > max(MAX_BLOCK_BYTES, 0):
+    if per_block * pack_bytes > MAX_BLOCK_BYTES:
         raise FormatError(
             f"{MANIFEST}: a block of {per_block} packs of {pack_bytes} bytes is over {MAX_BLOCK_BYTES} bytes"
         )

@@ -1,36 +1,22 @@
-"""The schema as stored values, and what a schema must keep before its numbers are used to read bytes."""
+"""What a schema must keep before its numbers are used to read bytes."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import Any, Mapping
 
 import numpy as np
 
 from packer.errors import FormatError
-from packer.fields import Field, Schema
+from packer.fields import Field, Schema, pack_columns
 from packer.limits import PackLimits
-from packer.shards import canonical
 
 _INTEGERS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
 _FLOATS = ("float16", "float32", "float64")
 _DTYPES = {"bool", "bfloat16", *_INTEGERS, *_FLOATS}
+_ROLES = ("value", "index", "count", "present")
+_FORMS = ("rows", "row", "value", "scalar")
 _MAX_WIDTH = 2**31 - 1
-
-
-def plain_schema(schema: Schema) -> dict[str, Any]:
-    """Plain values that JSON can hold: pads that are not finite as text."""
-    plain = schema.to_dict()
-    for field in plain["fields"]:
-        field["pad"] = canonical.plain(field["pad"])
-    return plain
-
-
-def schema_from_plain(plain: Any) -> Schema:
-    """The inverse of plain_schema. Raises FormatError."""
-    schema = Schema.from_dict(plain)
-    return dataclasses.replace(schema, fields=tuple(_with_pad(field, field.pad) for field in schema.fields))
 
 
 def check_schema(schema: Schema, limits: PackLimits) -> None:
@@ -53,8 +39,6 @@ def check_schema(schema: Schema, limits: PackLimits) -> None:
 
 
 def _check_names(schema: Schema, limits: PackLimits) -> None:
-    from packer.fields import pack_columns
-
     names = [column.name for column in pack_columns(schema, limits)]
     twice = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
     if twice:
@@ -63,14 +47,14 @@ def _check_names(schema: Schema, limits: PackLimits) -> None:
 
 def _check_field(field: Field, schema: Schema, slots: Mapping[Any, int]) -> None:
     where = f"schema: field {str(field.name)[:80]!r}"
-    if not _names(field.name) or field.level not in ("node", "edge", "graph") or field.role not in ("value", "index"):
+    if not _names(field.name) or field.level not in ("node", "edge", "graph") or field.role not in _ROLES:
         raise FormatError(f"{where}: name, level or role is not known")
     axis = field.axis
     if axis is not None and axis not in schema.axes:
         raise FormatError(f"{where}: its axis {axis.key!r} is not among those of the schema")
     if field.dtype not in _DTYPES or field.storage not in _storages(field.dtype):
         raise FormatError(f"{where}: dtype {field.dtype!r} cannot be stored as {field.storage!r}")
-    if field.cat_dim not in (0, -1) or type(field.cat_dim) is not int or field.form not in ("rows", "row", "value"):
+    if field.cat_dim not in (0, -1) or type(field.cat_dim) is not int or field.form not in _FORMS:
         raise FormatError(f"{where}: cat_dim or form is not known")
     width = int(slots[None if axis is None else axis.key]) * np.dtype(field.storage).itemsize
     for size in field.shape:
@@ -83,8 +67,9 @@ def _check_field(field: Field, schema: Schema, slots: Mapping[Any, int]) -> None
         raise FormatError(f"{where}: pad {str(field.pad)[:80]!r} is not a number")
     if field.role == "index":
         node_keys = {axis.key for axis in schema.axes if axis.level == "node"}
-        if field.dtype not in _INTEGERS or not field.targets or not set(field.targets) <= node_keys:
-            raise FormatError(f"{where}: an index must be an integer that points to node axes; got {field.targets}")
+        entries = max(1, field.shape[0]) if field.shape else 1
+        if field.dtype not in _INTEGERS or len(field.targets) != entries or not set(field.targets) <= node_keys:
+            raise FormatError(f"{where}: an index must be integer and point to {entries} node axes: {field.targets}")
     else:
         _check_pad(field, where)
 
@@ -92,12 +77,13 @@ def _check_field(field: Field, schema: Schema, slots: Mapping[Any, int]) -> None
 def _check_pad(field: Field, where: str) -> None:
     storage = "float32" if field.dtype == "bfloat16" else field.storage
     pad = field.pad
-    fits = True
     if storage in _INTEGERS:
         info = np.iinfo(storage)
         fits = math.isfinite(pad) and pad == int(pad) and info.min <= pad <= info.max
     elif storage == "bool":
         fits = pad in (0, 1)
+    else:
+        fits = not math.isfinite(pad) or abs(pad) <= float(np.finfo(storage).max)
     if not fits:
         raise FormatError(f"{where}: pad {pad!r} does not fit its storage dtype {field.storage}")
 
@@ -112,7 +98,3 @@ def _storages(dtype: str) -> set[str]:
 
 def _names(*names: Any) -> bool:
     return all(isinstance(name, str) and 0 < len(name) <= 200 and name.isprintable() for name in names)
-
-
-def _with_pad(field: Field, pad: Any) -> Field:
-    return dataclasses.replace(field, pad=float(pad)) if pad in ("nan", "inf", "-inf") else field

@@ -18,7 +18,7 @@ from packer.shards.files import AtomicFile
 from packer.shards.layout import MAX_BLOCK_BYTES, MAX_BLOCK_PACKS, ZSTD_LEVEL
 from packer.shards.manifest import FORMAT, ShardEntry
 from packer.shards.pages import CODECS
-from packer.shards.schema_check import check_schema, plain_schema
+from packer.shards.schema_check import check_schema
 
 METADATA_KEY = b"graph-packer"
 
@@ -34,7 +34,7 @@ def shard_schema(schema: Schema, limits: PackLimits) -> pa.Schema:
     columns = pack_columns(schema, limits)
     about = {
         "format": FORMAT,
-        "schema": plain_schema(schema),
+        "schema": schema.to_dict(),
         "limits": limits.to_dict(),
         "columns": [
             {"name": c.name, "kind": c.kind, "dtype": c.dtype, "storage": c.storage, "shape": list(c.shape)}

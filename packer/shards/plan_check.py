@@ -1,0 +1,76 @@
+"""The plan of a data set under verification: that its bound is proven, and that the packs are as many as it says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from packer.errors import FormatError, PackerError
+from packer.shards.graphs_file import MappedFile, iter_graphs, size_column
+from packer.shards.manifest import PLAN, Manifest
+from packer.shards.parquet_check import check_parquet
+
+_METADATA_KEY = b"graph-packer-plan"
+
+
+def check_plan(folder: Path, manifest: Manifest) -> list[str]:
+    """What is wrong with `plan.parquet` and with the plan in the manifest; nothing when all is well.
+
+    The lower bound is proven again from the certificate (in the manifest's plan, else in the file's metadata) over the
+    sizes in graphs.parquet. That file and this one have been compared with their hashes before.
+    """
+    plan = manifest.plan
+    packs, bound, status = manifest.num_packs, plan["lower_bound"], plan["status"]
+    if type(bound) is not int or not 0 <= bound <= packs or status not in ("optimal", "feasible"):
+        return [f"the manifest's plan has status {status!r} and lower bound {bound!r} for {packs} packs"]
+    if (status == "optimal") != (bound == packs):
+        return [f"the manifest's plan is {status!r} with {packs} packs and a lower bound of {bound}"]
+    try:
+        stored = plan.get("certificate") or _stored_certificate(folder, manifest)
+        return [] if stored is None else _certificate_faults(folder, manifest, stored)
+    except PackerError as error:
+        return [str(error)]
+
+
+def _certificate_faults(folder: Path, manifest: Manifest, stored: Any) -> list[str]:
+    from packer.certificate import Certificate, check_certificate
+    from packer.sizes import need_of
+
+    if not isinstance(stored, dict):
+        return ["its certificate is not one"]
+    sizes, count = distinct_sizes(folder, manifest)
+    need, capacity = need_of(sizes, manifest.schema.axes, manifest.limits)
+    proven = check_certificate(Certificate.from_dict(stored), need, capacity, count)
+    if proven != manifest.plan["lower_bound"]:
+        return [f"its certificate proves {proven} packs, the manifest says {manifest.plan['lower_bound']}"]
+    return []
+
+
+def distinct_sizes(folder: Path, manifest: Manifest) -> tuple[np.ndarray, np.ndarray]:
+    """Sizes of the graphs in packs, and how many have each: int64 [distinct, axes], int64 [distinct]."""
+    names = [size_column(axis) for axis in manifest.schema.axes]
+    sizes, count = np.zeros((0, len(names)), dtype=np.int64), np.zeros(0, dtype=np.int64)
+    for batch in iter_graphs(folder, manifest, ["pack", *names]):
+        rows = np.stack([batch.column(name).to_numpy() for name in names], axis=1)
+        rows = np.concatenate([sizes, rows[batch.column("pack").to_numpy() >= 0]])
+        weights = np.r_[count, np.ones(len(rows) - len(count), dtype=np.int64)]
+        sizes, of_row = np.unique(rows, axis=0, return_inverse=True)
+        count = np.zeros(len(sizes), dtype=np.int64)
+        np.add.at(count, of_row.reshape(-1), weights)
+    return sizes, count
+
+
+def _stored_certificate(folder: Path, manifest: Manifest) -> Any:
+    """The certificate in the metadata of plan.parquet, None where there is none."""
+    with MappedFile(folder / PLAN, manifest.files[PLAN].bytes) as data:
+        check_parquet(data, manifest.counts.graphs)
+        try:
+            metadata = pq.read_schema(pa.BufferReader(pa.py_buffer(data))).metadata or {}
+            return json.loads(metadata.get(_METADATA_KEY, b"{}")).get("certificate")
+        except (pa.ArrowException, OSError, ValueError, AttributeError, RecursionError) as error:
+            raise FormatError(f"its metadata cannot be read: {error}") from error
