@@ -6,22 +6,31 @@ numba is imported at the first call of a kernel, never at import, and each kerne
 from __future__ import annotations
 
 import functools
+import types
 from typing import Any, Callable, TypeVar, cast
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 
 def kernel(function: Kernel) -> Kernel:
-    """Compile `function` in numba's nopython mode at its first call; without numba run it as it is (slow, but right)."""
+    """Compile `function` in numba's nopython mode at its first call; without numba run it as it is (slow, but right).
+
+    A kernel may call other kernels of its own module. The cache lies beside the source or, where that cannot be
+    written, in numba's user-wide folder; where neither can, the kernel is compiled anew in every process. numba notices
+    a changed source file, but not a change in another file: keep a kernel and the kernels that it calls in one module.
+    """
     compiled: list[Callable[..., Any]] = []
+
+    def resolve() -> Callable[..., Any]:
+        if not compiled:
+            compiled.append(_compile(function))
+        return compiled[0]
 
     @functools.wraps(function)
     def call(*args: Any) -> Any:
-        if not compiled:
-            compiled.append(_compile(function))
-        return compiled[0](*args)
+        return resolve()(*args)
 
-    call.compile = lambda: compiled[0] if compiled else compiled.append(_compile(function)) or compiled[0]  # type: ignore[attr-defined]
+    call.resolve_kernel = resolve  # type: ignore[attr-defined]
     return cast(Kernel, call)
 
 
@@ -30,4 +39,25 @@ def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
         import numba
     except ImportError:
         return function
-    return cast("Callable[..., Any]", numba.njit(cache=True, nogil=True)(function))
+    plain = _with_compiled_callees(cast(types.FunctionType, function))
+    try:
+        return cast("Callable[..., Any]", numba.njit(cache=True, nogil=True)(plain))
+    except RuntimeError:  # no folder for the cache can be written
+        return cast("Callable[..., Any]", numba.njit(nogil=True)(plain))
+
+
+def _with_compiled_callees(function: types.FunctionType) -> types.FunctionType:
+    """The same function, seeing compiled kernels where its module's names are lazy ones: numba cannot call the latter."""
+    callees = {
+        name: value.resolve_kernel()
+        for name in function.__code__.co_names
+        for value in [function.__globals__.get(name)]
+        if hasattr(value, "resolve_kernel")
+    }
+    if not callees:
+        return function
+    code = types.FunctionType(
+        function.__code__, {**function.__globals__, **callees}, function.__name__, function.__defaults__
+    )
+    code.__module__, code.__qualname__ = function.__module__, function.__qualname__
+    return code

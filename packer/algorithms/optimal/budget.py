@@ -1,0 +1,54 @@
+"""When to stop: deterministic work first, the clock as a cap."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Budget:
+    """Work is counted in seconds of a nominal machine, so that the same work gives the same plan on any machine.
+
+    work_limit: nominal seconds, or infinity; time_limit: wall seconds since `started`, or infinity. A budget made by
+    `part` spends from its parent too.
+    """
+
+    work_limit: float
+    time_limit: float
+    work: float = 0.0
+    started: float = field(default_factory=time.perf_counter)
+    parent: Budget | None = None
+
+    def spend(self, work: float) -> bool:
+        """Add to the work done; False when it is time to stop."""
+        budget: Budget | None = self
+        while budget is not None:
+            budget.work += work
+            budget = budget.parent
+        return not self.spent
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.started
+
+    @property
+    def seconds_left(self) -> float:
+        return self.time_limit - self.seconds
+
+    @property
+    def out_of_time(self) -> bool:
+        return self.seconds >= self.time_limit
+
+    @property
+    def work_left(self) -> float:
+        left = self.work_limit - self.work
+        return left if self.parent is None else min(left, self.parent.work_left)
+
+    @property
+    def spent(self) -> bool:
+        return self.work_left <= 0 or self.out_of_time
+
+    def part(self, work: float) -> Budget:
+        """A budget for one step: at most `work`, and never more than what is left here."""
+        return Budget(work, self.time_limit, started=self.started, parent=self)

@@ -1,0 +1,52 @@
+"""First plans: the decreasing heuristics over distinct sizes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from packer.algorithms.groups import fill_groups, largest_first, shares
+from packer.algorithms.instance import Instance, Patterns
+from packer.algorithms.optimal.columns import to_patterns
+
+
+def greedy_plans(instance: Instance) -> list[Patterns]:
+    """First fit and best fit decreasing by sum of shares, best fit by largest share, the fewest packs first."""
+    share = shares(instance.need, instance.capacity)
+    by_sum, by_largest = (largest_first(instance.need, key) for key in (share.sum(axis=1), share.max(axis=1)))
+
+    def room_left(room: np.ndarray) -> np.ndarray:
+        return shares(room, instance.capacity).sum(axis=1)
+
+    plans = [
+        fill_groups(instance, by_sum),
+        fill_groups(instance, by_sum, room_left),
+        fill_groups(instance, by_largest, room_left),
+    ]
+    return sorted(plans, key=lambda plan: plan.num_packs)
+
+
+def single_sizes(instance: Instance) -> Patterns:
+    """As many items of one size as fit, for each size: seeds of the LP, not a plan."""
+    held = np.full(instance.need.shape, np.iinfo(np.int64).max)
+    np.floor_divide(instance.capacity, instance.need, out=held, where=instance.need > 0)
+    times = np.minimum(held.min(axis=1), instance.count)
+    ids = np.arange(len(times))
+    return Patterns(np.arange(len(times) + 1), ids, times, np.ones(len(times), np.int64))
+
+
+def slots_of(plan: Patterns) -> list[np.ndarray]:
+    """The size ids of each pack, one entry an item."""
+    packs: list[np.ndarray] = []
+    for p in range(len(plan)):
+        ids, times = plan[p]
+        packs += [np.repeat(ids, times)] * int(plan.counts[p])
+    return packs
+
+
+def plan_of(packs: list[np.ndarray]) -> Patterns:
+    """The inverse of `slots_of`."""
+    rows: list[tuple[np.ndarray, np.ndarray, int]] = []
+    for slots in packs:
+        ids, times = np.unique(slots, return_counts=True)
+        rows.append((ids.astype(np.int64), times.astype(np.int64), 1))
+    return to_patterns(rows)

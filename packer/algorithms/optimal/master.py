@@ -1,0 +1,86 @@
+"""The linear program over patterns: least number of packs that cover every size, by OR-Tools' incremental GLOP."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from packer.errors import MissingExtraError
+
+
+class MasterError(RuntimeError):
+    """No LP solver gave an answer; the search goes on without new prices."""
+
+
+class MasterSolution(NamedTuple):
+    """objective: packs; dual: float64 [sizes], not negative; use: float64 [columns] or None."""
+
+    objective: float
+    dual: np.ndarray
+    use: np.ndarray | None
+
+
+def _mathopt() -> Any:
+    try:
+        from ortools.math_opt.python import mathopt
+    except ImportError as error:
+        raise MissingExtraError("ortools", "optimal", "algorithm 'optimal'") from error
+    return mathopt
+
+
+class Master:
+    """Columns are only ever added, so that the solver keeps its basis from round to round."""
+
+    def __init__(self, count: np.ndarray) -> None:
+        mathopt = self._mathopt = _mathopt()
+        self._model = mathopt.Model()
+        self._rows = [self._model.add_linear_constraint(lb=float(c)) for c in count.tolist()]
+        self._columns: list[Any] = []
+        self._solver: Any = None
+
+    def add(self, ids: np.ndarray, times: np.ndarray) -> None:
+        """A pattern: `times` items of the sizes `ids`."""
+        column = self._model.add_variable(lb=0.0)
+        self._model.objective.set_linear_coefficient(column, 1.0)
+        for row, repeat in zip(ids.tolist(), times.tolist()):
+            self._rows[row].set_coefficient(column, float(repeat))
+        self._columns.append(column)
+
+    def exchange(self, small: int, large: int) -> None:
+        """Let one place for an item of size `large` serve one of size `small`, at no cost."""
+        column = self._model.add_variable(lb=0.0)
+        self._rows[small].set_coefficient(column, 1.0)
+        self._rows[large].set_coefficient(column, -1.0)
+
+    def solve(self, with_use: bool = False) -> MasterSolution:
+        """Raises MasterError when every solver fails."""
+        mathopt = self._mathopt
+        quick = mathopt.SolveParameters(threads=1, presolve=mathopt.Emphasis.OFF)
+        dual_simplex = mathopt.SolveParameters(threads=1, lp_algorithm=mathopt.LPAlgorithm.DUAL_SIMPLEX)
+        # An ABNORMAL end happens on small degenerate programs: a fresh solver, another algorithm, another solver.
+        tries = [
+            (mathopt.SolverType.GLOP, quick, self._solver is None),
+            (mathopt.SolverType.GLOP, quick, True),
+            (mathopt.SolverType.GLOP, dual_simplex, True),
+            (mathopt.SolverType.HIGHS, mathopt.SolveParameters(), True),
+        ]
+        none = mathopt.VariableFilter(filtered_items=[])
+        wanted = mathopt.ModelSolveParameters(
+            variable_values_filter=mathopt.VariableFilter() if with_use else none, reduced_costs_filter=none
+        )
+        for solver_type, parameters, fresh in tries:
+            try:
+                if fresh:
+                    self._solver = None
+                    self._solver = mathopt.IncrementalSolver(self._model, solver_type)
+                result = self._solver.solve(params=parameters, model_params=wanted)
+            except (AttributeError, RuntimeError, ValueError):  # how the wheel tells of any status that is not OK
+                self._solver = None
+                continue
+            if result.termination.reason == mathopt.TerminationReason.OPTIMAL:
+                dual = np.maximum(np.array(result.dual_values(self._rows)), 0.0)
+                use = np.array(result.variable_values(self._columns)) if with_use else None
+                return MasterSolution(result.objective_value(), dual, use)
+            self._solver = None
+        raise MasterError("no LP solver ended with an optimum")

@@ -1,0 +1,108 @@
+"""A smaller instance with the same plans: dimensions that cannot bind go, common divisors go, equal sizes merge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from packer.algorithms.instance import Instance, Patterns
+from packer.algorithms.optimal.columns import to_patterns
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """The instance that is solved, and the way back.
+
+    inner: the reduced instance; dims, divisors: int64 [k], `inner.need` = need[:, dims] // divisors, exactly;
+    size_of: int64 [sizes], the inner size of each original one.
+    """
+
+    outer: Instance
+    inner: Instance
+    dims: np.ndarray
+    divisors: np.ndarray
+    size_of: np.ndarray
+
+
+def reduce_instance(instance: Instance) -> Reduced:
+    """Drop what cannot matter. Every plan of the inner instance is one of the outer, and the other way round."""
+    dims = _binding_dims(instance)
+    divisors = np.array(
+        [int(np.gcd.reduce(instance.need[:, d])) for d in dims.tolist()], dtype=np.int64
+    )  # positive: a binding dimension has a need
+    need, size_of = np.unique(instance.need[:, dims] // divisors, axis=0, return_inverse=True)
+    size_of = size_of.reshape(-1)
+    count = np.zeros(len(need), np.int64)
+    np.add.at(count, size_of, instance.count)
+    return Reduced(instance, Instance(need, instance.capacity[dims] // divisors, count), dims, divisors, size_of)
+
+
+def _binding_dims(instance: Instance) -> np.ndarray:
+    """Dimensions that some pack, full in the others, could overflow (or might: the test is one-sided)."""
+    need, capacity, count = instance.need, instance.capacity.tolist(), instance.count.tolist()
+    dims = list(range(need.shape[1]))
+    for d in range(need.shape[1] - 1, -1, -1):
+        column = need[:, d]
+        total = sum(n * c for n, c in zip(column.tolist(), count))
+        others = [o for o in dims if o != d]
+        if total <= capacity[d] or any(_implied(column, capacity[d], need[:, o], capacity[o]) for o in others):
+            dims.remove(d)
+    return np.array(dims, dtype=np.int64)
+
+
+def _implied(column: np.ndarray, offered: int, other: np.ndarray, other_offered: int) -> bool:
+    """True when sum(other) <= other_offered implies sum(column) <= offered, whatever the items."""
+    if ((column > 0) & (other == 0)).any():
+        return False
+    pairs = {(int(a), int(b)) for a, b in zip(column, other) if a > 0}
+    # column <= ratio * other for all sizes, so the sum is at most floor(ratio * other_offered), ratio the largest a / b.
+    return all(a * other_offered < (offered + 1) * b for a, b in pairs)
+
+
+def merge_sizes(reduced: Reduced, plan: Patterns) -> Patterns:
+    """A plan of the outer instance as one of the inner."""
+    rows: list[tuple[np.ndarray, np.ndarray, int]] = []
+    for p in range(len(plan)):
+        ids, times = plan[p]
+        inner, place = np.unique(reduced.size_of[ids], return_inverse=True)
+        merged = np.zeros(len(inner), np.int64)
+        np.add.at(merged, place.reshape(-1), times)
+        rows.append((inner, merged, int(plan.counts[p])))
+    return to_patterns(rows)
+
+
+def restore(reduced: Reduced, plan: Patterns) -> Patterns:
+    """The inverse: items of an inner size are dealt out to the outer ones that it stands for, lowest id first.
+
+    plan: holds every item exactly once. A pattern is split where a size is used up.
+    """
+    members: list[list[int]] = [[] for _ in range(len(reduced.inner.need))]
+    for outer, inner in reversed(list(enumerate(reduced.size_of.tolist()))):
+        members[inner].append(outer)
+    left = reduced.outer.count.tolist()
+    rows: list[tuple[np.ndarray, np.ndarray, int]] = []
+    for p in range(len(plan)):
+        places = list(zip(*(part.tolist() for part in plan[p])))
+        packs = int(plan.counts[p])
+        while packs:
+            held: list[tuple[int, int]] = []
+            for inner, times in places:
+                stack = members[inner]
+                while not left[stack[-1]]:
+                    stack.pop()
+                place = -1
+                while times:
+                    use = min(times, left[stack[place]])
+                    if use:
+                        held.append((stack[place], use))
+                    times -= use
+                    place -= 1
+            same = min([packs] + [left[outer] // times for outer, times in held])
+            for outer, times in held:
+                left[outer] -= times * same
+            held.sort()
+            ids, used = np.array(held, dtype=np.int64).T
+            rows.append((np.ascontiguousarray(ids), np.ascontiguousarray(used), same))
+            packs -= same
+    return to_patterns(rows)
