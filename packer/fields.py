@@ -54,13 +54,20 @@ HOMOGENEOUS = (Axis("node"), Axis("edge"))
 class Field:
     """One attribute of all graphs.
 
-    level: "node", "edge" or "graph"; role: "value", or "index" (numbers of nodes, shifted when graphs are joined);
+    level: "node", "edge" or "graph"; type: node or edge type in heterogeneous graphs; role, what its numbers are:
+
+    * "value": features, targets, masks: moved as they are;
+    * "index": numbers of nodes, shifted when graphs are joined; targets then has the key of the node axis that each
+      entry along the first dimension of `shape` points into (a single key when shape is ());
+    * "count": an explicit `num_nodes`; equal to the graph's count of nodes, so it has no column;
+    * "present": True for the graphs that have the attribute `NAME` (this field is `NAME_present`), where some lack it.
+
     shape: one row, without the joined dimension (`x` [n, 9] -> (9,); `edge_index` [2, e] -> (2,)); cat_dim: the joined
-    dimension in the source, 0 or -1; dtype: logical numpy dtype or "bfloat16" (opaque 16 bits); storage: numpy dtype on
-    disk, lossless; pad: value of padding rows; form: how one graph's value looks in the source: "rows" (one row for
-    each node or edge), "row" (a graph-level [1, ...]) or "value" (a graph-level value without that leading 1);
-    type: node or edge type in heterogeneous graphs; targets: for an index field, the key of the node axis each row
-    entry points into.
+    dimension in the source, 0 or -1; dtype: logical numpy dtype or "bfloat16" (opaque 16 bits); storage: numpy dtype of
+    the graph table, lossless, and of the pack column (an index column is as narrow as the limits allow instead);
+    pad: value of padding rows (padding of an index field points at the null graph's first node instead); form: how one
+    graph's value looks in the source: "rows" (one row for each node or edge), "row" (a graph-level [1, ...]), "value"
+    (a graph-level value without that leading 1) or "scalar" (a Python number: int64, float64 or bool).
     """
 
     name: str
@@ -106,7 +113,13 @@ class Schema:
         return {
             "axes": [{"level": a.level, "type": _plain_type(a.type)} for a in self.axes],
             "fields": [
-                {**asdict(f), "shape": list(f.shape), "targets": list(f.targets), "type": _plain_type(f.type)}
+                {
+                    **asdict(f),
+                    "shape": list(f.shape),
+                    "targets": list(f.targets),
+                    "type": _plain_type(f.type),
+                    "pad": f.pad if np.isfinite(f.pad) else str(f.pad),
+                }
                 for f in self.fields
             ],
             "strings": list(self.strings),
@@ -117,19 +130,8 @@ class Schema:
         """The inverse of to_dict; anything else is a FormatError."""
         try:
             axes = tuple(Axis(a["level"], _type(a["type"])) for a in plain["axes"])
-            fields = tuple(
-                Field(
-                    **{
-                        **f,
-                        "shape": tuple(f["shape"]),
-                        "targets": tuple(f["targets"]),
-                        "type": _type(f["type"]),
-                    }
-                )
-                for f in plain["fields"]
-            )
-            return cls(axes, fields, tuple(plain["strings"]))
-        except (KeyError, TypeError) as error:
+            return cls(axes, tuple(_field(f) for f in plain["fields"]), tuple(plain["strings"]))
+        except (KeyError, TypeError, ValueError) as error:
             raise FormatError(f"not a schema: {error}") from error
 
 
@@ -153,15 +155,25 @@ class Column:
 
 
 def pack_columns(schema: Schema, limits: PackLimits) -> tuple[Column, ...]:
-    """The columns of every pack under `limits`, in the order they are written."""
+    """The columns of every pack under `limits`, in the order they are written.
+
+    A zero-width field has a column here (shape with a 0, width 0) that no file holds. `num_real` counts the real rows
+    of each axis, in the schema's order, and last the real graphs.
+    """
     slots = limits.slots(schema.axes)
     graphs = limits.num_graphs
+    assert graphs is not None, "only planning goes without a limit"
     columns: list[Column] = []
     for field in schema.fields:
+        if field.role == "count":
+            continue
         axis = field.axis
         rows = graphs if axis is None else slots[axis.key]
         shape = (*field.shape, rows) if field.cat_dim == -1 and axis is not None else (rows, *field.shape)
-        columns.append(Column(field.key, "field", field.dtype, field.storage, shape))
+        storage = field.storage
+        if field.role == "index":
+            storage = narrow_index(max(slots[target] for target in field.targets) - 1)
+        columns.append(Column(field.key, "field", field.dtype, storage, shape))
     for axis in schema.axes:
         if axis.level == "node":
             rows = slots[axis.key]
@@ -178,6 +190,17 @@ def pack_columns(schema: Schema, limits: PackLimits) -> tuple[Column, ...]:
 def narrow_index(largest: int) -> str:
     """The narrowest unsigned dtype that holds 0..largest."""
     return next(name for name in ("uint8", "uint16", "uint32", "uint64") if largest <= np.iinfo(name).max)
+
+
+def _field(plain: Mapping[str, Any]) -> Field:
+    pad: Any = plain["pad"]
+    parsed: dict[str, Any] = {
+        "shape": tuple(plain["shape"]),
+        "targets": tuple(plain["targets"]),
+        "type": _type(plain["type"]),
+        "pad": float(pad) if isinstance(pad, str) else pad,
+    }
+    return Field(**{**plain, **parsed})
 
 
 def _plain_type(value: Type) -> Any:

@@ -1,0 +1,323 @@
+"""What the fields of many graphs have in common: found block by block, merged, and decided once for all graphs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Mapping, Sequence, Tuple
+
+import numpy as np
+
+from packer.errors import FieldError, SourceError
+from packer.fields import HOMOGENEOUS, Axis, Field, Schema, Type, narrow_index
+
+# How a field's values can relate to its graph: a row for each node, a row for each edge, one row, or one fixed shape.
+RELATIONS = ("node", "edge", "row", "value")
+SIGNED = ("int8", "int16", "int32", "int64")
+UNSIGNED = ("uint8", "uint16", "uint32", "uint64")
+
+Contradiction = Tuple[int, str]
+
+
+@dataclass(frozen=True)
+class FieldStatistics:
+    """One attribute over the graphs seen so far. Graphs are named by their source ids.
+
+    form: "tensor", "scalar" (Python numbers) or "string"; shape: of one graph's value without the joined dimension (all
+    of it when ndim is 0 or when `stacked`: the graph's class joins it along a new dimension); size: length of the joined
+    dimension in the first graph; against: for each relation that some graph contradicts, the first such graph and what
+    it has; low, high: least and largest value, None where there is none or it is unknown; whole: every value is a finite
+    whole number and none is -0.0; first: first graph that has the attribute; missing: first graph that lacks it.
+    """
+
+    name: str
+    type: Type
+    role: str
+    form: str
+    dtype: str
+    ndim: int
+    cat_dim: int
+    shape: tuple[int, ...]
+    size: int
+    first: int
+    stacked: bool = False
+    missing: int | None = None
+    against: tuple[tuple[str, int, str], ...] = ()
+    low: float | int | None = None
+    high: float | int | None = None
+    whole: bool = False
+    targets: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Unique name, equal to the key of the Field that it becomes."""
+        return Axis("graph", self.type).column(self.name)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """All that deciding needs to know of a number of graphs. Merging is associative; order is the source's."""
+
+    num_graphs: int
+    first: int
+    hetero: bool
+    axes: tuple[Axis, ...]
+    fields: tuple[FieldStatistics, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for scan blocks on disk."""
+        return {
+            **{name: getattr(self, name) for name in ("num_graphs", "first", "hetero")},
+            **{name: [asdict(value) for value in getattr(self, name)] for name in ("axes", "fields")},
+        }
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Statistics:
+        """The inverse of to_dict, also after a passage through JSON."""
+        axes = tuple(Axis(a["level"], _tuples(a["type"])) for a in plain["axes"])
+        fields = tuple(FieldStatistics(**{key: _tuples(f[key]) for key in f}) for f in plain["fields"])
+        return cls(plain["num_graphs"], plain["first"], plain["hetero"], axes, fields)
+
+
+def merge(a: Statistics, b: Statistics) -> Statistics:
+    """Statistics of the graphs of a, then those of b. Raises FieldError where two graphs cannot be of one data set."""
+    if not a.num_graphs or not b.num_graphs:
+        return b if not a.num_graphs else a
+    if a.hetero != b.hetero:
+        raise SourceError(
+            f"graph {a.first} is {_kind(a.hetero)} and graph {b.first} is {_kind(b.hetero)}: pack them as two data sets"
+        )
+    others = {field.key: field for field in b.fields}
+    fields = [
+        _merge_fields(field, others.pop(field.key)) if field.key in others else _lacking(field, b.first)
+        for field in a.fields
+    ]
+    fields += [_lacking(field, a.first) for field in others.values()]
+    return Statistics(a.num_graphs + b.num_graphs, a.first, a.hetero, joined_axes(a.axes + b.axes), tuple(fields))
+
+
+def joined_axes(axes: Sequence[Axis]) -> tuple[Axis, ...]:
+    """Each axis once, nodes before edges, in the order seen."""
+    return tuple(axis for level in ("node", "edge") for axis in dict.fromkeys(axes) if axis.level == level)
+
+
+def decide(
+    statistics: Statistics, overrides: Mapping[str, str] | None = None, pads: Mapping[str, Any] | None = None
+) -> tuple[Schema, tuple[str, ...]]:
+    """The schema of the whole data set, and the keys of the fields whose level the data alone leaves open.
+
+    A field's level is the one that all graphs admit. Of several: names with "edge" are edge fields, `y` and values
+    without dimension belong to the graph, else node comes before edge before graph. overrides: key or name -> "node",
+    "edge" or "graph". pads: padding value by field key, name or level; 0 otherwise. Raises FieldError.
+    """
+    overrides, pads = overrides or {}, pads or {}
+    _check_known(statistics, "level", overrides, ())
+    _check_known(statistics, "padding value", pads, ("node", "edge", "graph"))
+    fields: list[Field] = []
+    ambiguous: list[str] = []
+    for found in statistics.fields:
+        if found.form != "string":
+            asked = overrides.get(found.key, overrides.get(found.name))
+            level, is_open = _level(found, asked)
+            if is_open:
+                ambiguous.append(found.key)
+            fields.append(_field(found, level, pads))
+        if found.missing is not None and found.form != "string":
+            name = f"{found.name}_present"
+            fields.append(Field(name, "graph", "present", (), 0, "bool", "bool", False, "value", found.type))
+    keys = [field.key for field in fields]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise FieldError(
+                f"{key!r} is an attribute of the source and also what packs call the mask of graphs that have "
+                f"{key[: -len('_present')]!r}, which some lack: rename one of them"
+            )
+    strings = tuple(found.key for found in statistics.fields if found.form == "string")
+    axes = statistics.axes if statistics.hetero else HOMOGENEOUS
+    return Schema(axes, tuple(fields), strings), tuple(ambiguous)
+
+
+def value_range(values: np.ndarray, dtype: str) -> dict[str, Any]:
+    """low, high and whole of FieldStatistics for an array in its logical dtype; nothing is known of bfloat16."""
+    if not values.size or dtype in ("bfloat16", "string"):
+        return {"whole": dtype != "bfloat16"}
+    if values.dtype.kind == "f" and not (_whole(values.reshape(-1)[:64]) and _whole(values)):
+        return {"whole": False}
+    return {"low": int(values.min()), "high": int(values.max()), "whole": True}
+
+
+def narrowest(dtype: str, low: float | int | None, high: float | int | None, whole: bool) -> str:
+    """The narrowest dtype that holds every value between low and high without loss; `dtype` where none is narrower."""
+    if dtype == "bfloat16":
+        return "uint16"
+    if dtype == "bool" or not whole or low is None or high is None:
+        return dtype
+    names = (name for pair in zip(UNSIGNED, SIGNED) for name in pair)
+    fitting = next(name for name in names if np.iinfo(name).min <= low and high <= np.iinfo(name).max)
+    return fitting if np.dtype(fitting).itemsize < np.dtype(dtype).itemsize else dtype
+
+
+def pad_item(field: Field) -> np.ndarray:
+    """The field's padding value as a 0-d array in storage dtype."""
+    if field.dtype != "bfloat16":
+        return np.asarray(field.pad).astype(field.storage)
+    bits = int(np.asarray(field.pad, dtype=np.float32).view(np.uint32))
+    if np.isnan(field.pad):
+        return np.asarray(0x7FC0, dtype=np.uint16)
+    return np.asarray((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16, dtype=np.uint16)  # round to nearest even
+
+
+def _whole(values: np.ndarray) -> bool:
+    with np.errstate(invalid="ignore"):
+        whole = np.isfinite(values).all() and (values == np.floor(values)).all()
+    return bool(whole) and not bool((np.signbit(values) & (values == 0)).any())
+
+
+def _merge_fields(a: FieldStatistics, b: FieldStatistics) -> FieldStatistics:
+    check_alike(a, b)
+    against = {relation: (graph, text) for relation, graph, text in b.against}
+    against.update((relation, (graph, text)) for relation, graph, text in a.against)
+    if a.size != b.size and a.ndim and not a.stacked:
+        found = (b.first, other_size(b.size, a.size, a.first))
+        against["value"] = min(against.get("value", found), found)
+    bounds = [(one.low, one.high) for one in (a, b) if one.low is not None and one.high is not None]
+    return replace(
+        a,
+        missing=_least(a.missing, b.missing),
+        against=tuple((relation, *against[relation]) for relation in RELATIONS if relation in against),
+        low=min((low for low, _ in bounds), default=None),
+        high=max((high for _, high in bounds), default=None),
+        whole=a.whole and b.whole,
+    )
+
+
+def check_alike(a: FieldStatistics, b: FieldStatistics) -> None:
+    """Raise FieldError where the attribute is of another kind, dtype or shape in the graphs of b than in those of a."""
+    for what in ("form", "dtype", "ndim", "shape", "role", "cat_dim", "stacked", "targets"):
+        here, there = getattr(a, what), getattr(b, what)
+        if here != there:
+            word = {"ndim": "number of dimensions", "shape": "shape of one row", "form": "kind"}.get(what, what)
+            remedy = "give all graphs the same, or leave the attribute out"
+            raise FieldError(
+                f"graph {b.first}: the {word} of {a.key!r} is {_show(there)}, but {_show(here)} in graph {a.first}; "
+                f"{remedy}"
+            )
+
+
+def other_size(size: int, first_size: int, first: int) -> str:
+    return f"has length {size}, but {first_size} in graph {first}"
+
+
+def _lacking(field: FieldStatistics, graph: int) -> FieldStatistics:
+    return replace(field, missing=_least(field.missing, graph))
+
+
+def _level(found: FieldStatistics, asked: str | None) -> tuple[str, bool]:
+    against = {relation: (graph, text) for relation, graph, text in found.against}
+    relations = [relation for relation in RELATIONS if relation not in against]
+    levels = list(dict.fromkeys({"row": "graph", "value": "graph"}.get(name, name) for name in relations))
+    if asked is not None:
+        if asked in levels:
+            return asked, False
+        if asked not in ("node", "edge", "graph"):
+            raise FieldError(f"the level of {found.key!r} must be node, edge or graph; got {asked!r}")
+        raise FieldError(f"{found.key!r} cannot be a {asked} field: {_contradiction(against, asked)}")
+    if not levels:
+        reasons = "; ".join(f"not {level}: {_contradiction(against, level)}" for level in ("node", "edge", "graph"))
+        raise FieldError(
+            f"{found.key!r} belongs neither to nodes, edges nor graphs: {reasons}. Reshape it, or leave it out"
+        )
+    if len(levels) == 1:
+        return levels[0], False
+    if found.name == "edge_index" and "edge" in levels:
+        return "edge", False
+    if "edge" in found.name and "edge" in levels:
+        return "edge", True
+    if found.name == "y" and "graph" in levels:
+        return "graph", True
+    return levels[0], True
+
+
+def _contradiction(against: Mapping[str, Contradiction], level: str) -> str:
+    found = [against[relation] for relation in ("row", "value") if relation in against] if level == "graph" else []
+    graph, text = max(found) if found else against[level]
+    return f"graph {graph} {text}"
+
+
+def _field(found: FieldStatistics, level: str, pads: Mapping[str, Any]) -> Field:
+    contradicted = [relation for relation, _, _ in found.against]
+    shape = found.shape
+    if found.form == "scalar":
+        form = "scalar"
+    elif level != "graph":
+        form = "rows"
+    else:
+        form = "row" if "row" not in contradicted else "value"
+        if form == "value" and found.ndim and not found.stacked:
+            shape = (*shape, found.size) if found.cat_dim == -1 else (found.size, *shape)
+    targets = found.targets
+    if found.role == "index":
+        storage = narrow_index(int(found.high or 0))
+        if len(targets) == 1:
+            targets = targets * (shape[0] if shape else 1) or targets
+        pad: Any = 0
+    elif found.role == "count":
+        storage, pad = found.dtype, 0
+    else:
+        pad = _pad(found, level, pads)
+        low, high, whole = found.low, found.high, found.whole
+        if found.dtype not in ("bool", "bfloat16"):
+            whole = whole and _whole(np.asarray(pad, dtype=np.float64))
+            low, high = (min(pad, pad if low is None else low), max(pad, pad if high is None else high))
+        storage = narrowest(found.dtype, low, high, whole)
+    return Field(
+        found.name, level, found.role, shape, found.cat_dim, found.dtype, storage, pad, form, found.type, targets
+    )
+
+
+def _pad(found: FieldStatistics, level: str, pads: Mapping[str, Any]) -> Any:
+    """The padding value asked for, as a Python number that the field's dtype holds."""
+    asked = next((pads[name] for name in (found.key, found.name, level) if name in pads), 0)
+    if not isinstance(asked, (bool, int, float)):
+        raise FieldError(f"the padding value of {found.key!r} must be a number; got {asked!r}")
+    if found.dtype == "bool":
+        if asked not in (0, 1):
+            raise FieldError(f"{found.key!r} is bool: its padding value must be 0 or 1; got {asked}")
+        return bool(asked)
+    dtype = np.dtype("float32" if found.dtype == "bfloat16" else found.dtype)
+    if dtype.kind == "f":
+        largest = 3.3895313892515355e38 if found.dtype == "bfloat16" else float(np.finfo(dtype).max)
+        if np.isfinite(asked) and abs(asked) > largest:
+            raise FieldError(f"{found.key!r} is {found.dtype}: its padding value {asked} overflows")
+        return float(asked)
+    if not np.isfinite(asked) or asked != int(asked):
+        raise FieldError(f"{found.key!r} is {found.dtype}: its padding value must be a whole number; got {asked}")
+    limits = np.iinfo(dtype)
+    if not limits.min <= asked <= limits.max:
+        raise FieldError(
+            f"{found.key!r} is {found.dtype}: its padding value must lie between {limits.min} and {limits.max}; "
+            f"got {asked}"
+        )
+    return int(asked)
+
+
+def _check_known(statistics: Statistics, what: str, asked: Mapping[str, Any], more: Sequence[str]) -> None:
+    known = [name for field in statistics.fields for name in (field.key, field.name)] + list(more)
+    for name in asked:
+        if name not in known:
+            raise FieldError(f"a {what} is given for {name!r}; the fields are {', '.join(dict.fromkeys(known))}")
+
+
+def _least(a: int | None, b: int | None) -> int | None:
+    return b if a is None else a if b is None else min(a, b)
+
+
+def _kind(hetero: bool) -> str:
+    return "heterogeneous" if hetero else "homogeneous"
+
+
+def _show(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, (list, tuple)) else value
