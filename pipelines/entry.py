@@ -6,23 +6,25 @@ import sys
 from typing import Optional, Sequence
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> int:
+def main(arguments: Optional[Sequence[str]] = None) -> int:  # noqa: UP045
     """Run the command line; the exit status. 2 where the command itself cannot run here."""
     if sys.version_info < (3, 11):
-        print(
-            "graph-pack needs Python 3.11 or newer; this is Python %d.%d. The library (import packer) reads packs here; "
-            "build them with a newer Python." % sys.version_info[:2],
-            file=sys.stderr,
+        return _refuse(
+            "graph-pack needs Python 3.11 or newer; this is Python {}.{}. Reading packs (import packer) works here; "
+            "build them with a newer Python.".format(*sys.version_info[:2])
         )
-        return 2
     try:
         import pydantic
         import rich
         import typer
     except ImportError as error:
-        print("graph-pack needs %s: pip install 'graph-packer[cli]'" % error.name, file=sys.stderr)
-        return 2
+        return _refuse(f"graph-pack needs {error.name}: pip install 'graph-packer[cli]'")
     del pydantic, rich, typer
     from pipelines.cli import run
 
     return run(arguments)
+
+
+def _refuse(why: str) -> int:
+    sys.stderr.write(why + "\n")
+    return 2

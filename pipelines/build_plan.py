@@ -1,0 +1,187 @@
+"""The second stage of a build: what fits, which graph belongs to which data set, and a stored plan for each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from packer.errors import PlanError, SizesError, SourceError
+from packer.fields import Axis
+from packer.graph_table import GraphTable
+from packer.limits import PackLimits
+from packer.plan import PackPlan, make_plan
+from packer.plan_file import sizes_digest
+from packer.shards import FileEntry
+from packer.shards.files import TEMPORARY, hash_file, sync_folder
+from packer.shards.manifest import PLAN
+from packer.sizes import GraphSizes, need_of
+from pipelines import splits as splitting
+from pipelines.build_scan import ScanResult
+from pipelines.splits import Splits
+
+
+@dataclass(frozen=True)
+class Members:
+    """The graphs of one data set. source_ids: int64, ascending, skipped ones included; rows: int64, those rows of the
+    graph table that are to be packed, ascending."""
+
+    source_ids: np.ndarray
+    rows: np.ndarray
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """How the plan is made; `given` is the path of one made before."""
+
+    algorithm: str
+    seed: int
+    time_limit: float | None
+    given: Path | None = None
+
+    def key(self) -> dict[str, Any]:
+        if self.given is not None:
+            return {"plan": hash_file(self.given).sha256}
+        return {"algorithm": self.algorithm, "seed": self.seed, "time_limit": self.time_limit}
+
+
+def sizes_of(table: GraphTable, rows: np.ndarray) -> GraphSizes:
+    """The sizes of some graphs of a table, in that order."""
+    return select_sizes(table.sizes(), rows)
+
+
+def select_sizes(sizes: GraphSizes, rows: np.ndarray) -> GraphSizes:
+    """The sizes of these graphs, in that order."""
+    return with_columns(sizes.axes, {key: values[rows] for key, values in sizes.columns.items()})
+
+
+def with_columns(axes: tuple[Axis, ...], columns: Mapping[str, np.ndarray]) -> GraphSizes:
+    """Sizes from one array an axis."""
+    by_level: dict[str, Any] = {"node": {}, "edge": {}}
+    for axis in axes:
+        by_level[axis.level][axis.type] = columns[axis.key]
+    nodes, edges = (found.get(None, found) for found in by_level.values())
+    return GraphSizes(nodes, edges)
+
+
+def fitting(sizes: GraphSizes, limits: PackLimits) -> np.ndarray:
+    """bool [graphs]: which graphs fit an empty pack."""
+    distinct, _, of_row = sizes.distinct
+    need, capacity = need_of(distinct, sizes.axes, limits)
+    return np.all(need <= capacity, axis=1)[of_row]
+
+
+def check_fit(sizes: GraphSizes, limits: PackLimits, source_ids: np.ndarray, oversize: str) -> np.ndarray:
+    """bool [graphs], which graphs fit; SizesError naming the first that does not, unless `oversize` is "skip"."""
+    fits = fitting(sizes, limits)
+    if fits.all():
+        return fits
+    if oversize == "skip":
+        if not fits.any():
+            raise SizesError(f"none of the {len(fits)} graphs fits the limits: {too_large(sizes, limits, 0, 0)}")
+        return fits
+    row = int(np.argmin(fits))
+    raise SizesError(
+        f"{too_large(sizes, limits, row, int(source_ids[row]))}; {int((~fits).sum())} of {len(fits)} graphs do not "
+        "fit. Raise the limit, or pass --oversize skip to leave such graphs out (they are counted)"
+    )
+
+
+def too_large(sizes: GraphSizes, limits: PackLimits, row: int, graph_id: int) -> str:
+    """Why graph `row` does not fit: what it needs, what a pack offers, what would do."""
+    slots = limits.slots(sizes.axes)
+    reserved = (limits.num_graphs or 1) - 1 if limits.null_graphs == "all" else 1 if limits.null_graphs == "one" else 0
+    said: list[str] = []
+    for axis in sizes.axes:
+        has, limit = int(sizes.columns[axis.key][row]), slots[axis.key]
+        if limit is not None and has > limit - reserved:
+            what = f"{axis.level}s" if axis.type is None else f"{axis.key} {axis.level}s"
+            less = f" ({limit}, less {reserved} for padding)" if reserved else ""
+            said.append(
+                f"{has} {what}; a pack offers {limit - reserved}{less}: --num-{axis.level}s {has + reserved} would do"
+            )
+    return f"graph {graph_id} needs {', and '.join(said)}"
+
+
+def members(scan: ScanResult, splits: Splits | None, fits: np.ndarray) -> dict[str, Members]:
+    """The data sets to build: split name -> its graphs ("" for all of them). SourceError for an empty split."""
+    table = scan.table
+    if splits is None:
+        chosen = {"": np.arange(scan.num_graphs, dtype=np.int64)}
+    elif splits.fractions:
+        chosen = splitting.by_fractions(splits, scan.num_graphs)
+    elif splits.file is not None:
+        chosen = splitting.by_file(splits.file, scan.num_graphs)
+    else:
+        chosen = splitting.by_labels(_labels(scan, str(splits.column)), str(splits.column))
+    found: dict[str, Members] = {}
+    for name, ids in chosen.items():
+        at = np.minimum(np.searchsorted(table.source_ids, ids), table.num_graphs - 1)
+        rows = at[table.source_ids[at] == ids]
+        rows = rows[fits[rows]]
+        if not len(rows):
+            raise SourceError(
+                f"split {name!r} has no graph to pack, of {scan.num_graphs} in all: give it a larger share"
+            )
+        found[name] = Members(ids, rows)
+    return found
+
+
+def store_plan(plan: PackPlan, folder: Path) -> FileEntry:
+    """Write plan.parquet, whole or not at all."""
+    temporary = folder / (PLAN + TEMPORARY)
+    try:
+        plan.save(temporary)
+        handle = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
+        os.fsync(handle)
+        os.close(handle)
+        temporary.replace(folder / PLAN)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(folder)
+    return hash_file(folder / PLAN)
+
+
+def obtain_plan(sizes: GraphSizes, limits: PackLimits, options: PlanOptions) -> PackPlan:
+    """Make the plan, or take the given one, which must be of these very sizes and limits."""
+    if options.given is None:
+        return make_plan(sizes, limits, options.algorithm, seed=options.seed, time_limit=options.time_limit)
+    plan = PackPlan.load(options.given)
+    if plan.limits != limits:
+        raise PlanError(f"{options.given} was made for {plan.limits}, not for {limits}")
+    if plan.sizes.num_graphs != sizes.num_graphs or sizes_digest(plan.sizes) != sizes_digest(sizes):
+        raise PlanError(
+            f"{options.given} was made for {plan.sizes.num_graphs} graphs of other sizes; here are {sizes.num_graphs}. "
+            "Make it from the same source with the same options"
+        )
+    return plan
+
+
+def _labels(scan: ScanResult, column: str) -> np.ndarray:
+    """str [source graphs]: the value of a string attribute, or of a graph-level field of one number."""
+    table, schema = scan.table, scan.table.schema
+    labels = np.full(scan.num_graphs, "", dtype=object)
+    fields = {field.name: field for field in schema.fields if field.level == "graph" and field.shape == ()}
+    if column in schema.strings:
+        labels[table.source_ids] = np.array(table.strings[column].to_pylist(), dtype=object)
+    elif column in fields:
+        labels[table.source_ids] = [str(value) for value in table.columns[fields[column].key].tolist()]
+    else:
+        known = [*schema.strings, *fields]
+        raise SourceError(
+            f"nothing called {column!r} to split by; there are: {', '.join(known) or 'no such attributes'}"
+        )
+    for skip in scan.skips:
+        labels[skip.graph_id] = dict(skip.strings).get(column)
+    usable = [value for value in labels[table.source_ids].tolist() if value]
+    unknown = np.flatnonzero([not value for value in labels.tolist()])
+    if len(unknown) and np.isin(unknown, table.source_ids).any():
+        first = unknown[np.isin(unknown, table.source_ids)][0]
+        raise SourceError(f"graph {first} has no {column!r}: every graph needs one to be split by it")
+    labels[unknown] = usable[0]  # a skipped graph that names no split is listed with the first graph's
+    return labels.astype(str)

@@ -1,0 +1,184 @@
+"""The first stage of a build: the source read once, into journalled blocks, then joined into the graph table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from packer.errors import SourceError
+from packer.field_statistics import Statistics, decide, merge
+from packer.graph_table import HASH_GRAPHS, GraphTable, combine_hashes
+from packer.scan_block import RawBlock, join
+from packer.shards.files import TEMPORARY, sync_folder
+from pipelines.build_shards import hash_task
+from pipelines.executors import Executor, SerialExecutor
+from pipelines.journal import Journal, clear
+from pipelines.sources.protocol import BlockTask, Skip, Source
+
+Progress = Callable[[str, int, "int | None"], None]
+"""Called with the stage ("scan", "join", "plan", "write"), what is done of it, and the total where it is known."""
+
+_BLOCKS, _TABLE = "blocks", "table"
+
+
+@dataclass(frozen=True)
+class ScanOptions:
+    """What the graph table depends on besides the source.
+
+    levels: field -> level, where the data leave it open; pads: field or level -> padding value; on_empty: "error" or
+    "skip", for graphs without nodes and texts that are no molecule; None: what the source itself says.
+    """
+
+    levels: Mapping[str, str]
+    pads: Mapping[str, float]
+    on_empty: str | None = None
+
+    def key(self) -> dict[str, Any]:
+        return {"levels": dict(self.levels), "pads": dict(self.pads), "on_empty": self.on_empty}
+
+
+@dataclass(frozen=True)
+class ScanResult:
+    """The source as a table. Source graphs that are not in it are in `skips`.
+
+    num_graphs: of the source, skipped ones included; ambiguous: fields whose level the data leave open.
+    """
+
+    folder: Path
+    table: GraphTable
+    num_graphs: int
+    skips: tuple[Skip, ...]
+    ambiguous: tuple[str, ...]
+    content_hash: str
+
+
+def scan_source(
+    source: Source, options: ScanOptions, work: Path, journal: Journal, executor: Executor, progress: Progress
+) -> ScanResult:
+    """Read the source into `work`, or go on where an earlier scan of the same source stopped.
+
+    A source that its key does not tell (Python objects) is read again from the start; the caller compares contents.
+    Raises SourceError and FieldError, which name graph, field and remedy.
+    """
+    key = {"source": source.key(), "options": options.key()}
+    known = journal.find("scan")
+    if not source.repeatable or "key" not in known or known["key"]["value"] != key:
+        clear(work)
+        journal.drop("scan", "block", "table")
+        journal.add("scan", "key", value=key)
+    blocks = _read_blocks(source, options, work / _BLOCKS, journal, executor, progress)
+    if not journal.find("table"):
+        _join_blocks(blocks, options, work, journal, executor, progress)
+    line = journal.find("table")["table"]
+    return ScanResult(
+        work / _TABLE,
+        GraphTable.open(work / _TABLE),
+        sum(block["records"] for block in blocks),
+        tuple(_skip(stored) for block in blocks for stored in block["skips"]),
+        tuple(line["ambiguous"]),
+        line["content_hash"],
+    )
+
+
+def scan_and_save(item: tuple[BlockTask, str]) -> dict[str, Any]:
+    """Scan one block and keep its graphs in a file; what the journal needs to know of it."""
+    task, path = item
+    scan = task.scan()
+    temporary = path + TEMPORARY
+    scan.graphs.save(temporary)
+    handle = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
+    os.fsync(handle)
+    os.close(handle)
+    Path(temporary).replace(path)
+    sync_folder(Path(path).parent)
+    skips = [[skip.graph_id, skip.reason, skip.where, list(skip.strings)] for skip in scan.skips]
+    return {
+        "path": path,
+        "records": scan.num_records,
+        "graphs": len(scan.graphs.ids),
+        "skips": skips,
+        "statistics": scan.graphs.statistics.to_dict(),
+    }
+
+
+def check_skips(source: Source, options: ScanOptions, skips: Iterator[Skip] | tuple[Skip, ...]) -> None:
+    """Raise SourceError for the first skip, unless skipping is allowed."""
+    policy = options.on_empty or source.on_empty
+    for skip in skips if policy == "error" else ():
+        where = f" ({skip.where})" if skip.where else ""
+        text = "".join(f", {name} {value[:60]!r}" for name, value in skip.strings[:1])
+        raise SourceError(
+            f"graph {skip.graph_id} of {source.name}{where} cannot be packed: {skip.reason}{text}. Correct it, or pass "
+            "--on-empty skip to leave such graphs out (they are counted)"
+        )
+
+
+def _read_blocks(
+    source: Source, options: ScanOptions, folder: Path, journal: Journal, executor: Executor, progress: Progress
+) -> list[dict[str, Any]]:
+    done = journal.find("block")
+    if "all" not in journal.find("scan"):
+        folder.mkdir(exist_ok=True)
+        numbers: list[int] = []
+
+        def missing() -> Iterator[tuple[BlockTask, str]]:
+            for number, task in enumerate(source.tasks()):
+                if str(number) not in done:
+                    numbers.append(number)
+                    yield task, str(folder / f"{number:06d}")
+
+        scanned = sum(block["records"] for block in done.values())
+        place = executor if source.parallel else SerialExecutor()
+        for i, block in enumerate(place.map(scan_and_save, missing())):
+            check_skips(source, options, tuple(_skip(stored) for stored in block["skips"]))
+            journal.add("block", str(numbers[i]), **block)
+            scanned += block["records"]
+            progress("scan", scanned, source.num_graphs)
+        done = journal.find("block")
+        if not sum(block["graphs"] for block in done.values()):
+            raise SourceError(f"{source.name} holds no graph that can be packed")
+        journal.add("scan", "all")
+    return [done[name] for name in sorted(done, key=int)]
+
+
+def _join_blocks(
+    blocks: list[dict[str, Any]],
+    options: ScanOptions,
+    work: Path,
+    journal: Journal,
+    executor: Executor,
+    progress: Progress,
+) -> None:
+    paths = [block["path"] for block in blocks]
+    statistics = reduce(merge, (Statistics.from_dict(block["statistics"]) for block in blocks))
+    schema, ambiguous = decide(statistics, options.levels, options.pads)
+
+    def loaded() -> Iterator[RawBlock]:
+        for number, path in enumerate(paths):
+            progress("join", number, len(paths))
+            yield RawBlock.load(path)
+
+    folder = work / _TABLE
+    table = join(loaded(), schema, folder)
+    progress("join", len(paths), len(paths))
+    journal.add("table", "table", ambiguous=list(ambiguous), content_hash=content_hash(table, folder, executor))
+    for path in paths:
+        Path(path).unlink(missing_ok=True)
+
+
+def content_hash(table: GraphTable, folder: Path, executor: Executor) -> str:
+    """`GraphTable.content_hash`, its blocks spread over the executor."""
+    stride = 16 * HASH_GRAPHS
+    tasks = [
+        (str(folder), start, min(start + stride, table.num_graphs)) for start in range(0, table.num_graphs, stride)
+    ]
+    return combine_hashes(table.schema, executor.map(hash_task, tasks))
+
+
+def _skip(stored: list[Any]) -> Skip:
+    graph_id, reason, where, strings = stored
+    return Skip(graph_id, reason, where, tuple((name, text) for name, text in strings))

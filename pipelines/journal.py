@@ -1,0 +1,116 @@
+"""The work folder of a build: one build at a time, and a journal of what is finished, so that the next one goes on."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from packer.errors import BuildError
+from packer.shards.files import write_bytes_atomically
+
+WORK, JOURNAL = ".work", "journal.jsonl"
+_LOCK = "lock"
+
+
+@contextmanager
+def locked(out: Path, patience: float = 3.0) -> Generator[int]:
+    """Hold the lock of `out` (created where absent); gives its descriptor, which workers inherit.
+
+    The kernel frees the lock when its last holder is gone. patience: seconds to wait for the workers of a killed build.
+    """
+    work = out / WORK
+    existed = out.exists()
+    until = time.monotonic() + patience
+    while (handle := _try_lock(work)) is None:
+        if time.monotonic() > until:
+            raise BuildError(f"another build is writing to {out}: wait for it, or choose another folder")
+        time.sleep(0.05)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+        if not existed and out.is_dir() and not any(out.iterdir()):
+            out.rmdir()
+
+
+def _try_lock(work: Path) -> int | None:
+    """The descriptor of the locked file, or None. Another build removes the file at its end: then it is made anew."""
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise BuildError(f"{work.parent} is a file; give a folder that is empty or absent") from None
+    handle = os.open(work / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(handle).st_ino == (work / _LOCK).stat().st_ino:
+            return handle
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(handle)
+    return None
+
+
+class Journal:
+    """Lines of JSON, each on disk before `add` returns. A line that a crash cut short does not count."""
+
+    def __init__(self, work: Path) -> None:
+        self._path = work / JOURNAL
+        self._lines = _read(self._path)
+
+    def find(self, kind: str) -> dict[str, dict[str, Any]]:
+        """name -> line, of this kind; the last line of a name counts."""
+        return {line["name"]: line for line in self._lines if line["kind"] == kind}
+
+    def add(self, kind: str, name: str, **facts: Any) -> None:
+        line = {"kind": kind, "name": name, **facts}
+        data = json.dumps(line, sort_keys=True).encode() + b"\n"
+        handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        try:
+            if os.write(handle, data) != len(data):
+                raise BuildError(f"{self._path}: the disk is full. Free space and run the same command again")
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        self._lines.append(line)
+
+    def drop(self, *kinds: str) -> None:
+        """Forget all lines of these kinds."""
+        self._lines = [line for line in self._lines if line["kind"] not in kinds]
+        data = b"".join(json.dumps(line, sort_keys=True).encode() + b"\n" for line in self._lines)
+        write_bytes_atomically(self._path.parent, self._path.name, data)
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """All whole lines; what follows the last one is cut off, so that the next line starts a line."""
+    if not path.exists():
+        return []
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if len(whole) < len(data):
+        os.truncate(path, len(whole))
+    try:
+        return [json.loads(line) for line in whole.splitlines()]
+    except ValueError as error:
+        raise BuildError(f"{path} is damaged: {error}. Pass --overwrite to start afresh") from error
+
+
+def clear(folder: Path) -> None:
+    """Remove what a work folder holds, but the lock and the journal."""
+    for entry in folder.iterdir():
+        if entry.name not in (_LOCK, JOURNAL):
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+
+
+def remove(work: Path) -> None:
+    """Remove a work folder; the lock last."""
+    (work / JOURNAL).unlink(missing_ok=True)
+    clear(work)
+    (work / _LOCK).unlink(missing_ok=True)
+    work.rmdir()

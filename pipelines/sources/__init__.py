@@ -1,0 +1,82 @@
+"""Where graphs come from. `parse_source` reads what a user writes; `as_source` also takes Python objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from packer.errors import SourceError
+from pipelines.sources.protocol import Source
+
+KINDS = {
+    "sample:nci": "4,991 real NCI molecules with their polar surface as target (the default)",
+    "smiles:FILE.csv[.gz]": "a CSV file of molecules; --smiles-column C, --target C",
+    "tudataset:NAME": "the raw files of a TUDataset; --root DIR",
+    "pyg:module:callable": "whatever PyG data set, or iterable of Data, the callable returns",
+}
+
+
+def parse_source(
+    text: str,
+    *,
+    smiles_column: str | None = None,
+    targets: Sequence[str] = (),
+    root: str | Path | None = None,
+    strings: Sequence[str] = (),
+) -> Source:
+    """The source that `text` and its options name. Reads nothing yet; SourceError for what names no source.
+
+    strings: columns to keep as string attributes of the graphs.
+    """
+    kind, _, rest = text.partition(":")
+    if kind not in ("sample", "smiles", "tudataset", "pyg") or not rest:
+        raise SourceError(f"unknown source {text!r}{_hint(text)} Sources are: {', '.join(KINDS)}")
+    if kind != "smiles" and (smiles_column or targets):
+        raise SourceError(f"--smiles-column and --target are for smiles: sources; {text} has columns of its own")
+    if kind != "tudataset" and root is not None:
+        raise SourceError(f"--root is for tudataset: sources, not for {text}")
+    if kind == "smiles":
+        from pipelines.sources.smiles import SmilesFile
+
+        return SmilesFile(Path(rest), smiles_column or "smiles", tuple(targets), tuple(strings))
+    if kind == "tudataset":
+        from pipelines.sources.tudataset import tudataset
+
+        if root is None:
+            raise SourceError(f"{text} needs --root DIR, the folder that holds {rest}/raw")
+        return tudataset(rest, Path(root))
+    if kind == "pyg":
+        from pipelines.sources.pyg import from_callable
+
+        module, _, name = rest.partition(":")
+        if not module or not name:
+            raise SourceError(f"{text!r} names no callable: write pyg:module:callable, e.g. pyg:mydata:load")
+        return from_callable(module, name)
+    if rest != "nci":
+        raise SourceError(f"unknown sample {rest!r}; there is sample:nci")
+    from pipelines.sources.smiles import NciSample
+
+    return NciSample()
+
+
+def as_source(given: Any, **options: Any) -> Source:
+    """A source as it is, what a text names, or a source of a PyG data set or an iterable of Data."""
+    if isinstance(given, str):
+        return parse_source(given, **options)
+    asked = [name for name, value in options.items() if value]
+    if asked:
+        raise SourceError(f"{', '.join(asked)} describe a source given as text, not a Python object")
+    if all(hasattr(given, name) for name in ("tasks", "key", "repeatable", "parallel")):
+        return given
+    from pipelines.sources.pyg import from_object
+
+    return from_object(given)
+
+
+def _hint(text: str) -> str:
+    near = get_close_matches(text, ["sample:nci"], 1) or get_close_matches(
+        text.partition(":")[0], ["sample", "smiles", "tudataset", "pyg"], 1
+    )
+    return f"; did you mean {near[0]!r}?" if near else "."

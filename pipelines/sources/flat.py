@@ -1,0 +1,87 @@
+"""Scan blocks from flat arrays: for sources that never make an object a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from packer.field_statistics import FieldStatistics, Statistics, narrowest, other_size, value_range
+from packer.fields import HOMOGENEOUS
+from packer.scan_block import RawBlock
+
+
+@dataclass(frozen=True)
+class FlatField:
+    """One tensor attribute of all graphs of a block.
+
+    values: [rows, *shape], the graphs one after the other; sizes: int64 [graphs], rows of each. An index field (numbers
+    of nodes, local to the graph) is joined along its last dimension in PyG, every other one along its first.
+    """
+
+    name: str
+    values: np.ndarray
+    sizes: np.ndarray
+    index: bool = False
+
+
+def block_of_arrays(
+    ids: np.ndarray,
+    num_nodes: np.ndarray,
+    num_edges: np.ndarray,
+    fields: Sequence[FlatField],
+    strings: Mapping[str, Sequence[str]],
+) -> RawBlock:
+    """The block of homogeneous graphs with the source ids `ids`, int64 [graphs] ascending. The arrays are trusted."""
+    counts = {"node": num_nodes, "edge": num_edges}
+    if not len(ids):
+        return RawBlock(ids, counts, {}, {}, {}, {}, Statistics(0, -1, False, HOMOGENEOUS, ()))
+    found = [_describe(field, counts, ids) for field in fields]
+    found += [
+        FieldStatistics(name, None, "value", "string", "string", 0, 0, (), 1, int(ids[0]), whole=True)
+        for name in strings
+    ]
+    columns = {
+        field.name: field.values.astype(narrowest(about.dtype, about.low, about.high, about.whole), copy=False)
+        for field, about in zip(fields, found, strict=False)
+    }
+    texts = {name: pa.array(values, pa.string()) for name, values in strings.items()}
+    statistics = Statistics(len(ids), int(ids[0]), False, HOMOGENEOUS, tuple(found))
+    return RawBlock(ids, counts, columns, {}, texts, {}, statistics)
+
+
+def _describe(field: FlatField, counts: Mapping[str, np.ndarray], ids: np.ndarray) -> FieldStatistics:
+    dtype = field.values.dtype.name
+    return FieldStatistics(
+        name=field.name,
+        type=None,
+        role="index" if field.index else "value",
+        form="tensor",
+        dtype=dtype,
+        ndim=field.values.ndim,
+        cat_dim=-1 if field.index else 0,
+        shape=tuple(field.values.shape[1:]),
+        size=int(field.sizes[0]),
+        first=int(ids[0]),
+        against=tuple(_contradictions(field.sizes, counts, ids)),
+        targets=("node",) if field.index else (),
+        **value_range(field.values, dtype),
+    )
+
+
+def _contradictions(
+    sizes: np.ndarray, counts: Mapping[str, np.ndarray], ids: np.ndarray
+) -> Iterator[tuple[str, int, str]]:
+    """For each relation that some graph does not admit: (relation, the first such graph, what it has)."""
+    for relation, expected in (*counts.items(), ("row", np.ones_like(sizes)), ("value", np.full_like(sizes, sizes[0]))):
+        wrong = np.flatnonzero(sizes != expected)
+        if not len(wrong):
+            continue
+        at = wrong[0]
+        if relation == "value":
+            yield relation, int(ids[at]), other_size(int(sizes[at]), int(sizes[0]), int(ids[0]))
+        else:
+            what = "one row" if relation == "row" else f"{expected[at]} {relation}s"
+            yield relation, int(ids[at]), f"has length {sizes[at]} and {what}"

@@ -1,0 +1,73 @@
+"""What the job needs of a source: a key, and tasks that each scan one block of consecutive graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from packer.scan_block import RawBlock
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A source graph that cannot be packed: id, reason (a few words, the same for all such graphs), place in the source
+    (such as "line 7", may be empty), and its string attributes (name, text) as far as known."""
+
+    graph_id: int
+    reason: str
+    where: str = ""
+    strings: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One scanned block: its graphs that can be packed, and how many source graphs it covers, skipped ones included."""
+
+    num_records: int
+    graphs: RawBlock
+    skips: tuple[Skip, ...]
+
+
+class BlockTask(Protocol):
+    """A block of consecutive source graphs that is yet to be scanned. Picklable where the source is parallel."""
+
+    @property
+    def first_id(self) -> int: ...
+
+    @property
+    def label(self) -> str: ...
+
+    def scan(self) -> Scan: ...
+
+
+class Source(Protocol):
+    """Graphs in a fixed order. Graph i of the source has the id i, whether it can be packed or not.
+
+    parallel: tasks can be sent to other processes; repeatable: an equal key means equal graphs, so a finished scan need
+    not be done again; on_empty: "error" or "skip", what to do about graphs that cannot be packed unless the user says;
+    num_graphs: for progress, None if unknown.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def parallel(self) -> bool: ...
+
+    @property
+    def repeatable(self) -> bool: ...
+
+    @property
+    def on_empty(self) -> str: ...
+
+    @property
+    def num_graphs(self) -> int | None: ...
+
+    def key(self) -> dict[str, Any]:
+        """What the graphs depend on, as plain values: kind, hash of the bytes, columns, versions of the featuriser."""
+        ...
+
+    def tasks(self) -> Iterator[BlockTask]:
+        """The blocks in order; the same blocks at every call."""
+        ...

@@ -1,0 +1,114 @@
+"""PyG objects as sources: data sets, lists and other iterables of Data or HeteroData, and `pyg:module:callable`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from packer.errors import SourceError
+from packer.scan_graphs import block_of_graphs, block_of_storage, reads_from_storage
+from pipelines.sources.protocol import Scan, Skip
+
+# Storage is cut without touching graphs one by one, so its blocks may be larger.
+_GRAPHS_PER_BLOCK, _STORED_PER_BLOCK = 1024, 8192
+
+
+@dataclass(frozen=True)
+class PygSource:
+    """Graphs that live in this process. `load` gives the data set or iterable; it is called once, when first needed."""
+
+    name: str
+    load: Callable[[], Any]
+    facts: Callable[[], dict[str, Any]]
+    repeatable: bool = False
+    on_empty: str = "error"
+    parallel: bool = False
+
+    @cached_property
+    def graphs(self) -> Any:
+        return self.load()
+
+    @property
+    def num_graphs(self) -> int | None:
+        return len(self.graphs) if hasattr(self.graphs, "__len__") else None
+
+    def key(self) -> dict[str, Any]:
+        return self.facts()
+
+    def tasks(self) -> Iterator[PygTask]:
+        graphs = self.graphs
+        if hasattr(type(graphs), "indices") and reads_from_storage(graphs):
+            for start in range(0, len(graphs), _STORED_PER_BLOCK):
+                yield PygTask(self.name, start, min(start + _STORED_PER_BLOCK, len(graphs)), graphs)
+            return
+        try:
+            rest = iter(graphs)
+        except TypeError as error:
+            raise SourceError(
+                f"{self.name} is a {type(graphs).__name__}, not a PyG data set or an iterable of Data"
+            ) from error
+        start = 0
+        while block := list(islice(rest, _GRAPHS_PER_BLOCK)):
+            yield PygTask(self.name, start, start + len(block), block)
+            start += len(block)
+
+
+@dataclass(frozen=True)
+class PygTask:
+    """Graphs first_id to stop - 1: a list of just these, or the InMemoryDataset to cut them from."""
+
+    source: str
+    first_id: int
+    stop: int
+    graphs: Any = field(repr=False)
+
+    @property
+    def label(self) -> str:
+        return f"graphs {self.first_id} to {self.stop - 1} of {self.source}"
+
+    def scan(self) -> Scan:
+        if isinstance(self.graphs, list):
+            block = block_of_graphs(self.graphs, self.first_id)
+        else:
+            block = block_of_storage(self.graphs, self.first_id, self.stop)
+        skips = tuple(Skip(graph_id, reason) for graph_id, reason in block.skipped.items())
+        return Scan(self.stop - self.first_id, block, skips)
+
+
+def from_object(graphs: Any) -> PygSource:
+    """A source of a PyG data set, a list of Data, or any iterable of Data."""
+    kind = f"{type(graphs).__module__}.{type(graphs).__qualname__}"
+    return PygSource(f"a {type(graphs).__name__}", lambda: graphs, lambda: {"kind": "objects", "type": kind})
+
+
+def from_callable(module: str, name: str) -> PygSource:
+    """`pyg:module:callable`; modules of the working folder are found after all installed ones."""
+    return PygSource(
+        f"pyg:{module}:{name}", partial(_call, module, name), lambda: {"kind": "pyg", "name": f"{module}:{name}"}
+    )
+
+
+def _call(module: str, name: str) -> Any:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise SourceError(
+            f"pyg:{module}:{name}: no module named {error.name!r}; give one that Python finds from {here}"
+        ) from error
+    try:
+        for part in name.split("."):
+            found = getattr(found, part)
+    except AttributeError as error:
+        raise SourceError(f"pyg:{module}:{name}: {error}") from error
+    if not callable(found):
+        raise SourceError(f"pyg:{module}:{name} is a {type(found).__name__}: name something to call without arguments")
+    return found()

@@ -1,0 +1,181 @@
+"""SMILES files: `smiles:FILE.csv[.gz]` with targets, and `sample:nci`, real molecules that the rdkit wheel ships."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from packer.errors import MissingExtraError, SourceError
+from packer.scan_block import RawBlock
+from pipelines.sources.flat import FlatField, block_of_arrays
+from pipelines.sources.molecules import Molecules, featurise
+from pipelines.sources.protocol import Scan, Skip
+from pipelines.sources.text import Row, count_lines, csv_rows, digest, open_file
+
+# A fifth of a second of featurising: small enough to share evenly among workers and to lose at a kill.
+_ROWS_PER_BLOCK = 1024
+_FEATURISER = "pyg.from_smiles/1"
+
+
+@dataclass(frozen=True)
+class SmilesTask:
+    """Rows to featurise. Cells: the SMILES, then a number for each target, then the texts of `strings`."""
+
+    first_id: int
+    file: str
+    targets: tuple[str, ...]
+    strings: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def label(self) -> str:
+        return f"lines {self.rows[0].line} to {self.rows[-1].line} of {self.file}"
+
+    def scan(self) -> Scan:
+        molecules = featurise([row.cells[0] for row in self.rows])
+        faulty = dict(molecules.faults)
+        skips = tuple(
+            Skip(self.first_id + i, faulty[i], f"line {self.rows[i].line}", self._strings(self.rows[i]))
+            for i in sorted(faulty)
+        )
+        return Scan(len(self.rows), self._block(molecules), skips)
+
+    def _strings(self, row: Row) -> tuple[tuple[str, str], ...]:
+        return (("smiles", row.cells[0]), *zip(self.strings, row.cells[1 + len(self.targets) :], strict=True))
+
+    def _block(self, molecules: Molecules) -> RawBlock:
+        kept = [self.rows[i] for i in molecules.kept.tolist()]
+        fields = [
+            FlatField("x", molecules.x, molecules.num_nodes),
+            FlatField("edge_index", molecules.edge_index, molecules.num_edges, index=True),
+            FlatField("edge_attr", molecules.edge_attr, molecules.num_edges),
+        ]
+        if self.targets and kept:
+            y = self._y(kept)
+            # [1] a graph for one target, [1, targets] for several.
+            fields.append(FlatField("y", y[:, 0] if len(self.targets) == 1 else y, np.ones(len(kept), dtype=np.int64)))
+        texts = [dict(self._strings(row)) for row in kept]
+        strings = {name: [text[name] for text in texts] for name in ("smiles", *self.strings)}
+        ids = self.first_id + molecules.kept
+        return block_of_arrays(ids, molecules.num_nodes, molecules.num_edges, fields, strings)
+
+    def _y(self, rows: Iterable[Row]) -> np.ndarray:
+        """float32 [graphs, targets]; an empty cell is a missing label, NaN as in PyG's molecule data sets."""
+        return np.array(
+            [
+                [
+                    _number(cell, self.file, row.line, name)
+                    for cell, name in zip(row.cells[1:], self.targets, strict=False)
+                ]
+                for row in rows
+            ],
+            dtype=np.float32,
+        )
+
+
+@dataclass(frozen=True)
+class SmilesFile:
+    """A CSV file with a column of SMILES; y holds the targets as float32, [1] or [1, targets]."""
+
+    path: Path
+    smiles_column: str
+    targets: tuple[str, ...] = ()
+    strings: tuple[str, ...] = ()
+    parallel: bool = True
+    repeatable: bool = True
+    on_empty: str = "error"
+
+    @property
+    def name(self) -> str:
+        return f"smiles:{self.path}"
+
+    @property
+    def num_graphs(self) -> int | None:
+        lines = count_lines(self.path)
+        return None if lines is None else lines - 1
+
+    def key(self) -> dict[str, Any]:
+        return {
+            "kind": "smiles",
+            "file": self.path.name,
+            "sha256": digest(self.path),
+            "smiles_column": self.smiles_column,
+            "targets": list(self.targets),
+            "strings": list(self.strings),
+            **featuriser_key(),
+        }
+
+    def tasks(self) -> Iterator[SmilesTask]:
+        columns = (self.smiles_column, *self.targets, *self.strings)
+        return _tasks(csv_rows(self.path, columns), self.path.name, self.targets, self.strings)
+
+
+@dataclass(frozen=True)
+class NciSample:
+    """The first NCI molecules, with their polar surface (TPSA, square angstrom) as y: 4,991 of 4,999 lines parse."""
+
+    parallel: bool = True
+    repeatable: bool = True
+    on_empty: str = "skip"
+    name: str = "sample:nci"
+    num_graphs: int | None = 4999
+
+    @cached_property
+    def files(self) -> tuple[Path, Path]:
+        """The SMILES (tab separated, no header) and the targets (one comment line, then SMILES and value)."""
+        try:
+            from rdkit import RDConfig
+        except ImportError as error:
+            raise MissingExtraError("rdkit", "molecules", "sample:nci") from error
+        folder = Path(RDConfig.RDDataDir) / "NCI"
+        return folder / "first_5K.smi", folder / "first_5k.tpsa.csv"
+
+    def key(self) -> dict[str, Any]:
+        return {"kind": "sample:nci", "sha256": [digest(path) for path in self.files], **featuriser_key()}
+
+    def tasks(self) -> Iterator[SmilesTask]:
+        return _tasks(self._rows(), self.files[0].name, ("tpsa",), ())
+
+    def _rows(self) -> Iterator[Row]:
+        """Both files joined by line; the SMILES of a line must be the same in both."""
+        smiles, targets = (open_file(path).read().decode().splitlines() for path in self.files)
+        values = list(csv.reader(targets[1:]))
+        if len(smiles) != len(values):
+            raise SourceError(f"{self.files[0]} has {len(smiles)} lines, {self.files[1]} {len(values)} values")
+        for line, (text, value) in enumerate(zip(smiles, values, strict=True), 1):
+            given = text.split("\t")[0]
+            if given != value[0]:
+                raise SourceError(f"line {line}: {self.files[0].name} has {given!r}, {self.files[1].name} {value[0]!r}")
+            yield Row(line, (given, value[1]))
+
+
+def featuriser_key() -> dict[str, str]:
+    """Name of the features and version of what computes them."""
+    try:
+        return {"featuriser": _FEATURISER, "rdkit": version("rdkit")}
+    except PackageNotFoundError as error:
+        raise MissingExtraError("rdkit", "molecules", "reading SMILES") from error
+
+
+def _tasks(rows: Iterator[Row], file: str, targets: tuple[str, ...], strings: tuple[str, ...]) -> Iterator[SmilesTask]:
+    first_id = 0
+    while block := tuple(islice(rows, _ROWS_PER_BLOCK)):
+        yield SmilesTask(first_id, file, targets, strings, block)
+        first_id += len(block)
+
+
+def _number(cell: str, file: str, line: int, column: str) -> float:
+    try:
+        return float(cell) if cell.strip() else float("nan")
+    except ValueError:
+        raise SourceError(
+            f"{file}, line {line}: {column} is {cell[:40]!r}, not a number. Correct it, or leave the cell empty (NaN)"
+        ) from None

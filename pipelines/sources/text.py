@@ -1,0 +1,91 @@
+"""Rows of text files, plain or gzipped, in blocks."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import lru_cache
+from pathlib import Path
+
+from packer.errors import SourceError
+
+
+@dataclass(frozen=True)
+class Row:
+    """One record: the line it ends on, counted from 1, and the chosen cells."""
+
+    line: int
+    cells: tuple[str, ...]
+
+
+@lru_cache(maxsize=16)
+def digest(path: Path) -> str:
+    """SHA-256 of a file's bytes as they lie on disk."""
+    with open_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def open_file(path: Path) -> io.BufferedReader:
+    """The file's bytes; SourceError where it cannot be opened."""
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror or error}. Check the path") from error
+
+
+@lru_cache(maxsize=16)
+def count_lines(path: Path) -> int | None:
+    """Lines of a plain file; None for a gzipped one (not worth decompressing it twice)."""
+    if path.suffix == ".gz":
+        return None
+    with open_file(path) as file:
+        return sum(part.count(b"\n") for part in iter(lambda: file.read(1 << 20), b""))
+
+
+def csv_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+    """The named columns of each record of a CSV file with a header. Comma, semicolon or tab: what the header shows."""
+    reader = csv.reader(_lines(path), delimiter=_delimiter(path))
+    try:
+        header = next(reader, None)
+        if header is None:
+            raise SourceError(f"{path} is empty: a CSV file starts with a line of column names")
+        places = [_place(path, header, column) for column in columns]
+        for record in reader:
+            if not record:
+                continue
+            if len(record) != len(header):
+                raise SourceError(
+                    f"{path}, line {reader.line_num}: {len(record)} cells, but the header names {len(header)} columns"
+                )
+            yield Row(reader.line_num, tuple(record[place] for place in places))
+    except csv.Error as error:
+        raise SourceError(f"{path}, line {reader.line_num}: not CSV: {error}") from error
+
+
+def _place(path: Path, header: list[str], column: str) -> int:
+    if column in header:
+        return header.index(column)
+    near = get_close_matches(column, header, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise SourceError(f"{path} has no column {column!r}{hint} Its columns are: {', '.join(header)}")
+
+
+def _delimiter(path: Path) -> str:
+    first = next(_lines(path), "")
+    return max(",;\t", key=first.count)
+
+
+def _lines(path: Path) -> Iterator[str]:
+    with open_file(path) as raw:
+        file = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
+        try:
+            yield from io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+        except UnicodeDecodeError as error:
+            raise SourceError(f"{path} is not UTF-8 text: {error}") from error
+        except (EOFError, OSError) as error:
+            raise SourceError(f"{path} is damaged: {error}") from error

@@ -1,0 +1,141 @@
+"""Which source graph belongs to which split. Packs are fixed at build, so each split is a data set of its own."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from packer.errors import BuildError, SourceError
+from pipelines.sources.text import digest, open_file
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Splits:
+    """How to split: by fractions (name -> share, drawn with `seed`), by a column of the source, or by a file of ids."""
+
+    fractions: tuple[tuple[str, float], ...] = ()
+    seed: int = 0
+    column: str | None = None
+    file: Path | None = None
+
+    def __post_init__(self) -> None:
+        ways = [bool(self.fractions), self.column is not None, self.file is not None]
+        if sum(ways) != 1:
+            raise BuildError("split by fractions, by a column or by a file: give exactly one of them")
+        for name, share in self.fractions:
+            check_name(name)
+            if not 0 < share <= 1:
+                raise BuildError(f"the share of split {name!r} must be above 0 and at most 1; got {share}")
+        total = sum(share for _, share in self.fractions)
+        if self.fractions and abs(total - 1) > 1e-9:
+            shares = ",".join(f"{name}={share:g}" for name, share in self.fractions)
+            raise BuildError(f"the shares of the splits must add up to 1; {shares} add up to {total:g}")
+        if len({name for name, _ in self.fractions}) < len(self.fractions):
+            raise BuildError(f"a split is named twice: {', '.join(name for name, _ in self.fractions)}")
+
+    @classmethod
+    def of(cls, given: str | Mapping[str, float] | None, seed: int, column: str | None, file: Any) -> Splits | None:
+        """From what a user passes, "train=0.8,valid=0.2" or a dict; None where nothing asks for splits."""
+        if given is None and column is None and file is None:
+            return None
+        fractions = tuple(given.items()) if isinstance(given, Mapping) else parse_fractions(given or "")
+        return cls(fractions, seed, column, None if file is None else Path(file))
+
+    def key(self) -> dict[str, Any]:
+        """What the outcome depends on."""
+        if self.fractions:
+            return {"fractions": dict(self.fractions), "seed": self.seed}
+        return {"column": self.column} if self.file is None else {"file": digest(self.file)}
+
+
+def parse_fractions(text: str) -> tuple[tuple[str, float], ...]:
+    """ "train=0.8,valid=0.1,test=0.1" -> (("train", 0.8), ...)."""
+    found: list[tuple[str, float]] = []
+    for part in filter(None, text.split(",")):
+        name, _, share = part.partition("=")
+        try:
+            found.append((name.strip(), float(share)))
+        except ValueError:
+            raise BuildError(
+                f"splits are written as NAME=SHARE,NAME=SHARE, e.g. train=0.8,valid=0.1,test=0.1; got {part!r}"
+            ) from None
+    return tuple(found)
+
+
+def check_name(name: str) -> None:
+    """A split names a folder."""
+    if not _NAME.fullmatch(name):
+        raise BuildError(f"a split is named by letters, digits, - and _; got {name!r}")
+
+
+def by_fractions(splits: Splits, num_graphs: int) -> dict[str, np.ndarray]:
+    """Split name -> int64 ids, ascending. A seeded permutation cut at the rounded running shares."""
+    order = np.random.Generator(np.random.PCG64(splits.seed)).permutation(num_graphs)
+    shares = np.cumsum([share for _, share in splits.fractions])
+    cuts = [0, *np.rint(shares * num_graphs).astype(np.int64).tolist()]
+    return {
+        name: np.sort(order[start:stop]).astype(np.int64)
+        for (name, _), start, stop in zip(splits.fractions, cuts[:-1], cuts[1:], strict=True)
+    }
+
+
+def by_labels(labels: np.ndarray, column: str) -> dict[str, np.ndarray]:
+    """labels: str [graphs]; the splits are the distinct labels, train, valid and test first."""
+    usual = ["train", "valid", "val", "validation", "test"]
+    names = sorted(set(labels.tolist()), key=lambda name: (usual.index(name) if name in usual else len(usual), name))
+    if len(names) > 100:
+        raise BuildError(f"column {column!r} has {len(names)} distinct values; a split column has a few")
+    for name in names:
+        check_name(name)
+    return {name: np.flatnonzero(labels == name) for name in names}
+
+
+def by_file(path: Path, num_graphs: int) -> dict[str, np.ndarray]:
+    """A JSON object of lists of ids, or a CSV file with the columns graph_id and split. Every graph in one split."""
+    found = _json_ids(path) if path.suffix == ".json" else _csv_ids(path)
+    times = np.zeros(num_graphs, dtype=np.int64)
+    for name, ids in found.items():
+        check_name(name)
+        if len(ids) and (ids.min() < 0 or ids.max() >= num_graphs):
+            bad = ids[(ids < 0) | (ids >= num_graphs)][0]
+            raise SourceError(f"{path}: split {name!r} names graph {bad}; the source has graphs 0 to {num_graphs - 1}")
+        np.add.at(times, ids, 1)
+    wrong = np.flatnonzero(times != 1)
+    if len(wrong):
+        raise SourceError(
+            f"{path}: graph {wrong[0]} is in {times[wrong[0]]} splits, and {len(wrong)} graphs are not in exactly one; "
+            "name every graph of the source once"
+        )
+    return {name: np.sort(ids) for name, ids in found.items()}
+
+
+def _json_ids(path: Path) -> dict[str, np.ndarray]:
+    with open_file(path) as file:
+        try:
+            stored = json.load(file)
+            return {str(name): np.array(ids, dtype=np.int64).reshape(-1) for name, ids in stored.items()}
+        except (ValueError, AttributeError, TypeError) as error:
+            raise SourceError(f'{path} must hold {{"train": [ids], ...}}: {error}') from error
+
+
+def _csv_ids(path: Path) -> dict[str, np.ndarray]:
+    with open_file(path) as file:
+        text = file.read().decode("utf-8-sig", "replace")
+    found: dict[str, list[int]] = {}
+    rows = csv.DictReader(text.splitlines())
+    if not {"graph_id", "split"} <= set(rows.fieldnames or ()):
+        raise SourceError(f"{path} must have the columns graph_id and split; it has {', '.join(rows.fieldnames or ())}")
+    for row in rows:
+        if not str(row["graph_id"]).isdigit():
+            raise SourceError(f"{path}, line {rows.line_num}: graph_id is {row['graph_id']!r}, not a whole number")
+        found.setdefault(str(row["split"]), []).append(int(row["graph_id"]))
+    return {name: np.array(ids, dtype=np.int64) for name, ids in found.items()}
