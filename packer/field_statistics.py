@@ -23,10 +23,10 @@ class FieldStatistics:
     """One attribute over the graphs seen so far. Graphs are named by their source ids.
 
     form: "tensor", "scalar" (Python numbers) or "string"; shape: of one graph's value without the joined dimension (all
-    of it when ndim is 0 or when `stacked`: the graph's class joins it along a new dimension); size: length of the joined
-    dimension in the first graph; against: for each relation that some graph contradicts, the first such graph and what
-    it has; low, high: least and largest value, None where there is none or it is unknown; whole: every value is a finite
-    whole number and none is -0.0; first: first graph that has the attribute; missing: first graph that lacks it.
+    of it when ndim is 0 or when `stacked`: the graph's class joins it along a new dimension); size: length of the
+    joined dimension in the first graph; against: for each relation that some graph contradicts, the first such graph
+    and what it has; low, high: least and largest value, None where there is none or it is unknown; whole: every value
+    is a finite whole number and none is -0.0; first: first graph that has the attribute; missing: that lacks it.
     """
 
     name: str

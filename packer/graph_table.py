@@ -29,7 +29,7 @@ class GraphTable:
     ptr: axis key -> int64 [graphs+1]: graph i owns rows ptr[i]:ptr[i+1] of the fields on that axis. columns: field key
     -> [rows, *field.shape] in storage dtype, rows along the field's axis or one a graph; index fields hold numbers
     local to the graph, the joined dimension first (`edge_index` as [edges, 2]). strings: key -> string array [graphs],
-    null where a graph has none. source_ids: int64 [graphs], the graphs' numbers in the source. Arrays may be memory-mapped.
+    null where a graph has none. source_ids: int64 [graphs], the graphs' numbers in the source. Arrays may be mapped.
     """
 
     schema: Schema

@@ -134,6 +134,8 @@ def check_name(name: str, type_: Type, graph_id: int) -> None:
     where = f"graph {graph_id}: attribute {Axis('graph', type_).column(name)!r}"
     if name in RESERVED and not (name == "mask" and type_ is None):
         raise FieldError(f"{where}: packs have a column of their own by this name; rename the attribute")
+    if "/" in name:
+        raise FieldError(f"{where}: packs write TYPE/NAME for the attributes of a type; rename it without '/'")
     if "batch" in name:
         raise FieldError(
             f"{where}: PyG shifts attributes with 'batch' in their name by their largest value when it joins graphs; "
@@ -176,8 +178,8 @@ def _num_edges(items: Mapping[str, Any]) -> int:
 def _num_nodes(store: Any, items: Mapping[str, Any]) -> int | None:
     if "num_nodes" in items:
         return int(items["num_nodes"])
-    x = items.get("x")
-    if x is not None and _is_tensor(x) and x.ndim and next(name for name in items if name in NODE_KEYS) == "x":
+    x: Any = items.get("x")
+    if _is_tensor(x) and x.ndim and next(name for name in items if name in NODE_KEYS) == "x":
         return int(x.shape[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # PyG guesses from edge_index aloud; so do we, and say it in docs
@@ -324,8 +326,8 @@ def _joining(
         return cat_dim, "index", (type_[0], type_[2])
     if shift.size != 1 or int(shift.reshape(())) != _num_nodes(store, dict(store.items())):
         raise FieldError(
-            f"graph {graph_id}: {key!r} is shifted by {shift.tolist()} when graphs are joined (__inc__); packs shift by "
-            "the number of nodes only"
+            f"graph {graph_id}: {key!r} is shifted by {shift.tolist()} when graphs are joined (__inc__); packs shift "
+            "by the number of nodes only"
         )
     return cat_dim, "index", ("node",)
 
