@@ -40,6 +40,7 @@ class PatternLP:
     columns: Columns
     use: np.ndarray
     exchanges: np.ndarray
+    swaps: np.ndarray
     closed: bool
 
 
@@ -95,7 +96,7 @@ def generate(
     price, value = instance.need[:, best_dim].copy(), int(instance.capacity[best_dim])
     total = total_price(price, count)
     center = price / value
-    use, closed = np.zeros(len(columns)), False
+    closed = False
     while True:
         bound = -(-total // value)
         try:
@@ -133,8 +134,8 @@ def generate(
             break
     bound = -(-total // value)
     try:
-        use = master.solve(with_use=True).use
+        solved = master.solve(with_use=True)
+        use, swaps = solved.use, solved.swaps
     except MasterError:
-        use = None
-    use = np.zeros(len(columns)) if use is None else use
-    return PatternLP(price, value, bound, columns, use, pairs, closed)
+        use, swaps = np.zeros(len(columns)), np.zeros(len(pairs))
+    return PatternLP(price, value, bound, columns, use, pairs, swaps, closed)

@@ -14,11 +14,13 @@ class MasterError(RuntimeError):
 
 
 class MasterSolution(NamedTuple):
-    """objective: packs; dual: float64 [sizes], not negative; use: float64 [columns] or None."""
+    """objective: packs; dual: float64 [sizes], not negative; use: float64 [columns], swaps: float64 [exchanges], how
+    often each is used (empty unless asked for)."""
 
     objective: float
     dual: np.ndarray
-    use: np.ndarray | None
+    use: np.ndarray
+    swaps: np.ndarray
 
 
 def _mathopt() -> Any:
@@ -37,6 +39,7 @@ class Master:
         self._model = mathopt.Model()
         self._rows = [self._model.add_linear_constraint(lb=float(c)) for c in count.tolist()]
         self._columns: list[Any] = []
+        self._exchanges: list[Any] = []
         self._solver: Any = None
 
     def add(self, ids: np.ndarray, times: np.ndarray) -> None:
@@ -52,6 +55,7 @@ class Master:
         column = self._model.add_variable(lb=0.0)
         self._rows[small].set_coefficient(column, 1.0)
         self._rows[large].set_coefficient(column, -1.0)
+        self._exchanges.append(column)
 
     def solve(self, with_use: bool = False) -> MasterSolution:
         """Raises MasterError when every solver fails."""
@@ -80,7 +84,10 @@ class Master:
                 continue
             if result.termination.reason == mathopt.TerminationReason.OPTIMAL:
                 dual = np.maximum(np.array(result.dual_values(self._rows)), 0.0)
-                use = np.array(result.variable_values(self._columns)) if with_use else None
-                return MasterSolution(result.objective_value(), dual, use)
+                use, swaps = (
+                    np.array(result.variable_values(part) if with_use else [], dtype=np.float64)
+                    for part in (self._columns, self._exchanges)
+                )
+                return MasterSolution(result.objective_value(), dual, use, swaps)
             self._solver = None
         raise MasterError("no LP solver ended with an optimum")

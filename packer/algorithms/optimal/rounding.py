@@ -14,49 +14,57 @@ Row = "tuple[np.ndarray, np.ndarray, int]"
 def fix_whole(instance: Instance, lp: PatternLP, keep: np.ndarray) -> tuple[Patterns, np.ndarray]:
     """(patterns, left): use each column of the LP floor(use) times, `keep` (float64 [columns], 0..1) of that.
 
-    A place whose size is used up serves the nearest smaller size that is left, as the exchange columns of the LP do; or
-    it stays empty. left: int64 [sizes], the items in no pack. Proper: no item is used twice.
+    A place whose size is used up serves a smaller one, as often as the exchanges of the LP do; or it stays empty.
+    left: int64 [sizes], the items in no pack. Proper: no item is used twice.
     """
-    smaller: list[list[int]] = [[] for _ in range(len(instance.need))]
-    for small, large in lp.exchanges.tolist():
-        smaller[large].append(small)
     left = instance.count.tolist()
+    exchange = _Exchange(lp)
     whole = np.floor(np.floor(lp.use + 1e-6) * keep + 1e-9).astype(np.int64)
     rows: list[tuple[np.ndarray, np.ndarray, int]] = []
     for column in np.argsort(-whole, kind="stable").tolist():
         packs = int(whole[column])
-        if not packs:
-            break
-        places = list(zip(lp.columns.ids[column].tolist(), lp.columns.times[column].tolist()))
+        places = np.repeat(lp.columns.ids[column], lp.columns.times[column]).tolist() if packs else []
         while packs:
             held: dict[int, int] = {}
-            for size, times in places:
-                _serve(size, times, held, left, smaller)
+            used: dict[int, int] = {}
+            for size in places:
+                exchange.serve(size, left, held, used)
             if not held:
                 break
             same = min([packs] + [left[size] // times for size, times in held.items()])
+            same = min([same] + [exchange.quota[pair] // times for pair, times in used.items()])
             for size, times in held.items():
                 left[size] -= times * same
+            for pair, times in used.items():
+                exchange.quota[pair] -= times * same
             ids = sorted(held)
             rows.append((np.array(ids, dtype=np.int64), np.array([held[i] for i in ids], dtype=np.int64), same))
             packs -= same
     return to_patterns(rows), np.array(left, dtype=np.int64)
 
 
-def _serve(size: int, times: int, held: dict[int, int], left: list[int], smaller: list[list[int]]) -> None:
-    """Add `times` items of `size`, or of the nearest smaller sizes where it runs out, to `held`."""
-    queue, seen = [size], {size}
-    for place in queue:
-        free = min(times, left[place] - held.get(place, 0))
-        if free > 0:
-            held[place] = held.get(place, 0) + free
-            times -= free
-        if not times:
-            return
-        for other in smaller[place]:
-            if other not in seen:
-                seen.add(other)
-                queue.append(other)
+class _Exchange:
+    """quota: how many places may still pass from the larger size of each pair to the smaller one."""
+
+    def __init__(self, lp: PatternLP) -> None:
+        self.quota = np.floor(lp.swaps + 1e-6).astype(np.int64).tolist()
+        self._small = lp.exchanges[:, 0].tolist()
+        self._pairs: dict[int, list[int]] = {}
+        for pair in np.flatnonzero(lp.swaps + 1e-6 >= 1).tolist():
+            self._pairs.setdefault(int(lp.exchanges[pair, 1]), []).append(pair)
+
+    def serve(self, size: int, left: list[int], held: dict[int, int], used: dict[int, int]) -> None:
+        """Put an item of `size` into `held`, or one of a smaller size (then the way there into `used`), or none."""
+        way: list[int] = []
+        while left[size] <= held.get(size, 0):
+            open_pairs = [p for p in self._pairs.get(size, ()) if self.quota[p] > used.get(p, 0) + way.count(p)]
+            if not open_pairs:
+                return
+            way.append(open_pairs[0])
+            size = self._small[open_pairs[0]]
+        held[size] = held.get(size, 0) + 1
+        for pair in way:
+            used[pair] = used.get(pair, 0) + 1
 
 
 def rest_of(instance: Instance, left: np.ndarray) -> tuple[Instance, np.ndarray]:
