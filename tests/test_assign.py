@@ -55,7 +55,7 @@ def plans(draw: st.DrawFn) -> tuple[np.ndarray, Patterns]:
     patterns = patterns_of(*rows)
     items = np.repeat(np.arange(len(size_counts(patterns))), size_counts(patterns))
     shuffled = np.random.default_rng(draw(st.integers(0, 99))).permutation(items)
-    return shuffled.astype(draw(st.sampled_from([np.int32, np.int64]))), patterns
+    return shuffled.astype(draw(st.sampled_from([np.uint16, np.int32, np.int64]))), patterns
 
 
 @settings(max_examples=150, deadline=None)
