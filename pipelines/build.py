@@ -265,7 +265,7 @@ def _prepare(
         plan = build_plan.obtain_plan(sizes, limits, job.plan)
         folder.mkdir(exist_ok=True)
         journal.add("target", name, shards=0)
-        entry = build_plan.store_plan(plan, folder)
+        entry = build_plan.store_plan(plan, folder / PLAN)
         journal.add("plan", name, bytes=entry.bytes, sha256=entry.sha256)
     arrays = out / WORK / f"plan-{name}"
     save_plan_arrays(arrays, graphs.rows[plan.graph_ids], plan.pack_offsets, graphs.source_ids)

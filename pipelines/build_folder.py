@@ -69,13 +69,12 @@ def own_files(out: Path, journalled: Mapping[str, Mapping[str, Any]]) -> set[Pat
 
 
 def refuse_foreign(out: Path, own: Iterable[Path]) -> None:
-    """Raise BuildError where `out` holds anything but its work folder and `own`."""
+    """Raise BuildError where `out` holds something, but no build (whose files are `own`)."""
     if out.exists() and not out.is_dir():
         raise BuildError(f"{out} is a file; give a folder that is empty or absent")
-    files = set(own)
-    folders = {file.parent for file in files} - {out}
-    entries = [entry for folder in (out, *folders) if folder.is_dir() for entry in sorted(folder.iterdir())]
-    foreign = [e for e in entries if e not in files and e not in folders and e != out / WORK]
+    if not out.is_dir() or any(file.exists() for file in own):
+        return
+    foreign = [entry for entry in sorted(out.iterdir()) if entry.name != WORK]
     if foreign:
         names = ", ".join(str(entry.relative_to(out)) for entry in foreign[:5])
         more = f" and {len(foreign) - 5} more" if len(foreign) > 5 else ""

@@ -18,7 +18,6 @@ from packer.plan import PackPlan, make_plan
 from packer.plan_file import sizes_digest
 from packer.shards import FileEntry
 from packer.shards.files import TEMPORARY, hash_file, sync_folder
-from packer.shards.manifest import PLAN
 from packer.sizes import GraphSizes, need_of
 from pipelines import splits as splitting
 from pipelines.build_scan import ScanResult
@@ -131,20 +130,20 @@ def members(scan: ScanResult, splits: Splits | None, fits: np.ndarray) -> dict[s
     return found
 
 
-def store_plan(plan: PackPlan, folder: Path) -> FileEntry:
-    """Write plan.parquet, whole or not at all."""
-    temporary = folder / (PLAN + TEMPORARY)
+def store_plan(plan: PackPlan, path: Path) -> FileEntry:
+    """Write the plan's file, whole or not at all."""
+    temporary = path.with_name(path.name + TEMPORARY)
     try:
         plan.save(temporary)
         handle = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
         os.fsync(handle)
         os.close(handle)
-        temporary.replace(folder / PLAN)
+        temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(folder)
-    return hash_file(folder / PLAN)
+    sync_folder(path.parent)
+    return hash_file(path)
 
 
 def obtain_plan(sizes: GraphSizes, limits: PackLimits, options: PlanOptions) -> PackPlan:

@@ -1,0 +1,317 @@
+"""`build`, `verify` and `inspect`: writing packs, proving them, looking at one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from packer.algorithms.registry import find_algorithm
+from packer.errors import FormatError, PackerError
+from packer.shards import Manifest
+from packer.shards.manifest import MANIFEST
+from pipelines import cli_options as options
+from pipelines.build import BuildResult, build
+from pipelines.build_folder import split_names
+from pipelines.cli_output import percent, progress, say, show, show_json, table, tell_skips
+from pipelines.cli_scan import describe
+from pipelines.executors import Executor
+from pipelines.splits import Splits
+
+
+def register(app: typer.Typer) -> None:
+    app.command(
+        "build",
+        epilog="Example: graph-pack build sample:nci --out packs --num-nodes 256 --num-edges 552 --num-graphs 32",
+    )(build_command)
+    app.command("verify", epilog="Example: graph-pack verify packs")(verify)
+    app.command("inspect", epilog="Example: graph-pack inspect packs --pack 0")(inspect)
+
+
+def build_command(
+    source: options.SourceArgument,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where to write; empty, absent, or an earlier build.")],
+    smiles_column: options.SmilesColumn = None,
+    target: options.Target = None,
+    root: options.Root = None,
+    on_empty: options.OnEmpty = None,
+    field: options.FieldLevel = None,
+    num_nodes: options.NumNodes = None,
+    num_edges: options.NumEdges = None,
+    num_graphs: options.NumGraphs = None,
+    null_graphs: options.NullGraphs = "all",
+    limits: options.AutoLimits = None,
+    oversize: Annotated[str, typer.Option(metavar="error|skip", help="Graphs that fit no pack.")] = "error",
+    algorithm: options.Algorithm = "optimal",
+    seed: options.Seed = 0,
+    time_limit: options.TimeLimit = 60.0,
+    plan: Annotated[Path | None, typer.Option(metavar="FILE", help="A plan made before, with its limits.")] = None,
+    splits: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=SHARE,...", help="One data set each, e.g. train=0.8,valid=0.1,test=0.1."),
+    ] = None,
+    split_seed: Annotated[int, typer.Option(metavar="S", help="Seed of the shares.")] = 0,
+    split_column: Annotated[str | None, typer.Option(metavar="C", help="Column that names each graph's split.")] = None,
+    split_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="CSV (graph_id, split) or JSON ({split: [ids]}).")
+    ] = None,
+    compression: Annotated[str, typer.Option(metavar="zstd|lz4|none", help="Codec of the shards.")] = "zstd",
+    pad: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Padding of a field, or of all fields of level node, edge or graph."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the build that DIR holds.")] = False,
+    workers: options.Workers = 2,
+    json_output: options.Json = False,
+    config: options.Config = None,
+) -> None:
+    """Write packs: scan, plan, shards, manifest. The same command goes on after an interruption."""
+    given = bool(num_nodes or num_edges or num_graphs or limits)
+    chosen = (
+        None
+        if plan is not None and not given
+        else options.read_limits(num_nodes, num_edges, num_graphs, null_graphs, limits)
+    )
+    asked = options.read_source(source, smiles_column, target, root, [split_column] if split_column else ())
+    shares = ",".join(splits) if splits else None
+    with options.usage():
+        find_algorithm(algorithm)
+        Splits.of(shares, split_seed, split_column, split_file)
+        if null_graphs == "none":
+            raise PackerError("--null-graphs none leaves no place for padding: build with all or one")
+    options.check_choice("--compression", compression, ("zstd", "lz4", "none"))
+    options.check_choice("--oversize", oversize, ("error", "skip"))
+    options.check_choice("--on-empty", on_empty, ("error", "skip"))
+    levels, pads = options.read_pairs("--field", field), options.read_numbers("--pad", pad)
+    with progress() as report:
+        result = build(
+            asked,
+            out,
+            chosen or "auto",
+            algorithm,
+            seed,
+            workers,
+            time_limit=time_limit,
+            plan=plan,
+            splits=shares,
+            split_seed=split_seed,
+            split_column=split_column,
+            split_file=split_file,
+            oversize=oversize,
+            on_empty=on_empty,
+            compression=compression,
+            levels=levels,
+            pad_values=pads,
+            overwrite=overwrite,
+            progress=report,
+        )
+    if json_output:
+        show_json(_build_json(result))
+        return
+    tell_skips(result.skips)
+    _show_build(result)
+
+
+def verify(folder: options.Folder, workers: options.Workers = 2, json_output: options.Json = False) -> None:
+    """Check every checksum and every invariant; exit status 1 on any fault."""
+    from packer.shards.verify import VerifyReport, verify_shards
+
+    reports: dict[str, VerifyReport] = {}
+    executor: Executor = options.make_executor(workers)
+    try:
+        for name, place in data_sets(folder).items():
+            reports[name] = verify_shards(place, map=executor.map)
+    finally:
+        executor.close()
+    ok = all(report.ok for report in reports.values())
+    if json_output:
+        show_json({"ok": ok, "data_sets": {str(folder / name): _report_json(r) for name, r in reports.items()}})
+    else:
+        for name, report in reports.items():
+            for fault in report.faults:
+                say(f"{folder / name}: {fault}")
+            verdict = "sound" if report.ok else f"{len(report.faults)} faults"
+            show(
+                f"{folder / name}: {verdict}; {report.packs:,} packs, {report.graphs:,} graphs checked "
+                f"in {report.seconds:.2f} s"
+            )
+    if not ok:
+        raise typer.Exit(1)
+
+
+def inspect(
+    folder: options.Folder,
+    pack: Annotated[int | None, typer.Option(metavar="I", help="Show one pack.")] = None,
+    json_output: options.Json = False,
+) -> None:
+    """What a data set holds; with --pack, one pack and the source graphs in it."""
+    places = data_sets(folder)
+    if pack is not None and len(places) > 1:
+        raise options.UsageError(f"{folder} holds {', '.join(places)}: name one, e.g. {folder / next(iter(places))}")
+    if pack is None:
+        manifests = {name: Manifest.load(place) for name, place in places.items()}
+        if json_output:
+            show_json({str(folder / name): manifest_facts(manifest) for name, manifest in manifests.items()})
+        else:
+            for name, manifest in manifests.items():
+                _show_manifest(str(folder / name), manifest)
+        return
+    facts = pack_facts(folder, pack)
+    if json_output:
+        show_json(facts)
+        return
+    show(
+        f"pack {pack} of {folder}: {facts['real']}",
+        table(
+            "Graphs",
+            ["slot", "graph", *facts["axes"], "strings"],
+            [[g["slot"], g["graph"], *g["sizes"], g["strings"]] for g in facts["graphs"]],
+        ),
+        table(
+            "Columns",
+            ["name", "kind", "shape", "dtype", "stored as", "bytes"],
+            [[c["name"], c["kind"], str(c["shape"]), c["dtype"], c["storage"], c["bytes"]] for c in facts["columns"]],
+            left=5,
+        ),
+    )
+
+
+def data_sets(folder: Path) -> dict[str, Path]:
+    """Split name ("" for the folder itself) -> folder of each data set. FormatError where there is none."""
+    if (folder / MANIFEST).is_file():
+        return {"": folder}
+    names = split_names(folder) if folder.is_dir() else []
+    if not names:
+        raise FormatError(f"{folder} holds no packs: neither {MANIFEST} nor splits.json; run graph-pack build")
+    return {name: folder / name for name in names}
+
+
+def manifest_facts(manifest: Manifest) -> dict[str, Any]:
+    """What the manifest says, as plain values."""
+    counts = manifest.counts
+    return {
+        "packs": manifest.num_packs,
+        "limits": manifest.limits.to_dict(),
+        "plan": dict(manifest.plan),
+        "graphs": {"in": counts.graphs, "packed": counts.packed, "skipped": counts.skipped},
+        "reasons": dict(counts.reasons),
+        "fields": [field.key for field in manifest.schema.fields],
+        "strings": list(manifest.schema.strings),
+        "shards": len(manifest.shards),
+        "bytes": sum(shard.bytes for shard in manifest.shards),
+        "compression": manifest.compression,
+        "packs_per_block": manifest.packs_per_block,
+        "source": dict(manifest.source),
+        "content_hash": manifest.content_hash,
+        "sha256": manifest.sha256,
+        "versions": dict(manifest.versions),
+    }
+
+
+def pack_facts(folder: Path, pack: int) -> dict[str, Any]:
+    """One pack: its columns, and the source graphs in its slots."""
+    import numpy as np
+    import pyarrow as pa
+
+    from packer.materialise import lift
+    from packer.shards import iter_graphs, open_shard
+
+    manifest = Manifest.load(folder)
+    if not 0 <= pack < manifest.num_packs:
+        raise FormatError(f"{folder} has no pack {pack}: its packs are 0 to {manifest.num_packs - 1}")
+    shard, block, row = manifest.locate(pack)
+    reader = open_shard(folder, manifest, shard)
+    columns = {name: values[row : row + 1] for name, values in reader.block(block).items()}
+    graphs, ids = lift(columns, manifest.schema, manifest.limits)
+    strings: dict[int, str] = {}
+    if manifest.schema.strings:
+        wanted = pa.array(ids)
+        for batch in iter_graphs(folder, manifest):
+            own = np.isin(batch.column("id").to_numpy(), wanted.to_numpy())
+            for found in batch.filter(pa.array(own)).to_pylist():
+                strings[found["id"]] = " ".join(str(found[name]) for name in manifest.schema.strings if name in found)
+    axes = [axis.key for axis in manifest.schema.axes]
+    real = columns["num_real"][0].tolist()
+    return {
+        "pack": pack,
+        "shard": manifest.shards[shard].name,
+        "block": block,
+        "axes": [f"{key}s" for key in axes],
+        "real": ", ".join(f"{count} {key}s" for count, key in zip(real, [*axes, "graph"], strict=True)),
+        "graphs": [
+            {
+                "slot": slot,
+                "graph": graph_id,
+                "sizes": [int(graphs.counts(key)[slot]) for key in axes],
+                "strings": strings.get(graph_id, ""),
+            }
+            for slot, graph_id in enumerate(ids.tolist())
+        ],
+        "columns": [
+            {
+                "name": column.name,
+                "kind": column.kind,
+                "shape": list(column.shape),
+                "dtype": column.dtype,
+                "storage": column.storage,
+                "bytes": column.width,
+            }
+            for column in manifest.columns
+        ],
+    }
+
+
+def _show_build(result: BuildResult) -> None:
+    if result.already:
+        show(f"{result.out} already holds this very build; nothing to do")
+    rows: list[list[Any]] = []
+    for name, manifest in result.manifests.items():
+        counts, plan = manifest.counts, manifest.plan
+        stored = sum(shard.bytes for shard in manifest.shards)
+        gap = percent(plan["num_packs"] / plan["lower_bound"] - 1) if plan["status"] != "optimal" else "proven"
+        rows.append(
+            [str(result.out / name), counts.graphs, counts.packed, manifest.num_packs, plan["lower_bound"], gap]
+            + [f"{stored / 1e6:,.2f} MB"]
+        )
+    first = next(iter(result.manifests.values()))
+    show(
+        f"{describe(first.limits)}, packed by {first.plan['algorithm']}",
+        table("", ["folder", "graphs", "packed", "packs", "bound", "gap", "on disk"], rows),
+    )
+    if result.seconds:
+        show(", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in result.seconds.items()))
+
+
+def _show_manifest(name: str, manifest: Manifest) -> None:
+    facts = manifest_facts(manifest)
+    graphs, plan = facts["graphs"], facts["plan"]
+    show(
+        f"{name}: {facts['packs']:,} packs of {describe(manifest.limits)}",
+        f"graphs: {graphs['in']:,} in the source, {graphs['packed']:,} packed, {graphs['skipped']:,} skipped "
+        + str(facts["reasons"] or ""),
+        f"plan: {plan['algorithm']}, {plan['status']}, at least {plan['lower_bound']:,} packs, stopped by "
+        f"{plan['stopped_by']}",
+        f"fields: {', '.join([*facts['fields'], *facts['strings']])}",
+        f"{facts['shards']} shards, {facts['bytes']:,} bytes, {facts['compression']}; manifest {facts['sha256'][:12]}",
+    )
+
+
+def _build_json(result: BuildResult) -> dict[str, Any]:
+    return {
+        "out": str(result.out),
+        "already": result.already,
+        "seconds": {stage: round(value, 3) for stage, value in result.seconds.items()},
+        "data_sets": {str(result.out / name): manifest_facts(m) for name, m in result.manifests.items()},
+        "skipped": [{"graph": skip.graph_id, "where": skip.where, "reason": skip.reason} for skip in result.skips],
+    }
+
+
+def _report_json(report: Any) -> dict[str, Any]:
+    return {
+        "ok": report.ok,
+        "packs": report.packs,
+        "graphs": report.graphs,
+        "seconds": round(report.seconds, 3),
+        "faults": [fault._asdict() for fault in report.faults],
+    }

@@ -1,0 +1,200 @@
+"""The options that commands share, and what they make of them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from packer.errors import LimitsError, PackerError, SourceError
+from packer.limits import PackLimits
+from pipelines.config import read_job
+from pipelines.executors import Executor, ProcessExecutor, SerialExecutor
+from pipelines.sources import parse_source
+from pipelines.sources.protocol import Source
+
+
+class UsageError(Exception):
+    """Wrong usage, found before any data is read: exit status 2."""
+
+
+@contextmanager
+def usage() -> Generator[None]:
+    """What goes wrong inside is wrong usage."""
+    try:
+        yield
+    except PackerError as error:
+        raise UsageError(str(error)) from error
+
+
+def _use_job(context: typer.Context, path: Path | None) -> Path | None:
+    if path is not None:
+        with usage():
+            context.default_map = {**(context.default_map or {}), **read_job(path)}
+    return path
+
+
+_GRAPHS, _LIMITS, _RUN = "Source", "Limits", "Run"
+
+SourceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="sample:nci, smiles:FILE.csv, smiles:FILE.csv.gz, tudataset:NAME or pyg:module:callable",
+        show_default=False,
+    ),
+]
+SmilesColumn = Annotated[
+    str | None, typer.Option(metavar="C", help="smiles: column of SMILES.  [default: smiles]", rich_help_panel=_GRAPHS)
+]
+Target = Annotated[
+    list[str] | None,
+    typer.Option(metavar="C", help="smiles: column of numbers to learn; may be repeated.", rich_help_panel=_GRAPHS),
+]
+Root = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="tudataset: folder that holds NAME/raw.", rich_help_panel=_GRAPHS)
+]
+OnEmpty = Annotated[
+    str | None,
+    typer.Option(
+        metavar="error|skip",
+        help="Graphs without nodes, texts that are no molecule.  [default: error; sample:nci: skip]",
+        rich_help_panel=_GRAPHS,
+    ),
+]
+FieldLevel = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--field",
+        metavar="NAME=LEVEL",
+        help="Say that a field is of level node, edge or graph, where the data leave it open.",
+        rich_help_panel=_GRAPHS,
+    ),
+]
+NumNodes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--num-nodes",
+        metavar="N",
+        help="Node slots of a pack, padding included; TYPE=N for each type of heterogeneous graphs.",
+        rich_help_panel=_LIMITS,
+    ),
+]
+NumEdges = Annotated[
+    list[str] | None,
+    typer.Option("--num-edges", metavar="E", help="Edge slots of a pack, likewise.", rich_help_panel=_LIMITS),
+]
+NumGraphs = Annotated[
+    int | None, typer.Option(metavar="G", help="Graph slots of a pack, padding included.", rich_help_panel=_LIMITS)
+]
+NullGraphs = Annotated[str, typer.Option(metavar="all|one|none", help="Who owns the padding.", rich_help_panel=_LIMITS)]
+AutoLimits = Annotated[
+    str | None,
+    typer.Option("--limits", metavar="auto", help="Choose limits from the data.", rich_help_panel=_LIMITS),
+]
+Algorithm = Annotated[str, typer.Option(metavar="NAME", help="How graphs are packed; `compare` lists the ways.")]
+Seed = Annotated[int, typer.Option(metavar="S", help="Seed of everything random.")]
+TimeLimit = Annotated[float, typer.Option(metavar="SECONDS", help="Most that `optimal` may take.")]
+Workers = Annotated[int, typer.Option(metavar="W", min=1, help="Processes.", rich_help_panel=_RUN)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.", rich_help_panel=_RUN)]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="JOB.toml",
+        help="File with the same keys; the command line overrides it.",
+        callback=_use_job,
+        is_eager=True,
+        rich_help_panel=_RUN,
+    ),
+]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder that a build wrote.", show_default=False)]
+
+
+def read_source(
+    text: str, smiles_column: str | None, target: Sequence[str] | None, root: Path | None, strings: Sequence[str] = ()
+) -> Source:
+    """The source that the options name."""
+    with usage():
+        return parse_source(text, smiles_column=smiles_column, targets=target or (), root=root, strings=strings)
+
+
+def read_limits(
+    num_nodes: Sequence[str] | None,
+    num_edges: Sequence[str] | None,
+    num_graphs: int | None,
+    null_graphs: str,
+    auto: str | None,
+) -> PackLimits | None:
+    """The limits; None for `--limits auto`. All three numbers or none of them."""
+    given = {"--num-nodes": num_nodes, "--num-edges": num_edges, "--num-graphs": num_graphs}
+    named = [name for name, value in given.items() if value]
+    with usage():
+        if auto not in (None, "auto"):
+            raise LimitsError(f"--limits takes only auto; got {auto!r}. Give numbers by {', '.join(given)}")
+        if auto and named:
+            raise LimitsError(f"--limits auto chooses the limits: leave {', '.join(named)} out, or leave it out")
+        if auto:
+            return None
+        missing = [name for name, value in given.items() if value is None or value == []]
+        if missing and null_graphs != "none":
+            raise LimitsError(f"limits are missing: give {', '.join(missing)}, or --limits auto")
+        nodes, edges = (_slots(name, given[name]) for name in ("--num-nodes", "--num-edges"))
+        return PackLimits(nodes, edges, num_graphs, null_graphs)
+
+
+def read_pairs(option: str, given: Sequence[str] | None) -> dict[str, str]:
+    """["x=node"] -> {"x": "node"}."""
+    found: dict[str, str] = {}
+    for text in given or ():
+        name, separator, value = text.partition("=")
+        if not separator or not name or not value:
+            raise UsageError(f"{option} takes NAME=VALUE; got {text!r}")
+        found[name] = value
+    return found
+
+
+def read_numbers(option: str, given: Sequence[str] | None) -> dict[str, float]:
+    """["y=-1"] -> {"y": -1}."""
+    found: dict[str, float] = {}
+    for name, text in read_pairs(option, given).items():
+        try:
+            found[name] = float(text) if not text.lstrip("-").isdigit() else int(text)
+        except ValueError:
+            raise UsageError(f"{option} takes NAME=NUMBER; got {name}={text}") from None
+    return found
+
+
+def make_executor(workers: int) -> Executor:
+    return SerialExecutor() if workers == 1 else ProcessExecutor(workers)
+
+
+def check_choice(option: str, value: str | None, known: Sequence[str]) -> None:
+    """Raise UsageError unless the value is one of the known ones."""
+    if value is not None and value not in known:
+        raise UsageError(f"{option} must be one of {', '.join(known)}; got {value!r}")
+
+
+def _slots(option: str, given: Any) -> Any:
+    """["256"] -> 256; ["author=10", "paper=5"] -> by node type; "a__to__b=7" -> by edge type."""
+    if not given:
+        return None
+    texts = [part for text in given for part in text.split(",")]
+    if len(texts) == 1 and "=" not in texts[0]:
+        return _whole(option, texts[0])
+    by_type = {name: _whole(option, text) for name, text in read_pairs(option, texts).items()}
+    if option == "--num-nodes":
+        return by_type
+    wrong = [name for name in by_type if name.count("__") != 2]
+    if wrong:
+        raise SourceError(f"{option}: an edge type is written SOURCE__RELATION__TARGET=E; got {wrong[0]!r}")
+    return {tuple(name.split("__")): number for name, number in by_type.items()}
+
+
+def _whole(option: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise LimitsError(f"{option} must be a whole number; got {text!r}") from None

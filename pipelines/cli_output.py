@@ -1,0 +1,127 @@
+"""What the command line shows: results on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from pipelines.build_scan import Progress as Report
+from pipelines.sources.protocol import Skip
+
+_STAGES = {
+    "scan": "scanning graphs",
+    "join": "joining blocks",
+    "plan": "planning data sets",
+    "write": "writing packs",
+    "verify": "checking shards",
+}
+_SHOWN_SKIPS = 20
+
+
+def say(text: str) -> None:
+    """A line of log, on standard error."""
+    sys.stderr.write(f"graph-pack: {text}\n")
+
+
+def show_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(json.dumps(value, indent=1) + "\n")
+
+
+def show(*parts: Any) -> None:
+    """Text and tables on standard output; not cut to a width where nobody looks."""
+    console = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+    for part in parts:
+        console.print(part)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 1) -> Table:
+    """A table whose first `left` columns are words and the others numbers."""
+    found = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    for number, column in enumerate(columns):
+        found.add_column(column, justify="left" if number < left else "right", overflow="fold")
+    for row in rows:
+        found.add_row(*(cell if isinstance(cell, str) else number_text(cell) for cell in row))
+    return found
+
+
+def number_text(value: Any) -> str:
+    """Whole numbers with thousands, others with two decimals, None as a dash."""
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+def tell_skips(skips: Sequence[Skip]) -> None:
+    """Source graphs that cannot be packed, one a line with its place and reason."""
+    for skip in skips[:_SHOWN_SKIPS]:
+        where = skip.where or f"graph {skip.graph_id}"
+        text = f": {dict(skip.strings)['smiles'][:60]}" if "smiles" in dict(skip.strings) else ""
+        say(f"skipped {where}: {skip.reason}{text}")
+    if len(skips) > _SHOWN_SKIPS:
+        say(f"skipped {len(skips) - _SHOWN_SKIPS} more; build.json and graphs.parquet name them all")
+
+
+@contextmanager
+def progress(quiet: bool = False) -> Generator[Report]:
+    """A function to report progress to: bars on a terminal; elsewhere a line at the end of each stage and, in long
+    ones, one every ten seconds."""
+    if quiet:
+        yield lambda stage, done, total: None
+    elif sys.stderr.isatty():
+        with _bars() as report:
+            yield report
+    else:
+        yield _lines()
+
+
+@contextmanager
+def _bars() -> Generator[Report]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    tasks: dict[str, tuple[Any, float]] = {}
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+
+        def report(stage: str, done: int, total: int | None) -> None:
+            if stage not in tasks:
+                task = bars.add_task(_STAGES.get(stage, stage), total=total, rate="")
+                tasks[stage] = (task, time.monotonic())
+            task, start = tasks[stage]
+            seconds = time.monotonic() - start
+            bars.update(task, completed=done, total=total, rate=f"{done / seconds:,.0f}/s" if seconds > 0.5 else "")
+
+        yield report
+
+
+def _lines(every: float = 10.0) -> Report:
+    starts: dict[str, float] = {}
+    told: dict[str, float] = {}
+
+    def report(stage: str, done: int, total: int | None) -> None:
+        now = time.monotonic()
+        start = starts.setdefault(stage, now)
+        last = told.setdefault(stage, now)
+        finished = total is not None and done >= total
+        if (finished and last is not float("inf")) or now - last >= every:
+            of = f" of {total:,}" if total is not None else ""
+            say(f"{_STAGES.get(stage, stage)}: {done:,}{of} in {now - start:.1f} s")
+            told[stage] = now
+
+    return report

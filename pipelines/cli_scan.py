@@ -1,0 +1,289 @@
+"""`scan`, `compare` and `plan`: looking at a source and at what packing would give, without writing packs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from packer.algorithms.registry import ALGORITHMS, find_algorithm
+from packer.errors import MissingExtraError
+from packer.fields import Schema, pack_columns
+from packer.limits import PackLimits
+from packer.plan import PackPlan, make_plan
+from packer.sizes import GraphSizes
+from pipelines import cli_options as options
+from pipelines.auto_limits import choose_limits
+from pipelines.build_plan import check_fit, fitting, select_sizes, store_plan, too_large
+from pipelines.build_scan import ScanOptions
+from pipelines.build_survey import Survey, survey_source
+from pipelines.cli_output import percent, progress, say, show, show_json, table, tell_skips
+from pipelines.sources.protocol import Source
+
+
+def register(app: typer.Typer) -> None:
+    app.command("scan", epilog="Example: graph-pack scan sample:nci")(scan)
+    app.command("compare", epilog="Example: graph-pack compare sample:nci --limits auto")(compare)
+    app.command(
+        "plan",
+        epilog="Example: graph-pack plan sample:nci --num-nodes 256 --num-edges 552 --num-graphs 32 --out plan.parquet",
+    )(plan)
+
+
+def scan(
+    source: options.SourceArgument,
+    smiles_column: options.SmilesColumn = None,
+    target: options.Target = None,
+    root: options.Root = None,
+    on_empty: options.OnEmpty = None,
+    field: options.FieldLevel = None,
+    num_nodes: options.NumNodes = None,
+    num_edges: options.NumEdges = None,
+    num_graphs: options.NumGraphs = None,
+    null_graphs: options.NullGraphs = "all",
+    workers: options.Workers = 2,
+    json_output: options.Json = False,
+    config: options.Config = None,
+) -> None:
+    """Sizes of the graphs, their fields, and what would not fit the limits given."""
+    limits = None
+    if num_nodes or num_edges or num_graphs:
+        limits = options.read_limits(num_nodes, num_edges, num_graphs, null_graphs, None)
+    asked = options.read_source(source, smiles_column, target, root)
+    found = _survey(asked, on_empty, field, workers)
+    fits = None if limits is None else fitting(found.sizes, limits)
+    if json_output:
+        show_json(_scan_json(found, limits, fits))
+        return
+    tell_skips(found.skips)
+    skipped = f", {len(found.skips):,} of them cannot be packed" if found.skips else ""
+    show(f"{found.source}: {found.num_graphs:,} graphs{skipped}", _size_table(found.sizes), _field_table(found))
+    for name in found.ambiguous:
+        show(f"The data leave the level of {name} open: --field {name}=LEVEL decides otherwise.")
+    if limits is not None and fits is not None:
+        _show_fit(found, limits, fits)
+
+
+def compare(
+    source: options.SourceArgument,
+    algorithm: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only these; may be repeated.  [default: all]")
+    ] = None,
+    smiles_column: options.SmilesColumn = None,
+    target: options.Target = None,
+    root: options.Root = None,
+    on_empty: options.OnEmpty = None,
+    num_nodes: options.NumNodes = None,
+    num_edges: options.NumEdges = None,
+    num_graphs: options.NumGraphs = None,
+    null_graphs: options.NullGraphs = "all",
+    limits: options.AutoLimits = None,
+    oversize: Annotated[str, typer.Option(metavar="error|skip", help="Graphs that fit no pack.")] = "error",
+    seed: options.Seed = 0,
+    time_limit: options.TimeLimit = 60.0,
+    workers: options.Workers = 2,
+    json_output: options.Json = False,
+    config: options.Config = None,
+) -> None:
+    """Packing algorithms side by side: packs, how full they are, the bound that no packing beats, the gap, seconds."""
+    options.check_choice("--oversize", oversize, ("error", "skip"))
+    with options.usage():
+        names = [find_algorithm(name).name for name in algorithm or ALGORITHMS]
+    chosen = options.read_limits(num_nodes, num_edges, num_graphs, null_graphs, limits)
+    asked = options.read_source(source, smiles_column, target, root)
+    found = _survey(asked, on_empty, None, workers)
+    used = chosen or choose_limits(found.sizes)
+    sizes = select_sizes(found.sizes, np.flatnonzero(check_fit(found.sizes, used, found.source_ids, oversize)))
+    plans: list[PackPlan] = []
+    for name in names:
+        try:
+            plans.append(make_plan(sizes, used, name, seed=seed, time_limit=time_limit))
+        except MissingExtraError as error:
+            if algorithm:
+                raise
+            say(f"{name} is left out: {error}")
+    bound = max(plan.lower_bound for plan in plans)
+    rows = [_plan_facts(plan, bound) for plan in plans]
+    if json_output:
+        show_json({"source": found.source, "limits": used.to_dict(), "graphs": sizes.num_graphs, "plans": rows})
+        return
+    tell_skips(found.skips)
+    fills = [f"{key} fill" for key in plans[0].fill]
+    show(
+        f"{found.source}: {sizes.num_graphs:,} graphs under {describe(used)}",
+        table(
+            "",
+            ["algorithm", "packs", *fills, "bound", "gap", "status", "seconds"],
+            [
+                [
+                    row["algorithm"],
+                    row["packs"],
+                    *(percent(value) for value in row["fill"].values()),
+                    bound,
+                    percent(row["gap"]),
+                    row["status"],
+                    row["seconds"],
+                ]
+                for row in rows
+            ],
+        ),
+    )
+
+
+def plan(
+    source: options.SourceArgument,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep the plan here, for build --plan.")] = None,
+    smiles_column: options.SmilesColumn = None,
+    target: options.Target = None,
+    root: options.Root = None,
+    on_empty: options.OnEmpty = None,
+    field: options.FieldLevel = None,
+    num_nodes: options.NumNodes = None,
+    num_edges: options.NumEdges = None,
+    num_graphs: options.NumGraphs = None,
+    null_graphs: options.NullGraphs = "all",
+    limits: options.AutoLimits = None,
+    oversize: Annotated[str, typer.Option(metavar="error|skip", help="Graphs that fit no pack.")] = "error",
+    algorithm: options.Algorithm = "optimal",
+    seed: options.Seed = 0,
+    time_limit: options.TimeLimit = 60.0,
+    workers: options.Workers = 2,
+    json_output: options.Json = False,
+    config: options.Config = None,
+) -> None:
+    """A dry run: how many packs, how full, how many bytes. --out keeps the plan for build --plan."""
+    options.check_choice("--oversize", oversize, ("error", "skip"))
+    with options.usage():
+        find_algorithm(algorithm)
+    chosen = options.read_limits(num_nodes, num_edges, num_graphs, null_graphs, limits)
+    asked = options.read_source(source, smiles_column, target, root)
+    found = _survey(asked, on_empty, field, workers)
+    used = chosen or choose_limits(found.sizes)
+    sizes = select_sizes(found.sizes, np.flatnonzero(check_fit(found.sizes, used, found.source_ids, oversize)))
+    made = make_plan(sizes, used, algorithm, seed=seed, time_limit=time_limit)
+    if out is not None:
+        store_plan(made, out)
+    facts = {**_plan_facts(made, made.lower_bound), "stopped_by": made.stopped_by, "limits": used.to_dict()}
+    facts["bytes_per_pack"] = pack_bytes(found.schema, used)
+    facts["out"] = None if out is None else str(out)
+    if json_output:
+        show_json({"source": found.source, "graphs": sizes.num_graphs, **facts})
+        return
+    tell_skips(found.skips)
+    fills = ", ".join(f"{key}s {percent(value)}" for key, value in made.fill.items())
+    proof = "proven: no plan has fewer" if made.status == "optimal" else f"no plan has fewer than {made.lower_bound:,}"
+    show(
+        f"{found.source}: {sizes.num_graphs:,} graphs under {describe(used)}",
+        f"{made.num_packs:,} packs by {made.algorithm} ({proof}) in {made.seconds:.2f} s",
+        f"filled: {fills}",
+    )
+    if facts["bytes_per_pack"] is not None:
+        total = facts["bytes_per_pack"] * made.num_packs
+        show(f"{facts['bytes_per_pack']:,} bytes a pack before compression, {total / 1e6:,.1f} MB in all")
+    if out is not None:
+        show(f"plan kept in {out}: graph-pack build {found.source} ... --plan {out}")
+
+
+def describe(limits: PackLimits) -> str:
+    """ "256 nodes, 552 edges, 32 graphs (null graphs: all)"."""
+
+    def number(limit: Any) -> str:
+        if isinstance(limit, dict):
+            return "/".join(str(value) for value in limit.values())
+        return "no limit on" if limit is None else str(limit)
+
+    parts = f"{number(limits.num_nodes)} nodes, {number(limits.num_edges)} edges, {number(limits.num_graphs)} graphs"
+    return f"{parts} (null graphs: {limits.null_graphs})"
+
+
+def pack_bytes(schema: Schema, limits: PackLimits) -> int | None:
+    """Stored bytes of a pack before compression; None for limits that are for planning only."""
+    if limits.null_graphs == "none":
+        return None
+    return sum(column.width for column in pack_columns(schema, limits))
+
+
+def _survey(source: Source, on_empty: str | None, field: list[str] | None, workers: int) -> Survey:
+    options.check_choice("--on-empty", on_empty, ("error", "skip"))
+    asked = ScanOptions(options.read_pairs("--field", field), {}, on_empty)
+    executor = options.make_executor(workers)
+    try:
+        with progress() as report:
+            return survey_source(source, asked, executor, report)
+    finally:
+        executor.close()
+
+
+def _size_table(sizes: GraphSizes) -> Any:
+    rows = [[key, *_summary(values).values()] for key, values in sizes.columns.items()]
+    columns = ["per graph", "mean", "std", "min", "25 %", "50 %", "75 %", "max", "total"]
+    return table(f"Sizes: {len(sizes.distinct[0]):,} distinct", columns, rows)
+
+
+def _summary(values: np.ndarray) -> dict[str, float | int]:
+    quarter, half, three = np.percentile(values, [25, 50, 75])
+    return {
+        "mean": float(np.mean(values)),
+        "std": float(np.std(values)),
+        "min": int(np.min(values)),
+        "25%": float(quarter),
+        "50%": float(half),
+        "75%": float(three),
+        "max": int(np.max(values)),
+        "total": int(np.sum(values)),
+    }
+
+
+def _field_table(found: Survey) -> Any:
+    schema = found.schema
+    rows = [
+        [field.key, field.level + (" ?" if field.key in found.ambiguous else ""), field.role, str(list(field.shape))]
+        + [field.dtype, field.storage]
+        for field in schema.fields
+    ]
+    rows += [[name, "graph", "string", "", "string", "graphs.parquet"] for name in schema.strings]
+    return table("Fields", ["name", "level", "role", "shape of a row", "dtype", "stored as"], rows, left=6)
+
+
+def _show_fit(found: Survey, limits: PackLimits, fits: np.ndarray) -> None:
+    outside = np.flatnonzero(~fits)
+    if not len(outside):
+        show(f"All {len(fits):,} graphs fit {describe(limits)}.")
+        return
+    show(f"{len(outside):,} of {len(fits):,} graphs do not fit {describe(limits)}:")
+    for row in outside[:10].tolist():
+        show(f"  {too_large(found.sizes, limits, row, int(found.source_ids[row]))}")
+    if len(outside) > 10:
+        show(f"  and {len(outside) - 10:,} more")
+
+
+def _plan_facts(plan: PackPlan, bound: int) -> dict[str, Any]:
+    return {
+        "algorithm": plan.algorithm,
+        "packs": plan.num_packs,
+        "fill": plan.fill,
+        "bound": bound,
+        "gap": plan.num_packs / bound - 1,
+        "status": "optimal" if plan.num_packs == bound else "feasible",
+        "seconds": round(plan.seconds, 3),
+    }
+
+
+def _scan_json(found: Survey, limits: PackLimits | None, fits: np.ndarray | None) -> dict[str, Any]:
+    plain: dict[str, Any] = {
+        "source": found.source,
+        "graphs": found.num_graphs,
+        "sizes": {key: _summary(values) for key, values in found.sizes.columns.items()},
+        "distinct_sizes": len(found.sizes.distinct[0]),
+        "fields": found.schema.to_dict()["fields"],
+        "strings": list(found.schema.strings),
+        "ambiguous": list(found.ambiguous),
+        "skipped": [{"graph": skip.graph_id, "where": skip.where, "reason": skip.reason} for skip in found.skips],
+    }
+    if limits is not None and fits is not None:
+        outside = found.source_ids[~fits]
+        plain["limits"] = limits.to_dict()
+        plain["does_not_fit"] = {"count": len(outside), "first": outside[:100].tolist()}
+    return plain
