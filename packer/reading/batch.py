@@ -137,7 +137,7 @@ class TypeView:
         object.__setattr__(self, "_slots", slots)
 
     def keys(self) -> list[str]:
-        return [key[len(self._prefix) :] for key in self._batch.keys() if key.startswith(self._prefix)]
+        return [key[len(self._prefix) :] for key, _ in self._batch if key.startswith(self._prefix)]
 
     @property
     def num_nodes(self) -> int:

@@ -1,4 +1,4 @@
-"""Decoded blocks of a data set: opened by each process for itself, kept in stored dtypes, a bounded number at a time."""
+"""Decoded blocks of a data set: opened by each process for itself, kept in stored dtypes, a bounded number of them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import os
 import threading
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any, Mapping, NamedTuple, Sequence
+from typing import Any, List, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from packer.errors import FormatError
 from packer.shards.container import ShardReader, open_shard
 from packer.shards.manifest import Manifest
 
 OPEN_SHARDS = 64  # file descriptors a process holds at most
+_BOOL = np.dtype(bool)
 _OF_THIS_PROCESS = ("_pid", "_lock", "_open", "_cache", "_last")
 
 
@@ -30,39 +32,41 @@ class Cast(NamedTuple):
 
 
 class Mask(NamedTuple):
-    """A mask to make from counts: a pack's is prefix[slots - real : 2 * slots - real]. place: its count in num_real."""
+    """A mask to make from counts: its slots, and the place of its count in num_real."""
 
     name: str
     slots: int
     place: int
-    prefix: np.ndarray
 
 
-class DecodedBlock(NamedTuple):
-    """A block ready to be cut into packs: (name, [packs, *shape] as stored, dtype) each, and real counts [pack][axis]."""
+class MaskColumn:
+    """The masks of a block's packs, bool [packs, slots], made when they are read: True for the first `real` slots.
 
-    columns: list[tuple[str, np.ndarray, np.dtype[Any]]]
-    num_real: list[list[int]]
+    real: [packs]. Read-only. Raises FormatError for counts that no pack has.
+    """
+
+    def __init__(self, mask: Mask, real: np.ndarray) -> None:
+        if real.min() < 0 or real.max() > mask.slots:
+            raise FormatError(f"num_real counts {real.min()} to {real.max()} in {mask.name} of {mask.slots} slots")
+        prefix = np.arange(2 * mask.slots) < mask.slots  # every mask is a window of it
+        self._windows = sliding_window_view(prefix, mask.slots)
+        self._starts = mask.slots - real
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        return self._windows[self._starts[rows]]
 
 
-def make_mask(name: str, slots: int, place: int) -> Mask:
-    return Mask(name, slots, place, np.arange(2 * slots) < slots)
+DecodedBlock = List[Tuple[str, Any, "np.dtype[Any]"]]
+"""A block ready to be cut into packs: name, [packs, *shape] as stored (or MaskColumn), the dtype to cast rows to."""
 
 
 def decoded_block(columns: Mapping[str, np.ndarray], casts: Sequence[Cast], masks: Sequence[Mask]) -> DecodedBlock:
     """columns: name -> [packs, *shape] in storage dtype, `num_real` among them where there are masks."""
-    found = [
+    found: DecodedBlock = [
         (cast.name, columns[cast.name] if cast.view is None else columns[cast.name].view(cast.view), cast.dtype)
         for cast in casts
     ]
-    if not masks:
-        return DecodedBlock(found, [])
-    num_real = columns["num_real"]
-    for mask in masks:
-        counts = num_real[:, mask.place]
-        if counts.min() < 0 or counts.max() > mask.slots:
-            raise FormatError(f"num_real counts {counts.min()} to {counts.max()} for {mask.name} of {mask.slots} slots")
-    return DecodedBlock(found, num_real.tolist())
+    return found + [(mask.name, MaskColumn(mask, columns["num_real"][:, mask.place]), _BOOL) for mask in masks]
 
 
 class Blocks:
@@ -88,7 +92,7 @@ class Blocks:
         self.masks = tuple(masks)
         self.verify = verify
         self.cache_blocks = cache_blocks
-        self._per_shard = max(1, manifest.packs_per_shard // manifest.packs_per_block)
+        self._per_shard = max(1, -(-manifest.packs_per_shard // manifest.packs_per_block))
         self._stored = [cast.name for cast in casts] + (["num_real"] if masks else [])
         self._reset()
 
@@ -130,6 +134,11 @@ class Blocks:
             while len(self._cache) > self.cache_blocks:
                 self._cache.popitem(last=False)
         return found
+
+    def drop(self, block: int) -> None:
+        """Forget a block that a reader in order has left behind: its memory serves the next one."""
+        with self._lock:
+            self._cache.pop(block, None)
 
     def close(self) -> None:
         """Give files and memory back; the next read opens again."""

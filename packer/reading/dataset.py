@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import operator
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Sequence
 
 import numpy as np
 import torch
+from torch import from_numpy
 from torch.utils.data import Dataset
 
 from packer.errors import FieldError, FormatError
 from packer.fields import Column, Field
 from packer.limits import PackLimits
-from packer.reading.blocks import Blocks, Cast, DecodedBlock, Mask, decoded_block, make_mask
+from packer.reading.blocks import Blocks, Cast, DecodedBlock, Mask, decoded_block
 from packer.reading.dtypes import FLOATS, INDICES, dtype_name, tensor_dtype
+from packer.reading.join import PLAIN, PackShape, join, join_arrays
 from packer.reading.order import LANES
 from packer.shards.container import VERIFY
 from packer.shards.graphs_file import iter_graphs
-from packer.shards.manifest import Manifest
+from packer.shards.manifest import Manifest, read_manifest_bytes
 
 Pack = Dict[str, torch.Tensor]
 CACHE_BLOCKS = 2 * LANES  # a shuffled epoch reads `LANES` blocks in turn; it needs no block twice
+AHEAD = 8  # packs cut at once when they are asked for in order: more no longer fit the processor's cache
 
 
 class PackDataset(Dataset[Pack]):
@@ -56,7 +60,7 @@ class PackDataset(Dataset[Pack]):
         if cache_blocks < 1:
             raise FormatError(f"cache_blocks must be at least 1; got {cache_blocks}")
         self.path = Path(os.fspath(path)).absolute()
-        self.manifest = Manifest.load(self.path)
+        self.manifest = _parsed(read_manifest_bytes(self.path))
         self.verify = verify
         self.index_dtype = dtype_name(index_dtype, INDICES, "index_dtype")
         self.float_dtype = None if float_dtype is None else dtype_name(float_dtype, FLOATS, "float_dtype")
@@ -82,8 +86,16 @@ class PackDataset(Dataset[Pack]):
         self._per_block = self.manifest.packs_per_block
         masks = _masks(self.manifest, self.columns)
         self.blocks = Blocks(self.path, self.manifest, casts, masks, self.verify, self.cache_blocks)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._ahead: dict[int, Pack] = {}
+        self._expected = -1
         self._empty: DecodedBlock | None = None
         self._id_blocks: Blocks | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_ahead": {}, "_empty": None}
 
     def with_32_bits(self) -> PackDataset:
         """The same data set with int32 for every wider or unsigned integer, and float32 for float64 and bfloat16.
@@ -111,8 +123,10 @@ class PackDataset(Dataset[Pack]):
         return f"PackDataset({str(self.path)!r}, {self._len} packs of {self.limits})"
 
     def __getitem__(self, index: int) -> Pack:
-        block, row = divmod(self._pack_id(index), self._per_block)
-        return self.cut(self.blocks.cached(block), row)
+        pack = self._ahead.pop(index, None)
+        if pack is None:
+            pack = self._cut(self._pack_id(index))
+        return pack if self.transform is None else self.transform(pack)
 
     def __getitems__(self, indices: Sequence[int]) -> list[Pack]:
         """Several packs, as torch's loaders ask for them."""
@@ -120,23 +134,60 @@ class PackDataset(Dataset[Pack]):
 
     def cut(self, block: DecodedBlock, row: int) -> Pack:
         """Pack `row` of a block: new tensors in the dtypes that were asked for."""
-        from_numpy = torch.from_numpy
-        pack = {name: from_numpy(stored[row].astype(dtype)) for name, stored, dtype in block.columns}
-        for name, slots, place, prefix in self.blocks.masks:
-            real = block.num_real[row][place]
-            pack[name] = from_numpy(prefix[slots - real : 2 * slots - real].copy())
+        pack = self._finished({name: from_numpy(stored[row].astype(dtype)) for name, stored, dtype in block})
+        return pack if self.transform is None else self.transform(pack)
+
+    def cut_joined(self, parts: Sequence[tuple[DecodedBlock, int]], shape: PackShape) -> Pack:
+        """Several packs (block, row) as one: rows go straight from their blocks to where they belong."""
+        if self.transform is not None:
+            return join([self.cut(block, row) for block, row in parts], shape)
+        first, _ = parts[0]
+        return self._finished(
+            {
+                name: from_numpy(
+                    join_arrays([block[at][1][row] for block, row in parts], dtype, shape.joints.get(name, PLAIN))
+                )
+                for at, (name, _, dtype) in enumerate(first)
+            }
+        )
+
+    def _cut(self, pack: int) -> Pack:
+        """One pack; of packs asked for in order the next few at once, which is cheaper, kept until asked for.
+
+        Each is given away once: tensors of one call lie side by side in memory, but none is anyone else's.
+        """
+        number, row = divmod(pack, self._per_block)
+        block = self.blocks.cached(number)
+        in_order, self._expected = pack == self._expected, pack + 1
+        if not in_order:
+            return self._finished({name: from_numpy(stored[row].astype(dtype)) for name, stored, dtype in block})
+        if row == 0:
+            self.blocks.drop(number - 1)
+        several = [(name, stored[row : row + AHEAD].astype(dtype)) for name, stored, dtype in block]
+        rows = len(several[0][1])
+        self._expected = pack + rows
+        self._ahead = {
+            pack + i: self._finished({name: from_numpy(cast[i]) for name, cast in several}) for i in range(rows)
+        }
+        return self._ahead.pop(pack)
+
+    def _finished(self, pack: Pack) -> Pack:
         for name, dtype in self._finish:
             pack[name] = _finished(pack[name], dtype)
-        return pack if self.transform is None else self.transform(pack)
+        return pack
 
     def empty_pack(self) -> Pack:
         """A pack without real graphs: what fills a last step."""
+        return self.cut(self.empty_block(), 0)
+
+    def empty_block(self) -> DecodedBlock:
+        """A block of one pack, the empty one."""
         if self._empty is None:
             from packer.materialise import empty_pack
 
             columns = empty_pack(self.manifest.schema, self.limits)
             self._empty = decoded_block(columns, self.blocks.casts, self.blocks.masks)
-        return self.cut(self._empty, 0)
+        return self._empty
 
     def graph_ids(self, index: int) -> np.ndarray:
         """The source's graph in each slot of pack `index`: int64 [num_graphs], -1 for null graphs."""
@@ -144,7 +195,7 @@ class PackDataset(Dataset[Pack]):
             ids = [Cast("graph_ids", np.dtype(np.int64))]
             self._id_blocks = Blocks(self.path, self.manifest, ids, (), self.verify, self.cache_blocks)
         block, row = divmod(self._pack_id(index), self._per_block)
-        _, stored, dtype = self._id_blocks.cached(block).columns[0]
+        _, stored, dtype = self._id_blocks.cached(block)[0]
         return stored[row].astype(dtype)
 
     def scatter(self, predictions: torch.Tensor | Iterable[torch.Tensor], fill: float | None = None) -> torch.Tensor:
@@ -193,6 +244,12 @@ class PackDataset(Dataset[Pack]):
         return pack + self._len if pack < 0 else pack
 
 
+@lru_cache(maxsize=4)
+def _parsed(manifest: bytes) -> Manifest:
+    """The same bytes are parsed once: a data set is often opened again, by every loader and every evaluation."""
+    return Manifest.load(manifest)
+
+
 def _chosen(known: Sequence[Column], names: Sequence[str] | None) -> tuple[Column, ...]:
     tensors = [column for column in known if column.kind not in ("num_real", "graph_ids")]
     if names is None:
@@ -217,9 +274,7 @@ def _finished(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 def _masks(manifest: Manifest, columns: Sequence[Column]) -> list[Mask]:
     order = [axis.mask_name for axis in manifest.schema.axes] + ["graphs_mask"]  # the order of num_real
-    return [
-        make_mask(column.name, column.shape[0], order.index(column.name)) for column in columns if column.kind == "mask"
-    ]
+    return [Mask(column.name, column.shape[0], order.index(column.name)) for column in columns if column.kind == "mask"]
 
 
 def _check_torch_knows(dtypes: dict[str, str]) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Mapping, Sequence
+from typing import Any, Mapping, Sequence
 
+import numpy as np
 import torch
 
 from packer.fields import Axis
@@ -24,6 +25,9 @@ class Joint:
     dim: int = 0
     shift: tuple[int, ...] = ()
     skip: int = 0
+
+
+PLAIN = Joint()
 
 
 @dataclass(frozen=True)
@@ -58,12 +62,36 @@ def pack_shape(manifest: Manifest) -> PackShape:
 
 
 def join(packs: Sequence[Pack], shape: PackShape) -> dict[str, torch.Tensor]:
-    """One larger pack: rows follow each other, node numbers, `batch` and `ptr` are shifted.
+    """One larger pack: rows follow each other; node numbers, `batch` and `ptr` are shifted.
 
     A key that a transform added joins along dimension 0, unshifted.
     """
-    plain = Joint()
-    return {key: _join([pack[key] for pack in packs], shape.joints.get(key, plain)) for key in packs[0]}
+    joined: dict[str, torch.Tensor] = {}
+    for key, tensor in packs[0].items():
+        bits = tensor.dtype == torch.bfloat16  # which numpy lacks
+        parts = [(pack[key].view(torch.int16) if bits else pack[key]).numpy() for pack in packs]
+        whole = torch.from_numpy(join_arrays(parts, parts[0].dtype, shape.joints.get(key, PLAIN)))
+        joined[key] = whole.view(torch.bfloat16) if bits else whole
+    return joined
+
+
+def join_arrays(parts: Sequence[np.ndarray], dtype: np.dtype[Any], joint: Joint) -> np.ndarray:
+    """One column of several packs, cast to `dtype`: [rows, ...] each -> [packs * rows, ...], or along dimension -1."""
+    packs = len(parts)
+    if joint.skip:
+        parts = [parts[0], *(part[joint.skip :] for part in parts[1:])]
+    whole = np.concatenate(parts, axis=joint.dim, dtype=dtype, casting="unsafe")
+    if not joint.shift:
+        return whole
+    shift = np.array(joint.shift, dtype)
+    steps = np.arange(packs, dtype=dtype)
+    if joint.dim == -1:
+        by_pack = whole.reshape(*whole.shape[:-1], packs, -1)
+        by_pack += shift[:, None, None] * steps[:, None]
+    else:
+        by_pack = whole[joint.skip :].reshape(packs, -1, *whole.shape[1:])
+        by_pack += (steps[:, None] * shift).reshape(packs, 1, *[-1] * (whole.ndim - 1))
+    return whole
 
 
 def join_unshifted(packs: Sequence[Pack]) -> dict[str, torch.Tensor]:
@@ -74,14 +102,3 @@ def join_unshifted(packs: Sequence[Pack]) -> dict[str, torch.Tensor]:
 def stack(packs: Sequence[Pack]) -> dict[str, torch.Tensor]:
     """Packs side by side along a new dimension 0."""
     return {key: torch.stack([pack[key] for pack in packs]) for key in packs[0]}
-
-
-def _join(parts: list[torch.Tensor], joint: Joint) -> torch.Tensor:
-    if not joint.shift:
-        return torch.cat(parts, joint.dim)
-    first = parts[0]
-    shift = torch.tensor(joint.shift, dtype=first.dtype)
-    if joint.dim == -1:  # one shift a row: [rows, e]
-        shift = shift[:, None]
-    moved = [first] + [part[joint.skip :] + shift * i for i, part in enumerate(parts[1:], 1)]
-    return torch.cat(moved, joint.dim)

@@ -80,8 +80,11 @@ class Collate:
         self.layout = layout
 
     def __call__(self, packs: Sequence[Pack]) -> Any:
-        joined = packs[0] if len(packs) == 1 else join(packs, self.shape)
-        return PackBatch(joined, self.shape, len(packs)) if self.layout == "pyg" else joined
+        return self.wrap(packs[0] if len(packs) == 1 else join(packs, self.shape), len(packs))
+
+    def wrap(self, joined: Pack, num_packs: int) -> Any:
+        """Packs that are joined already."""
+        return PackBatch(joined, self.shape, num_packs) if self.layout == "pyg" else joined
 
 
 class PackLoader:
@@ -110,7 +113,7 @@ class PackLoader:
         with BlocksAhead(self.dataset, ids, progress.lanes if progress.shuffle else 1) as blocks:
             wanted = ids.tolist()
             for start in range(0, len(wanted), step):
-                batch = collate([blocks.pack(pack) for pack in wanted[start : start + step]])
+                batch = collate.wrap(blocks.packs(wanted[start : start + step], collate.shape), step)
                 if self.pin_memory:
                     batch = _pinned(batch)
                 progress.consumed(number)
@@ -157,10 +160,15 @@ class BlocksAhead:
             future.cancel()
         self._thread.shutdown()
 
-    def pack(self, pack: int) -> Pack:
-        """The next pack; `pack` is the next of the ids."""
+    def packs(self, ids: Sequence[int], shape: PackShape) -> Pack:
+        """The next packs, joined; `ids` are the next of the ids."""
+        if len(ids) == 1:
+            return self._dataset.cut(*self._take(ids[0]))
+        return self._dataset.cut_joined([self._take(pack) for pack in ids], shape)
+
+    def _take(self, pack: int) -> tuple[DecodedBlock, int]:
         if pack == EMPTY:
-            return self._dataset.empty_pack()
+            return self._dataset.empty_block(), 0
         number, row = divmod(pack, self._per_block)
         block = self._ready.get(number)
         if block is None:
@@ -169,7 +177,7 @@ class BlocksAhead:
         self._left[number] -= 1
         if not self._left[number]:
             del self._ready[number]
-        return self._dataset.cut(block, row)
+        return block, row
 
     def _submit(self) -> None:
         block = next(self._order, None)

@@ -133,7 +133,7 @@ def _device_dtypes(step: Pack) -> Pack:
 def _check(layout: str, batch_size: int, rebatched: bool, loader_options: Mapping[str, Any]) -> None:
     if layout not in LAYOUTS:
         raise StateError(f"layout must be one of {', '.join(LAYOUTS)}; got {layout!r}")
-    if batch_size is None or batch_size < 1:
+    if batch_size < 1:
         raise StateError(f"batch_size must be at least 1; got {batch_size}")
     if rebatched and layout != "stacked":
         raise StateError(
