@@ -157,7 +157,7 @@ def lift(packs: Mapping[str, np.ndarray], schema: Schema, limits: PackLimits) ->
     for field in stored_fields(schema):
         values = np.asarray(packs[field.key])
         if field.axis is None:
-            values, of_slot = values.reshape(-1, *field.shape)[slots], slots
+            values, of_slot = values.reshape(len(real) * num_slots, *field.shape)[slots], slots
         else:
             values = np.moveaxis(values, -1, 1) if field.cat_dim == -1 else values
             values, of_slot = values[masks[field.axis.key]], owner[field.axis.key]
@@ -196,7 +196,8 @@ def _move_rows(column: np.ndarray, rows: np.ndarray, padding: np.ndarray, pad: n
     """Rows of a column, one for each entry of `rows`, with the padding value at `padding`: [len(rows), *shape]."""
     if not column.size:
         return np.full((len(rows), *column.shape[1:]), pad, dtype=column.dtype)
-    items = np.ascontiguousarray(column).view(f"V{column[0].nbytes}").reshape(-1)
+    flat = np.ascontiguousarray(column).reshape(len(column), -1)
+    items = flat.view(f"V{flat.shape[1] * flat.itemsize}").reshape(-1)
     moved = np.empty(len(rows), dtype=items.dtype)
     np.take(items, rows, out=moved, mode="clip")  # padding points anywhere, also outside
     moved[padding] = np.full(column.shape[1:], pad, dtype=column.dtype).tobytes()
@@ -208,7 +209,7 @@ def _arrange(
 ) -> np.ndarray:
     """Rows [packs * rows, *shape] as the pack's column: the joined dimension where it belongs, indices shifted."""
     packs = len(layout.real)
-    moved = moved.reshape(packs, -1, *field.shape) if packs else moved.reshape(0, column.shape[0], *field.shape)
+    moved = moved.reshape(packs, column.shape[field.cat_dim], *field.shape)
     arranged = np.moveaxis(moved, 1, -1) if field.cat_dim == -1 else moved
     if field.role != "index":
         return np.ascontiguousarray(arranged)

@@ -171,16 +171,15 @@ def _counts(graph_id: int, hetero: bool, stores: list[tuple[Any, dict[str, Any]]
 
 
 def _num_edges(items: Mapping[str, Any]) -> int:
-    value = items.get("edge_index")
+    value: Any = items.get("edge_index", 0)
     return int(value.shape[-1]) if _is_tensor(value) and value.ndim == 2 else 0
 
 
 def _num_nodes(store: Any, items: Mapping[str, Any]) -> int | None:
     if "num_nodes" in items:
         return int(items["num_nodes"])
-    x: Any = items.get("x")
-    if _is_tensor(x) and x.ndim and next(name for name in items if name in NODE_KEYS) == "x":
-        return int(x.shape[0])
+    if next((name for name in items if name in NODE_KEYS), None) == "x" and _is_tensor(items["x"]) and items["x"].ndim:
+        return int(items["x"].shape[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # PyG guesses from edge_index aloud; so do we, and say it in docs
         nodes = store.num_nodes
@@ -314,9 +313,14 @@ def _joining(
             f"graph {graph_id}: {key!r} joins along dimension {cat_dim} (__cat_dim__); packs join along the first or "
             "the last: transpose it"
         )
-    shift = graph.__inc__(name, value, store)
-    shift = np.asarray(shift.tolist() if _is_tensor(shift) else shift)
-    if not shift.any() and (_is_hetero(graph) or not ("index" in name or name == "face")):
+    if getattr(type(graph).__inc__, "__module__", "").startswith("torch_geometric.data."):
+        # PyG's rule, not asked: for an edge type whose node type a graph lacks it fails.
+        is_index = (
+            "index" in name and isinstance(type_, tuple) if _is_hetero(graph) else "index" in name or name == "face"
+        )
+    else:
+        is_index = _is_shifted(graph, store, name, value, key, graph_id)
+    if not is_index:
         return cat_dim, "value", ()
     if isinstance(type_, tuple):
         if value.ndim < 2 or value.shape[0] != 2:
@@ -324,12 +328,21 @@ def _joining(
                 f"graph {graph_id}: {key!r} has shape {list(value.shape)}; an edge type numbers nodes as [2, ...]"
             )
         return cat_dim, "index", (type_[0], type_[2])
-    if shift.size != 1 or int(shift.reshape(())) != _num_nodes(store, dict(store.items())):
+    return cat_dim, "index", ("node",)
+
+
+def _is_shifted(graph: Any, store: Any, name: str, value: Any, key: str, graph_id: int) -> bool:
+    """Whether a class with an `__inc__` of its own shifts the attribute by the number of nodes; FieldError for more."""
+    shift = graph.__inc__(name, value, store)
+    shift = np.asarray(shift.tolist() if _is_tensor(shift) else shift)
+    if isinstance(store._key, tuple) and shift.size == 2:
+        return True
+    if shift.any() and (_is_hetero(graph) or shift.size != 1 or int(shift.reshape(())) != graph.num_nodes):
         raise FieldError(
             f"graph {graph_id}: {key!r} is shifted by {shift.tolist()} when graphs are joined (__inc__); packs shift "
             "by the number of nodes only"
         )
-    return cat_dim, "index", ("node",)
+    return bool(shift.any())
 
 
 def _slices(dataset: Any, store: Any) -> dict[str, Any]:
@@ -409,10 +422,14 @@ def _stored_counts(type_: Type, parts: list[_Part], graph_ids: np.ndarray, heter
 def _largest_of_each(values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """The largest entry of each graph's rows, -1 for a graph without rows: int64 [graphs]."""
     largest = np.full(len(sizes), -1, dtype=np.int64)
-    if len(values):
+    if values.size:
         filled = sizes > 0
-        largest[filled] = np.maximum.reduceat(values.reshape(len(values), -1).max(axis=1), pointers(sizes)[:-1][filled])
+        largest[filled] = np.maximum.reduceat(_flat_rows(values).max(axis=1), pointers(sizes)[:-1][filled])
     return largest
+
+
+def _flat_rows(values: np.ndarray) -> np.ndarray:
+    return values.reshape(len(values), int(np.prod(values.shape[1:])))
 
 
 def _block(
@@ -521,9 +538,9 @@ def _check_range(part: _Part, counts: Mapping[str, np.ndarray], ids: np.ndarray)
             "graphs: make it whole numbers, or rename it without 'index'"
         )
     owner = np.repeat(np.arange(len(ids)), part.sizes)
-    values = part.values.reshape(len(owner), -1)
+    values = _flat_rows(part.values)
     for entry, target in enumerate(part.targets):
-        own = values if len(part.targets) == 1 else part.values[:, entry].reshape(len(owner), -1)
+        own = values if len(part.targets) == 1 else _flat_rows(part.values[:, entry])
         nodes = counts[target][part.positions][owner][:, None]
         wrong = np.argwhere((own < 0) | (own >= nodes))
         if len(wrong):

@@ -1,0 +1,116 @@
+"""What went in comes out: every attribute, with its form, dtype and bits."""
+
+import shutil
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import assert_same, heterogeneous, homogeneous, limits_of, packings
+from torch_geometric.data import Data, HeteroData
+
+from packer.field_statistics import decide, merge
+from packer.graph_table import GraphTable
+from packer.materialise import lift, place
+from packer.scan_block import join
+from packer.scan_graphs import block_of_graphs, block_of_storage, reads_from_storage
+from packer.unpack import graphs_of
+
+
+def table_of(graphs: list[Any], at: int | None = None) -> GraphTable:
+    """The table of some graphs, scanned as two blocks, the second from `at`."""
+    parts = [graphs] if at is None else [graphs[:at], graphs[at:]]
+    blocks = [block_of_graphs(part, first_id=at if number else 0) for number, part in enumerate(parts)]
+    statistics = blocks[0].statistics
+    for block in blocks[1:]:
+        statistics = merge(statistics, block.statistics)
+    return join(blocks, decide(statistics)[0])
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.one_of(homogeneous(), heterogeneous()), st.data())
+def test_random_graphs_come_back_from_packs(graphs: list[Any], data: st.DataObject) -> None:
+    table = table_of(graphs, data.draw(st.none() | st.integers(0, len(graphs))))
+    null_graphs = data.draw(st.sampled_from(("all", "one")))
+    counts = {axis.key: table.counts(axis.key) for axis in table.schema.axes}
+    ids, offsets, slots, num_slots = data.draw(packings(counts, null_graphs))
+    limits = limits_of(table.schema.axes, slots, num_slots, null_graphs)
+    lifted, found_ids = lift(place(table, ids, offsets, limits), table.schema, limits)
+    assert found_ids.tolist() == ids.tolist()
+    for graph, i in zip(graphs_of(lifted), ids.tolist(), strict=True):
+        assert_same(graph, without_strings(graphs[i]))
+    for graph, expected in zip(graphs_of(table), graphs, strict=True):
+        assert_same(graph, expected)
+
+
+def without_strings(graph: Any) -> Any:
+    graph = graph.clone()
+    for store in graph.stores:
+        for name in [name for name, value in store.items() if isinstance(value, str)]:
+            del store[name]
+    return graph
+
+
+@pytest.mark.parametrize("name", ["MUTAG", "ENZYMES", "IMDB-BINARY", "Mutagenicity"])
+def test_real_graphs_come_back(name: str, shared_data: Any, tmp_path: Any) -> None:
+    from torch_geometric.datasets import TUDataset
+
+    shutil.copytree(shared_data / "tu" / name, tmp_path / name)
+    dataset = TUDataset(str(tmp_path), name, use_node_attr=True, use_edge_attr=True)
+    assert reads_from_storage(dataset)
+    graphs = list(dataset)
+    blocks = [block_of_storage(dataset, a, min(a + 1000, len(dataset))) for a in range(0, len(dataset), 1000)]
+    statistics = blocks[0].statistics
+    for block in blocks[1:]:
+        statistics = merge(statistics, block.statistics)
+    schema, _ = decide(statistics)
+    table = join(blocks, schema, tmp_path / "table")
+    ids = np.random.default_rng(0).permutation(len(dataset))
+    offsets = np.append(np.arange(0, len(dataset), 8), len(dataset))
+    largest = {axis.key: int(table.counts(axis.key).max()) * 8 + 9 for axis in schema.axes}
+    limits = limits_of(schema.axes, largest, 9, "all")
+    lifted, _ = lift(place(table, ids, offsets, limits), schema, limits)
+    for found, i in zip(graphs_of(lifted), ids.tolist(), strict=True):
+        assert_same(found, graphs[i])
+
+
+def test_an_explicit_number_of_nodes_comes_back_and_an_implicit_one_stays_so() -> None:
+    edge_index = torch.tensor([[0], [1]])
+    graphs = [
+        Data(num_nodes=4, edge_index=edge_index),
+        Data(x=torch.zeros(3, 1), num_nodes=3, edge_index=edge_index),
+        Data(x=torch.zeros(3, 1), edge_index=edge_index),
+        Data(edge_index=edge_index),  # PyG guesses 2
+    ]
+    table = table_of(graphs)
+    assert table.counts("node").tolist() == [4, 3, 3, 2]
+    found = graphs_of(table)
+    assert ["num_nodes" in graph for graph in found] == [True, True, False, False]
+    for graph, expected in zip(found, graphs, strict=True):
+        assert_same(graph, expected)
+
+
+def test_python_numbers_keep_their_type_and_precision() -> None:
+    graphs = [Data(num_nodes=1, a=0.1, b=2**53 + 1, c=True), Data(num_nodes=1, a=1e300, b=-1, c=False)]
+    found = graphs_of(table_of(graphs))
+    assert [(graph.a, graph.b, graph.c) for graph in found] == [(0.1, 2**53 + 1, True), (1e300, -1, False)]
+    assert [type(value) for value in (found[0].a, found[0].b, found[0].c)] == [float, int, bool]
+
+
+def test_a_type_without_attributes_in_a_graph_stays_absent() -> None:
+    graphs = [HeteroData(), HeteroData()]
+    for graph in graphs:
+        graph["a"].x = torch.ones(2, 1)
+    graphs[1]["b"].x = torch.ones(0, 1)  # there, without nodes
+    found = graphs_of(table_of(graphs))
+    assert [graph.node_types for graph in found] == [["a"], ["a", "b"]]
+    assert found[1]["b"].x.shape == (0, 1)
+
+
+def test_unpacked_tensors_share_no_memory() -> None:
+    first, second = graphs_of(table_of([Data(x=torch.zeros(2, 1)), Data(x=torch.zeros(2, 1))]))
+    first.x += 1
+    assert second.x.sum() == 0
+    assert first.x.untyped_storage().nbytes() == 8  # two floats, not those of both graphs
