@@ -1,11 +1,14 @@
 """Packs made the slow and obvious way, one graph after another, and a small data set of them on disk."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from packer.fields import Axis, Field, Schema, pack_columns
 from packer.limits import PackLimits
 from packer.shards.files import write_bytes_atomically
@@ -94,8 +97,8 @@ def pack(graphs: list[Graph], ids: list[int], schema: Schema, limits: PackLimits
         of_slot = [1] * total if field.axis is None else counts[field.axis.key]
         for slot, number in enumerate(of_slot):
             firsts = np.array([ptr[target][slot] for target in field.targets], dtype=np.int64)
-            unused = np.array([ptr[t][slot] == slots[t] for t in field.targets], dtype=bool)
-            firsts[unused] = [ptr[t][real] for t, u in zip(field.targets, unused, strict=True) if u]
+            nulls = np.array([ptr[target][real] for target in field.targets], dtype=np.int64)
+            firsts = np.where([ptr[target][slot] == slots[target] for target in field.targets], nulls, firsts)
             if slot < real:
                 values = graphs[slot].values[field.key]
                 rows.append(values + firsts.reshape(field.shape) if field.role == "index" else values)

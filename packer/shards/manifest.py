@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Mapping, NamedTuple, cast
 
-from packer.errors import FormatError, LimitsError
+from packer.errors import FormatError
 from packer.fields import Column, Schema, pack_columns
 from packer.limits import PackLimits
 from packer.shards import canonical
@@ -220,8 +220,8 @@ def _parse(found: dict[str, Any]) -> Manifest:
         schema = Schema.from_dict(_members(found["schema"], "schema"))
         limits = PackLimits.from_dict(_members(found["limits"], "limits"))
         check_schema(schema, limits)
-    except (LimitsError, KeyError, TypeError, AttributeError, ValueError) as error:
-        raise error if isinstance(error, FormatError) else FormatError(f"{MANIFEST}: {error}") from error
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:  # FormatError is a ValueError
+        raise FormatError(f"{MANIFEST}: {error}") from error
     packs = _whole(found["num_packs"], "num_packs")
     per_block = _whole(found["packs_per_block"], "packs_per_block", 1, MAX_BLOCK_PACKS)
     pack_bytes = sum(column.width for column in pack_columns(schema, limits))
@@ -229,7 +229,7 @@ def _parse(found: dict[str, Any]) -> Manifest:
         raise FormatError(
             f"{MANIFEST}: a block of {per_block} packs of {pack_bytes} bytes is over {MAX_BLOCK_BYTES} bytes"
         )
-    if found["compression"] not in CODECS:
+    if found["compression"] not in list(CODECS):
         raise FormatError(f"{MANIFEST}: compression must be one of {', '.join(CODECS)}; got {found['compression']!r}")
     shards = tuple(_shard(entry, i) for i, entry in enumerate(_list(found["shards"], "shards")))
     manifest = Manifest(

@@ -28,6 +28,9 @@ def check_schema(schema: Schema, limits: PackLimits) -> None:
         raise FormatError(f"schema: axes must be node axes, then edge axes; got {levels[:20]}")
     node_keys = {axis.key for axis in schema.axes if axis.level == "node"}
     for axis in schema.axes:
+        typed = isinstance(axis.type, str) if axis.level == "node" else isinstance(axis.type, tuple)
+        if not typed and axis.type is not None:
+            raise FormatError(f"schema: {axis.type!r} is no type of {axis.level}s")
         if not _names(axis.key) or (axis.level == "edge" and not set(axis.ends) <= node_keys):
             raise FormatError(f"schema: axis {axis.key!r} leads to node types that are not among {sorted(node_keys)}")
     if not _names(*schema.strings) or len(set(schema.strings)) != len(schema.strings):
