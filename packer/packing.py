@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Callable, Union
 
 import numpy as np
 
-from packer.algorithms.assign import assign_ids
+from packer.algorithms.assign import Runs, assign_ids
 from packer.algorithms.instance import Instance, Patterns, Solution
 from packer.algorithms.registry import find_algorithm
 from packer.certificate import Certificate, volume_certificate
@@ -87,7 +87,8 @@ class Packing:
     @cached_property
     def _assigned(self) -> tuple[np.ndarray, np.ndarray]:
         if isinstance(self.found, Patterns):
-            return assign_ids(self.items.size_of_item(), self.found, self.seed)
+            rows, count = self.items.size_of_row, self.items.row_count
+            return assign_ids(rows if count is None else Runs(rows, count), self.found, self.seed)
         return self.found
 
     @property
