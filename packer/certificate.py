@@ -5,7 +5,8 @@ floor(a / d) + floor(b / d) <= floor((a + b) / d), so whatever fits a pack still
 problem each size has an integer price, and no pack holds items worth more than `value`. Then any plan needs at least
 ceil(total price / value) packs (Gilmore and Gomory 1961; for prices that are not optimal, Farley 1990).
 
-The checker trusts nothing but the prices: it finds the largest value of a pack by its own dynamic programming. It
+The checker trusts nothing but the prices. That no pack holds more than `value` follows from one dimension alone, or it
+is shown by dynamic programming over the grid of capacities, or by going through all packs that could hold more. It
 shares no code with the solver and uses numpy and Python integers only.
 """
 
@@ -22,7 +23,12 @@ MAX_CELLS = 40_000_000
 """Cells of the largest grid that is checked: two int64 arrays of it take 640 MB."""
 MAX_STEPS = 4_000_000_000
 """Cell updates that the check may take: about 10 s."""
+MAX_PACKS = 50_000_000
+"""Partly filled packs that the check may look at instead: about 10 s."""
 _MAX_PRICE_SUM = 1 << 62
+_WAVE = 50_000
+MAX_WAVES = 200
+"""Waves of _WAVE / 2 packs that may wait: 16 columns of int64 take 640 MB."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +75,15 @@ class Certificate:
         return cls(dims, divisors, need, price, value, bound)
 
 
-def check_certificate(certificate: Certificate, need: np.ndarray, capacity: np.ndarray, count: np.ndarray) -> int:
+def check_certificate(
+    certificate: Certificate, need: np.ndarray, capacity: np.ndarray, count: np.ndarray, *, effort: float = 1.0
+) -> int:
     """The number of packs that the certificate proves to be necessary, recomputed from its prices.
 
     need: int64 [rows, dims], one row a size with its count, or one row an item with count 1, in any order;
     capacity: int64 [dims]; count: int64 [rows]. A row that the certificate does not price counts as worth nothing.
-    Raises PlanError when a pack can hold more than the stated value, when less is proven than the stated bound, or when
-    the check would take more than about 10 s or 1 GiB. No randomness.
+    effort: share of about 10 s that the check may take. Raises PlanError when a pack can hold more than the stated
+    value, when less is proven than the stated bound, or when that takes more effort or 1 GiB. No randomness.
     """
     need = np.asarray(need, dtype=np.int64)
     capacity = np.asarray(capacity, dtype=np.int64)
@@ -83,16 +91,15 @@ def check_certificate(certificate: Certificate, need: np.ndarray, capacity: np.n
     _check_form(certificate, need, capacity, count)
     sizes = _priced_sizes(certificate, need, count)
     total = sum(price * times for price, times in zip(sizes.price.tolist(), sizes.count))
-    if certificate.value > 0 and total > 0:
-        room = capacity[certificate.dims] // certificate.divisors
-        if not (total <= certificate.value or _proven_by_one_dimension(certificate.value, sizes, room)):
-            _check_largest(certificate.value, sizes, room)
-    proven = -(-total // max(certificate.value, 1))
+    proven = -(-total // certificate.value)
     if proven < certificate.bound:
         raise PlanError(
             f"certificate: states at least {certificate.bound} packs but proves {proven} "
             f"(prices sum to {total}, a pack holds at most {certificate.value})"
         )
+    room = capacity[certificate.dims] // certificate.divisors
+    if total > certificate.value and not _proven_by_one_dimension(certificate.value, sizes, room):
+        _check_largest(certificate.value, _useful(sizes, room), room, effort)
     return proven
 
 
@@ -120,21 +127,8 @@ def volume_certificate(need: np.ndarray, capacity: np.ndarray, count: np.ndarray
     return best
 
 
-def check_steps(need: np.ndarray, room: np.ndarray, price: np.ndarray, count: np.ndarray) -> int:
-    """How many cell updates `check_certificate` takes for reduced sizes; above MAX_STEPS or MAX_CELLS it refuses.
-
-    need: int64 [sizes, k], distinct; room: int64 [k]; price, count: int64 [sizes].
-    """
-    sizes = _Sizes(need, price, count.tolist())
-    cells = _cells(room)
-    if cells > MAX_CELLS:
-        return cells * max(1, len(need))
-    kept, times = _useful(sizes, room)
-    return cells * sum(len(_portions(int(t))) for t in times[kept])
-
-
 class _Sizes(NamedTuple):
-    """Distinct reduced sizes that have a price: need int64 [sizes, k], price int64 [sizes], count as Python integers."""
+    """Distinct reduced sizes with a price: need int64 [sizes, k], price int64 [sizes], count as Python integers."""
 
     need: np.ndarray
     price: np.ndarray
@@ -185,7 +179,7 @@ def _check_form(certificate: Certificate, need: np.ndarray, capacity: np.ndarray
 
 
 def _priced_sizes(certificate: Certificate, need: np.ndarray, count: np.ndarray) -> _Sizes:
-    """The rows as distinct reduced sizes with the certificate's prices and their summed counts; worthless ones dropped."""
+    """The rows as distinct reduced sizes with their prices and summed counts; worthless ones are dropped."""
     reduced = need[:, certificate.dims] // certificate.divisors
     both = np.concatenate([certificate.need, reduced])
     _, first, inverse = np.unique(both, axis=0, return_index=True, return_inverse=True)
@@ -204,7 +198,7 @@ def _priced_sizes(certificate: Certificate, need: np.ndarray, count: np.ndarray)
 
 
 def _proven_by_one_dimension(value: int, sizes: _Sizes, room: np.ndarray) -> bool:
-    """True when some dimension d has price * room[d] <= value * need[d] for all sizes: the volume bound, at any scale."""
+    """True when for some dimension d price * room[d] <= value * need[d]: the volume bound, at any scale."""
     prices = sizes.price.tolist()
     return any(
         all(p * offered <= value * n for p, n in zip(prices, sizes.need[:, d].tolist()))
@@ -212,50 +206,140 @@ def _proven_by_one_dimension(value: int, sizes: _Sizes, room: np.ndarray) -> boo
     )
 
 
-def _check_largest(value: int, sizes: _Sizes, room: np.ndarray) -> None:
-    """Raise PlanError unless every pack's prices sum to `value` at most: dynamic programming over the grid of room."""
-    cells = _cells(room)
-    if cells > MAX_CELLS:
-        raise PlanError(f"certificate: a grid of {cells} cells is too large to check; at most {MAX_CELLS} are")
-    kept, times = _useful(sizes, room)
-    steps = cells * sum(len(_portions(int(t))) for t in times[kept])
-    if steps > MAX_STEPS:
-        raise PlanError(f"certificate: {steps} steps are too many to check; at most {MAX_STEPS} are")
-    bought = sum(p * int(t) for p, t in zip(sizes.price.tolist(), times.tolist()))
+def _check_largest(value: int, sizes: _Sizes, room: np.ndarray, effort: float) -> None:
+    """Raise PlanError unless every pack's prices sum to `value` at most."""
+    bought = sum(price * times for price, times in zip(sizes.price.tolist(), sizes.count))
     if bought >= _MAX_PRICE_SUM:
-        raise PlanError(f"certificate: prices of one pack may sum to {bought}; at most {_MAX_PRICE_SUM} can be checked")
+        raise PlanError(f"certificate: prices in one pack may sum to {bought}; at most 2^62 can be checked")
+    cells = 1
+    for extent in room.tolist():
+        cells *= extent + 1
+    steps = cells * sum(len(_portions(times)) for times in sizes.count)
+    by_grid = cells <= MAX_CELLS and steps <= effort * MAX_STEPS
+    # A small grid is sure to be quick; else the packs that could hold more may be few.
+    if not (by_grid and steps <= MAX_STEPS // 40) and _check_packs(value, sizes, room, effort):
+        return
+    if not by_grid:
+        raise PlanError(
+            f"certificate: too much to check at effort {effort}: {cells} cells and {steps} steps (at most {MAX_CELLS} "
+            f"and {MAX_STEPS}), or more than {MAX_PACKS} packs"
+        )
+    _check_grid(value, sizes, room)
+
+
+def _check_grid(value: int, sizes: _Sizes, room: np.ndarray) -> None:
+    """The largest sum in every room up to `room`, by dynamic programming over portions of each size."""
     best = np.zeros(tuple((room + 1).tolist()), np.int64)
     spare = np.empty(best.size, np.int64)
-    for i in np.flatnonzero(kept).tolist():
-        for portion in _portions(int(times[i])):
-            step = (sizes.need[i] * portion).tolist()
+    for need, price, times in zip(sizes.need, sizes.price.tolist(), sizes.count):
+        for portion in _portions(times):
+            step = (need * portion).tolist()
             into = best[tuple(slice(s, None) for s in step)]
             before = best[tuple(slice(0, extent - s) for s, extent in zip(step, best.shape))]
-            with_portion = np.add(before, sizes.price[i] * portion, out=spare[: into.size].reshape(into.shape))
-            np.maximum(into, with_portion, out=into)
-        if best[-1:].flat[-1] > value if best.ndim == 0 else best.flat[-1] > value:
+            np.maximum(into, np.add(before, price * portion, out=spare[: into.size].reshape(into.shape)), out=into)
+        if best.flat[-1] > value:
             raise PlanError(f"certificate: a pack can hold {int(best.flat[-1])}, more than the stated value {value}")
 
 
-def _useful(sizes: _Sizes, room: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sizes that can matter in a pack: bool [sizes]; and how many of each it can hold: int64 [sizes].
+def _check_packs(value: int, sizes: _Sizes, room: np.ndarray, effort: float) -> bool:
+    """Go through the packs, size by size, leaving out those that cannot come to more than `value`; False: too many.
+
+    The bound on what a partly filled pack can come to: give each size a weight of floor(multipliers . need), then no
+    pack weighs more than floor(multipliers . room); what may still be added is worth at most the weight left, plus by
+    how much the prices of the sizes still to come exceed their weights. That holds for any multipliers.
+    """
+    times = np.array(sizes.count)
+    if value >= 1 << 55 or sum(p * t for p, t in zip(sizes.price.tolist(), sizes.count)) >= 1 << 60:
+        return False  # sums below could pass 2^63
+    weight, total = _weights(sizes.need, sizes.price, times, room, value)
+    order = np.argsort(-(sizes.price - weight[0]), kind="stable")
+    need, price, times, weight = sizes.need[order], sizes.price[order], times[order], weight[:, order]
+    excess = np.maximum(price - weight, 0) * times
+    to_come = np.zeros((len(weight), len(price) + 1), np.int64)
+    to_come[:, :-1] = np.cumsum(excess[:, ::-1], axis=1)[:, ::-1]
+    looked = 0
+    # Columns of a state: room left, weight left under each bound, value.
+    step = np.concatenate([-need, -weight.T, price[:, None]], axis=1)
+    dims = len(room)
+    waves = [(0, np.concatenate([room, total, [0]])[None, :])]
+    while waves:
+        at, state = waves.pop()
+        while at < len(price) and len(state):
+            looked += len(state)
+            if looked > effort * MAX_PACKS or len(waves) > MAX_WAVES:
+                return False
+            state = state[((state[:, dims:-1] + state[:, -1:] + to_come[:, at]) > value).all(axis=1)]
+            added = [state]
+            for _ in range(int(times[at])):
+                last = added[-1]
+                more = last[(last[:, :dims] >= need[at]).all(axis=1)] + step[at]
+                if not len(more):
+                    break
+                added.append(more)
+                if more[:, -1].max() > value:
+                    largest = int(more[:, -1].max())
+                    raise PlanError(f"certificate: a pack can hold {largest}, more than the stated value {value}")
+            state = np.concatenate(added)
+            at += 1
+            if len(state) > _WAVE:
+                waves.append((at, state[_WAVE // 2 :]))
+                state = state[: _WAVE // 2]
+    return True
+
+
+def _weights(
+    need: np.ndarray, price: np.ndarray, times: np.ndarray, room: np.ndarray, value: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """int64 [bounds, sizes], [bounds]: weights of sizes and of the room, for a few sets of multipliers.
+
+    The first set comes from a subgradient search for the best bound of an empty pack, the others use one dimension.
+    """
+    share = need / np.maximum(room, 1)
+    worth = price / value
+    multipliers = np.full(len(room), 1.0 / max(1, len(room)))
+    best, best_bound = multipliers, np.inf
+    for turn in range(400):
+        gain = worth - share @ multipliers
+        bound = multipliers.sum() + (np.maximum(gain, 0) * times).sum()
+        if bound < best_bound:
+            best, best_bound = multipliers, bound
+        slope = 1.0 - (share * (times * (gain > 0))[:, None]).sum(axis=0)
+        length = float((slope**2).sum())
+        if not length:
+            break
+        multipliers = np.clip(multipliers - (0.3 * 0.985**turn) * slope / length**0.5, 0.0, 8.0)
+    sets = [best]
+    for d in range(len(room)):
+        ratio = worth / np.maximum(share[:, d], 1e-9)
+        order = np.argsort(-ratio, kind="stable")
+        filled = int(np.searchsorted(np.cumsum(share[order, d] * times[order]), 1.0))
+        alone = np.zeros(len(room))
+        alone[d] = min(float(ratio[order[min(filled, len(order) - 1)]]), 2.0)
+        sets.append(alone)
+    # In units of value / 2^30 / room, exactly: the floor of a sum of products of Python integers.
+    whole = np.array([[int(m * 2.0**30) * value // max(1, r) for m, r in zip(s, room.tolist())] for s in sets], object)
+    weight = (whole @ need.T.astype(object)) >> 30
+    return weight.astype(np.int64), ((whole @ room.astype(object)) >> 30).astype(np.int64)
+
+
+def _useful(sizes: _Sizes, room: np.ndarray) -> _Sizes:
+    """The sizes that can matter in a pack, and how many of each it can hold at most.
 
     A size is dropped when one that is not larger, not cheaper and never used up can stand in for it every time.
     """
     need, price = sizes.need, sizes.price
-    holds = np.full(need.shape, np.iinfo(np.int64).max)
+    endless = np.iinfo(np.int64).max
+    holds = np.full(need.shape, endless)
     np.floor_divide(room, need, out=holds, where=need > 0)
-    fits = holds.min(axis=1, initial=np.iinfo(np.int64).max)
-    times = np.array([min(int(f), c) for f, c in zip(fits, sizes.count)], dtype=np.int64)
+    fits = holds.min(axis=1, initial=endless)
+    times = np.array([min(int(fit), count) for fit, count in zip(fits, sizes.count)], dtype=np.int64)
     kept = times > 0
-    order = np.lexsort((need.sum(axis=1), -price))
-    endless = [i for i in order.tolist() if times[i] == fits[i] > 0]
-    for i in endless:
+    for i in np.flatnonzero(kept & (times == fits)).tolist():
         if kept[i]:
             covered = (need >= need[i]).all(axis=1) & (price <= price[i])
             covered[i] = False
             kept &= ~covered
-    return kept, times
+    return _Sizes(need[kept], price[kept], times[kept].tolist())
 
 
 def _portions(times: int) -> list[int]:
@@ -267,10 +351,3 @@ def _portions(times: int) -> list[int]:
         times -= portions[-1]
         power *= 2
     return portions
-
-
-def _cells(room: np.ndarray) -> int:
-    cells = 1
-    for extent in room.tolist():
-        cells *= extent + 1
-    return cells

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from packer.algorithms.instance import Instance, Patterns
 from packer.algorithms.optimal.budget import Budget
 from packer.algorithms.optimal.columns import Columns
-from packer.algorithms.optimal.grid import GridPricer
 from packer.algorithms.optimal.master import Master, MasterError
 
 PRICE_BITS = 40
@@ -67,14 +67,26 @@ def total_price(price: np.ndarray, count: np.ndarray) -> int:
     return sum(p * c for p, c in zip(price.tolist(), count.tolist()))
 
 
-def whole_prices(price: np.ndarray, most_items: int) -> np.ndarray:
-    """Prices of 0..1 in integers, rounded down; a pack of `most_items` items stays below 2^62."""
-    bits = min(PRICE_BITS, 61 - max(1, most_items).bit_length())
-    return np.floor(np.clip(price, 0.0, 1.0) * 2.0**bits).astype(np.int64)
+def whole_prices(price: np.ndarray, most_items: int) -> tuple[np.ndarray, int]:
+    """(prices of 0..1 in units, rounded down; units that are 1): a pack of `most_items` items stays below 2^62."""
+    unit = 1 << min(PRICE_BITS, 61 - max(1, most_items).bit_length())
+    return np.floor(np.clip(price, 0.0, 1.0) * unit).astype(np.int64), unit
+
+
+class Pricer(Protocol):
+    """Finds patterns whose price sum is large, and a value that none exceeds."""
+
+    def best(self, price: np.ndarray, floor: int, budget: Budget) -> int | None:
+        """A value that no pattern exceeds, or None; below `floor` (a price sum, int) it need not look."""
+        ...
+
+    def patterns(self, price: np.ndarray, target: np.ndarray, limit: int, seed: int) -> list[np.ndarray]:
+        """Size ids of up to `limit` patterns found by the last `best` whose `target` (float64 [sizes]) is above 1."""
+        ...
 
 
 def generate(
-    instance: Instance, pricer: GridPricer, start: list[Patterns], enough: int, budget: Budget, seed: int
+    instance: Instance, pricer: Pricer, start: list[Patterns], enough: int, budget: Budget, seed: int
 ) -> PatternLP:
     """Solve the pattern LP until its bound, as an integer, is final, reaches `enough` packs, or the budget ends.
 
@@ -89,13 +101,9 @@ def generate(
     pairs = exchanges(instance)
     for small, large in pairs.tolist():
         master.exchange(small, large)
-    most_items = int(min(instance.num_items, 1 << 40))
-    dims = range(len(instance.capacity))
-    volume = [total_price(instance.need[:, d], count) / int(instance.capacity[d]) for d in dims]
-    best_dim = int(np.argmax(volume))
-    price, value = instance.need[:, best_dim].copy(), int(instance.capacity[best_dim])
+    most_items = min(instance.num_items, 1 << 40)
+    price, value = _volume_prices(instance)
     total = total_price(price, count)
-    center = price / value
     closed = False
     while True:
         bound = -(-total // value)
@@ -103,39 +111,41 @@ def generate(
             solved = master.solve()
         except MasterError:
             break
-        if not budget.spend(MASTER_WORK * len(columns) * len(count) ** 0.5):
+        # The LP's value can only fall: no bound above its ceiling can come.
+        goal = math.ceil(solved.objective * (1 - 1e-9) - 1e-6)
+        closed = bound >= min(enough, goal)
+        if closed or not budget.spend(MASTER_WORK * len(columns) * len(count) ** 0.5):
             break
-        # The LP value can only fall: no bound above its ceiling can come.
-        if bound >= enough or math.ceil(solved.objective * (1 - 1e-9) - 1e-6) <= bound:
-            closed = True
-            break
-        smoothing = SMOOTHING
-        new = 0
+        smoothing, new, found = SMOOTHING, 0, None
         while True:
-            priced = whole_prices(smoothing * center + (1 - smoothing) * solved.dual, most_items)
-            found = pricer.best(priced, budget)
-            if found is None or found <= 0:
-                break
+            priced, unit = whole_prices(smoothing * (price / value) + (1 - smoothing) * solved.dual, most_items)
             worth = total_price(priced, count)
-            if worth * value > total * found:
+            # A pattern below this value neither improves the LP nor stands in the way of a proof of `goal` packs.
+            found = pricer.best(priced, max(unit, (worth - 1) // max(1, goal - 1)), budget)
+            if found is not None and worth * value > total * found:
                 price, value, total = priced, found, worth
-                center = price / value
             for pattern in pricer.patterns(priced, solved.dual, COLUMNS_A_ROUND, seed):
                 ids, times = np.unique(pattern, return_counts=True)
                 if columns.add(ids, times):
                     master.add(ids, times)
                     new += 1
-            if new or smoothing <= 0:
+            if new or smoothing <= 0 or budget.spent:
                 break
             smoothing = max(0.0, smoothing - 0.3)
         seed += 1
         if not new:
-            closed = found is not None
+            closed = -(-total // value) >= min(enough, goal)
             break
-    bound = -(-total // value)
     try:
         solved = master.solve(with_use=True)
         use, swaps = solved.use, solved.swaps
     except MasterError:
         use, swaps = np.zeros(len(columns)), np.zeros(len(pairs))
-    return PatternLP(price, value, bound, columns, use, pairs, swaps, closed)
+    return PatternLP(price, value, -(-total // value), columns, use, pairs, swaps, closed)
+
+
+def _volume_prices(instance: Instance) -> tuple[np.ndarray, int]:
+    """Prices and value of the best bound from one dimension."""
+    totals = [total_price(instance.need[:, d], instance.count) for d in range(len(instance.capacity))]
+    best = max(range(len(totals)), key=lambda d: totals[d] / int(instance.capacity[d]))
+    return instance.need[:, best].copy(), int(instance.capacity[best])

@@ -125,8 +125,8 @@ class GridPricer:
             cells *= extent + 1
         return cells
 
-    def best(self, price: np.ndarray, budget: Budget) -> int | None:
-        """The largest price sum of a pattern (any number of any size); None when the budget ended first.
+    def best(self, price: np.ndarray, floor: int, budget: Budget) -> int | None:
+        """The largest price sum of a pattern (any number of any size), whatever the floor; None: the budget ended.
 
         price: int64 [sizes], not negative; sums of a pack stay below 2^62.
         """

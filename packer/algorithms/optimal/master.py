@@ -42,6 +42,21 @@ class Master:
         self._exchanges: list[Any] = []
         self._solver: Any = None
 
+    @staticmethod
+    def knapsack(need: np.ndarray, price: np.ndarray, most: np.ndarray, capacity: np.ndarray) -> np.ndarray:
+        """Duals of the capacities, float64 [dims], in the fractional knapsack with at most `most` of each size."""
+        mathopt = _mathopt()
+        model = mathopt.Model()
+        items = [model.add_variable(lb=0.0, ub=float(m)) for m in most.tolist()]
+        rows = [model.add_linear_constraint(ub=1.0) for _ in capacity]
+        for row, column, offered in zip(rows, need.T.tolist(), capacity.tolist()):
+            for item, amount in zip(items, column):
+                if amount:
+                    row.set_coefficient(item, amount / offered)
+        model.maximize(sum(p * item for p, item in zip(price.tolist(), items)))
+        result = mathopt.solve(model, mathopt.SolverType.GLOP)
+        return np.array(result.dual_values(rows)) / np.maximum(capacity, 1)
+
     def add(self, ids: np.ndarray, times: np.ndarray) -> None:
         """A pattern: `times` items of the sizes `ids`."""
         column = self._model.add_variable(lb=0.0)

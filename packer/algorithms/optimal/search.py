@@ -10,16 +10,21 @@ from packer.algorithms.instance import Instance, Patterns
 from packer.algorithms.optimal.anneal import anneal
 from packer.algorithms.optimal.budget import Budget
 from packer.algorithms.optimal.columns import to_patterns
-from packer.algorithms.optimal.generation import PatternLP, generate
+from packer.algorithms.optimal.finish import choose_whole
+from packer.algorithms.optimal.generation import PatternLP, generate, total_price
 from packer.algorithms.optimal.greedy import greedy_plans, plan_of, single_sizes, slots_of
 from packer.algorithms.optimal.grid import GridPricer
 from packer.algorithms.optimal.reduce import Reduced, reduce_instance
 from packer.algorithms.optimal.rounding import fix_whole, rest_of
-from packer.certificate import Certificate, volume_certificate
+from packer.algorithms.optimal.tree import TreePricer
+from packer.certificate import Certificate, check_certificate, volume_certificate
+from packer.errors import PlanError
 
 Progress = Callable[[int, int, float], None]
 MOST_ANNEALED = 60_000
 """Items that are annealed at once; of more, the LP fixes most packs first."""
+MOST_CHOSEN = 1_000
+"""Items of the largest instance that is given to CP-SAT whole."""
 MOST_CELLS = 6_000_000
 """Cells of the largest grid that is priced exactly."""
 
@@ -64,35 +69,70 @@ class Search:
         for plan in plans:
             self.offer(plan)
         few = self.instance.num_items <= MOST_ANNEALED
-        if few and not self.proven:
+        if few:
             self._anneal(self.bound, 0.3)
-        if self.proven or self.budget.spent:
-            return
-        relaxed = self._priceable()
-        lp: PatternLP | None = None
-        if relaxed is not None:
-            lp = self._price(relaxed, plans)
-            if len(relaxed.dims) < len(self.instance.capacity):
-                lp = None
+        lp = self._solve_lp(plans) if not self.done else None
         turn = 0
-        while not (self.proven or self.budget.spent):
-            work = 0.5 * 2 ** (turn // 2)
+        while not self.done:
+            work = 0.5 * 2.0 ** (turn // 2)
             if few:
                 self._anneal(self.bound, work)
-            if lp is not None and not self.proven:
+            if lp is not None and not self.done:
                 self._round(lp, work, turn)
-            if few and not self.proven:
+            if few and not self.done and self.packs > self.bound + 1:
                 self._anneal((self.bound + self.packs) // 2, work)
-            if lp is None and not few:
-                return
             turn += 1
+
+    @property
+    def done(self) -> bool:
+        return self.proven or self.budget.spent
+
+    def _solve_lp(self, plans: Sequence[Patterns]) -> PatternLP | None:
+        """The LP by the pricers that suit the instance; the one whose patterns are the plan's, None if there is none."""
+        relaxed = self._priceable()
+        exact = relaxed is not None and len(relaxed.dims) == len(self.instance.capacity)
+        lp: PatternLP | None = None
+        if relaxed is not None and exact:
+            lp = self._price(relaxed, plans)
+            if not self.done:
+                self._round(lp, 0.5, 0)
+            if not self.done and self.instance.num_items <= MOST_ANNEALED:
+                self._anneal(self.bound, 1.0)
+        if not self.done and self._proper_differs():
+            proper = self._price_tree(plans)
+            lp = proper if lp is None or proper.closed else lp
+        if not self.done and relaxed is not None and not exact and not (lp and lp.closed):
+            self._price(relaxed, plans)
+        return lp
+
+    def _proper_differs(self) -> bool:
+        """True when some pattern of the grid would hold more of a size than there are."""
+        held = single_sizes(self.instance)
+        doubled = self.instance.need * (held.multiplicity + 1)[:, None]
+        return bool((doubled <= self.instance.capacity).all(axis=1).any()) or self._priceable() is None
+
+    def _price_tree(self, plans: Sequence[Patterns]) -> PatternLP:
+        inner, outer = self.instance, self._reduced
+        budget = self.budget.part(max(1.0, 0.25 * self.budget.work_left))
+        lp = generate(inner, TreePricer(inner), [single_sizes(inner), *plans], self.packs, budget, self._seed())
+        if lp.bound > self.bound:
+            # Any value up to this one proves the same bound, and the largest is the easiest to check.
+            value = max(lp.value, (total_price(lp.price, inner.count) - 1) // max(1, lp.bound - 1))
+            stated = Certificate(outer.dims, outer.divisors, inner.need, lp.price, value, lp.bound)
+            try:
+                effort = min(0.3, max(0.01, self.budget.seconds_left / 20))
+                check_certificate(stated, outer.outer.need, outer.outer.capacity, outer.outer.count, effort=effort)
+                self._state(stated)
+            except PlanError:
+                pass  # too much to check: a bound that cannot be checked is not stated
+        return lp
 
     def _seed(self) -> int:
         return int(self._random.integers(1 << 30))
 
     def _anneal(self, packs: int, work: float) -> None:
         assert self.plan is not None
-        if packs >= self.packs:
+        if packs >= self.packs or self.done:
             return
         found = anneal(self.instance, slots_of(self.plan), packs, self.budget.part(work), self._seed())
         if found is not None:
@@ -124,7 +164,7 @@ class Search:
         return lp
 
     def _round(self, lp: PatternLP, work: float, turn: int) -> None:
-        """Fix the whole part of the LP solution (less of it at each turn) and anneal the rest."""
+        """Fix the whole part of the LP solution (less of it at each turn) and close the rest."""
         keep = np.ones(len(lp.use)) if turn == 0 else 1.0 - 0.1 * min(turn, 5) * self._random.random(len(lp.use))
         fixed, left = fix_whole(self.instance, lp, keep)
         target = self.bound - fixed.num_packs
@@ -140,6 +180,12 @@ class Search:
             found = anneal(rest, slots_of(plan), packs, self.budget.part(work), self._seed())
             if found is not None:
                 self.offer(_joined(fixed, plan_of(found), ids))
+        if not self.done and self.instance.num_items <= MOST_CHOSEN:
+            whole = choose_whole(self.instance, lp, self.packs - 1, self.budget.part(4 * work), self._seed())
+            if whole is not None:
+                chosen, left = fix_whole(self.instance, whole, np.ones(len(lp.use)))
+                if not left.any():
+                    self.offer(chosen)
 
 
 def _joined(fixed: Patterns, rest: Patterns, ids: np.ndarray) -> Patterns:

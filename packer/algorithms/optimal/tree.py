@@ -1,0 +1,177 @@
+"""Exact pricing by branch and bound, for capacities whose grid is too large: proper patterns, in any number of dimensions.
+
+Items are chosen in the order of falling gain. The bound is surrogate relaxation: for weights w with sum(w) <= W in
+every pattern, a pattern is worth at most W - w(chosen) + the positive gains price - w of what may still be chosen.
+Weights are floor(multipliers . need), which keeps every bound exact in integers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from packer.algorithms.instance import Instance
+from packer.algorithms.jit import kernel
+from packer.algorithms.optimal.budget import Budget
+from packer.algorithms.optimal.master import Master
+
+SLICE_NODES = 500_000
+NODE_WORK = 1e-7
+CALL_WORK = 2.0
+FOUND_AT_MOST = 30
+LEVELS = (0.5, 0.2, 0.05, 0.0)
+"""How far above the floor, as a share of the way to the bound at the root, patterns are looked for first."""
+
+
+@kernel
+def _search(need, price, most, weight, tail, chosen, state, residual, used, floor, found, lengths, nodes):  # type: ignore[no-untyped-def]
+    """Visit up to `nodes` patterns in depth-first order; write those worth more than `floor` to `found`.
+
+    need [sizes, dims], price, most (copies) [sizes], weight [bounds, sizes], tail [bounds, sizes + 1] (positive gains
+    from there on), chosen [depth] (sizes), state: (depth, next size, value, number found), residual [dims],
+    used [bounds] (weight left); found [patterns, depth], lengths [patterns]. Returns the nodes used, negative when the
+    tree is finished.
+    """
+    sizes, dims = need.shape
+    bounds = len(used)
+    depth, j, value, number = state[0], state[1], state[2], state[3]
+    copies = 0
+    for t in range(depth):
+        if chosen[t] == j:
+            copies += 1
+    visited = 0
+    finished = False
+    while visited < nodes and number < len(found):
+        visited += 1
+        alive = j < sizes
+        if alive:
+            for b in range(bounds):
+                if value + used[b] + tail[b, j] <= floor:
+                    alive = False
+                    break
+        if not alive:
+            if depth == 0:
+                finished = True
+                break
+            depth -= 1
+            last = chosen[depth]
+            for d in range(dims):
+                residual[d] += need[last, d]
+            for b in range(bounds):
+                used[b] += weight[b, last]
+            value -= price[last]
+            j = last + 1
+            copies = 0
+            continue
+        fits = copies < most[j]
+        if fits:
+            for d in range(dims):
+                if need[j, d] > residual[d]:
+                    fits = False
+                    break
+        if not fits:
+            j += 1
+            copies = 0
+            continue
+        for d in range(dims):
+            residual[d] -= need[j, d]
+        for b in range(bounds):
+            used[b] -= weight[b, j]
+        value += price[j]
+        chosen[depth] = j
+        depth += 1
+        copies += 1
+        if value > floor:
+            for t in range(depth):
+                found[number, t] = chosen[t]
+            lengths[number] = depth
+            number += 1
+    state[0], state[1], state[2], state[3] = depth, j, value, number
+    return -visited if finished else visited
+
+
+class TreePricer:
+    """Proper patterns: at most `count` items of each size."""
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+        held = np.full(instance.need.shape, np.iinfo(np.int64).max)
+        np.floor_divide(instance.capacity, instance.need, out=held, where=instance.need > 0)
+        self._most = np.minimum(held.min(axis=1), instance.count)
+        smallest = np.maximum(instance.need.min(axis=0), 0)
+        limits = [int(c) // int(s) for c, s in zip(instance.capacity, smallest) if s]
+        self._depth = min([instance.num_items, *limits])
+        self._found: list[np.ndarray] = []
+
+    def best(self, price: np.ndarray, floor: int, budget: Budget) -> int | None:
+        """A value that no pattern exceeds, `floor` if that can be shown; None: unknown, but see `patterns`.
+
+        price: int64 [sizes]. First patterns far above `floor` are looked for, then all; a search ends when it has found
+        FOUND_AT_MOST or when CALL_WORK is spent.
+        """
+        need, capacity = self._instance.need, self._instance.capacity
+        self._found = []
+        useful = np.flatnonzero((price > 0) & (self._most > 0))
+        if not len(useful):
+            return floor
+        multipliers = surrogate_multipliers(need[useful], price[useful], self._most[useful], capacity)
+        weight, total = whole_weights(multipliers, need[useful], capacity)
+        order = np.argsort(-(price[useful] - weight[0]), kind="stable")
+        useful, weight = useful[order], np.ascontiguousarray(weight[:, order])
+        gain = np.maximum(price[useful] - weight, 0) * self._most[useful]
+        tail = np.zeros((len(weight), len(useful) + 1), np.int64)
+        tail[:, :-1] = np.cumsum(gain[:, ::-1], axis=1)[:, ::-1]
+        arrays = need[useful], price[useful], self._most[useful], weight, tail
+        root = int((total + tail[:, 0]).min())
+        shown = root if root > floor else floor
+        part = budget.part(CALL_WORK)
+        for share in LEVELS:
+            level = floor + int(max(0, root - floor) * share)
+            state, chosen = np.zeros(4, np.int64), np.zeros(self._depth, np.int64)
+            found = np.zeros((FOUND_AT_MOST, self._depth), np.int64)
+            lengths = np.zeros(FOUND_AT_MOST, np.int64)
+            residual, left = capacity.copy(), total.copy()
+            finished = False
+            while not finished and state[3] < FOUND_AT_MOST:
+                nodes = int(_search(*arrays, chosen, state, residual, left, level, found, lengths, SLICE_NODES))
+                finished = nodes < 0
+                if not part.spend(NODE_WORK * abs(nodes)):
+                    break
+            number = int(state[3])
+            self._found += [np.sort(useful[found[i, : lengths[i]]]) for i in range(number)]
+            if finished:
+                shown = max([level] + [int(price[pattern].sum()) for pattern in self._found])
+            if number or not finished:
+                break
+        return shown if shown < root or root <= floor else None
+
+    def patterns(self, price: np.ndarray, target: np.ndarray, limit: int, seed: int) -> list[np.ndarray]:
+        """What the last `best` found that beats `target` (float64 [sizes]): size ids, the best first."""
+        worth = np.array([float(target[pattern].sum()) for pattern in self._found])
+        return [self._found[i] for i in np.argsort(-worth, kind="stable")[:limit].tolist() if worth[i] > 1 + 1e-9]
+
+
+def whole_weights(multipliers: np.ndarray, need: np.ndarray, capacity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(weight [bounds, sizes], total [bounds]), int64: floor(multipliers . need), so no pattern weighs above total.
+
+    multipliers: float64 [bounds, dims], not negative, in price units: products with capacity stay below 2^62.
+    """
+    exact = np.array([[int(m * 2.0**30) for m in row] for row in multipliers.tolist()], dtype=object)
+    weight = (exact @ need.T.astype(object)) >> 30
+    total = (exact @ capacity.astype(object)) >> 30
+    return weight.astype(np.int64), total.astype(np.int64)
+
+
+def surrogate_multipliers(need: np.ndarray, price: np.ndarray, most: np.ndarray, capacity: np.ndarray) -> np.ndarray:
+    """float64 [bounds, dims]: duals of the fractional knapsack first, then each dimension alone."""
+    scale = float(price.max(initial=1))
+    model = Master.knapsack(need, price / scale, most, capacity)
+    rows = [np.clip(model, 0.0, None)]
+    for d in range(len(capacity)):
+        alone = np.zeros(len(capacity))
+        ratio = np.sort((price / scale / np.maximum(need[:, d], 1e-9)))[::-1]
+        order = np.argsort(-price / np.maximum(need[:, d], 1e-9), kind="stable")
+        filled = np.cumsum(need[order, d] * most[order])
+        place = min(int(np.searchsorted(filled, capacity[d])), len(order) - 1)
+        alone[d] = min(ratio[place], 4.0 / max(1, capacity[d]) * len(order))
+        rows.append(alone)
+    return np.array(rows) * scale
