@@ -380,7 +380,7 @@ def test_a_page_that_decompresses_to_another_size_is_refused(tmp_path):
 
         reader = open_shard(tmp_path, manifest, 0)
         data = reader.raw_block(1)
-        page = next(walk_pages(data, 0, 3, manifest.columns))
+        page = next(walk_pages(data, 0, 3, manifest.block_format.columns))
         codec = pa.Codec(CODECS[compression])
         assert check_page(data, page, 3, codec) is None
         for size in (215, 217):  # the column takes 3 * 24 * 3 = 216 bytes

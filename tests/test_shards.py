@@ -22,8 +22,7 @@ from packer.errors import FormatError
 from packer.fields import Axis, Field, Schema, pack_columns
 from packer.limits import PackLimits
 from packer.shards import Manifest, ShardReader, choose_layout, iter_graphs, open_shard, write_shard
-from packer.shards.manifest import BlockFormat
-from packer.shards.pages import CODECS, walk_pages
+from packer.shards.pages import CODECS, block_format, walk_pages
 
 EVERY_CODEC = pytest.mark.parametrize("compression", list(CODECS))
 
@@ -54,7 +53,7 @@ def test_blocks_come_back_to_the_bit(tmp_path, compression, verify):
     entry = write_shard(tmp_path, "s.parquet", iter(blocks), MOLECULES, limits, compression)
     assert (entry.packs, entry.blocks, sum(entry.block_bytes) < entry.bytes) == (9, 3, True)
     reader = ShardReader(
-        tmp_path / "s.parquet", entry, BlockFormat(pack_columns(MOLECULES, limits), 4, compression), verify
+        tmp_path / "s.parquet", entry, block_format(pack_columns(MOLECULES, limits), 4, compression), verify
     )
     for i in (2, 0, 1, 0):
         found = reader.block(i)
@@ -86,7 +85,7 @@ def test_writing_then_reading_is_the_identity(tmp_path_factory, shape, storage, 
     blocks = [random_block(schema, limits, n, i) for i, n in enumerate([full] * (len(packs) - 1) + [packs[-1]])]
     entry = write_shard(folder, "s.parquet", blocks, schema, limits, compression)
     columns = pack_columns(schema, limits)
-    reader = ShardReader(folder / "s.parquet", entry, BlockFormat(columns, full, compression))
+    reader = ShardReader(folder / "s.parquet", entry, block_format(columns, full, compression))
     assert all(same(reader.block(i), block) for i, block in enumerate(blocks))
     table = pq.read_table(folder / "s.parquet", page_checksum_verification=True)
     for column in columns:
@@ -138,8 +137,8 @@ def test_page_headers_hold_the_crc_of_their_pages(tmp_path):
     manifest = write_data_set(tmp_path)
     reader = open_shard(tmp_path, manifest, 0)
     data = reader.raw_block(1)
-    pages = list(walk_pages(data, 0, 3, manifest.columns))
-    assert [p.column for p in pages] == [c for c in manifest.columns if c.width]
+    pages = list(walk_pages(data, 0, 3, manifest.block_format.columns))
+    assert [p.column for p in pages] == [c for c in manifest.block_format.columns if c.width]
     assert all(zlib.crc32(data[p.start : p.stop]) == p.crc32 for p in pages)
 
 

@@ -276,7 +276,7 @@ def test_page_checksums_are_checked(tmp_path):
 
     manifest = write_data_set(tmp_path, compression="none")
     path, entry = tmp_path / "shard-00000.parquet", manifest.shards[0]
-    page = next(walk_pages(open_shard(tmp_path, manifest, 0).raw_block(1), 0, 3, manifest.columns))
+    page = next(walk_pages(open_shard(tmp_path, manifest, 0).raw_block(1), 0, 3, manifest.block_format.columns))
     data = bytearray(path.read_bytes())
     data[entry.block_offsets[1] + page.start] ^= 4
     path.write_bytes(data)

@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from packer.errors import FormatError
 from packer.shards.files import open_plain, read_exactly
-from packer.shards.manifest import BlockFormat, Manifest, ShardEntry
-from packer.shards.pages import CODECS, decode_page, empty_column, walk_pages
+from packer.shards.manifest import Manifest, ShardEntry
+from packer.shards.pages import CODECS, BlockFormat, decode_page, empty_column, walk_pages
 
 VERIFY = ("off", "first-touch", "always")
 _MAGIC = b"PAR1"

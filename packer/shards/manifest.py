@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Mapping, NamedTuple, cast
+from typing import Any, Mapping, cast
 
 from packer.errors import FormatError
 from packer.fields import Column, Schema, pack_columns
@@ -15,7 +15,7 @@ from packer.limits import PackLimits
 from packer.shards import canonical
 from packer.shards.files import FileEntry, open_plain, read_exactly
 from packer.shards.layout import MAX_BLOCK_BYTES, MAX_BLOCK_PACKS
-from packer.shards.pages import CODECS
+from packer.shards.pages import CODECS, BlockFormat, block_format
 from packer.shards.schema_check import check_schema
 
 FORMAT = "graph-packer/1"
@@ -74,14 +74,6 @@ class GraphCounts:
         return self.packed + self.trimmed
 
 
-class BlockFormat(NamedTuple):
-    """What reading a block needs to know."""
-
-    columns: tuple[Column, ...]
-    packs_per_block: int
-    compression: str
-
-
 @dataclass(frozen=True)
 class Manifest:
     """A packed data set, all but its packs.
@@ -122,9 +114,9 @@ class Manifest:
     def num_blocks(self) -> int:
         return -(-self.num_packs // self.packs_per_block)
 
-    @property
+    @cached_property
     def block_format(self) -> BlockFormat:
-        return BlockFormat(self.columns, self.packs_per_block, self.compression)
+        return block_format(self.columns, self.packs_per_block, self.compression)
 
     def locate(self, pack: int) -> tuple[int, int, int]:
         """(shard, block of the shard, row of the block) of a pack, 0 <= pack < num_packs."""
@@ -219,12 +211,12 @@ def _parse(found: dict[str, Any]) -> Manifest:
     try:
         schema = Schema.from_dict(_members(found["schema"], "schema"))
         limits = PackLimits.from_dict(_members(found["limits"], "limits"))
-        check_schema(schema, limits)
+        columns = check_schema(schema, limits)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:  # FormatError is a ValueError
         raise FormatError(f"{MANIFEST}: {error}") from error
     packs = _whole(found["num_packs"], "num_packs")
     per_block = _whole(found["packs_per_block"], "packs_per_block", 1, MAX_BLOCK_PACKS)
-    pack_bytes = sum(column.width for column in pack_columns(schema, limits))
+    pack_bytes = sum(column.width for column in columns)
     if per_block * pack_bytes > MAX_BLOCK_BYTES:
         raise FormatError(
             f"{MANIFEST}: a block of {per_block} packs of {pack_bytes} bytes is over {MAX_BLOCK_BYTES} bytes"
@@ -246,14 +238,14 @@ def _parse(found: dict[str, Any]) -> Manifest:
         _text(found["content_hash"], "content_hash"),
         {name: _text(v, f"version of {name}") for name, v in _members(found["versions"], "versions").items()},
     )
-    _check_shards(manifest, pack_bytes)
+    _check_shards(manifest, pack_bytes, len(columns))
     missing = [name for name in _PLAN_MEMBERS if name not in manifest.plan]
     if missing or manifest.plan["num_packs"] != packs:
         raise FormatError(f"{MANIFEST}: its plan lacks {missing}, or is not one of {packs} packs")
     return manifest
 
 
-def _check_shards(manifest: Manifest, pack_bytes: int) -> None:
+def _check_shards(manifest: Manifest, pack_bytes: int, num_columns: int) -> None:
     """Numbers of packs, blocks and bytes that fit together, so that readers can trust them."""
     packs = sum(shard.packs for shard in manifest.shards)
     if packs != manifest.num_packs:
@@ -266,7 +258,7 @@ def _check_shards(manifest: Manifest, pack_bytes: int) -> None:
         if shard.blocks != -(-shard.packs // per_block) or len(shard.block_crc32) != shard.blocks:
             raise FormatError(f"{MANIFEST}: {shard.name} has {shard.blocks} blocks for {shard.packs} packs")
         # zstd and LZ4 grow what they cannot compress by less than 1 %; headers take some 100 bytes a column.
-        most = 1.01 * per_block * pack_bytes + 4096 * (len(manifest.columns) + 1)
+        most = 1.01 * per_block * pack_bytes + 4096 * (num_columns + 1)
         if max(shard.block_bytes) > most or not 0 < shard.bytes - sum(shard.block_bytes) < 2**31:
             raise FormatError(f"{MANIFEST}: the blocks of {shard.name} do not fit its {shard.bytes} bytes")
     counts = manifest.counts

@@ -8,7 +8,7 @@ reading needs neither the Parquet footer nor a parser that trusts the numbers it
 from __future__ import annotations
 
 import zlib
-from typing import Any, Iterator, NamedTuple, Sequence
+from typing import Any, Iterable, Iterator, NamedTuple, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -23,17 +23,40 @@ CODECS = {"none": None, "lz4": "lz4_raw", "zstd": "zstd"}
 _PLAIN, _DATA_PAGE = 0, 0
 
 
+class StoredColumn(NamedTuple):
+    """What decoding needs of a column. width: bytes of one pack."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    width: int
+
+
+class BlockFormat(NamedTuple):
+    """What is the same for all blocks of a data set."""
+
+    columns: tuple[StoredColumn, ...]
+    packs_per_block: int
+    compression: str
+
+
 class Page(NamedTuple):
     """Where the payload of a column lies in its block, and the checksum that its header states."""
 
-    column: Column
+    column: StoredColumn
     header: int
     start: int
     stop: int
     crc32: int | None
 
 
-def walk_pages(data: Bytes, start: int, rows: int, columns: Sequence[Column]) -> Iterator[Page]:
+def block_format(columns: Iterable[Column], packs_per_block: int, compression: str) -> BlockFormat:
+    """The format of blocks with these pack columns."""
+    stored = (StoredColumn(c.name, np.dtype(c.storage), c.shape, c.width) for c in columns)
+    return BlockFormat(tuple(stored), packs_per_block, compression)
+
+
+def walk_pages(data: Bytes, start: int, rows: int, columns: Sequence[StoredColumn]) -> Iterator[Page]:
     """The pages of a block's columns, in order, from data[start:] to its end; columns of zero bytes have none.
 
     Every header must say what `columns` and `rows` demand. Raises FormatError naming the column.
@@ -47,9 +70,9 @@ def walk_pages(data: Bytes, start: int, rows: int, columns: Sequence[Column]) ->
         if _is_column_chunk(found):
             header = at
             found, at = read_struct(data, at, end)
-        page = found.get(5)
+        page: Any = found.get(5)
         size: Any = found.get(3)
-        says = (found.get(1), found.get(2), *(page.get(n) for n in (1, 2))) if isinstance(page, dict) else None
+        says = (found.get(1), found.get(2), page.get(1), page.get(2)) if isinstance(page, dict) else None
         if says != (_DATA_PAGE, rows * column.width, rows, _PLAIN) or not isinstance(size, int):
             raise FormatError(f"column {column.name}: not a plain data page of {rows} rows of {column.width} bytes")
         if not 0 <= size <= end - at:
@@ -78,14 +101,14 @@ def decode_page(data: Bytes, page: Page, rows: int, codec: pa.Codec | None) -> n
     if codec is None:
         if page.stop - page.start != size:
             raise FormatError(f"column {column.name}: {page.stop - page.start} bytes stored, {size} expected")
-        flat = np.frombuffer(data, column.storage, size // np.dtype(column.storage).itemsize, page.start)
+        flat = np.frombuffer(data, column.dtype, size // column.dtype.itemsize, page.start)
         flat = flat if flat.flags.aligned else flat.copy()
     else:
         try:
             raw = codec.decompress(memoryview(data)[page.start : page.stop], decompressed_size=size)
         except (OSError, ValueError, pa.ArrowException) as error:
             raise FormatError(f"column {column.name}: its page does not decompress: {error}") from error
-        flat = np.frombuffer(raw, column.storage)
+        flat = np.frombuffer(raw, column.dtype)
     return flat.reshape(rows, *column.shape)
 
 
@@ -106,6 +129,6 @@ def check_page(data: Bytes, page: Page, rows: int, codec: pa.Codec | None) -> st
     return None
 
 
-def empty_column(column: Column, rows: int) -> np.ndarray:
+def empty_column(column: StoredColumn, rows: int) -> np.ndarray:
     """The array of a column without bytes."""
-    return np.zeros((rows, *column.shape), dtype=column.storage)
+    return np.zeros((rows, *column.shape), dtype=column.dtype)

@@ -8,7 +8,7 @@ from typing import Any, Mapping
 import numpy as np
 
 from packer.errors import FormatError
-from packer.fields import Field, Schema, pack_columns
+from packer.fields import Column, Field, Schema, pack_columns
 from packer.limits import PackLimits
 
 _INTEGERS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
@@ -19,8 +19,8 @@ _FORMS = ("rows", "row", "value", "scalar")
 _MAX_WIDTH = 2**31 - 1
 
 
-def check_schema(schema: Schema, limits: PackLimits) -> None:
-    """Refuse a schema that no writer of this format would store. Raises FormatError."""
+def check_schema(schema: Schema, limits: PackLimits) -> tuple[Column, ...]:
+    """The pack columns of a schema; one that no writer of this format would store is refused with a FormatError."""
     if limits.null_graphs == "none" or limits.num_graphs is None:
         raise FormatError('limits with null_graphs="none" are for planning only; packs need a null graph')
     levels = [axis.level for axis in schema.axes]
@@ -38,14 +38,12 @@ def check_schema(schema: Schema, limits: PackLimits) -> None:
     slots = limits.slots(schema.axes)
     for field in schema.fields:
         _check_field(field, schema, {**slots, None: limits.num_graphs})
-    _check_names(schema, limits)
-
-
-def _check_names(schema: Schema, limits: PackLimits) -> None:
-    names = [column.name for column in pack_columns(schema, limits)]
+    columns = pack_columns(schema, limits)
+    names = [column.name for column in columns]
     twice = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
     if twice:
         raise FormatError(f"schema: more than one column is named {sorted(twice)[:20]}")
+    return columns
 
 
 def _check_field(field: Field, schema: Schema, slots: Mapping[Any, int]) -> None:

@@ -131,11 +131,11 @@ def _verify_block(
     if crc != entry.block_crc32[block]:
         fault(f"CRC-32 is {crc:08x}, the manifest says {entry.block_crc32[block]:08x}")
     pages: list[Page] = []
-    columns = {c.name: empty_column(c, rows) for c in manifest.columns if c.width == 0}
+    columns = {c.name: empty_column(c, rows) for c in manifest.block_format.columns if c.width == 0}
     codec = CODECS[manifest.compression]
     codec = None if codec is None else pa.Codec(codec)
     try:
-        for page in walk_pages(data, start_of_pages(block), rows, manifest.columns):
+        for page in walk_pages(data, start_of_pages(block), rows, manifest.block_format.columns):
             pages.append(page)
             wrong = check_page(data, page, rows, codec)
             if wrong:

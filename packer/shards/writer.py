@@ -58,10 +58,9 @@ def write_shard(
     blocks: column name -> [packs, *shape] in storage dtype; all as long as the first, the last may be shorter. They are
     taken one at a time. Raises FormatError for arrays that are not the columns of `schema` under `limits`, OSError.
     """
-    check_schema(schema, limits)
+    columns = check_schema(schema, limits)
     if compression not in CODECS:
         raise FormatError(f"compression must be one of {', '.join(CODECS)}; got {compression!r}")
-    columns = pack_columns(schema, limits)
     file = AtomicFile(folder, name)
     sink = _Checked(file)
     try:
