@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import os
 import pickle
 import signal
 import subprocess
@@ -443,7 +444,7 @@ def test_ctrl_c_ends_cleanly(written, workers: int) -> None:
     )
     assert child.stdout is not None
     assert child.stdout.readline() == "step\n"
-    child.send_signal(signal.SIGINT)
+    os.killpg(child.pid, signal.SIGINT)  # as a terminal does: workers get it too
     out, err = child.communicate(timeout=60)
     assert out.endswith("interrupted\n")
     assert child.returncode == 0
