@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Mapping, Sequence, Tuple
+from typing import Any, Mapping, Sequence
 
 import numpy as np
 
@@ -14,8 +14,6 @@ from packer.fields import HOMOGENEOUS, Axis, Field, Schema, Type, narrow_index
 RELATIONS = ("node", "edge", "row", "value")
 SIGNED = ("int8", "int16", "int32", "int64")
 UNSIGNED = ("uint8", "uint16", "uint32", "uint64")
-
-Contradiction = Tuple[int, str]
 
 
 @dataclass(frozen=True)
@@ -177,7 +175,7 @@ def _merge_fields(a: FieldStatistics, b: FieldStatistics) -> FieldStatistics:
     against = {relation: (graph, text) for relation, graph, text in b.against}
     against.update((relation, (graph, text)) for relation, graph, text in a.against)
     if a.size != b.size and a.ndim and not a.stacked:
-        found = (b.first, other_size(b.size, a.size, a.first))
+        found = (b.first, f"has length {b.size}")
         against["value"] = min(against.get("value", found), found)
     bounds = [(one.low, one.high) for one in (a, b) if one.low is not None and one.high is not None]
     return replace(
@@ -203,16 +201,12 @@ def check_alike(a: FieldStatistics, b: FieldStatistics) -> None:
             )
 
 
-def other_size(size: int, first_size: int, first: int) -> str:
-    return f"has length {size}, but {first_size} in graph {first}"
-
-
 def _lacking(field: FieldStatistics, graph: int) -> FieldStatistics:
     return replace(field, missing=_least(field.missing, graph))
 
 
 def _level(found: FieldStatistics, asked: str | None) -> tuple[str, bool]:
-    against = {relation: (graph, text) for relation, graph, text in found.against}
+    against = [relation for relation, _, _ in found.against]
     relations = [relation for relation in RELATIONS if relation not in against]
     levels = list(dict.fromkeys({"row": "graph", "value": "graph"}.get(name, name) for name in relations))
     if asked is not None:
@@ -220,9 +214,9 @@ def _level(found: FieldStatistics, asked: str | None) -> tuple[str, bool]:
             return asked, False
         if asked not in ("node", "edge", "graph"):
             raise FieldError(f"the level of {found.key!r} must be node, edge or graph; got {asked!r}")
-        raise FieldError(f"{found.key!r} cannot be a {asked} field: {_contradiction(against, asked)}")
+        raise FieldError(f"{found.key!r} cannot be a {asked} field: {_contradiction(found, asked)}")
     if not levels:
-        reasons = "; ".join(f"not {level}: {_contradiction(against, level)}" for level in ("node", "edge", "graph"))
+        reasons = "; ".join(f"not {level}: {_contradiction(found, level)}" for level in ("node", "edge", "graph"))
         raise FieldError(
             f"{found.key!r} belongs neither to nodes, edges nor graphs: {reasons}. Reshape it, or leave it out"
         )
@@ -237,10 +231,11 @@ def _level(found: FieldStatistics, asked: str | None) -> tuple[str, bool]:
     return levels[0], True
 
 
-def _contradiction(against: Mapping[str, Contradiction], level: str) -> str:
-    found = [against[relation] for relation in ("row", "value") if relation in against] if level == "graph" else []
-    graph, text = max(found) if found else against[level]
-    return f"graph {graph} {text}"
+def _contradiction(found: FieldStatistics, level: str) -> str:
+    """Which graph rules a level out, and how. A graph-level field may take two forms; both are ruled out then."""
+    relation = "value" if level == "graph" else level
+    graph, text = next((graph, text) for name, graph, text in found.against if name == relation)
+    return f"graph {graph} {text}" + (f", but {found.size} in graph {found.first}" if level == "graph" else "")
 
 
 def _field(found: FieldStatistics, level: str, pads: Mapping[str, Any]) -> Field:

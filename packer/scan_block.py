@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterable, Mapping
@@ -52,10 +53,10 @@ class RawBlock:
     def load(cls, path: Path | str) -> RawBlock:
         """The inverse of save. Raises FormatError for anything else."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with Path(path).open("rb") as stored, np.load(stored, allow_pickle=False) as file:
                 head = json.loads(file["head"].tobytes())
                 arrays = {name: file[f"a{number}"] for number, name in enumerate(head["names"])}
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise FormatError(f"{path} holds no complete scan block: {error}") from error
         parts: dict[str, dict[str, Any]] = {"counts": {}, "columns": {}, "present": {}, "strings": {}}
         for name, values in arrays.items():

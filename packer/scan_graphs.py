@@ -19,7 +19,6 @@ from packer.field_statistics import (
     Statistics,
     joined_axes,
     narrowest,
-    other_size,
     value_range,
 )
 from packer.fields import HOMOGENEOUS, Axis, Type
@@ -518,7 +517,7 @@ def _contradictions(
     other = np.flatnonzero(part.sizes != part.sizes[0]) if part.ndim and part.cat_dim is not None else []
     if len(other):
         at = other[0]
-        yield "value", int(ids[at]), other_size(int(part.sizes[at]), int(part.sizes[0]), int(ids[0]))
+        yield "value", int(ids[at]), f"has length {part.sizes[at]}"
 
 
 def _check_edge_index(part: _Part, ids: np.ndarray) -> None:
