@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import re
 import shutil
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from reference_packs import MOLECULE_LIMITS, MOLECULES, PAPER_LIMITS, PAPERS, reseal, write_data_set
+from reference_packs import (
+    MOLECULE_LIMITS,
+    MOLECULES,
+    PAPER_LIMITS,
+    PAPERS,
+    blocks_of,
+    next_fit,
+    pack,
+    random_graph,
+    reseal,
+    write_data_set,
+)
 
+from packer.graph_table import GraphTable
+from packer.materialise import place
 from packer.shards import verify_shards
 from packer.shards.block_check import check_block
 from packer.shards.files import hash_file
@@ -123,6 +138,30 @@ def test_a_broken_pack_is_found_and_named(tmp_path, name):
     found = str(faults[0])
     assert found.startswith(f"shard-00000.parquet, block 1, pack 4, field {field}: ")
     assert re.search(text, found), found
+
+
+@pytest.mark.parametrize("null_graphs", ["all", "one"])
+@pytest.mark.parametrize(("schema", "limits"), [(MOLECULES, MOLECULE_LIMITS), (PAPERS, PAPER_LIMITS)])
+def test_place_lays_packs_out_as_the_reference_does(schema, limits, null_graphs):
+    """Two authors of one layout: vectorised `place`, and loops over graphs. Both pass the checks."""
+    schema, limits = replace(schema, strings=()), replace(limits, null_graphs=null_graphs)
+    rng = np.random.default_rng(3)
+    graphs = [random_graph(schema, rng) for _ in range(60)]
+    packs = next_fit(graphs, schema, limits)
+    expected = blocks_of([pack([graphs[i] for i in ids], ids, schema, limits) for ids in packs], len(packs))[0]
+    ptr = {axis.key: np.cumsum([0, *(graph.counts[axis.key] for graph in graphs)]) for axis in schema.axes}
+    columns = {f.key: np.concatenate([g.values[f.key] for g in graphs]).astype(f.storage) for f in schema.fields}
+    table = GraphTable(schema, ptr, columns, {}, np.arange(60))
+    found = place(table, np.concatenate(packs), np.cumsum([0, *map(len, packs)]), limits)
+    assert {name: values.tobytes() for name, values in found.items()} == {
+        name: values.tobytes() for name, values in expected.items()
+    }
+    findings, counts = check_block(found, schema, limits)
+    assert findings == []
+    in_order = np.concatenate(packs)
+    for axis in schema.axes:
+        in_use = np.arange(limits.num_graphs) < counts.num_real[:, None]
+        assert counts.sizes[axis.key][in_use].tolist() == [graphs[i].counts[axis.key] for i in in_order]
 
 
 def test_null_graphs_must_share_padding_evenly(tmp_path):
@@ -313,11 +352,9 @@ def test_the_bound_is_proven_again(tmp_path):
 
 
 def test_shards_can_be_checked_in_other_processes(tmp_path):
-    executors = pytest.importorskip("pipelines.executors")
     write_data_set(tmp_path, change=BROKEN_PACKS["batch"][0])
-    executor = executors.ProcessExecutor(2)
-    report = verify_shards(tmp_path, map=executor.map)
-    executor.close()
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        report = verify_shards(tmp_path, map=pool.map)
     assert report.faults == verify_shards(tmp_path).faults and len(report.faults) == 1
 
 
