@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Sequence
 
 import numpy as np
 
@@ -41,6 +41,7 @@ class PatternLP:
     use: np.ndarray
     exchanges: np.ndarray
     swaps: np.ndarray
+    objective: float
     closed: bool
 
 
@@ -85,63 +86,84 @@ class Pricer(Protocol):
         ...
 
 
-def generate(
-    instance: Instance, pricer: Pricer, start: list[Patterns], enough: int, budget: Budget, seed: int
-) -> PatternLP:
-    """Solve the pattern LP until its bound, as an integer, is final, reaches `enough` packs, or the budget ends.
+class ColumnGeneration:
+    """The LP of one instance with one pricer; `run` may be called again to go further."""
 
-    start: plans whose patterns seed the LP (they cover every size). Randomness: `seed` alone.
-    """
-    count, columns = instance.count, Columns()
-    master = Master(count)
-    for plan in start:
-        for p in range(len(plan)):
-            if columns.add(*plan[p]):
-                master.add(*plan[p])
-    pairs = exchanges(instance)
-    for small, large in pairs.tolist():
-        master.exchange(small, large)
-    most_items = min(instance.num_items, 1 << 40)
-    price, value = _volume_prices(instance)
-    total = total_price(price, count)
-    closed = False
-    while True:
-        bound = -(-total // value)
-        try:
-            solved = master.solve()
-        except MasterError:
-            break
-        # The LP's value can only fall: no bound above its ceiling can come.
-        goal = math.ceil(solved.objective * (1 - 1e-9) - 1e-6)
-        closed = bound >= min(enough, goal)
-        if closed or not budget.spend(MASTER_WORK * len(columns) * len(count) ** 0.5):
-            break
-        smoothing, new, found = SMOOTHING, 0, None
+    def __init__(self, instance: Instance, pricer: Pricer, start: Sequence[Patterns], seed: int) -> None:
+        """start: plans whose patterns seed the LP (they cover every size). Randomness: `seed` alone."""
+        self._instance, self._pricer, self._seed = instance, pricer, seed
+        self._columns, self._master = Columns(), Master(instance.count)
+        for plan in start:
+            for p in range(len(plan)):
+                self._add(*plan[p])
+        self._pairs = exchanges(instance)
+        for small, large in self._pairs.tolist():
+            self._master.exchange(small, large)
+        self._price, self._value = _volume_prices(instance)
+        self._total = total_price(self._price, instance.count)
+        self._most_items = min(instance.num_items, 1 << 40)
+
+    @property
+    def bound(self) -> int:
+        """What the best prices so far prove."""
+        return -(-self._total // self._value)
+
+    def run(self, enough: int, budget: Budget, *, good: float | None = None) -> PatternLP:
+        """Go on until the bound, as an integer, is final or reaches `enough` packs, or the budget ends.
+
+        good: go on beyond a final bound, for better patterns, until the LP's value is at most this.
+        """
+        closed = False
+        objective = float("inf")
         while True:
-            priced, unit = whole_prices(smoothing * (price / value) + (1 - smoothing) * solved.dual, most_items)
-            worth = total_price(priced, count)
-            # A pattern below this value neither improves the LP nor stands in the way of a proof of `goal` packs.
-            found = pricer.best(priced, max(unit, (worth - 1) // max(1, goal - 1)), budget)
-            if found is not None and worth * value > total * found:
-                price, value, total = priced, found, worth
-            for pattern in pricer.patterns(priced, solved.dual, COLUMNS_A_ROUND, seed):
-                ids, times = np.unique(pattern, return_counts=True)
-                if columns.add(ids, times):
-                    master.add(ids, times)
-                    new += 1
-            if new or smoothing <= 0 or budget.spent:
+            try:
+                solved = self._master.solve()
+            except MasterError:
                 break
+            objective = solved.objective
+            # The LP's value can only fall: no bound above its ceiling can come.
+            goal = math.ceil(objective * (1 - 1e-9) - 1e-6)
+            closed = self.bound >= min(enough, goal)
+            ended = self.bound >= enough or (closed if good is None else objective <= good + 1e-6)
+            work = MASTER_WORK * len(self._columns) * len(self._instance.count) ** 0.5
+            if ended or not budget.spend(work):
+                break
+            if not self._round(solved.dual, goal if good is None else 0, budget):
+                closed = self.bound >= min(enough, goal)
+                break
+        try:
+            solved = self._master.solve(with_use=True)
+            use, swaps = solved.use, solved.swaps
+        except MasterError:
+            use, swaps = np.zeros(len(self._columns)), np.zeros(len(self._pairs))
+        return PatternLP(
+            self._price, self._value, self.bound, self._columns, use, self._pairs, swaps, objective, closed
+        )
+
+    def _round(self, dual: np.ndarray, goal: int, budget: Budget) -> int:
+        """Price once, or again with less smoothing while nothing is found; how many columns are new."""
+        smoothing, new = SMOOTHING, 0
+        while True:
+            center = self._price / self._value
+            price, unit = whole_prices(smoothing * center + (1 - smoothing) * dual, self._most_items)
+            total = total_price(price, self._instance.count)
+            # A pattern below the floor does not improve the LP, or does not stand in the way of a proof of `goal` packs.
+            floor = max(unit, (total - 1) // (goal - 1)) if goal > 1 else unit
+            found = self._pricer.best(price, floor, budget)
+            if found is not None and total * self._value > self._total * found:
+                self._price, self._value, self._total = price, found, total
+            self._seed += 1
+            for pattern in self._pricer.patterns(price, dual, COLUMNS_A_ROUND, self._seed):
+                new += self._add(*np.unique(pattern, return_counts=True))
+            if new or smoothing <= 0 or budget.spent:
+                return new
             smoothing = max(0.0, smoothing - 0.3)
-        seed += 1
-        if not new:
-            closed = -(-total // value) >= min(enough, goal)
-            break
-    try:
-        solved = master.solve(with_use=True)
-        use, swaps = solved.use, solved.swaps
-    except MasterError:
-        use, swaps = np.zeros(len(columns)), np.zeros(len(pairs))
-    return PatternLP(price, value, -(-total // value), columns, use, pairs, swaps, closed)
+
+    def _add(self, ids: np.ndarray, times: np.ndarray) -> bool:
+        if not self._columns.add(ids, times):
+            return False
+        self._master.add(ids, times)
+        return True
 
 
 def _volume_prices(instance: Instance) -> tuple[np.ndarray, int]:

@@ -10,8 +10,9 @@ from packer.algorithms.instance import Instance, Patterns
 from packer.algorithms.optimal.anneal import anneal
 from packer.algorithms.optimal.budget import Budget
 from packer.algorithms.optimal.columns import to_patterns
+from packer.algorithms.optimal.dive import dive
 from packer.algorithms.optimal.finish import choose_whole
-from packer.algorithms.optimal.generation import PatternLP, generate, total_price
+from packer.algorithms.optimal.generation import ColumnGeneration, PatternLP, Pricer, total_price
 from packer.algorithms.optimal.greedy import greedy_plans, plan_of, single_sizes, slots_of
 from packer.algorithms.optimal.grid import GridPricer
 from packer.algorithms.optimal.reduce import Reduced, reduce_instance
@@ -75,11 +76,16 @@ class Search:
         turn = 0
         while not self.done:
             work = 0.5 * 2.0 ** (turn // 2)
+            if lp is not None and self.instance.num_items <= MOST_CHOSEN:
+                self._dive(lp, self.bound, work)
             if few:
                 self._anneal(self.bound, work)
-            if lp is not None and not self.done:
+            if lp is not None:
                 self._round(lp, work, turn)
-            if few and not self.done and self.packs > self.bound + 1:
+            if lp is not None and self.instance.num_items <= MOST_CHOSEN:
+                self._dive(lp, self.packs - 1, work)
+                self._choose(lp, work)
+            if few and self.packs > self.bound + 1:
                 self._anneal((self.bound + self.packs) // 2, work)
             turn += 1
 
@@ -114,7 +120,10 @@ class Search:
     def _price_tree(self, plans: Sequence[Patterns]) -> PatternLP:
         inner, outer = self.instance, self._reduced
         budget = self.budget.part(max(1.0, 0.25 * self.budget.work_left))
-        lp = generate(inner, TreePricer(inner), [single_sizes(inner), *plans], self.packs, budget, self._seed())
+        generation = ColumnGeneration(inner, TreePricer(inner), [single_sizes(inner), *plans], self._seed())
+        lp = generation.run(self.packs, budget)
+        if lp.closed and lp.bound < self.packs:
+            lp = generation.run(self.packs, self.budget.part(1.0), good=0.0)  # better patterns for the rounding
         if lp.bound > self.bound:
             # Any value up to this one proves the same bound, and the largest is the easiest to check.
             value = max(lp.value, (total_price(lp.price, inner.count) - 1) // max(1, lp.bound - 1))
@@ -156,7 +165,8 @@ class Search:
         inner = relaxed.inner
         if inner is not self.instance:
             plans = greedy_plans(inner)
-        lp = generate(inner, GridPricer(inner), [single_sizes(inner), *plans], self.packs, self.budget, self._seed())
+        generation = ColumnGeneration(inner, GridPricer(inner), [single_sizes(inner), *plans], self._seed())
+        lp = generation.run(self.packs, self.budget)
         if lp.bound > self.bound:
             outer = self._reduced
             divisors = outer.divisors[relaxed.dims] * relaxed.divisors
@@ -164,7 +174,9 @@ class Search:
         return lp
 
     def _round(self, lp: PatternLP, work: float, turn: int) -> None:
-        """Fix the whole part of the LP solution (less of it at each turn) and close the rest."""
+        """Fix the whole part of the LP solution (less of it at each turn) and anneal the rest."""
+        if self.done:
+            return
         keep = np.ones(len(lp.use)) if turn == 0 else 1.0 - 0.1 * min(turn, 5) * self._random.random(len(lp.use))
         fixed, left = fix_whole(self.instance, lp, keep)
         target = self.bound - fixed.num_packs
@@ -180,12 +192,20 @@ class Search:
             found = anneal(rest, slots_of(plan), packs, self.budget.part(work), self._seed())
             if found is not None:
                 self.offer(_joined(fixed, plan_of(found), ids))
-        if not self.done and self.instance.num_items <= MOST_CHOSEN:
-            whole = choose_whole(self.instance, lp, self.packs - 1, self.budget.part(4 * work), self._seed())
+
+    def _dive(self, lp: PatternLP, packs: int, work: float) -> None:
+        if packs < self.packs and not self.done:
+            found = dive(self.instance, lp, TreePricer, packs, self.budget.part(work), self._seed())
+            if found is not None:
+                self.offer(found)
+
+    def _choose(self, lp: PatternLP, work: float) -> None:
+        if not self.done:
+            whole = choose_whole(self.instance, lp, self.packs - 1, self.budget.part(work), self._seed())
             if whole is not None:
-                chosen, left = fix_whole(self.instance, whole, np.ones(len(lp.use)))
+                plan, left = fix_whole(self.instance, whole, np.ones(len(whole.use)))
                 if not left.any():
-                    self.offer(chosen)
+                    self.offer(plan)
 
 
 def _joined(fixed: Patterns, rest: Patterns, ids: np.ndarray) -> Patterns:

@@ -16,10 +16,10 @@ from packer.algorithms.optimal.master import Master
 
 SLICE_NODES = 500_000
 NODE_WORK = 1e-7
-CALL_WORK = 2.0
 FOUND_AT_MOST = 30
-LEVELS = (0.5, 0.2, 0.05, 0.0)
-"""How far above the floor, as a share of the way to the bound at the root, patterns are looked for first."""
+LEVELS = ((0.5, 0.1), (0.2, 0.1), (0.05, 0.2), (0.0, 2.0))
+"""Patterns are looked for far above the floor first, given as a share of the way to the bound at the root; with the
+work that each level may take: where nothing is found far above, more is found further down."""
 
 
 @kernel
@@ -105,8 +105,8 @@ class TreePricer:
     def best(self, price: np.ndarray, floor: int, budget: Budget) -> int | None:
         """A value that no pattern exceeds, `floor` if that can be shown; None: unknown, but see `patterns`.
 
-        price: int64 [sizes]. First patterns far above `floor` are looked for, then all; a search ends when it has found
-        FOUND_AT_MOST or when CALL_WORK is spent.
+        price: int64 [sizes]. First patterns far above `floor` are looked for, then all; the search ends when it has
+        found FOUND_AT_MOST or when its work is spent.
         """
         need, capacity = self._instance.need, self._instance.capacity
         self._found = []
@@ -123,8 +123,8 @@ class TreePricer:
         arrays = need[useful], price[useful], self._most[useful], weight, tail
         root = int((total + tail[:, 0]).min())
         shown = root if root > floor else floor
-        part = budget.part(CALL_WORK)
-        for share in LEVELS:
+        for share, work in LEVELS:
+            part = budget.part(work)
             level = floor + int(max(0, root - floor) * share)
             state, chosen = np.zeros(4, np.int64), np.zeros(self._depth, np.int64)
             found = np.zeros((FOUND_AT_MOST, self._depth), np.int64)
@@ -140,7 +140,7 @@ class TreePricer:
             self._found += [np.sort(useful[found[i, : lengths[i]]]) for i in range(number)]
             if finished:
                 shown = max([level] + [int(price[pattern].sum()) for pattern in self._found])
-            if number or not finished:
+            if number or budget.spent:
                 break
         return shown if shown < root or root <= floor else None
 
