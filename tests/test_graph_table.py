@@ -19,7 +19,7 @@ from packer.field_statistics import decide
 from packer.graph_table import GraphTable, concatenate, empty_table, segments
 from packer.scan_block import join
 from packer.scan_graphs import block_of_graphs, block_of_storage, reads_from_storage
-from packer.unpack import graphs_of
+from packer.unpacking import graphs_of
 
 
 class Held(InMemoryDataset):

@@ -1,6 +1,7 @@
 """What went in comes out: every attribute, with its form, dtype and bits."""
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,15 @@ from hypothesis import strategies as st
 from strategies import assert_same, heterogeneous, homogeneous, limits_of, packings
 from torch_geometric.data import Data, HeteroData
 
+from packer import PackDataset, PackLimits, torch_loader
+from packer.errors import FieldError
 from packer.field_statistics import decide, merge
 from packer.graph_table import GraphTable
 from packer.materialise import lift, place
 from packer.scan_block import join
 from packer.scan_graphs import block_of_graphs, block_of_storage, reads_from_storage
-from packer.unpack import graphs_of
+from packer.unpacking import graphs_of, unpack, unpack_with_ids
+from pipelines import build
 
 
 def table_of(graphs: list[Any], at: int | None = None) -> GraphTable:
@@ -114,3 +118,93 @@ def test_unpacked_tensors_share_no_memory() -> None:
     first.x += 1
     assert second.x.sum() == 0
     assert first.x.untyped_storage().nbytes() == 8  # two floats, not those of both graphs
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: Any) -> tuple[list[Data], Path]:
+    """Graphs and the data set that they were built into; graph 2 has no nodes and is skipped."""
+    rng = np.random.default_rng(1)
+    graphs = [
+        Data(
+            x=torch.from_numpy(rng.integers(0, 9, (n, 2)).astype(np.float32)),
+            edge_index=torch.from_numpy(rng.integers(0, max(n, 1), (2, 2 * n))),
+            half=torch.from_numpy(rng.normal(size=n)).to(torch.bfloat16),
+            root_index=torch.tensor(n - 1),
+            y=torch.from_numpy(rng.normal(size=(1, 3))),
+            smiles="C" * n,
+        )
+        for n in (3, 5, 0, 1, 4, 2, 6, 3, 2)
+    ]
+    out = tmp_path_factory.mktemp("small") / "packs"
+    build(graphs, out, PackLimits(14, 28, 4), on_empty="skip")
+    return graphs, out
+
+
+def test_a_data_set_gives_back_what_was_built(small: tuple[list[Data], Path]) -> None:
+    graphs, out = small
+    found, ids = unpack_with_ids(out)
+    assert ids.tolist() == [0, 1, 3, 4, 5, 6, 7, 8]
+    for graph, i in zip(found, ids.tolist(), strict=True):
+        assert_same(graph, graphs[i])
+    for source in (str(out), PackDataset(out)):
+        for graph, same in zip(unpack(source), found, strict=True):
+            assert_same(graph, same)
+
+
+def test_a_pack_by_number_gives_its_graphs_in_slot_order(small: tuple[list[Data], Path]) -> None:
+    graphs, out = small
+    dataset = PackDataset(out)
+    for number in range(len(dataset)):
+        ids = [i for i in dataset.graph_ids(number).tolist() if i >= 0]
+        for graph, i in zip(unpack(number, dataset), ids, strict=True):
+            assert_same(graph, graphs[i])
+    with pytest.raises(FieldError, match=rf"there is no pack 99: .* has packs 0 to {len(dataset) - 1}"):
+        unpack(99, dataset)
+
+
+@pytest.mark.parametrize("layout", ["pyg", "dict"])
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_what_a_loader_gives_can_be_unpacked(small: tuple[list[Data], Path], layout: str, batch_size: int) -> None:
+    graphs, out = small
+    dataset = PackDataset(out)
+    ids = [i for number in range(len(dataset)) for i in dataset.graph_ids(number).tolist() if i >= 0]
+    found = [
+        graph
+        for batch in torch_loader(dataset, batch_size=batch_size, shuffle=False, layout=layout)
+        for graph in unpack(batch, dataset)
+    ]
+    for graph, i in zip(found, ids, strict=True):
+        assert_same(graph, without_strings(graphs[i]))
+
+
+def test_packs_stacked_side_by_side_can_be_unpacked(small: tuple[list[Data], Path]) -> None:
+    graphs, out = small
+    dataset = PackDataset(out)
+    packs = [dataset[number] for number in range(len(dataset))]
+    stacked = {name: torch.stack([pack[name] for pack in packs]) for name in packs[0]}
+    ids = [i for number in range(len(dataset)) for i in dataset.graph_ids(number).tolist() if i >= 0]
+    for graph, i in zip(unpack(stacked, dataset), ids, strict=True):
+        assert_same(graph, without_strings(graphs[i]))
+
+
+def test_what_unpack_cannot_do_it_says(small: tuple[list[Data], Path]) -> None:
+    _, out = small
+    with pytest.raises(
+        FieldError, match=r"unpack needs a data set .*, got dict; for a pack pass the data set as second"
+    ):
+        unpack(PackDataset(out)[0])
+    part = PackDataset(out, columns=["x", "batch"])
+    with pytest.raises(
+        FieldError, match=r"a pack without edge_index, .* cannot be unpacked; load the data set with all"
+    ):
+        unpack(part[0], part)
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.one_of(homogeneous(), heterogeneous()))
+def test_random_graphs_come_back_from_disk(tmp_path_factory: Any, graphs: list[Any]) -> None:
+    out = tmp_path_factory.mktemp("packs") / "packs"
+    limits = PackLimits(64, 64, 8, "one")
+    build(graphs, out, limits, algorithm="first-fit", workers=1)
+    for graph, expected in zip(unpack(out), graphs, strict=True):
+        assert_same(graph, expected)
