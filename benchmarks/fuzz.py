@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import platform
 import random
 import resource
 import sys
@@ -27,9 +26,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
+sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from provenance import provenance
 from reference_packs import MOLECULE_LIMITS, MOLECULES, PAPER_LIMITS, PAPERS, write_data_set
 
 from packer.errors import FormatError
@@ -292,8 +293,7 @@ def page(tallies: dict[str, Tally], grown: int, cases: int, seed: int) -> str:
     lines = [
         "# Hostile files",
         "",
-        f"`python benchmarks/fuzz.py --cases {cases} --seed {seed}` · Python {platform.python_version()}, "
-        f"pyarrow {pa.__version__}, numpy {np.__version__}",
+        f"`python benchmarks/fuzz.py --cases {cases} --seed {seed}`. {provenance('numpy', 'pyarrow', seed=seed)}",
         "",
         "| what is changed | cases | passed | refused | anything else | slowest, ms |",
         "|---|---:|---:|---:|---:|---:|",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import os
 from pathlib import Path
@@ -121,16 +122,22 @@ def _split(group: pa.Table) -> Iterator[pa.Table]:
 
 
 def iter_graphs(
-    folder: str | os.PathLike[str], manifest: Manifest, columns: Collection[str] | None = None
+    folder: str | os.PathLike[str],
+    manifest: Manifest,
+    columns: Collection[str] | None = None,
+    verify: bool = True,
 ) -> Iterator[pa.RecordBatch]:
     """The rows of graphs.parquet, a row group at a time: bounded memory whatever its length.
 
-    Size and structure of the file are checked before it is decoded, its SHA-256 is not (see `verify_shards`; page
-    checksums are). Raises FormatError.
+    verify: compare the file's SHA-256 with the manifest's before the first row. Size and structure are always checked
+    before anything is decoded. Raises FormatError.
     """
     target = graphs_schema(manifest.schema)
-    with MappedFile(Path(folder) / GRAPHS, manifest.files[GRAPHS].bytes) as data:
+    entry = manifest.files[GRAPHS]
+    with MappedFile(Path(folder) / GRAPHS, entry.bytes) as data:
         try:
+            if verify and hashlib.sha256(data).hexdigest() != entry.sha256:
+                raise FormatError("its SHA-256 is not the one that the manifest says")
             check_parquet(data, manifest.counts.graphs)
             source = pa.BufferReader(pa.py_buffer(data))
             file = pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True)
