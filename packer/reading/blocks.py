@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, List, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from packer.errors import FormatError
 from packer.shards.container import ShardReader, open_shard
@@ -40,20 +39,14 @@ class Mask(NamedTuple):
 
 
 class MaskColumn:
-    """The masks of a block's packs, bool [packs, slots], made when they are read: True for the first `real` slots.
+    """The masks of a block's packs, bool [packs, slots], made when they are read: True for the first `real` slots."""
 
-    real: [packs]. Read-only. Raises FormatError for counts that no pack has.
-    """
-
-    def __init__(self, mask: Mask, real: np.ndarray) -> None:
-        if real.min() < 0 or real.max() > mask.slots:
-            raise FormatError(f"num_real counts {real.min()} to {real.max()} in {mask.name} of {mask.slots} slots")
-        prefix = np.arange(2 * mask.slots) < mask.slots  # every mask is a window of it
-        self._windows = sliding_window_view(prefix, mask.slots)
-        self._starts = mask.slots - real
+    def __init__(self, slots: int, real: np.ndarray) -> None:
+        self._slots = np.arange(slots, dtype=np.int32)
+        self._real = real[:, None]
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        return self._windows[self._starts[rows]]
+        return self._slots < self._real[rows]
 
 
 DecodedBlock = List[Tuple[str, Any, "np.dtype[Any]"]]
@@ -66,7 +59,17 @@ def decoded_block(columns: Mapping[str, np.ndarray], casts: Sequence[Cast], mask
         (cast.name, columns[cast.name] if cast.view is None else columns[cast.name].view(cast.view), cast.dtype)
         for cast in casts
     ]
-    return found + [(mask.name, MaskColumn(mask, columns["num_real"][:, mask.place]), _BOOL) for mask in masks]
+    if masks:
+        num_real = columns["num_real"]
+        for mask in masks:
+            found.append((mask.name, MaskColumn(mask.slots, num_real[:, mask.place]), _BOOL))
+        real = num_real[:, [mask.place for mask in masks]]
+        if ((real < 0) | (real > [mask.slots for mask in masks])).any():
+            raise FormatError(
+                f"num_real counts up to {real.max(0).tolist()}, down to {real.min(0).tolist()}, of "
+                f"{[mask.slots for mask in masks]} slots for {[mask.name for mask in masks]}"
+            )
+    return found
 
 
 class Blocks:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Sequence
+from typing import Any, Callable, Dict, Iterable, List, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -25,8 +26,9 @@ from packer.shards.graphs_file import iter_graphs
 from packer.shards.manifest import Manifest, read_manifest_bytes
 
 Pack = Dict[str, torch.Tensor]
+Cut = Tuple[int, List[Tuple[str, np.ndarray]]]  # the first of some packs, and its and the next ones' columns
 CACHE_BLOCKS = 2 * LANES  # a shuffled epoch reads `LANES` blocks in turn; it needs no block twice
-AHEAD = 8  # packs cut at once when they are asked for in order: more no longer fit the processor's cache
+AHEAD_BYTES = 1 << 20  # of packs cast at once when they are asked for in order; more no longer fit a processor's cache
 
 
 class PackDataset(Dataset[Pack]):
@@ -84,12 +86,14 @@ class PackDataset(Dataset[Pack]):
         ]
         self._len = self.manifest.num_packs
         self._per_block = self.manifest.packs_per_block
+        pack_bytes = sum(_bytes(column, names[column.name]) for column in self.columns)
+        self._most_ahead = max(1, AHEAD_BYTES // max(1, pack_bytes))
         masks = _masks(self.manifest, self.columns)
         self.blocks = Blocks(self.path, self.manifest, casts, masks, self.verify, self.cache_blocks)
         self._forget()
 
     def _forget(self) -> None:
-        self._ahead: dict[int, Pack] = {}
+        self._ahead: dict[int, Cut] = {}
         self._expected = -1
         self._empty: DecodedBlock | None = None
         self._id_blocks: Blocks | None = None
@@ -123,9 +127,15 @@ class PackDataset(Dataset[Pack]):
         return f"PackDataset({str(self.path)!r}, {self._len} packs of {self.limits})"
 
     def __getitem__(self, index: int) -> Pack:
-        pack = self._ahead.pop(index, None)
-        if pack is None:
-            pack = self._cut(self._pack_id(index))
+        taken = self._ahead.pop(index, None)
+        if taken is None:
+            index = self._pack_id(index)
+            taken = self._cast(index)
+        first, several = taken
+        row = index - first
+        pack = {name: from_numpy(rows[row]) for name, rows in several}
+        if self._finish:
+            pack = self._finished(pack)
         return pack if self.transform is None else self.transform(pack)
 
     def __getitems__(self, indices: Sequence[int]) -> list[Pack]:
@@ -134,7 +144,9 @@ class PackDataset(Dataset[Pack]):
 
     def cut(self, block: DecodedBlock, row: int) -> Pack:
         """Pack `row` of a block: new tensors in the dtypes that were asked for."""
-        pack = self._finished({name: from_numpy(stored[row].astype(dtype)) for name, stored, dtype in block})
+        pack = {name: from_numpy(stored[row].astype(dtype)) for name, stored, dtype in block}
+        if self._finish:
+            pack = self._finished(pack)
         return pack if self.transform is None else self.transform(pack)
 
     def cut_joined(self, parts: Sequence[tuple[DecodedBlock, int]], shape: PackShape) -> Pack:
@@ -151,25 +163,22 @@ class PackDataset(Dataset[Pack]):
             }
         )
 
-    def _cut(self, pack: int) -> Pack:
-        """One pack; of packs asked for in order the next few at once, which is cheaper, kept until asked for.
+    def _cast(self, pack: int) -> Cut:
+        """One pack in its dtypes; of packs asked for in order also the next few, which `__getitem__` then takes.
 
-        Each is given away once: tensors of one call lie side by side in memory, but none is anyone else's.
+        Each is taken once. Those of one call lie side by side in memory, but none is anyone else's.
         """
         number, row = divmod(pack, self._per_block)
         block = self.blocks.cached(number)
-        in_order, self._expected = pack == self._expected, pack + 1
-        if not in_order:
-            return self._finished({name: from_numpy(stored[row].astype(dtype)) for name, stored, dtype in block})
-        if row == 0:
-            self.blocks.drop(number - 1)
-        several = [(name, stored[row : row + AHEAD].astype(dtype)) for name, stored, dtype in block]
-        rows = len(several[0][1])
-        self._expected = pack + rows
-        self._ahead = {
-            pack + i: self._finished({name: from_numpy(cast[i]) for name, cast in several}) for i in range(rows)
-        }
-        return self._ahead.pop(pack)
+        ahead = 1
+        if pack == self._expected:
+            ahead = self._most_ahead
+            if row == 0:
+                self.blocks.drop(number - 1)
+        several = [(name, stored[row : row + ahead].astype(dtype)) for name, stored, dtype in block]
+        self._expected = pack + len(several[0][1])
+        self._ahead = dict.fromkeys(range(pack + 1, self._expected), (pack, several))
+        return pack, several
 
     def _finished(self, pack: Pack) -> Pack:
         for name, dtype in self._finish:
@@ -266,6 +275,10 @@ def _cast(column: Column, dtype: str) -> Cast:
     if column.dtype == "bfloat16":
         return Cast(column.name, np.dtype(np.int16), "int16")
     return Cast(column.name, np.dtype("float32" if dtype == "bfloat16" else dtype))
+
+
+def _bytes(column: Column, dtype: str) -> int:
+    return math.prod(column.shape) * (2 if dtype == "bfloat16" else np.dtype(dtype).itemsize)
 
 
 def _finished(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
