@@ -223,6 +223,8 @@ LONG = torch.long
             "graph 0: 'root_index' is float32, but PyG shifts it by the number of nodes when it joins graphs: make it "
             "whole numbers, or rename it without 'index'",
         ),
+        ([Data(num_nodes=1.5)], "graph 0: num_nodes is 1.5; it must be a whole number, 0 or more"),
+        ([Data(num_nodes=-1)], "graph 0: num_nodes is -1; it must be a whole number, 0 or more"),
         ([Data(y=torch.ones(1))], "graph 0: the number of nodes is unknown; set num_nodes"),
         (["CCO"], "graph 0 is a str; a source gives PyG Data or HeteroData"),
     ],
