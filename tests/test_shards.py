@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -112,6 +113,20 @@ def test_a_shard_alone_is_enough_to_rebuild_every_tensor(tmp_path):
         assert pa.types.is_fixed_size_binary(field.type) and not field.nullable
         data = b"".join(table.column(column["name"]).to_pylist()[: shape[0]])
         assert np.frombuffer(data, column["storage"]).reshape(shape).tobytes() == ours[column["name"]].tobytes()
+
+
+def test_the_ten_lines_of_the_documentation_read_a_shard(tmp_path, monkeypatch):
+    manifest = write_data_set(tmp_path)
+    text = (Path(__file__).parents[1] / "docs" / "format.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(text.split("```python\n")[1].split("```")[0], names)
+    block = open_shard(tmp_path, manifest, 0).block(0)
+    assert list(names["packs"]) == [column.name for column in manifest.columns]
+    for column in manifest.columns:
+        found = names["packs"][column.name][: manifest.packs_per_block]
+        assert found.dtype == ("uint16" if column.dtype == "bfloat16" else column.dtype)
+        assert np.array_equal(found, block[column.name], equal_nan=column.dtype == "float32")
 
 
 def test_a_shard_has_no_statistics_no_dictionary_and_one_row_group_a_block(tmp_path):
