@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from packer.reading import torch_loader as torch_loader
     from packer.shards import verify_shards as verify_shards
     from packer.sizes import GraphSizes as GraphSizes
-    from packer.unpack import unpack as unpack
+    from packer.unpacking import unpack as unpack
 
 _HOME = {
     "Certificate": "certificate",
@@ -43,7 +43,7 @@ _HOME = {
     "pack_vectors": "packing",
     "poptorch_loader": "reading",
     "torch_loader": "reading",
-    "unpack": "unpack",
+    "unpack": "unpacking",
     "verify_shards": "shards",
 }
 __all__ = sorted([*_HOME, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]

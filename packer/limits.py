@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Iterable, Mapping, Tuple, Union, cast
 
@@ -83,6 +84,10 @@ class PackLimits:
                         f"{where} is {number}, but null_graphs={self.null_graphs!r} keeps room for {owner}: "
                         f"raise it to at least {least}, or lower num_graphs"
                     )
+
+    def __hash__(self) -> int:
+        # Limits by type are dicts, which have no hash of their own.
+        return hash(json.dumps(self.to_dict(), sort_keys=True))
 
     @property
     def is_hetero(self) -> bool:
