@@ -72,7 +72,7 @@ def refuse_foreign(out: Path, own: Iterable[Path]) -> None:
     """Raise BuildError where `out` holds something, but no build (whose files are `own`)."""
     if out.exists() and not out.is_dir():
         raise BuildError(f"{out} is a file; give a folder that is empty or absent")
-    if not out.is_dir() or any(file.exists() for file in own):
+    if not out.is_dir() or list(own):
         return
     foreign = [entry for entry in sorted(out.iterdir()) if entry.name != WORK]
     if foreign:

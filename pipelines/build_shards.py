@@ -174,6 +174,11 @@ def _replaced(texts: Any, where: np.ndarray, known: Any) -> Any:
     return pc.call_function("replace_with_mask", [texts, pa.array(where), known])
 
 
+def forget() -> None:
+    """Let go of the mapped files that tasks in this process share."""
+    _open.cache_clear()
+
+
 @lru_cache(maxsize=4)
 def _open(source: PackSource) -> tuple[GraphTable, np.ndarray, np.ndarray]:
     """(table, rows of it in pack order, pack offsets), all memory-mapped; kept while tasks share them."""

@@ -12,8 +12,8 @@ from packer.errors import FormatError, PackerError
 from packer.shards import Manifest
 from packer.shards.manifest import MANIFEST
 from pipelines import cli_options as options
-from pipelines.build import BuildResult, build
 from pipelines.build_folder import split_names
+from pipelines.build_job import BuildResult, build
 from pipelines.cli_output import percent, progress, say, show, show_json, table, tell_skips
 from pipelines.cli_scan import describe
 from pipelines.executors import Executor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -62,7 +63,7 @@ class Journal:
 
     def __init__(self, work: Path) -> None:
         self._path = work / JOURNAL
-        self._lines = _read(self._path)
+        self._lines, self._torn_at = _read(self._path)
 
     def find(self, kind: str) -> dict[str, dict[str, Any]]:
         """name -> line, of this kind; the last line of a name counts."""
@@ -73,8 +74,11 @@ class Journal:
         data = json.dumps(line, sort_keys=True).encode() + b"\n"
         handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         try:
+            if self._torn_at is not None:
+                os.ftruncate(handle, self._torn_at)
+                self._torn_at = None
             if os.write(handle, data) != len(data):
-                raise BuildError(f"{self._path}: the disk is full. Free space and run the same command again")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
             os.fsync(handle)
         finally:
             os.close(handle)
@@ -83,20 +87,19 @@ class Journal:
     def drop(self, *kinds: str) -> None:
         """Forget all lines of these kinds."""
         self._lines = [line for line in self._lines if line["kind"] not in kinds]
+        self._torn_at = None
         data = b"".join(json.dumps(line, sort_keys=True).encode() + b"\n" for line in self._lines)
         write_bytes_atomically(self._path.parent, self._path.name, data)
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    """All whole lines; what follows the last one is cut off, so that the next line starts a line."""
+def _read(path: Path) -> tuple[list[dict[str, Any]], int | None]:
+    """All whole lines, and where a line starts that a crash cut short."""
     if not path.exists():
-        return []
+        return [], None
     data = path.read_bytes()
     whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) < len(data):
-        os.truncate(path, len(whole))
     try:
-        return [json.loads(line) for line in whole.splitlines()]
+        return [json.loads(line) for line in whole.splitlines()], len(whole) if len(whole) < len(data) else None
     except ValueError as error:
         raise BuildError(f"{path} is damaged: {error}. Pass --overwrite to start afresh") from error
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from packer.field_statistics import FieldStatistics, Statistics, narrowest, other_size, value_range
+from packer.field_statistics import FieldStatistics, Statistics, narrowest, value_range
 from packer.fields import HOMOGENEOUS
 from packer.scan_block import RawBlock
 
@@ -39,10 +39,7 @@ def block_of_arrays(
     if not len(ids):
         return RawBlock(ids, counts, {}, {}, {}, {}, Statistics(0, -1, False, HOMOGENEOUS, ()))
     found = [_describe(field, counts, ids) for field in fields]
-    found += [
-        FieldStatistics(name, None, "value", "string", "string", 0, 0, (), 1, int(ids[0]), whole=True)
-        for name in strings
-    ]
+    found += [_describe_string(name, int(ids[0])) for name in strings]
     columns = {
         field.name: field.values.astype(narrowest(about.dtype, about.low, about.high, about.whole), copy=False)
         for field, about in zip(fields, found, strict=False)
@@ -71,6 +68,11 @@ def _describe(field: FlatField, counts: Mapping[str, np.ndarray], ids: np.ndarra
     )
 
 
+def _describe_string(name: str, first: int) -> FieldStatistics:
+    against = tuple((relation, first, "has one value") for relation in ("node", "edge", "row"))
+    return FieldStatistics(name, None, "value", "string", "string", 0, 0, (), 1, first, against=against)
+
+
 def _contradictions(
     sizes: np.ndarray, counts: Mapping[str, np.ndarray], ids: np.ndarray
 ) -> Iterator[tuple[str, int, str]]:
@@ -80,8 +82,5 @@ def _contradictions(
         if not len(wrong):
             continue
         at = wrong[0]
-        if relation == "value":
-            yield relation, int(ids[at]), other_size(int(sizes[at]), int(sizes[0]), int(ids[0]))
-        else:
-            what = "one row" if relation == "row" else f"{expected[at]} {relation}s"
-            yield relation, int(ids[at]), f"has length {sizes[at]} and {what}"
+        against = {"row": " and one row", "value": ""}.get(relation, f" and {expected[at]} {relation}s")
+        yield relation, int(ids[at]), f"has length {sizes[at]}{against}"

@@ -18,7 +18,7 @@ from packer.scan_block import RawBlock
 from pipelines.sources.flat import FlatField, block_of_arrays
 from pipelines.sources.molecules import Molecules, featurise
 from pipelines.sources.protocol import Scan, Skip
-from pipelines.sources.text import Row, count_lines, csv_rows, digest, open_file
+from pipelines.sources.text import Row, count_lines, csv_rows, digest
 
 # A fifth of a second of featurising: small enough to share evenly among workers and to lose at a kill.
 _ROWS_PER_BLOCK = 1024
@@ -146,7 +146,7 @@ class NciSample:
 
     def _rows(self) -> Iterator[Row]:
         """Both files joined by line; the SMILES of a line must be the same in both."""
-        smiles, targets = (open_file(path).read().decode().splitlines() for path in self.files)
+        smiles, targets = (path.read_text(encoding="ascii").splitlines() for path in self.files)
         values = list(csv.reader(targets[1:]))
         if len(smiles) != len(values):
             raise SourceError(f"{self.files[0]} has {len(smiles)} lines, {self.files[1]} {len(values)} values")

@@ -6,11 +6,15 @@ import csv
 import gzip
 import hashlib
 import io
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
+from typing import Any, cast
 
 from packer.errors import SourceError
 
@@ -49,43 +53,43 @@ def count_lines(path: Path) -> int | None:
 
 def csv_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     """The named columns of each record of a CSV file with a header. Comma, semicolon or tab: what the header shows."""
-    reader = csv.reader(_lines(path), delimiter=_delimiter(path))
-    try:
-        header = next(reader, None)
-        if header is None:
+    with _text(path) as file:
+        first = file.readline()
+        if not first:
             raise SourceError(f"{path} is empty: a CSV file starts with a line of column names")
-        places = [_place(path, header, column) for column in columns]
-        for record in reader:
-            if not record:
-                continue
-            if len(record) != len(header):
-                raise SourceError(
-                    f"{path}, line {reader.line_num}: {len(record)} cells, but the header names {len(header)} columns"
-                )
-            yield Row(reader.line_num, tuple(record[place] for place in places))
-    except csv.Error as error:
-        raise SourceError(f"{path}, line {reader.line_num}: not CSV: {error}") from error
+        reader = csv.reader(chain([first], file), delimiter=max(",;\t", key=first.count))
+        header: list[str] = []
+        try:
+            header = next(reader)
+            places = [_place(path, header, column) for column in columns]
+            for record in reader:
+                if not record:
+                    continue
+                if len(record) != len(header):
+                    has = f"{len(record)} cells, but the header names {len(header)} columns"
+                    raise SourceError(f"{path}, line {reader.line_num}: {has}")
+                yield Row(reader.line_num, tuple(record[place] for place in places))
+        except csv.Error as error:
+            raise SourceError(f"{path}, line {reader.line_num}: not CSV: {error}") from error
+
+
+@contextmanager
+def _text(path: Path) -> Generator[io.TextIOWrapper]:
+    """A text file, decompressed where its name ends in .gz; what is wrong with its bytes is a SourceError."""
+    with open_file(path) as raw:
+        file = cast(Any, gzip.GzipFile(fileobj=raw)) if path.suffix == ".gz" else raw
+        with io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+            try:
+                yield text
+            except UnicodeDecodeError as error:
+                raise SourceError(f"{path} is not UTF-8 text: {error}") from error
+            except (EOFError, OSError, zlib.error) as error:
+                raise SourceError(f"{path} is damaged: {error}") from error
 
 
 def _place(path: Path, header: list[str], column: str) -> int:
     if column in header:
         return header.index(column)
     near = get_close_matches(column, header, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f"; did you mean {near[0]!r}?" if near else "."
     raise SourceError(f"{path} has no column {column!r}{hint} Its columns are: {', '.join(header)}")
-
-
-def _delimiter(path: Path) -> str:
-    first = next(_lines(path), "")
-    return max(",;\t", key=first.count)
-
-
-def _lines(path: Path) -> Iterator[str]:
-    with open_file(path) as raw:
-        file = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
-        try:
-            yield from io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-        except UnicodeDecodeError as error:
-            raise SourceError(f"{path} is not UTF-8 text: {error}") from error
-        except (EOFError, OSError) as error:
-            raise SourceError(f"{path} is damaged: {error}") from error

@@ -29,7 +29,7 @@ from packer.shards.files import hash_file
 from packer.shards.manifest import GRAPHS, MANIFEST, PLAN
 from packer.shards.pages import CODECS
 from packer.version import __version__
-from pipelines import build_folder, build_plan
+from pipelines import build_folder, build_plan, build_shards
 from pipelines.build_folder import BUILD_FILE, SPLITS_FILE
 from pipelines.build_plan import Members, PlanOptions
 from pipelines.build_scan import Progress, ScanOptions, ScanResult, scan_source
@@ -149,6 +149,8 @@ def build(
             compression,
         )
     )
+    if executor is None and workers < 1:
+        raise BuildError(f"workers must be at least 1; got {workers}")
     folder = Path(out)
     build_folder.refuse_foreign(folder, build_folder.own_files(folder, Journal(folder / WORK).find("target")))
     with locked(folder) as lock:
@@ -158,6 +160,7 @@ def build(
         except OSError as error:
             raise _disk_error(folder, error) from error
         finally:
+            build_shards.forget()
             if executor is None:
                 place.close()
 
@@ -220,6 +223,8 @@ def _run(job: Job, out: Path, executor: Executor, progress: Progress, overwrite:
         sizes = scan.table.sizes()
         fits = build_plan.check_fit(sizes, limits, scan.table.source_ids, job.oversize)
         chosen = build_plan.members(scan, job.splits, fits)
+        if job.plan.given is not None:
+            build_plan.obtain_plan(build_plan.select_sizes(sizes, chosen[""].rows), limits, job.plan)
     except (PackerError, MissingExtraError) as error:
         if earlier is None and not isinstance(error, BuildError):
             _discard(out, journal, scan)
@@ -263,8 +268,8 @@ def _prepare(
         entry = FileEntry(stored["bytes"], stored["sha256"])
     else:
         plan = build_plan.obtain_plan(sizes, limits, job.plan)
-        folder.mkdir(exist_ok=True)
         journal.add("target", name, shards=0)
+        folder.mkdir(exist_ok=True)
         entry = build_plan.store_plan(plan, folder / PLAN)
         journal.add("plan", name, bytes=entry.bytes, sha256=entry.sha256)
     arrays = out / WORK / f"plan-{name}"
