@@ -7,8 +7,10 @@ import json
 import os
 import random
 import resource
+import sys
 import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -119,6 +121,19 @@ def test_checksums_are_looked_at_as_asked(copy):
         open_shard(copy, manifest, 0).raw_block(0)
     with pytest.raises(FormatError, match="verify must be one of off, first-touch, always; got 'on'"):
         open_shard(copy, manifest, 0, "on")
+
+
+def test_a_shard_without_its_magic_is_refused(copy):
+    manifest, path = Manifest.load(copy), copy / "shard-00000.parquet"
+    data = b"PAR2" + path.read_bytes()[4:]
+    path.write_bytes(data)
+    entry = manifest.shards[0]
+    crcs = (zlib.crc32(data[: entry.block_bytes[0]]), entry.block_crc32[1])
+    forged = replace(entry, block_crc32=crcs, sha256=hash_file(path).sha256)
+    reseal(copy, shards=(forged, *manifest.shards[1:]))
+    with pytest.raises(FormatError, match="is not a Parquet file: it starts with b'PAR2'"):
+        open_shard(copy, Manifest.load(copy), 0).block(0)
+    assert [f.what for f in verify_shards(copy).faults] == ["the file starts with b'PAR2', not b'PAR1'"]
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "shard-00000.parquet", "graphs.parquet"])
@@ -445,6 +460,25 @@ def test_any_bytes_in_graphs_parquet_that_the_hash_fits(sound, tmp_path_factory,
         list(iter_graphs(target, replace(manifest, files={**manifest.files, "graphs.parquet": entry})))
     except FormatError as error:
         assert "graphs.parquet" in str(error)
+
+
+def fuzz(cases):
+    sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+    import fuzz
+
+    tallies, _ = fuzz.run(cases, seed=1)
+    assert fuzz.page(tallies, 0, cases, 1).startswith("# Hostile files")
+    return [text for tally in tallies.values() for text in tally.unexpected]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="benchmarks are for Python 3.11")
+def test_the_fuzz_run_finds_nothing():
+    assert fuzz(100) == []
+
+
+@pytest.mark.slow
+def test_a_long_fuzz_run_finds_nothing():
+    assert fuzz(10_000) == []
 
 
 def test_what_other_writers_make_is_let_through():

@@ -287,6 +287,15 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
+def test_the_format_benchmark_runs(tmp_path):
+    pytest.importorskip("rdkit")
+    script = Path(__file__).parents[1] / "benchmarks" / "format.py"
+    done = subprocess.run([sys.executable, str(script), "--packs", "64", "--out", str(tmp_path / "f.md")], check=False)
+    assert done.returncode == 0
+    assert (tmp_path / "f.md").read_text().count("\n| narrow | zstd |") == 4
+
+
 def test_layout_follows_from_stored_bytes():
     # 1,000 bytes a pack: 1 MiB / 1,000 = 1,048.6, but a block has at most 1,024 packs; 64 MiB is 65.5 such.
     sample = {"x": np.random.default_rng(0).integers(0, 256, (100, 1000), dtype=np.uint8)}

@@ -17,7 +17,7 @@ from packer.shards.manifest import Manifest, ShardEntry
 from packer.shards.pages import CODECS, BlockFormat, decode_page, empty_column, walk_pages
 
 VERIFY = ("off", "first-touch", "always")
-_MAGIC = b"PAR1"
+MAGIC = b"PAR1"
 
 
 class ShardReader:
@@ -92,7 +92,7 @@ class ShardReader:
         data = self._read(self.entry.block_offsets[block], self.entry.block_bytes[block])
         if self.verify == "always" or (self.verify == "first-touch" and block not in self._checked):
             self._compare(f"block {block}", zlib.crc32(data), self.entry.block_crc32[block])
-            if block == 0 and not data.startswith(_MAGIC):
+            if block == 0 and not data.startswith(MAGIC):
                 raise FormatError(f"{self.entry.name} is not a Parquet file: it starts with {bytes(data[:4])!r}")
             self._checked.add(block)
         return data
@@ -153,4 +153,4 @@ def open_shard(
 
 def start_of_pages(block: int) -> int:
     """Where the first page of a block starts: block 0 begins with the file's magic."""
-    return len(_MAGIC) if block == 0 else 0
+    return len(MAGIC) if block == 0 else 0

@@ -21,7 +21,7 @@ _FIXED_LEN_BYTE_ARRAY, _REQUIRED, _PLAIN = 7, 0, 0
 def check_footer(footer: bytes, manifest: Manifest, shard: int, pages: Sequence[Sequence[Page]]) -> list[str]:
     """What a shard's footer says otherwise than the manifest and the pages found; nothing when all is well.
 
-    pages: those of each block, their places counted from the start of the file.
+    pages: those of each block, their places counted from the start of the file; none of a block that is broken.
     """
     try:
         found, _ = read_footer(b"PAR1" + footer)
@@ -46,6 +46,8 @@ def _differences(found: Struct, manifest: Manifest, shard: int, pages: Sequence[
         return
     codec = _CODEC_NUMBER[manifest.compression]
     for block, (group, row) in enumerate(zip(found[4], pages)):
+        if not row:
+            continue
         rows = min(manifest.packs_per_block, entry.packs - block * manifest.packs_per_block)
         if group[3] != rows or len(group[1]) != len(row):
             yield f"row group {block} has {group[3]} rows in {len(group[1])} columns, not {rows} in {len(row)}"

@@ -79,8 +79,8 @@ def _chunk_bytes(data: Bytes, chunk: Any, rows: int, end: int) -> int:
         if kind == _BYTE_ARRAY and (page.get(1) != 0 or not isinstance(head, dict) or head.get(2) != _PLAIN):
             raise FormatError("texts are not in plain encoding: a few bytes could stand for any number of them")
         values += number if page.get(1) == 0 else 0
-        # A value of a dictionary takes no bytes of its own in the page, yet 8 or more once decoded.
-        decoded += raw + 8 * number
+        # A number from a dictionary or a run takes hardly a byte of its page, yet up to 8 once decoded.
+        decoded += max(raw, 8 * number)
         at += stored
     if values != rows or about.get(5) != rows:
         raise FormatError(f"a column chunk holds {values} values for {rows} rows")

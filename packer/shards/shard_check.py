@@ -14,7 +14,7 @@ import pyarrow as pa
 from packer.errors import FormatError
 from packer.fields import Schema
 from packer.shards.block_check import SlotCounts, check_block, edge_field
-from packer.shards.container import open_shard, start_of_pages
+from packer.shards.container import MAGIC, open_shard, start_of_pages
 from packer.shards.footer_check import check_footer
 from packer.shards.manifest import Manifest
 from packer.shards.multiset import row_hashes
@@ -118,7 +118,7 @@ def load_manifest(folder: str, sha256: str) -> Manifest:
 def _verify_block(
     data: bytearray, manifest: Manifest, shard: int, block: int
 ) -> tuple[list[Fault], list[Page], list[np.ndarray]]:
-    """Faults, pages with places in the file, and the block's graphs (none when they cannot be told)."""
+    """Faults, pages with places in the file, and the block's graphs (neither when they cannot be told)."""
     entry = manifest.shards[shard]
     first_pack = shard * manifest.packs_per_shard + block * manifest.packs_per_block
     rows = min(manifest.packs_per_block, entry.packs - block * manifest.packs_per_block)
@@ -130,6 +130,8 @@ def _verify_block(
     crc = zlib.crc32(data)
     if crc != entry.block_crc32[block]:
         fault(f"CRC-32 is {crc:08x}, the manifest says {entry.block_crc32[block]:08x}")
+    if block == 0 and not data.startswith(MAGIC):
+        fault(f"the file starts with {bytes(data[:4])!r}, not {MAGIC!r}")
     pages: list[Page] = []
     columns = {c.name: empty_column(c, rows) for c in manifest.block_format.columns if c.width == 0}
     codec = CODECS[manifest.compression]
@@ -143,7 +145,7 @@ def _verify_block(
             columns[page.column.name] = decode_page(data, page, rows, codec)
     except FormatError as error:
         fault(str(error))
-        return faults, pages, []
+        return faults, [], []
     findings, counts = check_block(columns, manifest.schema, manifest.limits)
     for finding in findings:
         fault(finding.what, finding.field, finding.pack)
