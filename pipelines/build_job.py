@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import platform
+import shutil
 import time
 from collections import Counter
 from collections.abc import Generator, Mapping
@@ -420,7 +421,8 @@ def _auto_limits(scan: ScanResult, job: Job) -> PackLimits:
 
 
 def _disk_error(out: Path, error: OSError) -> OSError | BuildError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    full = error.errno is None and out.is_dir() and shutil.disk_usage(out).free < 1 << 20  # numpy tells no errno
+    if full or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return BuildError(f"no space left for {out}: {error}. Free some and run the same command again: it goes on")
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return BuildError(f"cannot write to {out}: {error}. Choose another folder")
