@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from packer.plan import PackPlan
 
 _KEY = b"graph-packer-plan"
+_WRITING: Any = {"compression": "zstd", "write_statistics": False, "write_page_checksum": True}
 
 
 def save_plan(plan: PackPlan, path: str | os.PathLike[str]) -> None:
@@ -49,7 +50,7 @@ def save_plan(plan: PackPlan, path: str | os.PathLike[str]) -> None:
         "sizes": sizes_digest(plan.sizes),
     }
     table = pa.table(columns).replace_schema_metadata({_KEY: json.dumps(about, sort_keys=True).encode()})
-    pq.write_table(table, str(path), compression="zstd", write_statistics=False, write_page_checksum=True)
+    pq.write_table(table, str(path), row_group_size=1 << 16, **_WRITING)
 
 
 def load_plan(path: str | os.PathLike[str]) -> PackPlan:
