@@ -31,13 +31,19 @@ for module in (cli_scan, cli_build, cli_tools):
     module.register(app)
 
 
-@app.callback()
-def _options(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
-) -> None:
-    if version:
+def _version(wanted: bool) -> None:
+    if wanted:
         sys.stdout.write(f"graph-pack {__version__}\n")
         raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options before the command."""
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -1,0 +1,254 @@
+"""The command: what it prints where, its exit status, and that it works wherever it is called."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from packer import PackDataset
+from packer.version import __version__
+from pipelines.cli import app
+from pipelines.entry import main
+
+LIMITS = ("--num-nodes", "48", "--num-edges", "100", "--num-graphs", "8")
+FIRST_FIT = ("--algorithm", "first-fit", "--workers", "1")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("csv") / "molecules.csv"
+    smiles = ["CCO", "c1ccccc1", "[nH]1cccc1", "CC(=O)O"] * 10
+    path.write_text("SMILES,t\n" + "".join(f"{text},{i}\n" for i, text in enumerate(smiles)))
+    return f"smiles:{path}"
+
+
+@pytest.fixture
+def call(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run a command line here: (exit status, standard output, standard error)."""
+
+    def run(*arguments: Any) -> tuple[int, str, str]:
+        status = main([str(argument) for argument in arguments])
+        return (status, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def packs(source: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("packs") / "out"
+    options = ("--smiles-column", "SMILES", "--target", "t", *LIMITS, *FIRST_FIT)
+    assert main(["build", source, "--out", str(out), *options]) == 0
+    return out
+
+
+def test_scan_shows_sizes_fields_and_what_does_not_fit(call: Callable[..., Any], source: str) -> None:
+    common = ("scan", source, "--smiles-column", "SMILES", "--target", "t", "--workers", "1")
+    status, out, err = call(*common, *LIMITS)
+    assert status == 0 and "40 graphs" in out and "Sizes: 4 distinct" in out and "All 40 graphs fit" in out
+    assert "edge_index" in out and "graphs.parquet" in out and "scanning graphs: 40 of 40" in err
+    status, out, err = call(*common, "--num-nodes", 10, "--num-edges", 17, "--num-graphs", 6, "--json")
+    found = json.loads(out)
+    # 17 edge slots less 5 for padding leave 12: benzene has 12 edges; its 6 nodes exceed 10 - 5, as no other's do.
+    assert found["does_not_fit"] == {"count": 10, "first": list(range(1, 40, 4))}
+    assert found["sizes"]["node"]["max"] == 6 and found["distinct_sizes"] == 4 and found["strings"] == ["smiles"]
+
+
+def test_compare_shows_algorithms_side_by_side(call: Callable[..., Any], source: str) -> None:
+    names = ("--algorithm", "stream", "--algorithm", "first-fit-decreasing")
+    status, out, _ = call("compare", source, "--smiles-column", "SMILES", *LIMITS, *names, "--workers", 1, "--json")
+    found = json.loads(out)
+    assert status == 0 and [plan["algorithm"] for plan in found["plans"]] == ["stream", "first-fit-decreasing"]
+    for plan in found["plans"]:
+        assert plan["packs"] >= plan["bound"] and plan["gap"] == plan["packs"] / plan["bound"] - 1
+        assert set(plan["fill"]) == {"node", "edge", "graph"}
+    status, out, _ = call("compare", source, "--smiles-column", "SMILES", *LIMITS, *names, "--workers", 1)
+    assert status == 0 and "node fill" in out and "bound" in out and "first-fit-decreasing" in out
+
+
+def test_a_kept_plan_is_what_build_writes(call: Callable[..., Any], source: str, tmp_path: Path) -> None:
+    keep = tmp_path / "plan.parquet"
+    status, out, _ = call("plan", source, "--smiles-column", "SMILES", *LIMITS, *FIRST_FIT, "--out", keep)
+    assert status == 0 and "packs by first-fit" in out and "bytes a pack before compression" in out
+    status, out, _ = call(
+        *(
+            "build",
+            source,
+            "--smiles-column",
+            "SMILES",
+            "--plan",
+            keep,
+            "--out",
+            tmp_path / "out",
+            "--workers",
+            1,
+            "--json",
+        )
+    )
+    [facts] = json.loads(out)["data_sets"].values()
+    assert status == 0 and facts["plan"]["algorithm"] == "first-fit" and facts["limits"]["num_nodes"] == 48
+
+
+def test_build_verify_and_inspect(call: Callable[..., Any], packs: Path, tmp_path: Path) -> None:
+    assert len(PackDataset(packs)) >= 4
+    status, out, _ = call("verify", packs, "--workers", 1)
+    assert status == 0 and f"{packs}: sound" in out and "40 graphs checked" in out
+    status, out, _ = call("inspect", packs)
+    assert status == 0 and "40 in the source, 40 packed, 0 skipped" in out
+    status, out, _ = call("inspect", packs, "--pack", 0)
+    assert status == 0 and "[nH]1cccc1" in out, "SMILES are no markup"
+    status, out, _ = call("inspect", packs, "--pack", 0, "--json")
+    facts = json.loads(out)
+    ids = PackDataset(packs).graph_ids(0)
+    assert [graph["graph"] for graph in facts["graphs"]] == [i for i in ids.tolist() if i >= 0]
+    assert facts["graphs"][1]["sizes"] == [6, 12] and facts["graphs"][1]["strings"] == "c1ccccc1"
+    status, _, err = call("inspect", packs, "--pack", 99)
+    assert status == 1 and "has no pack 99: its packs are 0 to" in err
+
+
+def test_verify_tells_faults_and_its_exit_status(call: Callable[..., Any], packs: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in packs.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    shard = copy / "shard-00000.parquet"
+    data = bytearray(shard.read_bytes())
+    data[100] ^= 4
+    shard.write_bytes(data)
+    status, out, err = call("verify", copy, "--workers", 1)
+    assert status == 1 and "faults" in out and "shard-00000.parquet, block 0" in err
+    status, out, _ = call("verify", copy, "--workers", 1, "--json")
+    [report] = json.loads(out)["data_sets"].values()
+    assert status == 1 and not report["ok"] and report["faults"][0]["file"] == "shard-00000.parquet"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (["--num-nodes", "48", "--num-edges", "100", "--num-graphs", "1"], "num_graphs must be at least 2"),
+        (
+            ["--num-nodes", "4", "--num-edges", "100", "--num-graphs", "8"],
+            "num_nodes is 4, but null_graphs='all'",
+        ),
+        (["--num-nodes", "48"], "limits are missing: give --num-edges, --num-graphs, or --limits auto"),
+        (["--num-nodes", "many", "--num-edges", "1", "--num-graphs", "2"], "--num-nodes must be a whole number; got"),
+        ([*LIMITS, "--limits", "auto"], "--limits auto chooses the limits: leave --num-nodes"),
+        ([*LIMITS, "--algorithm", "optimum"], "Did you mean 'optimal'?"),
+        ([*LIMITS, "--null-graphs", "some"], "null_graphs must be one of all, one, none"),
+        ([*LIMITS, "--null-graphs", "none"], "leaves no place for padding"),
+        ([*LIMITS, "--oversize", "trim"], "--oversize must be one of error, skip; got 'trim'"),
+        ([*LIMITS, "--splits", "a=0.5"], "the shares of the splits must add up to 1"),
+        ([*LIMITS, "--field", "x"], "--field takes NAME=VALUE; got 'x'"),
+        ([*LIMITS, "--pad", "x=red"], "--pad takes NAME=NUMBER; got x=red"),
+        ([*LIMITS, "--workers", "0"], "greater than or equal to 1"),
+        ([*LIMITS, "--algoritm", "optimal"], "--algorithm"),
+    ],
+)
+def test_wrong_usage_is_status_2_before_any_data_is_read(
+    call: Callable[..., Any], tmp_path: Path, arguments: list[str], fault: str
+) -> None:
+    # The file does not exist: reading it would be status 1.
+    status, out, err = call("build", "smiles:/nowhere.csv", "--out", tmp_path / "out", *arguments)
+    assert status == 2 and fault in " ".join(err.split()) and "Traceback" not in err and out == ""
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "fault"),
+    [
+        (["scan", "smiles:/nowhere.csv"], 1, "cannot read /nowhere.csv: No such file or directory"),
+        (["scan", "sample:other"], 2, "unknown sample 'other'; there is sample:nci"),
+        (["scan", "tudatasets:MUTAG"], 2, "did you mean 'tudataset'?"),
+        (["verify", "/nowhere"], 1, "holds no packs: neither manifest.json nor splits.json"),
+        (["inspect", "/nowhere"], 1, "holds no packs"),
+        (["bild"], 2, "Did you mean 'build'?"),
+        (["scan", "pyg:no_such_module:load"], 1, "no module named 'no_such_module'"),
+    ],
+)
+def test_faults_and_their_status(call: Callable[..., Any], arguments: list[str], status: int, fault: str) -> None:
+    found, _, err = call(*arguments)
+    assert found == status and fault in " ".join(err.split()) and "Traceback" not in err
+
+
+def test_a_missing_column_lists_the_columns(call: Callable[..., Any], source: str) -> None:
+    status, out, err = call("scan", source, "--json", "--workers", 1)
+    assert status == 1 and "has no column 'smiles'" in err and "Its columns are: SMILES, t" in err
+    assert json.loads(out) == {"error": err.splitlines()[0].removeprefix("graph-pack: "), "status": 1}
+
+
+def test_a_job_file_holds_the_options_and_the_command_line_overrides(
+    call: Callable[..., Any], source: str, tmp_path: Path
+) -> None:
+    job = tmp_path / "job.toml"
+    job.write_text(
+        f'source = "{source}"\nsmiles-column = "SMILES"\ntarget = ["t"]\nalgorithm = "first-fit"\nworkers = 1\n'
+        f'num_nodes = 48\nnum-edges = 100\nnum_graphs = 8\nout = "{tmp_path / "out"}"\n[splits]\na = 0.5\nb = 0.5\n'
+    )
+    status, out, _ = call("build", "--config", job, "--json", "--num-nodes", 60)
+    facts = json.loads(out)["data_sets"]
+    assert status == 0 and list(facts) == [str(tmp_path / "out" / name) for name in "ab"]
+    assert facts[str(tmp_path / "out" / "a")]["limits"]["num_nodes"] == 60
+    for line, fault in (
+        ("num_node = 3", "unknown key 'num_node'; did you mean 'num_nodes'?"),
+        ('num_graphs = "8"', "num_graphs: input should be a valid integer; got '8'"),
+        ("= 3", "is not TOML"),
+    ):
+        job.write_text(line + "\n")
+        status, _, err = call("build", "--config", job)
+        assert status == 2 and fault in err
+    assert call("build", "--config", tmp_path / "gone.toml")[0] == 2
+
+
+def test_help_has_an_example_for_each_command(call: Callable[..., Any]) -> None:
+    names = [command.name for command in app.registered_commands]
+    assert names == ["scan", "compare", "plan", "build", "verify", "inspect", "train", "doctor"]
+    for name in names:
+        status, out, _ = call(name, "--help")
+        assert status == 0 and f"Example: graph-pack {name}" in " ".join(out.split())
+
+
+def test_version_and_doctor(call: Callable[..., Any]) -> None:
+    assert call("--version") == (0, f"graph-pack {__version__}\n", "")
+    status, out, _ = call("doctor", "--json")
+    assert status == 0 and json.loads(out)["packages"]["pyarrow"]
+    assert "pip install" in call("doctor")[1] or "poptorch" in call("doctor")[1]
+
+
+def test_no_traceback_for_a_fault_of_ours(call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.cli_scan.survey_source", None)
+    monkeypatch.delenv("GRAPH_PACK_TRACEBACK", raising=False)
+    status, _, err = call("scan", "sample:nci", "--workers", 1)
+    assert status == 1 and "a fault of graph-pack: TypeError" in err and "Traceback" not in err
+
+
+def test_the_command_works_beside_folders_of_the_same_names(tmp_path: Path, source: str) -> None:
+    for name in ("packer", "pipelines"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('the wrong package')\n")
+    command = Path(sys.executable).parent / "graph-pack"
+    if not command.exists():
+        pytest.skip(f"graph-pack is not installed beside {sys.executable}")
+    done = subprocess.run(
+        [command, "build", source, "--smiles-column", "SMILES", *LIMITS, "--out", "out", "--workers", "2"]
+        + ["--algorithm", "first-fit"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "manifest.json").is_file()
+
+
+def test_the_entry_names_what_it_misses() -> None:
+    code = (
+        "import sys; sys.modules['rich'] = None\n"
+        "from pipelines.entry import main\n"
+        "status = main(['doctor'])\n"
+        "assert 'pipelines.cli' not in sys.modules and 'typer' not in sys.modules\n"
+        "raise SystemExit(status)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr == "graph-pack needs rich: pip install 'graph-packer[cli]'\n"
