@@ -85,6 +85,26 @@ class PackLimits:
                         f"raise it to at least {least}, or lower num_graphs"
                     )
 
+    @classmethod
+    def from_dataset(
+        cls, dataset: Any, num_graphs: int, by: str | float = "max", null_graphs: str = "all"
+    ) -> PackLimits:
+        """Limits for `num_graphs` graph slots of a PyG data set, an iterable of Data or HeteroData, or GraphSizes.
+
+        by: "max" (largest graph * (num_graphs - 1) + 1: any num_graphs - 1 graphs fit), a share of the graphs instead
+        of the largest (0.95), or "mean" (mean * num_graphs). Heterogeneous graphs get limits by type.
+        """
+        from packer.data_limits import limits_from_dataset
+
+        return limits_from_dataset(dataset, num_graphs, by, null_graphs)
+
+    @classmethod
+    def from_loader(cls, loader: Iterable[Any], sample_limit: int = 1000, null_graphs: str = "all") -> PackLimits:
+        """The largest of the first `sample_limit` batches of a PyG loader (which is run again when shorter), plus 1."""
+        from packer.data_limits import limits_from_loader
+
+        return limits_from_loader(loader, sample_limit, null_graphs)
+
     def __hash__(self) -> int:
         # Limits by type are dicts, which have no hash of their own.
         return hash(json.dumps(self.to_dict(), sort_keys=True))

@@ -83,6 +83,16 @@ def block_of_graphs(graphs: Iterable[Any], first_id: int = 0, ids: Sequence[int]
     return block_of_parts(graph_ids, bool(hetero), by_axis, parts, skipped)
 
 
+def count_rows(graph: Any, graph_id: int) -> dict[Axis, int]:
+    """Numbers of nodes and edges of a graph, `Data` or `HeteroData`, or of a batch of them; nothing else is looked at.
+
+    Raises SourceError naming the graph by `graph_id`.
+    """
+    if not hasattr(type(graph), "stores"):
+        raise SourceError(f"graph {graph_id} is a {type(graph).__name__}, not PyG Data or HeteroData")
+    return _counts(graph_id, is_hetero(graph), [(store, dict(store.items())) for store in graph.stores])
+
+
 def _counts(graph_id: int, hetero: bool, stores: list[tuple[Any, dict[str, Any]]]) -> dict[Axis, int]:
     """Numbers of nodes and edges of one graph. A store that holds nothing is taken for absent."""
     counts: dict[Axis, int] = {}

@@ -1,0 +1,144 @@
+"""Limits that follow from the graphs: from the sizes of a data set, or from the batches of a loader."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Iterable, Iterator, Mapping
+
+import numpy as np
+
+from packer.errors import LimitsError, SizesError, SourceError
+from packer.fields import HOMOGENEOUS, Axis
+from packer.limits import NULL_GRAPHS, PackLimits
+from packer.scan_graphs import block_of_storage, count_rows, reads_from_storage
+from packer.sizes import GraphSizes
+
+_STORED = 8192
+
+
+@dataclass(frozen=True)
+class LimitsRule:
+    """Limits for `num_graphs` graph slots, the other slots following from the sizes of the graphs.
+
+    by: "max": largest graph * (num_graphs - 1) + 1, so that any num_graphs - 1 graphs fit; a number q above 0 and up
+    to 1: the same with the smallest size that a share q of the graphs does not exceed; "mean": mean * num_graphs,
+    rounded down. Each is found for every node type and edge type by itself, and raised where null_graphs wants more.
+    Under a q below 1 or "mean" single graphs may be too large. Raises LimitsError.
+    """
+
+    num_graphs: int
+    by: str | float = "max"
+    null_graphs: str = "all"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.num_graphs, bool) or not hasattr(self.num_graphs, "__index__") or self.num_graphs < 2:
+            raise LimitsError(
+                f"num_graphs must be a whole number, at least 2, one of them for padding; got {self.num_graphs}"
+            )
+        is_share = isinstance(self.by, (int, float)) and 0 < self.by <= 1
+        if self.by not in ("max", "mean") and not is_share:
+            raise LimitsError(f'by must be "max", "mean" or a share above 0 and up to 1; got {self.by!r}')
+        if self.null_graphs not in NULL_GRAPHS:
+            raise LimitsError(f"null_graphs must be one of {', '.join(NULL_GRAPHS)}; got {self.null_graphs!r}")
+
+    def limits(self, sizes: GraphSizes) -> PackLimits:
+        """The limits for graphs of these sizes."""
+        graphs = int(self.num_graphs)
+        count = sizes.count if sizes.count is not None else np.ones(len(next(iter(sizes.columns.values()))), np.int64)
+        slots = {axis: self._slots(sizes.columns[axis.key], count) for axis in sizes.axes}
+        return _limits(slots, graphs, self.null_graphs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"num_graphs": int(self.num_graphs), "by": self.by, "null_graphs": self.null_graphs}
+
+    def _slots(self, values: np.ndarray, count: np.ndarray) -> int:
+        if self.by == "mean":
+            total = sum(value * number for value, number in zip(values.tolist(), count.tolist()))
+            return total * int(self.num_graphs) // sum(count.tolist())
+        share = 1.0 if self.by == "max" else float(self.by)
+        order = np.argsort(values, kind="stable")
+        below = np.cumsum(count[order])
+        at = np.searchsorted(below, np.ceil(share * below[-1]))
+        return int(values[order[at]]) * (int(self.num_graphs) - 1) + 1
+
+
+def sizes_of_dataset(dataset: Any) -> GraphSizes:
+    """Sizes of the graphs of a PyG data set, a list or another iterable of Data or HeteroData; or GraphSizes as it is.
+
+    Graphs without nodes are passed over, as no pack takes them. Raises SourceError and SizesError.
+    """
+    if isinstance(dataset, GraphSizes):
+        return dataset
+    columns: dict[Axis, np.ndarray] = {}
+    graphs = 0
+    for found, number in _counted(dataset):
+        for axis in {**columns, **found}:
+            earlier = columns.get(axis, np.zeros(graphs, dtype=np.int64))
+            columns[axis] = np.append(earlier, found.get(axis, np.zeros(number, dtype=np.int64)))
+        graphs += number
+    nodes = sum((columns[axis] for axis in columns if axis.level == "node"), np.zeros(graphs, dtype=np.int64))
+    by_level: dict[str, Any] = {"node": {}, "edge": {}}
+    for axis in columns:
+        by_level[axis.level][axis.type] = columns[axis][nodes > 0]
+    if not (nodes > 0).any():
+        raise SizesError(f"none of the {graphs} graphs has nodes: there is nothing to find limits from")
+    node_sizes, edge_sizes = (found.get(None, found) for found in by_level.values())
+    return GraphSizes(node_sizes, edge_sizes)
+
+
+def limits_from_dataset(dataset: Any, num_graphs: int, by: str | float = "max", null_graphs: str = "all") -> PackLimits:
+    """See PackLimits.from_dataset."""
+    return LimitsRule(num_graphs, by, null_graphs).limits(sizes_of_dataset(dataset))
+
+
+def limits_from_loader(loader: Iterable[Any], sample_limit: int = 1000, null_graphs: str = "all") -> PackLimits:
+    """See PackLimits.from_loader."""
+    if sample_limit < 1:
+        raise LimitsError(f"sample_limit must be at least 1; got {sample_limit}")
+    largest: dict[Axis, int] = {}
+    graphs = 0
+    for number, batch in enumerate(_repeated(loader, sample_limit)):
+        for axis, count in count_rows(batch, number).items():
+            largest[axis] = max(largest.get(axis, 0), count)
+        graphs = max(graphs, int(getattr(batch, "num_graphs", 1)))
+    if not largest:
+        raise SourceError("the loader gives no batch: there is nothing to find limits from")
+    return _limits({axis: count + 1 for axis, count in largest.items()}, graphs + 1, null_graphs)
+
+
+def _limits(slots: Mapping[Axis, int], graphs: int, null_graphs: str) -> PackLimits:
+    """Limits of these slots, or of as many more as `null_graphs` wants."""
+    by_level: dict[str, Any] = {"node": {}, "edge": {}}
+    for axis, number in slots.items():
+        least = graphs if null_graphs == "all" else 2 if axis.level == "node" else 1
+        by_level[axis.level][axis.type] = max(number, least)
+    nodes, edges = (found.get(None, found) for found in by_level.values())
+    # Heterogeneous graphs that have no edge type at all take any number.
+    return PackLimits(nodes, edges or graphs, graphs, null_graphs)
+
+
+def _counted(dataset: Any) -> Iterator[tuple[dict[Axis, np.ndarray], int]]:
+    """Axis -> int64 [graphs] for consecutive graphs, and their number."""
+    if hasattr(type(dataset), "indices") and reads_from_storage(dataset):
+        for start in range(0, len(dataset), _STORED):
+            block = block_of_storage(dataset, start, min(start + _STORED, len(dataset)))
+            yield {axis: block.counts[axis.key] for axis in block.statistics.axes or HOMOGENEOUS}, len(block.ids)
+        return
+    rest = enumerate(dataset)
+    while chunk := [count_rows(graph, number) for number, graph in islice(rest, _STORED)]:
+        axes = dict.fromkeys(axis for counts in chunk for axis in counts)
+        yield {axis: np.array([c.get(axis, 0) for c in chunk], dtype=np.int64) for axis in axes}, len(chunk)
+
+
+def _repeated(loader: Iterable[Any], limit: int) -> Iterator[Any]:
+    """The loader's batches, pass after pass (a shuffled loader mixes anew), up to `limit` in all."""
+    seen = 0
+    while True:
+        before = seen
+        for batch in islice(loader, limit - seen):
+            seen += 1
+            yield batch
+        if seen in (before, limit):
+            return
