@@ -277,6 +277,20 @@ def test_a_batch_of_homogeneous_packs(dataset) -> None:
     assert repr(batch).startswith("PackBatch(num_graphs=8, x=[24, 2], edge_index=[2, 40]")
 
 
+def test_a_batch_travels_as_one_tensor_and_arrives_as_many(dataset) -> None:
+    batch = next(iter(torch_loader(dataset, 2)))
+    stored = pickle.loads(pickle.dumps(batch))
+    assert stored.keys() == batch.keys()
+    for name, tensor in batch:
+        assert stored[name].dtype == tensor.dtype
+        assert torch.equal(stored[name], tensor), name
+    stored.x.zero_()
+    assert [stored.x._version, stored.y._version] == [1, 0]  # autograd must not take them for one
+    assert torch.equal(stored.edge_index, batch.edge_index)
+    batch.y.requires_grad_()
+    assert pickle.loads(pickle.dumps(batch)).y.requires_grad
+
+
 def test_a_batch_of_heterogeneous_packs(tmp_path: Path) -> None:
     write_packs(tmp_path, 5, 2, 4, HETERO_SCHEMA, HETERO_LIMITS)
     batch = next(iter(torch_loader(PackDataset(tmp_path))))
