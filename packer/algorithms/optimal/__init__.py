@@ -6,11 +6,9 @@ import math
 from typing import Callable, Sequence
 
 from packer.algorithms.instance import Instance, Patterns, Solution
-from packer.algorithms.optimal.budget import Budget
+from packer.algorithms.optimal.budget import DEFAULT_WORK, Budget
 from packer.algorithms.optimal.reduce import merge_sizes, reduce_instance, restore
 from packer.algorithms.optimal.search import Search
-
-DEFAULT_WORK = 40.0
 
 
 def solve(
@@ -29,9 +27,7 @@ def solve(
     one of them improves. start: plans to start from. Ctrl-C returns the best plan so far, stopped_by "interrupt".
     Cost: grows with distinct sizes and capacities, not with counts. Randomness: `seed` alone.
     """
-    budget = Budget(
-        DEFAULT_WORK if work_limit is None else work_limit, math.inf if time_limit is None else time_limit
-    )
+    budget = Budget(DEFAULT_WORK if work_limit is None else work_limit, math.inf if time_limit is None else time_limit)
     reduced = reduce_instance(instance)
     search = Search(reduced, budget, seed, progress)
     stopped_by = "work"
@@ -40,7 +36,7 @@ def solve(
     except KeyboardInterrupt:
         stopped_by = "interrupt"
     if search.plan is None:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt  # before there was any plan to give back
     if search.proven:
         stopped_by = "proof"
     elif stopped_by == "work" and budget.out_of_time:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from packer.algorithms.instance import Instance
+from packer.algorithms.instance import Instance, Patterns
 from packer.algorithms.jit import kernel
 from packer.algorithms.optimal.budget import Budget
+from packer.algorithms.optimal.columns import joined
+from packer.algorithms.optimal.greedy import greedy_plans, plan_of, slots_of
 
 SLICE_MOVES = 1_000_000
 """Moves between two looks at the clock: about 0.1 s."""
@@ -141,53 +143,87 @@ def _insert(need, weight, capacity, size_of, members, held, load, order):  # typ
             load[best, d] += need[size_of[item], d]
 
 
-def anneal(
-    instance: Instance, start: list[np.ndarray], packs: int, budget: Budget, seed: int, hot: float = 0.3
-) -> list[np.ndarray] | None:
-    """All items in `packs` packs, or None where the budget ended first.
+class _Packs:
+    """The arrays that the kernels work on: `packs` packs of items, some of them overflowing."""
 
-    start: size ids of each pack, one entry an item; items of packs beyond the fullest `packs` are dealt out again.
-    hot: the first temperature, in units of the overflow by one; it falls to 0.02 over the budget. Randomness: `seed`.
+    def __init__(self, instance: Instance, start: list[np.ndarray], packs: int, budget: Budget) -> None:
+        """start: size ids of each pack; the items of all but the fullest `packs` are dealt out where they hurt least."""
+        self.need, self.capacity = instance.need, instance.capacity
+        self.weight = 1.0 / np.maximum(instance.capacity, 1)
+        share = instance.need * self.weight
+        ranked = np.argsort([-float(share[p].sum()) for p in start], kind="stable").tolist()
+        self.size_of = np.concatenate([start[p] for p in ranked])
+        held = np.array([len(start[p]) for p in ranked[:packs]], dtype=np.int64)
+        self.held = np.concatenate([held, np.zeros(packs - len(held), np.int64)])
+        # Room for twice as many items as any pack holds, or needs on average, is room enough.
+        average = -(-len(self.size_of) // packs)
+        self.members = np.zeros((packs, 2 * max(average, int(self.held.max())) + 2), np.int64)
+        kept = int(held.sum())
+        pack = np.repeat(np.arange(packs), self.held)
+        self.members[pack, np.arange(kept) - np.repeat(np.cumsum(self.held) - self.held, self.held)] = np.arange(kept)
+        self.load = np.zeros((packs, len(self.capacity)), np.int64)
+        np.add.at(self.load, pack, self.need[self.size_of[:kept]])
+        loose = np.arange(kept, len(self.size_of))
+        loose = loose[np.argsort(-share[self.size_of[loose]].sum(axis=1), kind="stable")]
+        step = max(1, SLICE_MOVES * 10 // packs)
+        for first in range(0, len(loose), step):
+            part = loose[first : first + step]
+            tables = self.need, self.weight, self.capacity, self.size_of, self.members, self.held, self.load
+            _insert(*tables, part)
+            budget.spend(1e-9 * len(part) * packs * len(self.capacity))
+        self.over = (np.maximum(self.load - self.capacity, 0) * self.weight).sum(axis=1)
+        bad = np.flatnonzero(self.over > 0)
+        self.overfull, self.where = np.zeros(packs, np.int64), np.full(packs, -1, np.int64)
+        self.overfull[: len(bad)] = bad
+        self.where[bad] = np.arange(len(bad))
+        self.number_over = len(bad)
+
+    def items(self, pack: int) -> np.ndarray:
+        """Size ids of the items in a pack."""
+        return self.size_of[self.members[pack, : self.held[pack]]]
+
+
+def anneal(instance: Instance, plan: Patterns, packs: int, budget: Budget, seed: int, hot: float) -> Patterns | None:
+    """A plan in `packs` packs, or else in the few more that what still overflows needs; None: that few cannot hold all.
+
+    plan: where to start; hot: the first temperature, in units of an overflow by one; it falls to COLD over the budget.
+    Randomness: `seed` alone.
     """
-    need, capacity = instance.need, instance.capacity
-    if any(int(held) > packs * int(offered) for held, offered in zip(instance.count @ need, capacity)):
+    totals = [sum(n * c for n, c in zip(column, instance.count.tolist())) for column in instance.need.T.tolist()]
+    if any(total > packs * offered for total, offered in zip(totals, instance.capacity.tolist())):
         return None
-    weight = 1.0 / np.maximum(capacity, 1)
-    fill = np.array([float((need[p] * weight).sum()) for p in start])
-    ranked = np.argsort(-fill, kind="stable")
-    kept, rest = ranked[:packs], ranked[packs:]
-    size_of = np.concatenate([start[p] for p in np.concatenate([kept, rest]).tolist()])
-    held = np.zeros(packs, np.int64)
-    held[: len(kept)] = [len(start[p]) for p in kept.tolist()]
-    smallest = need.min(axis=0)
-    most = min([int(c) // int(s) for c, s in zip(capacity, smallest) if s] + [len(size_of)])
-    most = max(most, int(held.max()), -(-len(size_of) // packs))
-    members = np.zeros((packs, most + 2), np.int64)
-    load = np.zeros((packs, len(capacity)), np.int64)
-    first = 0
-    for p in range(len(kept)):
-        members[p, : held[p]] = np.arange(first, first + held[p])
-        load[p] = need[size_of[first : first + held[p]]].sum(axis=0)
-        first += held[p]
-    loose = np.arange(first, len(size_of))
-    loose = loose[np.argsort(-(need[size_of[loose]] * weight).sum(axis=1), kind="stable")]
-    _insert(need, weight, capacity, size_of, members, held, load, loose)
-    if not budget.spend(1e-9 * len(loose) * packs):
-        return None
-    over = (np.maximum(load - capacity, 0) * weight).sum(axis=1)
-    overfull, where = np.zeros(packs, np.int64), np.full(packs, -1, np.int64)
-    bad = np.flatnonzero(over > 0)
-    overfull[: len(bad)] = bad
-    where[bad] = np.arange(len(bad))
-    state = np.array([1 + seed % 2147483561, 1 + (seed * 7919 + 12345) % 2147483397, len(bad)])
-    arrays = (need, weight, capacity, size_of, members, held, load, over, overfull, where, state, _CHANCES)
-    unit = float(np.median(weight))
+    state = _Packs(instance, slots_of(plan), packs, budget)
+    random = np.array([1 + seed % 2147483561, 1 + (seed * 7919 + 12345) % 2147483397, state.number_over])
+    tables = state.need, state.weight, state.capacity, state.size_of, state.members, state.held, state.load
+    unit = float(np.median(state.weight))
     slices = max(1, int(budget.work_left / (MOVE_WORK * SLICE_MOVES)))
     for turn in range(slices):
+        if not random[2] or budget.spent:
+            break
         heat = unit * hot * (COLD / hot) ** (turn / max(1, slices - 1))
-        _anneal(*arrays, heat, SLICE_MOVES)
-        if not state[2]:
-            return [np.sort(size_of[members[p, : held[p]]]) for p in range(packs) if held[p]]
-        if not budget.spend(MOVE_WORK * SLICE_MOVES):
-            return None
-    return None
+        done = _anneal(*tables, state.over, state.overfull, state.where, random, _CHANCES, heat, SLICE_MOVES)
+        budget.spend(MOVE_WORK * done)
+    return _repaired(instance, state)
+
+
+def _repaired(instance: Instance, state: _Packs) -> Patterns:
+    """Take out of overflowing packs, one by one, the smallest item that mends one or else the largest; pack them anew."""
+    share = (instance.need * state.weight).sum(axis=1)
+    packs = [state.items(p) for p in range(len(state.held)) if state.held[p]]
+    taken: list[int] = []
+    for p, slots in enumerate(packs):
+        excess = instance.need[slots].sum(axis=0) - instance.capacity
+        while (excess > 0).any():
+            mends = (instance.need[slots] >= excess).all(axis=1)
+            candidates = np.flatnonzero(mends) if mends.any() else np.arange(len(slots))
+            by_share = share[slots[candidates]]
+            out = int(candidates[by_share.argmin() if mends.any() else by_share.argmax()])
+            taken.append(int(slots[out]))
+            slots = packs[p] = np.delete(slots, out)
+            excess = instance.need[slots].sum(axis=0) - instance.capacity
+    plan = plan_of(packs)
+    if not taken:
+        return plan
+    ids, count = np.unique(np.array(taken, dtype=np.int64), return_counts=True)
+    rest = Instance(instance.need[ids], instance.capacity, count)
+    return joined(plan, greedy_plans(rest)[0], ids)

@@ -6,6 +6,9 @@ import time
 from dataclasses import dataclass, field
 
 
+DEFAULT_WORK = 40.0
+
+
 @dataclass
 class Budget:
     """Work is counted in seconds of a nominal machine, so that the same work gives the same plan on any machine.

@@ -46,3 +46,10 @@ def to_patterns(rows: Iterable[tuple[np.ndarray, np.ndarray, int]]) -> Patterns:
         np.concatenate([*columns.times, empty]),
         np.array(list(counts.values()), dtype=np.int64),
     )
+
+
+def joined(fixed: Patterns, rest: Patterns, ids: np.ndarray) -> Patterns:
+    """Both plans in one; `ids` (int64 [sizes of rest], ascending) are the sizes of `rest` in terms of `fixed`."""
+    rows = [(*fixed[p], int(fixed.counts[p])) for p in range(len(fixed))]
+    rows += [(ids[rest[p][0]], rest[p][1], int(rest.counts[p])) for p in range(len(rest))]
+    return to_patterns(rows)

@@ -5,6 +5,7 @@ The patterns of the rest are proper: none holds more of a size than is left. (Im
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Callable
 
 import numpy as np
@@ -59,7 +60,7 @@ def _surest(lp: PatternLP, packs: int, random: np.random.Generator) -> PatternLP
         rank = lp.use - whole + 0.2 * random.random(len(lp.use)) * (lp.use > 0)
         number = max(1, int(FIXED_A_STEP * packs))
         whole[np.argsort(-rank, kind="stable")[:number]] = 1
-    return PatternLP(**{**lp.__dict__, "use": whole})
+    return replace(lp, use=whole)
 
 
 def _proper_columns(lp: PatternLP, left: np.ndarray) -> Patterns:

@@ -22,7 +22,8 @@ PRICE_BITS = 40
 COLUMNS_A_ROUND = 40
 EXCHANGES_A_SIZE = 3
 SMOOTHING = 0.6
-MASTER_WORK = 2e-8
+MASTER_WORK = 2e-7
+"""Of one simplex iteration, for each row."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class PatternLP:
     swaps: np.ndarray
     objective: float
     closed: bool
+    progress: bool
 
 
 def exchanges(instance: Instance) -> np.ndarray:
@@ -113,23 +115,25 @@ class ColumnGeneration:
 
         good: go on beyond a final bound, for better patterns, until the LP's value is at most this.
         """
-        closed = False
+        closed, progress = False, True
         objective = float("inf")
+        iteration_work = MASTER_WORK * len(self._instance.count)
         while True:
             try:
-                solved = self._master.solve()
-            except MasterError:
+                solved = self._master.solve(budget.seconds_left, max(500, int(budget.work_left / iteration_work)))
+            except MasterError as error:
+                progress = error.stopped and budget.spend(error.iterations * iteration_work)
                 break
             objective = solved.objective
             # The LP's value can only fall: no bound above its ceiling can come.
             goal = math.ceil(objective * (1 - 1e-9) - 1e-6)
             closed = self.bound >= min(enough, goal)
             ended = self.bound >= enough or (closed if good is None else objective <= good + 1e-6)
-            work = MASTER_WORK * len(self._columns) * len(self._instance.count) ** 0.5
-            if ended or not budget.spend(work):
+            if ended or not budget.spend(solved.iterations * iteration_work):
                 break
             if not self._round(solved.dual, goal if good is None else 0, budget):
                 closed = self.bound >= min(enough, goal)
+                progress = budget.spent
                 break
         try:
             solved = self._master.solve(with_use=True)
@@ -137,7 +141,7 @@ class ColumnGeneration:
         except MasterError:
             use, swaps = np.zeros(len(self._columns)), np.zeros(len(self._pairs))
         return PatternLP(
-            self._price, self._value, self.bound, self._columns, use, self._pairs, swaps, objective, closed
+            self._price, self._value, self.bound, self._columns, use, self._pairs, swaps, objective, closed, progress
         )
 
     def _round(self, dual: np.ndarray, goal: int, budget: Budget) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,17 +12,25 @@ from packer.errors import MissingExtraError
 
 
 class MasterError(RuntimeError):
-    """No LP solver gave an answer; the search goes on without new prices."""
+    """No LP solver gave an answer; the search goes on without new prices.
+
+    stopped: by the limit, so that going on may help; iterations: of the simplex until then.
+    """
+
+    def __init__(self, text: str, stopped: bool = False, iterations: int = 0) -> None:
+        super().__init__(text)
+        self.stopped, self.iterations = stopped, iterations
 
 
 class MasterSolution(NamedTuple):
     """objective: packs; dual: float64 [sizes], not negative; use: float64 [columns], swaps: float64 [exchanges], how
-    often each is used (empty unless asked for)."""
+    often each is used (empty unless asked for); iterations: of the simplex."""
 
     objective: float
     dual: np.ndarray
     use: np.ndarray
     swaps: np.ndarray
+    iterations: int
 
 
 def _mathopt() -> Any:
@@ -72,17 +82,27 @@ class Master:
         self._rows[large].set_coefficient(column, -1.0)
         self._exchanges.append(column)
 
-    def solve(self, with_use: bool = False) -> MasterSolution:
-        """Raises MasterError when every solver fails."""
+    def solve(
+        self, seconds: float = math.inf, iterations: int | None = None, *, with_use: bool = False
+    ) -> MasterSolution:
+        """Raises MasterError when every solver fails, or after so many wall seconds or simplex iterations."""
         mathopt = self._mathopt
-        quick = mathopt.SolveParameters(threads=1, presolve=mathopt.Emphasis.OFF)
-        dual_simplex = mathopt.SolveParameters(threads=1, lp_algorithm=mathopt.LPAlgorithm.DUAL_SIMPLEX)
+        limit = None if math.isinf(seconds) else datetime.timedelta(seconds=max(0.01, seconds))
+        quick = mathopt.SolveParameters(
+            threads=1, presolve=mathopt.Emphasis.OFF, time_limit=limit, iteration_limit=iterations
+        )
+        dual_simplex = mathopt.SolveParameters(
+            threads=1,
+            lp_algorithm=mathopt.LPAlgorithm.DUAL_SIMPLEX,
+            time_limit=limit,
+            iteration_limit=iterations,
+        )
         # An ABNORMAL end happens on small degenerate programs: a fresh solver, another algorithm, another solver.
         tries = [
             (mathopt.SolverType.GLOP, quick, self._solver is None),
             (mathopt.SolverType.GLOP, quick, True),
             (mathopt.SolverType.GLOP, dual_simplex, True),
-            (mathopt.SolverType.HIGHS, mathopt.SolveParameters(), True),
+            (mathopt.SolverType.HIGHS, mathopt.SolveParameters(time_limit=limit), True),
         ]
         none = mathopt.VariableFilter(filtered_items=[])
         wanted = mathopt.ModelSolveParameters(
@@ -103,6 +123,9 @@ class Master:
                     np.array(result.variable_values(part) if with_use else [], dtype=np.float64)
                     for part in (self._columns, self._exchanges)
                 )
-                return MasterSolution(result.objective_value(), dual, use, swaps)
+                iterations = int(result.solve_stats.simplex_iterations)
+                return MasterSolution(result.objective_value(), dual, use, swaps, iterations)
+            if result.termination.limit is not None:
+                raise MasterError("the limit was reached", True, int(result.solve_stats.simplex_iterations))
             self._solver = None
         raise MasterError("no LP solver ended with an optimum")

@@ -15,7 +15,7 @@ class Reduced:
     """The instance that is solved, and the way back.
 
     inner: the reduced instance; dims, divisors: int64 [k], `inner.need` = need[:, dims] // divisors, exactly;
-    size_of: int64 [sizes], the inner size of each original one.
+    size_of: int64 [sizes], the inner size of each original one; -1: it needs nothing that matters and fits anywhere.
     """
 
     outer: Instance
@@ -28,13 +28,17 @@ class Reduced:
 def reduce_instance(instance: Instance) -> Reduced:
     """Drop what cannot matter. Every plan of the inner instance is one of the outer, and the other way round."""
     dims = _binding_dims(instance)
-    divisors = np.array(
-        [int(np.gcd.reduce(instance.need[:, d])) for d in dims.tolist()], dtype=np.int64
-    )  # positive: a binding dimension has a need
-    need, size_of = np.unique(instance.need[:, dims] // divisors, axis=0, return_inverse=True)
-    size_of = size_of.reshape(-1)
+    divisors = np.array([int(np.gcd.reduce(instance.need[:, d])) for d in dims.tolist()], dtype=np.int64)
+    reduced = instance.need[:, dims] // divisors
+    some = np.flatnonzero(reduced.any(axis=1))
+    size_of = np.full(len(reduced), -1)
+    if not len(some):
+        nothing = Instance(reduced[:0], instance.capacity[dims] // divisors, instance.count[:0])
+        return Reduced(instance, nothing, dims, divisors, size_of)
+    need, place = np.unique(reduced[some], axis=0, return_inverse=True)
+    size_of[some] = place.reshape(-1)
     count = np.zeros(len(need), np.int64)
-    np.add.at(count, size_of, instance.count)
+    np.add.at(count, size_of[some], instance.count[some])
     return Reduced(instance, Instance(need, instance.capacity[dims] // divisors, count), dims, divisors, size_of)
 
 
@@ -65,6 +69,8 @@ def merge_sizes(reduced: Reduced, plan: Patterns) -> Patterns:
     rows: list[tuple[np.ndarray, np.ndarray, int]] = []
     for p in range(len(plan)):
         ids, times = plan[p]
+        times = times[reduced.size_of[ids] >= 0]
+        ids = ids[reduced.size_of[ids] >= 0]
         inner, place = np.unique(reduced.size_of[ids], return_inverse=True)
         merged = np.zeros(len(inner), np.int64)
         np.add.at(merged, place.reshape(-1), times)
@@ -79,8 +85,13 @@ def restore(reduced: Reduced, plan: Patterns) -> Patterns:
     """
     members: list[list[int]] = [[] for _ in range(len(reduced.inner.need))]
     for outer, inner in reversed(list(enumerate(reduced.size_of.tolist()))):
-        members[inner].append(outer)
+        if inner >= 0:
+            members[inner].append(outer)
+    anywhere = [(outer, left) for outer, left in enumerate(reduced.outer.count.tolist()) if reduced.size_of[outer] < 0]
     left = reduced.outer.count.tolist()
+    if not len(plan) and anywhere:
+        ids, times = np.array(anywhere, dtype=np.int64).T
+        return to_patterns([(np.ascontiguousarray(ids), np.ascontiguousarray(times), 1)])
     rows: list[tuple[np.ndarray, np.ndarray, int]] = []
     for p in range(len(plan)):
         places = list(zip(*(part.tolist() for part in plan[p])))
@@ -99,6 +110,8 @@ def restore(reduced: Reduced, plan: Patterns) -> Patterns:
                     times -= use
                     place -= 1
             same = min([packs] + [left[outer] // times for outer, times in held])
+            if anywhere:
+                held, anywhere, same = held + anywhere, [], 1
             for outer, times in held:
                 left[outer] -= times * same
             held.sort()

@@ -8,8 +8,6 @@ from packer.algorithms.instance import Instance, Patterns
 from packer.algorithms.optimal.columns import to_patterns
 from packer.algorithms.optimal.generation import PatternLP
 
-Row = "tuple[np.ndarray, np.ndarray, int]"
-
 
 def fix_whole(instance: Instance, lp: PatternLP, keep: np.ndarray) -> tuple[Patterns, np.ndarray]:
     """(patterns, left): use each column of the LP floor(use) times, `keep` (float64 [columns], 0..1) of that.
