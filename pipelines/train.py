@@ -104,14 +104,16 @@ def train(
 
 
 def open_splits(folder: str | Path) -> dict[str, PackDataset]:
-    """The data sets below `folder`, "train" first; a folder that is a data set itself is the only split, "train"."""
+    """The data sets below `folder`, train, valid and test first; a lone data set is the split "train"."""
     root = Path(folder)
     if (root / "manifest.json").is_file():
         return {"train": PackDataset(root)}
-    names = sorted(path.parent.name for path in root.glob("*/manifest.json"))
+    order = ["train", "valid", "test"]
+    names = [path.parent.name for path in root.glob("*/manifest.json")]
     if "train" not in names:
         raise SourceError(f"{root} holds no packs: neither manifest.json nor train/manifest.json; run graph-pack build")
-    return {name: PackDataset(root / name) for name in ["train", *(name for name in names if name != "train")]}
+    names.sort(key=lambda name: (order.index(name) if name in order else len(order), name))
+    return {name: PackDataset(root / name) for name in names}
 
 
 def find_task(packs: PackDataset, target: str) -> Task:

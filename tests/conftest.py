@@ -6,6 +6,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+# Test processes run side by side; more threads each would only wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # The first example of a test may compile a kernel.
 hypothesis.settings.register_profile("here", deadline=None)
 hypothesis.settings.load_profile("here")
