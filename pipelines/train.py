@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from packer.reading import PackDataset, masked_mean, torch_loader
-
 from packer.errors import MissingExtraError, SourceError
+from packer.reading import PackDataset, masked_mean, torch_loader
 from pipelines.model import GNN, ColumnEmbedding, DenseEncoder
 
 try:
