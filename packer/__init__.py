@@ -26,9 +26,13 @@ if TYPE_CHECKING:
     from packer.reading import torch_loader as torch_loader
     from packer.shards import verify_shards as verify_shards
     from packer.sizes import GraphSizes as GraphSizes
+    from packer.suggest import Candidate as Candidate
+    from packer.suggest import Suggestion as Suggestion
+    from packer.suggest import suggest_limits as suggest_limits
     from packer.unpacking import unpack as unpack
 
 _HOME = {
+    "Candidate": "suggest",
     "Certificate": "certificate",
     "GraphSizes": "sizes",
     "PackBatch": "reading",
@@ -36,12 +40,14 @@ _HOME = {
     "PackLimits": "limits",
     "PackPlan": "plan",
     "Packing": "packing",
+    "Suggestion": "suggest",
     "check_certificate": "certificate",
     "lower_bound": "plan",
     "make_plan": "plan",
     "masked_mean": "reading",
     "pack_vectors": "packing",
     "poptorch_loader": "reading",
+    "suggest_limits": "suggest",
     "torch_loader": "reading",
     "unpack": "unpacking",
     "verify_shards": "shards",

@@ -1,0 +1,221 @@
+"""A sweep of limits judged: bounded by volume, packed by a heuristic, and the most promising ones solved."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from typing import Any, Callable, Sequence
+
+import numpy as np
+
+from packer.algorithms.best_fit_decreasing import best_fit_decreasing
+from packer.algorithms.groups import merged
+from packer.algorithms.instance import Instance, Patterns
+from packer.certificate import volume_certificate
+from packer.limit_sweep import Prices, SweepRules, sweep
+from packer.limits import PackLimits
+from packer.sizes import GraphSizes, need_of
+
+Progress = Callable[[int, int, float], None]
+
+_STEP = 2.0 ** (1 / 3)
+"""Packs nearly alike in bytes, up to this ratio, compete with each other."""
+_MOST_PACKED = 2.4e8
+"""Heuristic plans that are made, times the steps of one."""
+_PROMISING = 3
+_SAMPLES = (4_000, 16_000)
+_SAMPLE_WORK = 0.3
+_EXACT_WORK = 2.0
+
+
+@dataclass
+class Entry:
+    """One triple of limits: at most `packs` are needed, at least `bound`."""
+
+    limits: PackLimits
+    capacity: np.ndarray
+    bytes: float
+    bound: int
+    packs: int
+    plan: Patterns | None = None
+
+    @property
+    def total(self) -> float:
+        """Tensor bytes of all packs of the plan."""
+        return self.packs * self.bytes
+
+    @property
+    def likely_packs(self) -> int:
+        return self.bound if self.plan is None else self.packs
+
+    @property
+    def proven(self) -> bool:
+        return self.packs == self.bound
+
+
+class LimitSearch:
+    """The entries of one sweep, and what has been found about them."""
+
+    def __init__(
+        self,
+        sizes: GraphSizes,
+        rules: SweepRules,
+        prices: Prices,
+        time_limit: float | None,
+        seed: int,
+        tell: Progress | None,
+    ) -> None:
+        self.started = time.perf_counter()
+        self.seconds_limit = float("inf") if time_limit is None else time_limit
+        self.seed, self.tell, self.sizes, self.prices = seed, tell, sizes, prices
+        self.num_packed = self.num_solved = 0
+        self.out_of_time = False
+        distinct, count, _ = sizes.distinct
+        self.totals = {axis.key: sum(map(int, distinct[:, i] * count)) for i, axis in enumerate(sizes.axes)}
+        self.real_bytes = sum(prices.axes[key] * total for key, total in self.totals.items())
+        self.real_bytes += prices.graph * sizes.num_graphs
+        self.entries: list[Entry] = []
+        need = None
+        for limits in sweep(distinct, count, sizes.axes, rules, prices):
+            # `need` does not depend on the limits, but for the rule about null graphs: sizes keep their numbers.
+            rows, capacity = need_of(distinct, sizes.axes, limits)
+            if need is None:
+                need, kind = np.unique(rows, axis=0, return_inverse=True)
+                merged = np.zeros(len(need), np.int64)
+                np.add.at(merged, kind.reshape(-1), count)
+                self.need, self.count = need, merged
+            bound = volume_certificate(self.need, capacity, self.count).bound
+            size = prices.of_pack(limits, sizes.axes)
+            self.entries.append(Entry(limits, capacity, size, bound, sizes.num_graphs))
+
+    def instance(self, entry: Entry) -> Instance:
+        return Instance(self.need, entry.capacity, self.count)
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.started
+
+    def _go_on(self, done: int, total: int) -> bool:
+        if self.tell is not None:
+            self.tell(done, total, self.seconds)
+        self.out_of_time = self.out_of_time or self.seconds >= self.seconds_limit
+        return not self.out_of_time
+
+    def _classes(self, entries: Sequence[Entry]) -> list[list[Entry]]:
+        """By rising bytes: packs alike in bytes, the most promising first."""
+        found: dict[int, list[Entry]] = {}
+        for entry in entries:
+            found.setdefault(_class_of(entry), []).append(entry)
+        return [sorted(found[place], key=lambda e: e.bytes * (e.bound + e.likely_packs)) for place in sorted(found)]
+
+    def pack(self) -> None:
+        """A heuristic plan for every entry that its volume bound does not rule out, most promising first."""
+        steps = float(len(self.need)) ** 2 * self.need.shape[1]
+        most = max(24, int(_MOST_PACKED / steps))
+        order = [
+            entry for members in zip_longest(*self._classes(self.entries)) for entry in members if entry is not None
+        ]
+        for done, entry in enumerate(order):
+            if (self.num_packed >= most or not self._go_on(done, len(order))) and self.num_packed:
+                break
+            if not self._beaten(entry):
+                self._take(entry, best_fit_decreasing(self.instance(entry)))
+                self.num_packed += 1
+        self._go_on(len(order), len(order))
+
+    def solve(self) -> None:
+        """The exact solver for the most promising entries of each class, on a sample first."""
+        from packer.algorithms.optimal import solve
+
+        promising = [members[:_PROMISING] for members in self._classes([e for e in self.entries if e.plan is not None])]
+        total = sum(map(len, promising)) + len(promising)
+        done = 0
+        for rank in range(_PROMISING):
+            for members in promising:
+                done += 1
+                if rank < len(members) and not self._settled(members[rank]) and self._go_on(done, total):
+                    self._sample(members[rank], solve)
+        for members in promising:
+            done += 1
+            entry = min(members, key=lambda e: e.total)
+            if not self._settled(entry) and self._go_on(done, total):
+                starts = self._starts(entry)
+                left = self._seconds_left()
+                found = solve(
+                    self.instance(entry), seed=self.seed, time_limit=left, work_limit=_EXACT_WORK, start=starts
+                )
+                self.num_solved += 1
+                entry.bound = max(entry.bound, found.certificate.bound)
+                self._take(entry, found.patterns)
+
+    def _sample(self, entry: Entry, solve: Callable[..., Any]) -> None:
+        """Solve for one graph in k, so that thousands are left; use that plan k times and pack the rest by best fit."""
+        for items in _SAMPLES:
+            times = self.sizes.num_graphs // items
+            fewer = self.count // max(times, 1)
+            if times < 2 or not fewer.any() or entry.proven:
+                return
+            kept, rest = np.flatnonzero(fewer), self.count - fewer * times
+            part = Instance(self.need[kept], entry.capacity, fewer[kept])
+            found = solve(part, seed=self.seed, time_limit=self._seconds_left(), work_limit=_SAMPLE_WORK)
+            plan = _joined(found.patterns, kept, times, self._rest(entry, rest))
+            self._take(entry, plan)
+            if found.status != "optimal":
+                return  # a larger sample is harder still
+
+    def _rest(self, entry: Entry, count: np.ndarray) -> Patterns:
+        """Best fit of so many graphs of each size: patterns over the numbers of all sizes."""
+        kept = np.flatnonzero(count)
+        plan = best_fit_decreasing(Instance(self.need[kept], entry.capacity, count[kept]))
+        return replace(plan, size_ids=kept[plan.size_ids])
+
+    def _seconds_left(self) -> float | None:
+        return None if np.isinf(self.seconds_limit) else max(0.05, self.seconds_limit - self.seconds)
+
+    def _settled(self, entry: Entry) -> bool:
+        return entry.proven or self._beaten(entry)
+
+    def _take(self, entry: Entry, plan: Patterns) -> None:
+        if plan.num_packs < entry.packs:
+            entry.plan, entry.packs = plan, plan.num_packs
+
+    def _starts(self, entry: Entry) -> Sequence[Patterns]:
+        """The best plan known under limits nowhere wider, and the entry's own."""
+        inside = [e for e in self.entries if e.plan is not None and (e.capacity <= entry.capacity).all()]
+        best = min(inside, key=lambda e: e.packs, default=None)
+        return [] if best is None or best.plan is None else [best.plan]
+
+    def _beaten(self, entry: Entry) -> bool:
+        """True when another entry is no larger and its plan has no more packs than this one needs."""
+        for other in self.entries:
+            if other.bytes > entry.bytes:
+                return False
+            if other is not entry and other.packs <= entry.bound:
+                return True
+        return False
+
+    def front(self) -> list[Entry]:
+        """By rising bytes and falling packs; of packs alike in bytes the one whose plan has the fewest bytes in all."""
+        best: dict[int, Entry] = {}
+        packs = self.sizes.num_graphs + 1
+        for entry in sorted((e for e in self.entries if e.plan is not None), key=lambda e: (e.bytes, e.packs)):
+            if entry.packs < packs:
+                packs = entry.packs
+                place = _class_of(entry)
+                if place not in best or entry.total < best[place].total:
+                    best[place] = entry
+        return list(best.values())
+
+
+def _class_of(entry: Entry) -> int:
+    """Packs of one class are alike in bytes."""
+    return int(np.floor(np.log(entry.bytes) / np.log(_STEP)))
+
+
+def _joined(sample: Patterns, kept: np.ndarray, times: int, rest: Patterns) -> Patterns:
+    """A plan for one graph in `times`, whose sizes are numbered by `kept`, used so often, and a plan for the rest."""
+    ptr = np.append(sample.ptr, sample.ptr[-1] + rest.ptr[1:])
+    size_ids = np.append(kept[sample.size_ids], rest.size_ids)
+    multiplicity = np.append(sample.multiplicity, rest.multiplicity)
+    return merged(ptr, size_ids, multiplicity, np.append(sample.counts * times, rest.counts))
