@@ -12,6 +12,7 @@ from typing import Any, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from packer.attributes import ALL, Attributes
 from packer.errors import FieldError, SourceError
 from packer.fields import Axis, Type
 from packer.scan_block import RawBlock
@@ -41,11 +42,14 @@ class _Column:
     values: list[Any] = field(default_factory=list)
 
 
-def block_of_graphs(graphs: Iterable[Any], first_id: int = 0, ids: Sequence[int] | None = None) -> RawBlock:
+def block_of_graphs(
+    graphs: Iterable[Any], first_id: int = 0, ids: Sequence[int] | None = None, attributes: Attributes = ALL
+) -> RawBlock:
     """The block of some consecutive graphs: PyG `Data` or `HeteroData`.
 
-    Graph i has the source id first_id + i, or ids[i]. Graphs without nodes are listed in `skipped` and are not in the
-    block. Raises FieldError or SourceError naming graph, attribute, value and remedy.
+    Graph i has the source id first_id + i, or ids[i]. attributes: what to leave out, and what is an index. Graphs
+    without nodes are listed in `skipped` and are not in the block. Raises FieldError or SourceError naming graph,
+    attribute, value and remedy.
     """
     kept: list[int] = []
     skipped: dict[int, str] = {}
@@ -66,6 +70,8 @@ def block_of_graphs(graphs: Iterable[Any], first_id: int = 0, ids: Sequence[int]
             continue
         for store, items in stores:
             for name, value in items.items():
+                if attributes.leaves_out(store._key, name):
+                    continue
                 column = columns.get((store._key, name))
                 if column is None:
                     check_name(name, store._key, graph_id)
@@ -79,7 +85,7 @@ def block_of_graphs(graphs: Iterable[Any], first_id: int = 0, ids: Sequence[int]
         axis: np.array([found.get(axis, 0) for found in counts], dtype=np.int64)
         for axis in dict.fromkeys(axis for found in counts for axis in found)
     }
-    parts = [_part(key, name, column, graph_ids) for (key, name), column in columns.items()]
+    parts = [_part(key, name, column, graph_ids, attributes) for (key, name), column in columns.items()]
     return block_of_parts(graph_ids, bool(hetero), by_axis, parts, skipped)
 
 
@@ -135,7 +141,7 @@ def _num_nodes(graph_id: int, store: Any, items: Mapping[str, Any]) -> int:
     return int(nodes)
 
 
-def _part(type_: Type, name: str, column: _Column, graph_ids: np.ndarray) -> Part:
+def _part(type_: Type, name: str, column: _Column, graph_ids: np.ndarray, attributes: Attributes) -> Part:
     """Check the values of one attribute against each other and join them."""
     key = Axis("graph", type_).column(name)
     positions = np.array(column.positions, dtype=np.int64)
@@ -156,7 +162,7 @@ def _part(type_: Type, name: str, column: _Column, graph_ids: np.ndarray) -> Par
         values = _scalars(column.values, key, ids)
         return Part(name, type_, form, positions, values, np.ones_like(positions), values.dtype.name, 0, 0)
     pairs = [array_of(value, key, graph_id) for value, graph_id in zip(column.values, ids.tolist())]
-    cat_dim, role, targets = joining(column.graph, column.store, type_, name, first, int(ids[0]))
+    cat_dim, role, targets = joining(column.graph, column.store, type_, name, first, int(ids[0]), attributes)
     ndim, dtype = pairs[0][0].ndim, pairs[0][1]
     axis = -1 if cat_dim == -1 else 0
     arrays: list[np.ndarray] = []

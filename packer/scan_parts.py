@@ -8,6 +8,7 @@ from typing import Any, Iterable, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
+from packer.attributes import ALL, Attributes
 from packer.errors import FieldError
 from packer.field_statistics import RELATIONS, FieldStatistics, Statistics, joined_axes, narrowest, value_range
 from packer.fields import HOMOGENEOUS, Axis, Type
@@ -94,9 +95,12 @@ def array_of(value: Any, key: str, graph_id: int) -> tuple[np.ndarray, str]:
 
 
 def joining(
-    graph: Any, store: Any, type_: Type, name: str, value: Any, graph_id: int
+    graph: Any, store: Any, type_: Type, name: str, value: Any, graph_id: int, attributes: Attributes = ALL
 ) -> tuple[int | None, str, tuple[str, ...]]:
-    """How PyG joins an attribute: (joined dimension, role, targets), asked of the first graph that has it."""
+    """How PyG joins an attribute: (joined dimension, role, targets), asked of the first graph that has it.
+
+    What `attributes` declares an index is shifted as well.
+    """
     key = Axis("graph", type_).column(name)
     cat_dim = graph.__cat_dim__(name, value, store)
     if cat_dim and value.ndim and cat_dim in (-1, value.ndim - 1):
@@ -113,8 +117,15 @@ def joining(
         )
     else:
         is_index = _is_shifted(graph, store, name, value, key, graph_id)
-    if not is_index:
+    declared, target = attributes.declared(type_, name)
+    if declared and target is not None:
+        return cat_dim, "index", (_known_type(graph, key, target),)
+    if not is_index and not declared:
         return cat_dim, "value", ()
+    if declared and is_hetero(graph) and not isinstance(type_, tuple):
+        if type_ is None:
+            raise FieldError(f"{key!r} is declared an index: say of which node type, {key}=TYPE")
+        return cat_dim, "index", (type_,)
     if isinstance(type_, tuple):
         if value.ndim < 2 or value.shape[0] != 2:
             raise FieldError(
@@ -122,6 +133,14 @@ def joining(
             )
         return cat_dim, "index", (type_[0], type_[2])
     return cat_dim, "index", ("node",)
+
+
+def _known_type(graph: Any, key: str, target: str) -> str:
+    """The key of a node axis that an index is declared to number."""
+    known = graph.node_types if is_hetero(graph) else ["node"]
+    if target not in known:
+        raise FieldError(f"{key!r} is declared an index of {target!r}; the node types are {', '.join(known)}")
+    return target
 
 
 def _is_shifted(graph: Any, store: Any, name: str, value: Any, key: str, graph_id: int) -> bool:
@@ -245,8 +264,8 @@ def _check_range(part: Part, counts: Mapping[str, np.ndarray], ids: np.ndarray) 
     """Raise FieldError for a number of a node that its graph does not have."""
     if part.values.dtype.kind not in "iu":
         raise FieldError(
-            f"graph {ids[0]}: {part.key!r} is {part.dtype}, but PyG shifts it by the number of nodes when it joins "
-            "graphs: make it whole numbers, or rename it without 'index'"
+            f"graph {ids[0]}: {part.key!r} is {part.dtype}, but as an index it is shifted by the number of nodes when "
+            "graphs are joined: make it whole numbers, or rename it without 'index'"
         )
     owner = np.repeat(np.arange(len(ids)), part.sizes)
     values = flat_rows(part.values)

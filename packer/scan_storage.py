@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from packer.attributes import ALL, Attributes
 from packer.errors import SourceError
 from packer.fields import Axis, Type
 from packer.graph_table import pointers, segments
@@ -37,13 +38,14 @@ def reads_from_storage(dataset: Any) -> bool:
     return all("num_nodes" not in own and all(_is_flat(store[name]) for name in own) for store, own in stores)
 
 
-def block_of_storage(dataset: Any, start: int, stop: int) -> RawBlock:
+def block_of_storage(dataset: Any, start: int, stop: int, attributes: Attributes = ALL) -> RawBlock:
     """The block of dataset[start:stop] for a PyG InMemoryDataset that `reads_from_storage`: no object per graph.
 
-    Graph i of the data set (after `index_select`, `shuffle`, splits) has the source id i.
+    Graph i of the data set (after `index_select`, `shuffle`, splits) has the source id i. attributes: as for
+    `block_of_graphs`.
     """
     rows = np.asarray(list(dataset.indices()[start:stop]), dtype=np.int64)
-    return _storage_block(dataset, rows, np.arange(start, start + len(rows), dtype=np.int64), {})
+    return _storage_block(dataset, rows, np.arange(start, start + len(rows), dtype=np.int64), {}, attributes)
 
 
 def _is_flat(value: Any) -> bool:
@@ -60,27 +62,46 @@ def _slices(dataset: Any, store: Any) -> dict[str, Any]:
     return {name: slices[name] for name in slices if name in names}
 
 
-def _storage_block(dataset: Any, rows: np.ndarray, graph_ids: np.ndarray, skipped: dict[int, str]) -> RawBlock:
+def _storage_block(
+    dataset: Any, rows: np.ndarray, graph_ids: np.ndarray, skipped: dict[int, str], attributes: Attributes
+) -> RawBlock:
     data = dataset._data
     parts: list[Part] = []
     by_axis: dict[Axis, np.ndarray] = {}
     for store in data.stores:
         slices = _slices(dataset, store)
-        own = [_stored_part(data, store, name, slices[name], rows, graph_ids) for name in slices]
+        own = [
+            _stored_part(data, store, name, slices[name], rows, graph_ids, attributes)
+            for name in slices
+            if not attributes.leaves_out(store._key, name) or _counts_nodes(name)
+        ]
         explicit = getattr(store, "_num_nodes", None)
         if explicit is not None:
             values = np.array([int(explicit[row]) for row in rows.tolist()], dtype=np.int64)
             own.append(number_of_nodes(store._key, np.arange(len(rows)), values))
         by_axis.update(_stored_counts(store._key, own, graph_ids, is_hetero(data)))
-        parts += own
+        parts += [part for part in own if not attributes.leaves_out(store._key, part.name)]
     nodes = np.zeros(len(rows), dtype=np.int64) + sum(by_axis[axis] for axis in by_axis if axis.level == "node")
     if len(rows) and not nodes.all():
         skipped = {int(graph_id): NO_NODES for graph_id in graph_ids[nodes == 0]}
-        return _storage_block(dataset, rows[nodes > 0], graph_ids[nodes > 0], skipped)
+        return _storage_block(dataset, rows[nodes > 0], graph_ids[nodes > 0], skipped, attributes)
     return block_of_parts(graph_ids, is_hetero(data), by_axis, parts, skipped)
 
 
-def _stored_part(data: Any, store: Any, name: str, slices: Any, rows: np.ndarray, graph_ids: np.ndarray) -> Part:
+def _counts_nodes(name: str) -> bool:
+    """Whether the number of nodes may follow from the attribute, so that it is looked at even if left out."""
+    return name in NODE_KEYS or "node" in name or name == "face"
+
+
+def _stored_part(
+    data: Any,
+    store: Any,
+    name: str,
+    slices: Any,
+    rows: np.ndarray,
+    graph_ids: np.ndarray,
+    attributes: Attributes,
+) -> Part:
     """One attribute of the graphs `rows` of a collated store."""
     check_name(name, store._key, int(graph_ids[0]) if len(graph_ids) else 0)
     key, value = Axis("graph", store._key).column(name), store[name]
@@ -90,7 +111,7 @@ def _stored_part(data: Any, store: Any, name: str, slices: Any, rows: np.ndarray
         return Part(name, store._key, "string", positions, texts, np.ones_like(rows), "string", 0, 0)
     first = int(graph_ids[0]) if len(graph_ids) else 0
     array, dtype = array_of(value, key, first)
-    cat_dim, role, targets = joining(data, store, store._key, name, value, first)
+    cat_dim, role, targets = joining(data, store, store._key, name, value, first, attributes)
     array = np.moveaxis(array, -1, 0) if cat_dim == -1 else array
     slices = np.asarray(slices)
     starts, sizes = slices[rows], slices[rows + 1] - slices[rows]

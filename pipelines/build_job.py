@@ -14,7 +14,7 @@ import platform
 import shutil
 import time
 from collections import Counter
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from typing import Any
 import pyarrow as pa
 
 from packer.algorithms.registry import find_algorithm
+from packer.attributes import Attributes
+from packer.data_limits import LimitsRule
 from packer.errors import AlgorithmError, BuildError, LimitsError, MissingExtraError, PackerError
 from packer.limits import PackLimits
 from packer.plan import PackPlan
@@ -29,6 +31,8 @@ from packer.shards import FileEntry, GraphCounts, Manifest, ShardEntry, shard_na
 from packer.shards.files import hash_file
 from packer.shards.manifest import GRAPHS, MANIFEST, PLAN
 from packer.shards.pages import CODECS
+from packer.sizes import GraphSizes
+from packer.trim import TRIM
 from packer.version import __version__
 from pipelines import build_folder, build_plan, build_shards
 from pipelines.build_folder import BUILD_FILE, SPLITS_FILE
@@ -36,6 +40,7 @@ from pipelines.build_plan import Members, PlanOptions
 from pipelines.build_scan import Progress, ScanOptions, ScanResult, scan_source
 from pipelines.build_shards import (
     TOO_LARGE,
+    TRIMMED,
     GraphsTask,
     PackSource,
     ShardTask,
@@ -43,11 +48,15 @@ from pipelines.build_shards import (
     sample_layout,
     save_plan_arrays,
 )
+from pipelines.build_trim import trim_scan
 from pipelines.executors import Executor, ProcessExecutor, SerialExecutor
 from pipelines.journal import JOURNAL, WORK, Journal, locked, remove
 from pipelines.sources import as_source
 from pipelines.sources.protocol import Skip, Source
 from pipelines.splits import Splits
+
+OVERSIZE = ("error", "skip", *TRIM)
+"""What may become of graphs that fit no pack."""
 
 # A finished scan of so many graphs is worth keeping when the limits turn out too small.
 _KEEP_SCAN_FROM = 100_000
@@ -80,7 +89,7 @@ class Job:
     """Everything that the output depends on."""
 
     source: Source
-    limits: PackLimits | None
+    limits: PackLimits | LimitsRule | None
     scan: ScanOptions
     plan: PlanOptions
     splits: Splits | None
@@ -95,7 +104,7 @@ class Job:
             "limits": "auto" if self.limits is None else self.limits.to_dict(),
             "plan": self.plan.key(),
             "splits": None if self.splits is None else self.splits.key(),
-            "oversize": self.oversize,
+            "oversize": {"policy": self.oversize, "seed": self.plan.seed} if self.oversize in TRIM else self.oversize,
             "compression": self.compression,
             "versions": versions(),
         }
@@ -104,7 +113,7 @@ class Job:
 def build(
     source: Any,
     out: str | os.PathLike[str],
-    limits: PackLimits | str = "auto",
+    limits: PackLimits | LimitsRule | str = "auto",
     algorithm: str = "optimal",
     seed: int = 0,
     workers: int = 2,
@@ -120,6 +129,8 @@ def build(
     compression: str = "zstd",
     levels: Mapping[str, str] | None = None,
     pad_values: Mapping[str, float] | None = None,
+    exclude_keys: Iterable[str] = (),
+    index_fields: Iterable[str] | Mapping[str, str | None] = (),
     overwrite: bool = False,
     executor: Executor | None = None,
     progress: Progress | None = None,
@@ -128,10 +139,13 @@ def build(
     """Pack a source into the folder `out`.
 
     source: text such as "sample:nci" (then source_options are smiles_column, targets, root), a PyG data set, or an
-    iterable of Data or HeteroData. limits: of every pack, or "auto". plan: a plan.parquet made before, instead of
-    algorithm and seed. splits: {"train": 0.8, ...}, or split_column or split_file: one data set each, in `out`/NAME.
-    oversize, on_empty: "error" or "skip", for graphs that fit no pack and graphs without nodes. levels: field name ->
-    "node", "edge" or "graph". pad_values: by field or level. executor: where tasks run, instead of `workers` processes.
+    iterable of Data or HeteroData. limits: of every pack; a LimitsRule, by which they follow from the sizes; or "auto".
+    plan: a plan.parquet made before, instead of algorithm and seed. splits: {"train": 0.8, ...}, or split_column or
+    split_file: one data set each, in `out`/NAME. oversize: "error", "skip", "trim-nodes", "trim-edges" or "trim-both",
+    for graphs that fit no pack; what a trimmed graph loses is drawn by `seed`. on_empty: "error" or "skip", for graphs
+    without nodes. levels: field name -> "node", "edge" or "graph". pad_values: by field or level. exclude_keys:
+    attributes to leave out. index_fields: attributes that hold numbers of nodes though their names do not say "index";
+    a mapping says of which node type. executor: where tasks run, instead of `workers` processes.
 
     The bytes of the data set depend neither on workers nor on executor, nor on interruptions: call again to go on.
     Raises PackerError; then nothing of a data set is in `out`.
@@ -139,11 +153,15 @@ def build(
     text = isinstance(source, str)
     if text and split_column is not None:
         source_options = {**source_options, "strings": [*source_options.get("strings", ()), split_column]}
+    if isinstance(limits, str) and limits != "auto":
+        raise LimitsError(f'limits must be PackLimits, a LimitsRule or "auto"; got {limits!r}')
     job = check_job(
         Job(
             as_source(source, **source_options),
-            limits if isinstance(limits, PackLimits) else None,
-            ScanOptions(dict(levels or {}), dict(pad_values or {}), on_empty),
+            None if isinstance(limits, str) else limits,
+            ScanOptions(
+                dict(levels or {}), dict(pad_values or {}), on_empty, Attributes.of(exclude_keys, index_fields)
+            ),
             PlanOptions(algorithm, seed, time_limit, None if plan is None else Path(plan)),
             Splits.of(splits, split_seed, split_column, split_file),
             oversize,
@@ -170,7 +188,7 @@ def check_job(job: Job) -> Job:
     """The job, with the limits of a given plan; raises for what is wrong whatever the data are."""
     find_algorithm(job.plan.algorithm).load()
     for name, value, known in (
-        ("oversize", job.oversize, ("error", "skip")),
+        ("oversize", job.oversize, OVERSIZE),
         ("on_empty", job.scan.on_empty or "error", ("error", "skip")),
         ("compression", job.compression, tuple(CODECS)),
     ):
@@ -220,8 +238,12 @@ def _run(job: Job, out: Path, executor: Executor, progress: Progress, overwrite:
         if earlier is not None and earlier["content_hash"] != scan.content_hash:
             raise BuildError(f"{job.source.name} has changed since the unfinished build in {out}: pass --overwrite")
         with clock("limits"):
-            limits = job.limits or _auto_limits(scan, job)
-        sizes = scan.table.sizes()
+            sizes = scan.table.sizes()
+            limits = _limits_for(sizes, job)
+        if job.oversize in TRIM:
+            with clock("trim"):
+                scan = trim_scan(scan, limits, job.oversize, job.plan.seed, out / WORK)
+            sizes = scan.table.sizes()
         fits = build_plan.check_fit(sizes, limits, scan.table.source_ids, job.oversize)
         chosen = build_plan.members(scan, job.splits, fits)
         if job.plan.given is not None:
@@ -332,6 +354,10 @@ def _manifest(job: Job, scan: ScanResult, target: _Target, files: Mapping[str, d
     too_large = len(graphs.source_ids) - len(graphs.rows) - len(own.skips)
     if too_large:
         reasons[TOO_LARGE] += too_large
+    skipped = sum(reasons.values())
+    trimmed = 0 if scan.trimmed is None else int(scan.trimmed[graphs.rows].sum())
+    if trimmed:
+        reasons[TRIMMED] += trimmed
     source = job.source.key()
     if job.splits is not None:
         source["split"] = {"name": target.name, **job.splits.key()}
@@ -345,8 +371,9 @@ def _manifest(job: Job, scan: ScanResult, target: _Target, files: Mapping[str, d
         shards=tuple(_shard_entry(shard) for shard in shards),
         counts=GraphCounts(
             len(graphs.source_ids),
-            len(graphs.rows),
-            skipped=sum(reasons.values()),
+            len(graphs.rows) - trimmed,
+            trimmed,
+            skipped,
             reasons=dict(sorted(reasons.items())),
         ),
         plan={
@@ -414,10 +441,14 @@ def _discard(out: Path, journal: Journal, scan: ScanResult | None) -> None:
         remove(out / WORK)
 
 
-def _auto_limits(scan: ScanResult, job: Job) -> PackLimits:
+def _limits_for(sizes: GraphSizes, job: Job) -> PackLimits:
+    if isinstance(job.limits, LimitsRule):
+        return job.limits.limits(sizes)
+    if job.limits is not None:
+        return job.limits
     from pipelines.auto_limits import choose_limits
 
-    return choose_limits(scan.table.sizes())
+    return choose_limits(sizes)
 
 
 def _disk_error(out: Path, error: OSError) -> OSError | BuildError:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from packer.attributes import ALL, Attributes
 from packer.errors import SourceError
 from packer.field_statistics import Statistics, decide, merge
+from packer.fields import Schema
 from packer.graph_table import HASH_GRAPHS, GraphTable, combine_hashes
 from packer.scan_block import RawBlock, join
 from packer.shards.files import TEMPORARY, sync_folder
@@ -30,22 +34,38 @@ class ScanOptions:
     """What the graph table depends on besides the source.
 
     levels: field -> level, where the data leave it open; pads: field or level -> padding value; on_empty: "error" or
-    "skip", for graphs without nodes and texts that are no molecule; None: what the source itself says.
+    "skip", for graphs without nodes and texts that are no molecule; None: what the source itself says. attributes: what
+    to leave out, and what is an index.
     """
 
     levels: Mapping[str, str]
     pads: Mapping[str, float]
     on_empty: str | None = None
+    attributes: Attributes = ALL
 
     def key(self) -> dict[str, Any]:
-        return {"levels": dict(self.levels), "pads": dict(self.pads), "on_empty": self.on_empty}
+        # As texts, for a NaN among them would not equal itself.
+        pads = {name: repr(value) for name, value in self.pads.items()}
+        return {
+            "levels": dict(self.levels),
+            "pads": pads,
+            "on_empty": self.on_empty,
+            "attributes": self.attributes.to_dict(),
+        }
+
+    def decide(self, blocks: Iterable[Statistics]) -> tuple[Schema, tuple[str, ...]]:
+        """The schema of the graphs of all blocks, and the fields whose level the data leave open. FieldError."""
+        statistics = reduce(merge, blocks)
+        self.attributes.check(statistics)
+        return decide(statistics, self.levels, self.pads)
 
 
 @dataclass(frozen=True)
 class ScanResult:
     """The source as a table. Source graphs that are not in it are in `skips`.
 
-    num_graphs: of the source, skipped ones included; ambiguous: fields whose level the data leave open.
+    num_graphs: of the source, skipped ones included; ambiguous: fields whose level the data leave open; trimmed: bool
+    [graphs of the table], None where none is.
     """
 
     folder: Path
@@ -54,6 +74,7 @@ class ScanResult:
     skips: tuple[Skip, ...]
     ambiguous: tuple[str, ...]
     content_hash: str
+    trimmed: np.ndarray | None = None
 
 
 def scan_source(
@@ -84,10 +105,10 @@ def scan_source(
     )
 
 
-def scan_and_save(item: tuple[BlockTask, str]) -> dict[str, Any]:
+def scan_and_save(item: tuple[BlockTask, str], attributes: Attributes = ALL) -> dict[str, Any]:
     """Scan one block and keep its graphs in a file; what the journal needs to know of it."""
     task, path = item
-    scan = task.scan()
+    scan = task.scan(attributes)
     temporary = path + TEMPORARY
     scan.graphs.save(temporary)
     handle = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
@@ -133,7 +154,7 @@ def _read_blocks(
 
         scanned = sum(block["records"] for block in done.values())
         place = executor if source.parallel else SerialExecutor()
-        for i, block in enumerate(place.map(scan_and_save, missing())):
+        for i, block in enumerate(place.map(partial(scan_and_save, attributes=options.attributes), missing())):
             check_skips(source, options, tuple(_skip(stored) for stored in block["skips"]))
             journal.add("block", str(numbers[i]), **block)
             scanned += block["records"]
@@ -154,8 +175,7 @@ def _join_blocks(
     progress: Progress,
 ) -> None:
     paths = [block["path"] for block in blocks]
-    statistics = reduce(merge, (Statistics.from_dict(block["statistics"]) for block in blocks))
-    schema, ambiguous = decide(statistics, options.levels, options.pads)
+    schema, ambiguous = options.decide(Statistics.from_dict(block["statistics"]) for block in blocks)
 
     def loaded() -> Iterator[RawBlock]:
         for number, path in enumerate(paths):

@@ -19,7 +19,7 @@ from packer.graph_table import HASH_GRAPHS, GraphTable
 from packer.limits import PackLimits
 from packer.materialise import place
 from packer.shards import FileEntry, Layout, ShardEntry, choose_layout, shard_name, write_graphs, write_shard
-from packer.shards.graphs_file import size_column, string_columns
+from packer.shards.graphs_file import lost_column, size_column, string_columns
 from packer.shards.manifest import GRAPHS
 from pipelines.sources.protocol import Skip
 
@@ -27,8 +27,11 @@ _SAMPLE_PACKS = 64
 _GRAPHS_PER_PART = 1 << 16
 _ROWS, _OFFSETS, _MEMBERS = "rows.npy", "pack_offsets.npy", "members.npy"
 
-TOO_LARGE = "larger than the limits"
-"""Reason of a graph that fits no pack."""
+TOO_LARGE, TRIMMED = "larger than the limits", "trimmed to the limits"
+"""Reasons: of a graph that fits no pack, and of one that was made to."""
+
+LOST = "lost.npy"
+"""Beside a table of trimmed graphs: int64 [axes, graphs], the rows that each graph lost."""
 
 
 @dataclass(frozen=True)
@@ -135,33 +138,46 @@ def _write_graphs(task: GraphsTask) -> FileEntry:
     slots[rows] = np.arange(len(rows)) - np.repeat(offsets[:-1], held)
     members = np.load(Path(task.source.plan) / _MEMBERS, mmap_mode="r")
     skipped = {skip.graph_id: skip for skip in task.skips}
+    file = Path(task.source.table) / LOST
+    none = np.zeros((len(table.schema.axes), table.num_graphs), dtype=np.int64)
+    lost = np.load(file, mmap_mode="r") if file.is_file() else none
     parts = (
-        _graph_part(table, np.asarray(members[first : first + _GRAPHS_PER_PART]), packs, slots, skipped)
+        _graph_part(table, np.asarray(members[first : first + _GRAPHS_PER_PART]), packs, slots, skipped, lost)
         for first in range(0, len(members), _GRAPHS_PER_PART)
     )
     return write_graphs(task.folder, parts, table.schema)
 
 
 def _graph_part(
-    table: GraphTable, ids: np.ndarray, packs: np.ndarray, slots: np.ndarray, skipped: dict[int, Skip]
+    table: GraphTable,
+    ids: np.ndarray,
+    packs: np.ndarray,
+    slots: np.ndarray,
+    skipped: dict[int, Skip],
+    lost: np.ndarray,
 ) -> dict[str, Any]:
-    """Rows of graphs.parquet for the source graphs `ids`, ascending: packed, too large, or skipped by the scan."""
+    """Rows of graphs.parquet for the source graphs `ids`, ascending: packed, trimmed, too large, or not in the table.
+
+    lost: int [axes, graphs of the table].
+    """
     at = np.minimum(np.searchsorted(table.source_ids, ids), table.num_graphs - 1)
     found = table.source_ids[at] == ids
     packed = found & (packs[at] >= 0)
-    reasons = np.where(packed, "", TOO_LARGE).astype(object)
+    trimmed = packed & lost[:, at].any(axis=0)
+    reasons = np.select([trimmed, packed], [TRIMMED, ""], TOO_LARGE).astype(object)
     unread = np.flatnonzero(~found)
     reasons[unread] = [skipped[i].reason for i in ids[unread].tolist()]
     part: dict[str, Any] = {
         "id": ids,
         "pack": np.where(packed, packs[at], -1),
         "slot": np.where(packed, slots[at], -1).astype(np.int32),
-        "status": np.where(packed, "packed", "skipped").astype(object),
+        "status": np.select([trimmed, packed], ["trimmed", "packed"], "skipped").astype(object),
         "reason": reasons,
     }
-    for axis in table.schema.axes:
+    for number, axis in enumerate(table.schema.axes):
         ptr = table.ptr[axis.key]
         part[size_column(axis)] = np.where(found, ptr[at + 1] - ptr[at], 0)
+        part[lost_column(axis)] = np.where(trimmed, lost[number, at], 0)
     for name, column in string_columns(table.schema).items():
         texts = table.strings[name].slice(int(at[0]), int(at[-1] - at[0]) + 1).combine_chunks()
         texts = texts.take(pa.array(at - at[0], mask=~found))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial
 
 import numpy as np
 
+from packer.attributes import ALL, Attributes
 from packer.errors import SourceError
-from packer.field_statistics import Statistics, decide, merge
+from packer.field_statistics import Statistics
 from packer.fields import Axis, Schema
 from packer.sizes import GraphSizes
 from pipelines.build_plan import with_columns
@@ -43,9 +44,9 @@ class BlockSurvey:
     skips: tuple[Skip, ...]
 
 
-def survey_task(task: BlockTask) -> BlockSurvey:
+def survey_task(task: BlockTask, attributes: Attributes = ALL) -> BlockSurvey:
     """Scan one block and forget its features."""
-    scan = task.scan()
+    scan = task.scan(attributes)
     return BlockSurvey(scan.num_records, scan.graphs.ids, dict(scan.graphs.counts), scan.graphs.statistics, scan.skips)
 
 
@@ -53,7 +54,8 @@ def survey_source(source: Source, options: ScanOptions, executor: Executor, prog
     """Read the whole source. Raises SourceError and FieldError, as a build would."""
     blocks: list[BlockSurvey] = []
     scanned = 0
-    for block in (executor if source.parallel else SerialExecutor()).map(survey_task, source.tasks()):
+    place = executor if source.parallel else SerialExecutor()
+    for block in place.map(partial(survey_task, attributes=options.attributes), source.tasks()):
         check_skips(source, options, block.skips)
         blocks.append(block)
         scanned += block.num_records
@@ -61,7 +63,7 @@ def survey_source(source: Source, options: ScanOptions, executor: Executor, prog
     ids = np.concatenate([block.ids for block in blocks]) if blocks else np.zeros(0, dtype=np.int64)
     if not len(ids):
         raise SourceError(f"{source.name} holds no graph that can be packed")
-    schema, ambiguous = decide(reduce(merge, (block.statistics for block in blocks)), options.levels, options.pads)
+    schema, ambiguous = options.decide(block.statistics for block in blocks)
     columns = {axis.key: _joined(blocks, axis) for axis in schema.axes}
     sizes = with_columns(schema.axes, columns)
     skips = tuple(skip for block in blocks for skip in block.skips)

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from packer.errors import FormatError
 from packer.shards.block_check import check_block
 from packer.shards.container import open_shard
-from packer.shards.graphs_file import STATUSES, iter_graphs, size_column
+from packer.shards.graphs_file import STATUSES, iter_graphs, lost_column, size_column
 from packer.shards.manifest import GRAPHS, Manifest
 from packer.shards.multiset import add_to_blocks, row_hashes
 from packer.shards.shard_check import Fault, graph_rows, sized_axes
@@ -49,6 +49,13 @@ def check_graphs(folder: Path, manifest: Manifest, key: int) -> GraphsResult:
             faults += _place_faults(status, *places, ids, manifest)
             names = [size_column(axis) for axis in manifest.schema.axes]
             faults += _first(np.any([column[name] < 0 for name in names], axis=0), ids, "graph {0} has a negative size")
+            lost = np.stack([column[lost_column(axis)] for axis in manifest.schema.axes])
+            faults += _first(np.any(lost < 0, axis=0), ids, "graph {0} lost a negative number of rows")
+            faults += _first(
+                (status == STATUSES.index("trimmed")) != np.any(lost, axis=0),
+                ids,
+                "graph {0}: trimmed graphs, and no others, have lost rows",
+            )
             reason = batch.column("reason")
             told = pc.call_function("not_equal", [reason, pa.scalar("")]).to_numpy(zero_copy_only=False)
             faults += _first(

@@ -29,16 +29,23 @@ def size_column(axis: Axis) -> str:
     return axis.column(f"num_{axis.level}s")
 
 
+def lost_column(axis: Axis) -> str:
+    """Column of the rows that trimming took from a graph: lost_nodes, lost_edges, or "author/lost_nodes"."""
+    return axis.column(f"lost_{axis.level}s")
+
+
 def string_columns(schema: Schema) -> dict[str, str]:
     """String attribute -> its column: its own name, or "string/NAME" where another column is called so."""
-    taken = {*_FIXED, *_TEXTS, *(size_column(axis) for axis in schema.axes)}
+    taken = {*_FIXED, *_TEXTS, *(name(axis) for axis in schema.axes for name in (size_column, lost_column))}
     return {name: f"string/{name}" if name in taken or name.startswith("string/") else name for name in schema.strings}
 
 
 def graphs_schema(schema: Schema) -> pa.Schema:
-    """id, pack and slot (-1: in no pack), sizes as packed, status, reason ("" for none), string attributes."""
+    """id, pack and slot (-1: in no pack), sizes as packed, what trimming took, status, reason ("": none), strings."""
     fields = [pa.field(name, dtype, nullable=False) for name, dtype in _FIXED.items()]
-    fields += [pa.field(size_column(axis), pa.int64(), nullable=False) for axis in schema.axes]
+    fields += [
+        pa.field(name(axis), pa.int64(), nullable=False) for name in (size_column, lost_column) for axis in schema.axes
+    ]
     fields += [pa.field(name, pa.string(), nullable=False) for name in _TEXTS]
     fields += [pa.field(column, pa.string()) for column in string_columns(schema).values()]
     return pa.schema(fields)
@@ -48,6 +55,7 @@ def write_graphs(folder: str | os.PathLike[str], parts: Iterable[Mapping[str, An
     """Write graphs.parquet and give its manifest entry; on any error the folder is as it was.
 
     parts: column of `graphs_schema` -> numpy or Arrow array, for consecutive graphs, ids ascending over all parts.
+    Columns of what was lost may be left out where nothing was.
     The bytes depend on the rows alone, not on how they are cut into parts. Raises FormatError, OSError.
     """
     target = graphs_schema(schema)
@@ -65,7 +73,8 @@ def write_graphs(folder: str | os.PathLike[str], parts: Iterable[Mapping[str, An
             version="2.6",
         )
         try:
-            for group in _groups(_tables(parts, target)):
+            lost = {lost_column(axis) for axis in schema.axes}
+            for group in _groups(_tables(({**_nothing_lost(part, lost), **part} for part in parts), target)):
                 writer.write_table(group, row_group_size=group.num_rows)
         finally:
             writer.close()
@@ -73,6 +82,10 @@ def write_graphs(folder: str | os.PathLike[str], parts: Iterable[Mapping[str, An
         file.discard()
         raise
     return file.commit()
+
+
+def _nothing_lost(part: Mapping[str, Any], lost: Iterable[str]) -> dict[str, Any]:
+    return {name: np.zeros(len(part["id"]), dtype=np.int64) for name in lost}
 
 
 def _tables(parts: Iterable[Mapping[str, Any]], target: pa.Schema) -> Iterator[pa.Table]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from packer.attributes import ALL, Attributes
 from packer.scan_block import RawBlock
 
 
@@ -38,7 +39,7 @@ class BlockTask(Protocol):
     @property
     def label(self) -> str: ...
 
-    def scan(self) -> Scan: ...
+    def scan(self, attributes: Attributes = ALL) -> Scan: ...
 
 
 class Source(Protocol):

@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from packer.attributes import ALL, Attributes
 from packer.errors import SourceError
 from packer.scan_graphs import block_of_graphs, block_of_storage, reads_from_storage
 from pipelines.sources.protocol import Scan, Skip
@@ -72,11 +73,11 @@ class PygTask:
     def label(self) -> str:
         return f"graphs {self.first_id} to {self.stop - 1} of {self.source}"
 
-    def scan(self) -> Scan:
+    def scan(self, attributes: Attributes = ALL) -> Scan:
         if isinstance(self.graphs, list):
-            block = block_of_graphs(self.graphs, self.first_id)
+            block = block_of_graphs(self.graphs, self.first_id, attributes=attributes)
         else:
-            block = block_of_storage(self.graphs, self.first_id, self.stop)
+            block = block_of_storage(self.graphs, self.first_id, self.stop, attributes)
         skips = tuple(Skip(graph_id, reason) for graph_id, reason in block.skipped.items())
         return Scan(self.stop - self.first_id, block, skips)
 

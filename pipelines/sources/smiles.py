@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from packer.attributes import ALL, Attributes, without
 from packer.errors import MissingExtraError, SourceError
 from packer.scan_block import RawBlock
 from pipelines.sources.flat import FlatField, block_of_arrays
@@ -39,14 +40,14 @@ class SmilesTask:
     def label(self) -> str:
         return f"lines {self.rows[0].line} to {self.rows[-1].line} of {self.file}"
 
-    def scan(self) -> Scan:
+    def scan(self, attributes: Attributes = ALL) -> Scan:
         molecules = featurise([row.cells[0] for row in self.rows])
         faulty = dict(molecules.faults)
         skips = tuple(
             Skip(self.first_id + i, faulty[i], f"line {self.rows[i].line}", self._strings(self.rows[i]))
             for i in sorted(faulty)
         )
-        return Scan(len(self.rows), self._block(molecules), skips)
+        return Scan(len(self.rows), without(self._block(molecules), attributes), skips)
 
     def _strings(self, row: Row) -> tuple[tuple[str, str], ...]:
         return (("smiles", row.cells[0]), *zip(self.strings, row.cells[1 + len(self.targets) :], strict=True))
