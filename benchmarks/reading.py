@@ -4,11 +4,11 @@
 
 The packs are real molecules (`sample:nci`, 256 nodes, 552 edges, 32 graphs), each set repeated `copies` times; once
 with their categorical features, once with random dense float32 ones. Every row runs in a process of its own, one torch
-thread, files in the page cache: a new reader object and one whole pass a repetition, the median of five, the time of the
-whole process tree divided by the packs. Imports are not counted; opening is, but for the other formats. Every reader
-gives one dict of int64, float32 and bool tensors a pack, from the same narrow stored dtypes (the memory maps hold int64).
-PEERS is a Python with torch, litdata, mosaicml-streaming, webdataset and datasets; a package that it lacks is a row that
-says so.
+thread, files in the page cache: a new reader object and one whole pass a repetition, the median of five, the time of
+the whole process tree divided by the packs. Imports are not counted; opening is, but for the other formats. Every
+reader gives one dict of int64, float32 and bool tensors a pack, from the same narrow stored dtypes (the memory maps
+hold int64). PEERS is a Python with torch, litdata, mosaicml-streaming, webdataset and datasets; a package that it lacks
+is a row that says so.
 """
 
 from __future__ import annotations

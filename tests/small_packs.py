@@ -9,6 +9,7 @@ import numpy as np
 from packer.fields import HOMOGENEOUS, Axis, Field, Schema, pack_columns
 from packer.limits import PackLimits
 from packer.shards import GraphCounts, Manifest, shard_name, write_bytes_atomically, write_graphs, write_shard
+from packer.shards.graphs_file import graphs_schema
 
 LIMITS = PackLimits(num_nodes=12, num_edges=20, num_graphs=4, null_graphs="one")
 SCHEMA = Schema(
@@ -124,6 +125,5 @@ def _graphs(folder: Path, packs: list[dict[str, np.ndarray]], schema: Schema, sk
         "status": ["packed" if row[1] >= 0 else "skipped" for row in rows],
         "reason": ["" if row[1] >= 0 else "test" for row in rows],
     }
-    for axis in schema.axes:
-        part[axis.column(f"num_{axis.level}s")] = np.zeros(len(rows), np.int64)
-    return write_graphs(folder, [part], schema)
+    sizes = {name: np.zeros(len(rows), np.int64) for name in graphs_schema(schema).names if name not in part}
+    return write_graphs(folder, [{**part, **sizes}], schema)

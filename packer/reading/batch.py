@@ -169,7 +169,7 @@ About = List[Tuple[str, torch.dtype, torch.Size, slice]]
 
 
 def _as_one(tensors: dict[str, torch.Tensor]) -> tuple[About, torch.Tensor]:
-    """Name, dtype, shape and place of each tensor in the bytes of all: the widest come first, so that all are aligned."""
+    """Name, dtype, shape and place of each tensor in the bytes of all: widest first, so that all are aligned."""
     at, where = 0, dict.fromkeys(tensors, slice(0))
     parts: list[torch.Tensor] = []
     for name, tensor in sorted(tensors.items(), key=lambda item: -item[1].element_size()):
