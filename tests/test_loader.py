@@ -175,6 +175,22 @@ def test_set_epoch_keeps_a_state_loaded_for_that_epoch(dataset, written) -> None
     assert len(ids_of(resumed, written)) == PACKS
 
 
+def test_other_tools_can_save_what_the_sampler_gave_out(dataset) -> None:
+    # torchdata's StatefulDataLoader asks the iterator of its batch sampler
+    sampler = torch_loader(dataset, 2, as_dataloader=True).batch_sampler
+    epochs = [list(sampler), list(sampler)]
+    assert epochs[0] != epochs[1]
+    sampler.set_epoch(1)
+    steps = iter(sampler)
+    assert [next(steps) for _ in range(4)] == epochs[1][:4]
+    state = steps.state_dict()
+    assert (state["epoch"], state["packs_seen"]) == (1, 8)
+    other = iter(torch_loader(dataset, 2, as_dataloader=True).batch_sampler)
+    next(other)
+    other.load_state_dict(state)
+    assert list(other) == epochs[1][4:]
+
+
 def test_a_foreign_state_is_refused(dataset, tmp_path: Path) -> None:
     write_packs(tmp_path, PACKS, compression="none")
     state = torch_loader(PackDataset(tmp_path)).state_dict()

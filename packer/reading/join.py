@@ -76,7 +76,10 @@ def join(packs: Sequence[Pack], shape: PackShape) -> dict[str, torch.Tensor]:
 
 
 def join_arrays(parts: Sequence[np.ndarray], dtype: np.dtype[Any], joint: Joint) -> np.ndarray:
-    """One column of several packs, cast to `dtype`: [rows, ...] each -> [packs * rows, ...], or along dimension -1."""
+    """One column of several packs, cast to `dtype`: [rows, ...] each -> [packs * rows, ...], or along dimension -1.
+
+    A shift of several numbers is one for each entry of the first dimension that is not the joined one.
+    """
     packs = len(parts)
     if joint.skip:
         parts = [parts[0], *(part[joint.skip :] for part in parts[1:])]
@@ -85,12 +88,12 @@ def join_arrays(parts: Sequence[np.ndarray], dtype: np.dtype[Any], joint: Joint)
         return whole
     shift = np.array(joint.shift, dtype)
     steps = np.arange(packs, dtype=dtype)
-    if joint.dim == -1:
-        by_pack = whole.reshape(*whole.shape[:-1], packs, -1)
-        by_pack += shift[:, None, None] * steps[:, None]
-    else:
-        by_pack = whole[joint.skip :].reshape(packs, -1, *whole.shape[1:])
-        by_pack += (steps[:, None] * shift).reshape(packs, 1, *[-1] * (whole.ndim - 1))
+    if joint.dim == -1 and whole.ndim > 1:
+        by_pack = whole.reshape(*whole.shape[:-1], packs, -1)  # [entries, ..., packs, rows]
+        by_pack += shift.reshape(-1, *[1] * (whole.ndim - 2), 1, 1) * steps[:, None]
+        return whole
+    by_pack = whole[joint.skip :].reshape(packs, -1, *whole.shape[1:])  # [packs, rows, entries, ...]
+    by_pack += (steps[:, None] * shift).reshape(packs, 1, *([-1] + [1] * (whole.ndim - 2) if whole.ndim > 1 else []))
     return whole
 
 

@@ -245,12 +245,40 @@ class StepSampler(Sampler[List[int]]):
     def __len__(self) -> int:
         return len(self.progress)
 
-    def __iter__(self) -> Iterator[list[int]]:
-        _, ids = self.progress.begin()
-        return iter(ids.reshape(-1, self.progress.step).tolist())
+    def __iter__(self) -> Steps:
+        return Steps(self.progress)
 
     def set_epoch(self, epoch: int) -> None:
         self.progress.set_epoch(epoch)
+
+
+class Steps(Iterator[List[int]]):
+    """The steps of one pass, with the state of what it has given out: what torchdata's StatefulDataLoader saves."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._begin()
+
+    def _begin(self) -> None:
+        _, ids = self._progress.begin()
+        self._start = self._progress.state_dict()
+        self._steps: list[list[int]] = ids.reshape(-1, self._progress.step).tolist()
+        self._taken = 0
+
+    def __next__(self) -> list[int]:
+        if self._taken == len(self._steps):
+            raise StopIteration
+        self._progress.touch()
+        self._taken += 1
+        return self._steps[self._taken - 1]
+
+    def state_dict(self) -> dict[str, Any]:
+        taken = self._taken * self._progress.step * self._progress.world
+        return {**self._start, "packs_seen": self._start["packs_seen"] + taken}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._progress.load_state_dict(state)
+        self._begin()
 
 
 def _pinned(batch: Any) -> Any:

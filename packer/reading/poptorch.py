@@ -102,8 +102,8 @@ class PackSampler(Sampler[int]):
         return len(self.progress) * self.progress.step
 
     def __iter__(self) -> Iterator[int]:
-        number, ids = self.progress.begin()
-        self.progress.consumed(number)  # so that the next iterator is the next epoch, however far this one gets
+        _, ids = self.progress.begin()
+        self.progress.touch()
         return iter(ids.tolist())
 
     def set_epoch(self, epoch: int) -> None:

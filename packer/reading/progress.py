@@ -57,6 +57,10 @@ class Progress:
             order = np.arange(self.num_packs, dtype=np.int64)
         return self.latest, share(order, self.packs_seen, self.rank, self.world, self.step)
 
+    def touch(self) -> None:
+        """Of the pass begun last something is under way: the next one is the next epoch."""
+        self._touched = True
+
     def consumed(self, number: int) -> None:
         """A step of pass `number` has reached its consumer. Only the pass begun last counts."""
         if number == self.latest:
