@@ -86,7 +86,8 @@ def check_fit(sizes: GraphSizes, limits: PackLimits, source_ids: np.ndarray, ove
     row = int(np.argmin(fits))
     raise SizesError(
         f"{too_large(sizes, limits, row, int(source_ids[row]))}; {int((~fits).sum())} of {len(fits)} graphs do not "
-        "fit. Raise the limit, or pass --oversize skip to leave such graphs out (they are counted)"
+        "fit. Raise the limit, or pass --oversize skip to leave such graphs out, or --oversize trim-both to cut them "
+        "down (they are counted)"
     )
 
 
@@ -101,7 +102,8 @@ def too_large(sizes: GraphSizes, limits: PackLimits, row: int, graph_id: int) ->
             what = f"{axis.level}s" if axis.type is None else f"{axis.key} {axis.level}s"
             less = f" ({limit}, less {reserved} for padding)" if reserved else ""
             said.append(
-                f"{has} {what}; a pack offers {limit - reserved}{less}: --num-{axis.level}s {has + reserved} would do"
+                f"{has} {what}; a pack offers {limit - reserved}{less}: --num-{axis.level}s "
+                f"{'' if axis.type is None else axis.key + '='}{has + reserved} would do"
             )
     return f"graph {graph_id} needs {', and '.join(said)}"
 

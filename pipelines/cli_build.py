@@ -13,7 +13,7 @@ from packer.shards import Manifest
 from packer.shards.manifest import MANIFEST
 from pipelines import cli_options as options
 from pipelines.build_folder import split_names
-from pipelines.build_job import BuildResult, build
+from pipelines.build_job import OVERSIZE, BuildResult, build
 from pipelines.cli_output import percent, progress, say, show, show_json, table, tell_skips
 from pipelines.cli_scan import describe
 from pipelines.executors import Executor
@@ -37,12 +37,14 @@ def build_command(
     root: options.Root = None,
     on_empty: options.OnEmpty = None,
     field: options.FieldLevel = None,
+    exclude: options.Exclude = None,
+    index: options.Index = None,
     num_nodes: options.NumNodes = None,
     num_edges: options.NumEdges = None,
     num_graphs: options.NumGraphs = None,
     null_graphs: options.NullGraphs = "all",
     limits: options.AutoLimits = None,
-    oversize: Annotated[str, typer.Option(metavar="error|skip", help="Graphs that fit no pack.")] = "error",
+    oversize: Annotated[str, typer.Option(metavar="|".join(OVERSIZE), help="Graphs that fit no pack.")] = "error",
     algorithm: options.Algorithm = "optimal",
     seed: options.Seed = 0,
     time_limit: options.TimeLimit = 60.0,
@@ -81,8 +83,9 @@ def build_command(
         if null_graphs == "none":
             raise PackerError("--null-graphs none leaves no place for padding: build with all or one")
     options.check_choice("--compression", compression, ("zstd", "lz4", "none"))
-    options.check_choice("--oversize", oversize, ("error", "skip"))
+    options.check_choice("--oversize", oversize, OVERSIZE)
     options.check_choice("--on-empty", on_empty, ("error", "skip"))
+    attributes = options.read_attributes(exclude, index)
     levels, pads = options.read_pairs("--field", field), options.read_numbers("--pad", pad)
     with progress() as report:
         result = build(
@@ -103,6 +106,8 @@ def build_command(
             compression=compression,
             levels=levels,
             pad_values=pads,
+            exclude_keys=attributes.exclude,
+            index_fields=dict(attributes.index),
             overwrite=overwrite,
             progress=report,
         )
@@ -194,7 +199,7 @@ def manifest_facts(manifest: Manifest) -> dict[str, Any]:
         "packs": manifest.num_packs,
         "limits": manifest.limits.to_dict(),
         "plan": dict(manifest.plan),
-        "graphs": {"in": counts.graphs, "packed": counts.packed, "skipped": counts.skipped},
+        "graphs": {"in": counts.graphs, "packed": counts.packed, "trimmed": counts.trimmed, "skipped": counts.skipped},
         "reasons": dict(counts.reasons),
         "fields": [field.key for field in manifest.schema.fields],
         "strings": list(manifest.schema.strings),
@@ -271,7 +276,7 @@ def _show_build(result: BuildResult) -> None:
         stored = sum(shard.bytes for shard in manifest.shards)
         gap = percent(plan["num_packs"] / plan["lower_bound"] - 1) if plan["status"] != "optimal" else "proven"
         rows.append(
-            [str(result.out / name), counts.graphs, counts.packed, manifest.num_packs, plan["lower_bound"], gap]
+            [str(result.out / name), counts.graphs, counts.in_packs, manifest.num_packs, plan["lower_bound"], gap]
             + [f"{stored / 1e6:,.2f} MB"]
         )
     first = next(iter(result.manifests.values()))
@@ -288,7 +293,9 @@ def _show_manifest(name: str, manifest: Manifest) -> None:
     graphs, plan = facts["graphs"], facts["plan"]
     show(
         f"{name}: {facts['packs']:,} packs of {describe(manifest.limits)}",
-        f"graphs: {graphs['in']:,} in the source, {graphs['packed']:,} packed, {graphs['skipped']:,} skipped "
+        f"graphs: {graphs['in']:,} in the source, {graphs['packed']:,} packed, "
+        + (f"{graphs['trimmed']:,} trimmed, " if graphs["trimmed"] else "")
+        + f"{graphs['skipped']:,} skipped "
         + str(facts["reasons"] or ""),
         f"plan: {plan['algorithm']}, {plan['status']}, at least {plan['lower_bound']:,} packs, stopped by "
         f"{plan['stopped_by']}",

@@ -9,8 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
+from packer.attributes import Attributes
+from packer.data_limits import LimitsRule
 from packer.errors import LimitsError, PackerError, SourceError
 from packer.limits import PackLimits
+from packer.sizes import GraphSizes
+from pipelines.auto_limits import choose_limits
 from pipelines.config import read_job
 from pipelines.executors import Executor, ProcessExecutor, SerialExecutor
 from pipelines.sources import parse_source
@@ -74,6 +78,24 @@ FieldLevel = Annotated[
         rich_help_panel=_GRAPHS,
     ),
 ]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude",
+        metavar="NAME",
+        help="Leave an attribute out (TYPE/NAME: of one type); may be repeated.",
+        rich_help_panel=_GRAPHS,
+    ),
+]
+Index = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--index",
+        metavar="NAME[=TYPE]",
+        help="Say that an attribute holds numbers of nodes, though not called index; may be repeated.",
+        rich_help_panel=_GRAPHS,
+    ),
+]
 NumNodes = Annotated[
     list[str] | None,
     typer.Option(
@@ -93,7 +115,13 @@ NumGraphs = Annotated[
 NullGraphs = Annotated[str, typer.Option(metavar="all|one|none", help="Who owns the padding.", rich_help_panel=_LIMITS)]
 AutoLimits = Annotated[
     str | None,
-    typer.Option("--limits", metavar="auto", help="Choose limits from the data.", rich_help_panel=_LIMITS),
+    typer.Option(
+        "--limits",
+        metavar="auto|max|mean|SHARE",
+        help="Limits from the data. auto: all of them; else with --num-graphs G: max holds G-1 of the largest graphs, "
+        "0.95 of the graph that 95 % do not exceed, mean G average ones.",
+        rich_help_panel=_LIMITS,
+    ),
 ]
 Algorithm = Annotated[str, typer.Option(metavar="NAME", help="How graphs are packed; `compare` lists the ways.")]
 Seed = Annotated[int, typer.Option(metavar="S", help="Seed of everything random.")]
@@ -127,13 +155,13 @@ def read_limits(
     num_graphs: int | None,
     null_graphs: str,
     auto: str | None,
-) -> PackLimits | None:
-    """The limits; None for `--limits auto`. All three numbers or none of them."""
+) -> PackLimits | LimitsRule | None:
+    """The limits; None for `--limits auto`, a rule for the others. All three numbers or none of them."""
     given = {"--num-nodes": num_nodes, "--num-edges": num_edges, "--num-graphs": num_graphs}
     named = [name for name, value in given.items() if value]
     with usage():
         if auto not in (None, "auto"):
-            raise LimitsError(f"--limits takes only auto; got {auto!r}. Give numbers by {', '.join(given)}")
+            return _rule(str(auto), num_nodes, num_edges, num_graphs, null_graphs)
         if auto and named:
             raise LimitsError(f"--limits auto chooses the limits: leave {', '.join(named)} out, or leave it out")
         if auto:
@@ -143,6 +171,35 @@ def read_limits(
             raise LimitsError(f"limits are missing: give {', '.join(missing)}, or --limits auto")
         nodes, edges = (_slots(name, given[name]) for name in ("--num-nodes", "--num-edges"))
         return PackLimits(nodes, edges, num_graphs, null_graphs)
+
+
+def used_limits(chosen: PackLimits | LimitsRule | None, sizes: GraphSizes) -> PackLimits:
+    """The limits for graphs of these sizes."""
+    if chosen is None:
+        return choose_limits(sizes)
+    return chosen.limits(sizes) if isinstance(chosen, LimitsRule) else chosen
+
+
+def read_attributes(exclude: Sequence[str] | None, index: Sequence[str] | None) -> Attributes:
+    """What --exclude and --index say."""
+    pairs = (text.partition("=") for text in index or ())
+    with usage():
+        return Attributes.of(exclude or (), {name: target or None for name, _, target in pairs})
+
+
+def _rule(
+    by: str, num_nodes: Sequence[str] | None, num_edges: Sequence[str] | None, num_graphs: int | None, null_graphs: str
+) -> LimitsRule:
+    if num_nodes or num_edges:
+        raise LimitsError(f"--limits {by} finds nodes and edges itself: leave --num-nodes and --num-edges out")
+    if num_graphs is None:
+        raise LimitsError(f"--limits {by} needs --num-graphs G")
+    try:
+        return LimitsRule(num_graphs, by if by in ("max", "mean") else float(by), null_graphs)
+    except ValueError as error:
+        if isinstance(error, LimitsError):
+            raise
+        raise LimitsError(f"--limits takes auto, max, mean or a share such as 0.95; got {by!r}") from None
 
 
 def read_pairs(option: str, given: Sequence[str] | None) -> dict[str, str]:

@@ -9,13 +9,13 @@ import numpy as np
 import typer
 
 from packer.algorithms.registry import ALGORITHMS, find_algorithm
+from packer.attributes import Attributes
 from packer.errors import MissingExtraError
 from packer.fields import Schema, pack_columns
 from packer.limits import PackLimits
 from packer.plan import PackPlan, make_plan
 from packer.sizes import GraphSizes
 from pipelines import cli_options as options
-from pipelines.auto_limits import choose_limits
 from pipelines.build_plan import check_fit, fitting, select_sizes, store_plan, too_large
 from pipelines.build_scan import ScanOptions
 from pipelines.build_survey import Survey, survey_source
@@ -39,6 +39,8 @@ def scan(
     root: options.Root = None,
     on_empty: options.OnEmpty = None,
     field: options.FieldLevel = None,
+    exclude: options.Exclude = None,
+    index: options.Index = None,
     num_nodes: options.NumNodes = None,
     num_edges: options.NumEdges = None,
     num_graphs: options.NumGraphs = None,
@@ -48,11 +50,12 @@ def scan(
     config: options.Config = None,
 ) -> None:
     """Sizes of the graphs, their fields, and what would not fit the limits given."""
-    limits = None
+    chosen = None
     if num_nodes or num_edges or num_graphs:
-        limits = options.read_limits(num_nodes, num_edges, num_graphs, null_graphs, None)
+        chosen = options.read_limits(num_nodes, num_edges, num_graphs, null_graphs, None)
     asked = options.read_source(source, smiles_column, target, root)
-    found = _survey(asked, on_empty, field, workers)
+    found = _survey(asked, on_empty, field, options.read_attributes(exclude, index), workers)
+    limits = None if chosen is None else options.used_limits(chosen, found.sizes)
     fits = None if limits is None else fitting(found.sizes, limits)
     if json_output:
         show_json(_scan_json(found, limits, fits))
@@ -75,6 +78,8 @@ def compare(
     target: options.Target = None,
     root: options.Root = None,
     on_empty: options.OnEmpty = None,
+    exclude: options.Exclude = None,
+    index: options.Index = None,
     num_nodes: options.NumNodes = None,
     num_edges: options.NumEdges = None,
     num_graphs: options.NumGraphs = None,
@@ -93,8 +98,8 @@ def compare(
         names = [find_algorithm(name).name for name in algorithm or ALGORITHMS]
     chosen = options.read_limits(num_nodes, num_edges, num_graphs, null_graphs, limits)
     asked = options.read_source(source, smiles_column, target, root)
-    found = _survey(asked, on_empty, None, workers)
-    used = chosen or choose_limits(found.sizes)
+    found = _survey(asked, on_empty, None, options.read_attributes(exclude, index), workers)
+    used = options.used_limits(chosen, found.sizes)
     sizes = select_sizes(found.sizes, np.flatnonzero(check_fit(found.sizes, used, found.source_ids, oversize)))
     plans: list[PackPlan] = []
     for name in names:
@@ -140,6 +145,8 @@ def plan(
     root: options.Root = None,
     on_empty: options.OnEmpty = None,
     field: options.FieldLevel = None,
+    exclude: options.Exclude = None,
+    index: options.Index = None,
     num_nodes: options.NumNodes = None,
     num_edges: options.NumEdges = None,
     num_graphs: options.NumGraphs = None,
@@ -159,8 +166,8 @@ def plan(
         find_algorithm(algorithm)
     chosen = options.read_limits(num_nodes, num_edges, num_graphs, null_graphs, limits)
     asked = options.read_source(source, smiles_column, target, root)
-    found = _survey(asked, on_empty, field, workers)
-    used = chosen or choose_limits(found.sizes)
+    found = _survey(asked, on_empty, field, options.read_attributes(exclude, index), workers)
+    used = options.used_limits(chosen, found.sizes)
     sizes = select_sizes(found.sizes, np.flatnonzero(check_fit(found.sizes, used, found.source_ids, oversize)))
     made = make_plan(sizes, used, algorithm, seed=seed, time_limit=time_limit)
     if out is not None:
@@ -205,9 +212,11 @@ def pack_bytes(schema: Schema, limits: PackLimits) -> int | None:
     return sum(column.width for column in pack_columns(schema, limits))
 
 
-def _survey(source: Source, on_empty: str | None, field: list[str] | None, workers: int) -> Survey:
+def _survey(
+    source: Source, on_empty: str | None, field: list[str] | None, attributes: Attributes, workers: int
+) -> Survey:
     options.check_choice("--on-empty", on_empty, ("error", "skip"))
-    asked = ScanOptions(options.read_pairs("--field", field), {}, on_empty)
+    asked = ScanOptions(options.read_pairs("--field", field), {}, on_empty, attributes)
     executor = options.make_executor(workers)
     try:
         with progress() as report:
@@ -223,13 +232,14 @@ def _size_table(sizes: GraphSizes) -> Any:
 
 
 def _summary(values: np.ndarray) -> dict[str, float | int]:
-    quarter, half, three = np.percentile(values, [25, 50, 75])
+    """The numbers that PyG's `Dataset.print_summary` shows, and the total."""
+    quarter, three = np.percentile(values, [25, 75])
     return {
         "mean": float(np.mean(values)),
-        "std": float(np.std(values)),
+        "std": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0,
         "min": int(np.min(values)),
         "25%": float(quarter),
-        "50%": float(half),
+        "50%": float(np.percentile(values, 50, method="lower")),
         "75%": float(three),
         "max": int(np.max(values)),
         "total": int(np.sum(values)),

@@ -29,7 +29,7 @@ class JobFile(BaseModel):
     num_edges: Count | None = None
     num_graphs: int | None = None
     null_graphs: Literal["all", "one", "none"] | None = None
-    limits: Literal["auto"] | None = None
+    limits: Literal["auto", "max", "mean"] | float | None = None
     algorithm: str | list[str] | None = None
     seed: int | None = None
     time_limit: float | None = Field(default=None, gt=0)
@@ -39,11 +39,13 @@ class JobFile(BaseModel):
     split_seed: int | None = None
     split_column: str | None = None
     split_file: str | None = None
-    oversize: Literal["error", "skip"] | None = None
+    oversize: Literal["error", "skip", "trim-nodes", "trim-edges", "trim-both"] | None = None
     on_empty: Literal["error", "skip"] | None = None
     compression: Literal["zstd", "lz4", "none"] | None = None
     field: dict[str, Literal["node", "edge", "graph"]] | None = None
-    pad: dict[str, float] | None = None
+    exclude: str | list[str] | None = None
+    index: str | list[str] | dict[str, str] | None = None
+    pad: dict[str, int | float] | None = None
     overwrite: bool | None = None
     epochs: int | None = Field(default=None, ge=1)
     hidden: int | None = Field(default=None, ge=1)

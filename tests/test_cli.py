@@ -139,7 +139,7 @@ def test_verify_tells_faults_and_its_exit_status(call: Callable[..., Any], packs
         ([*LIMITS, "--algorithm", "optimum"], "Did you mean 'optimal'?"),
         ([*LIMITS, "--null-graphs", "some"], "null_graphs must be one of all, one, none"),
         ([*LIMITS, "--null-graphs", "none"], "leaves no place for padding"),
-        ([*LIMITS, "--oversize", "trim"], "--oversize must be one of error, skip; got 'trim'"),
+        ([*LIMITS, "--oversize", "trim"], "--oversize must be one of error, skip, trim-nodes, trim-edges, trim-both; got 'trim'"),
         ([*LIMITS, "--splits", "a=0.5"], "the shares of the splits must add up to 1"),
         ([*LIMITS, "--field", "x"], "--field takes NAME=VALUE; got 'x'"),
         ([*LIMITS, "--pad", "x=red"], "--pad takes NAME=NUMBER; got x=red"),

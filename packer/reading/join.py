@@ -89,11 +89,13 @@ def join_arrays(parts: Sequence[np.ndarray], dtype: np.dtype[Any], joint: Joint)
     shift = np.array(joint.shift, dtype)
     steps = np.arange(packs, dtype=dtype)
     if joint.dim == -1 and whole.ndim > 1:
-        by_pack = whole.reshape(*whole.shape[:-1], packs, -1)  # [entries, ..., packs, rows]
+        by_pack = whole.reshape(*whole.shape[:-1], packs, whole.shape[-1] // packs)  # [entries, ..., packs, rows]
         by_pack += shift.reshape(-1, *[1] * (whole.ndim - 2), 1, 1) * steps[:, None]
         return whole
-    by_pack = whole[joint.skip :].reshape(packs, -1, *whole.shape[1:])  # [packs, rows, entries, ...]
-    by_pack += (steps[:, None] * shift).reshape(packs, 1, *([-1] + [1] * (whole.ndim - 2) if whole.ndim > 1 else []))
+    rows = whole[joint.skip :]
+    by_pack = rows.reshape(packs, len(rows) // packs, *whole.shape[1:])  # [packs, rows, entries, ...]
+    entries = (len(shift), *[1] * (whole.ndim - 2)) if whole.ndim > 1 else ()
+    by_pack += (steps[:, None] * shift).reshape(packs, 1, *entries)
     return whole
 
 
