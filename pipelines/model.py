@@ -70,6 +70,9 @@ class ColumnEmbedding(torch.nn.Module):
     largest: the largest value of each column in the training data.
     """
 
+    largest: torch.Tensor
+    start: torch.Tensor
+
     def __init__(self, largest: Sequence[int], hidden: int) -> None:
         super().__init__()
         sizes = torch.tensor(largest, dtype=torch.int64) + 1

@@ -210,6 +210,7 @@ def draw_losses(report: TrainReport, path: str | Path) -> None:
     """The loss of each epoch as a picture; the suffix of `path` chooses the format."""
     try:
         from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
     except ImportError as error:
         raise MissingExtraError("matplotlib", "report", "drawing the loss curve") from error
 
@@ -220,7 +221,7 @@ def draw_losses(report: TrainReport, path: str | Path) -> None:
         title=f"Training loss on {report.task.target}", xlabel="epoch", ylabel=f"loss per real {report.task.level}"
     )
     axes.set_ylim(bottom=0)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     figure.savefig(str(path), dpi=120)
 
