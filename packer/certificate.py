@@ -90,7 +90,7 @@ def check_certificate(
     count = np.asarray(count, dtype=np.int64)
     _check_form(certificate, need, capacity, count)
     sizes = _priced_sizes(certificate, need, count)
-    total = sum(price * times for price, times in zip(sizes.price.tolist(), sizes.count))
+    total = sum(price * times for price, times in zip(sizes.price.tolist(), sizes.copies))
     proven = -(-total // certificate.value)
     if proven < certificate.bound:
         raise PlanError(
@@ -128,11 +128,11 @@ def volume_certificate(need: np.ndarray, capacity: np.ndarray, count: np.ndarray
 
 
 class _Sizes(NamedTuple):
-    """Distinct reduced sizes with a price: need int64 [sizes, k], price int64 [sizes], count as Python integers."""
+    """Distinct reduced sizes with a price: need int64 [sizes, k], price int64 [sizes], copies as Python integers."""
 
     need: np.ndarray
     price: np.ndarray
-    count: list[int]
+    copies: list[int]
 
 
 def _integers(stored: Mapping[str, Any], name: str, ndim: int, columns: int = 0) -> np.ndarray:
@@ -208,13 +208,13 @@ def _proven_by_one_dimension(value: int, sizes: _Sizes, room: np.ndarray) -> boo
 
 def _check_largest(value: int, sizes: _Sizes, room: np.ndarray, effort: float) -> None:
     """Raise PlanError unless every pack's prices sum to `value` at most."""
-    bought = sum(price * times for price, times in zip(sizes.price.tolist(), sizes.count))
+    bought = sum(price * times for price, times in zip(sizes.price.tolist(), sizes.copies))
     if bought >= _MAX_PRICE_SUM:
         raise PlanError(f"certificate: prices in one pack may sum to {bought}; at most 2^62 can be checked")
     cells = 1
     for extent in room.tolist():
         cells *= extent + 1
-    steps = cells * sum(len(_portions(times)) for times in sizes.count)
+    steps = cells * sum(len(_portions(times)) for times in sizes.copies)
     by_grid = cells <= MAX_CELLS and steps <= effort * MAX_STEPS
     # A small grid is sure to be quick; else the packs that could hold more may be few.
     if not (by_grid and steps <= MAX_STEPS // 40) and _check_packs(value, sizes, room, effort):
@@ -231,7 +231,7 @@ def _check_grid(value: int, sizes: _Sizes, room: np.ndarray) -> None:
     """The largest sum in every room up to `room`, by dynamic programming over portions of each size."""
     best = np.zeros(tuple((room + 1).tolist()), np.int64)
     spare = np.empty(best.size, np.int64)
-    for need, price, times in zip(sizes.need, sizes.price.tolist(), sizes.count):
+    for need, price, times in zip(sizes.need, sizes.price.tolist(), sizes.copies):
         for portion in _portions(times):
             step = (need * portion).tolist()
             into = best[tuple(slice(s, None) for s in step)]
@@ -248,8 +248,8 @@ def _check_packs(value: int, sizes: _Sizes, room: np.ndarray, effort: float) -> 
     pack weighs more than floor(multipliers . room); what may still be added is worth at most the weight left, plus by
     how much the prices of the sizes still to come exceed their weights. That holds for any multipliers.
     """
-    times = np.array(sizes.count)
-    if value >= 1 << 55 or sum(p * t for p, t in zip(sizes.price.tolist(), sizes.count)) >= 1 << 60:
+    times = np.array(sizes.copies)
+    if value >= 1 << 55 or sum(p * t for p, t in zip(sizes.price.tolist(), sizes.copies)) >= 1 << 60:
         return False  # sums below could pass 2^63
     weight, total = _weights(sizes.need, sizes.price, times, room, value)
     order = np.argsort(-(sizes.price - weight[0]), kind="stable")
@@ -332,7 +332,7 @@ def _useful(sizes: _Sizes, room: np.ndarray) -> _Sizes:
     holds = np.full(need.shape, endless)
     np.floor_divide(room, need, out=holds, where=need > 0)
     fits = holds.min(axis=1, initial=endless)
-    times = np.array([min(int(fit), count) for fit, count in zip(fits, sizes.count)], dtype=np.int64)
+    times = np.array([min(int(fit), count) for fit, count in zip(fits, sizes.copies)], dtype=np.int64)
     kept = times > 0
     for i in np.flatnonzero(kept & (times == fits)).tolist():
         if kept[i]:

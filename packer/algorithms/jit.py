@@ -47,12 +47,10 @@ def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _with_compiled_callees(function: types.FunctionType) -> types.FunctionType:
-    """The same function, seeing compiled kernels where its module's names are lazy ones: numba cannot call the latter."""
-    callees = {
-        name: value.resolve_kernel()
-        for name in function.__code__.co_names
-        for value in [function.__globals__.get(name)]
-        if hasattr(value, "resolve_kernel")
+    """The same function, seeing compiled kernels where its module's names are lazy ones, which numba cannot call."""
+    called = {name: function.__globals__.get(name) for name in function.__code__.co_names}
+    callees: dict[str, Any] = {
+        name: cast(Any, value).resolve_kernel() for name, value in called.items() if hasattr(value, "resolve_kernel")
     }
     if not callees:
         return function

@@ -17,6 +17,8 @@ from packer.algorithms.optimal.greedy import greedy_plans, plan_of, slots_of
 SLICE_MOVES = 1_000_000
 """Moves between two looks at the clock: about 0.1 s."""
 MOVE_WORK = 1e-7
+MOVES_AN_ITEM = 50_000
+SLICES = 8
 COLD = 0.02
 _CHANCES = -np.log((np.arange(4096) + 0.5) / 4096)
 """Quantiles of the exponential distribution: a rise of the cost by T times one of them is accepted."""
@@ -147,7 +149,7 @@ class _Packs:
     """The arrays that the kernels work on: `packs` packs of items, some of them overflowing."""
 
     def __init__(self, instance: Instance, start: list[np.ndarray], packs: int, budget: Budget) -> None:
-        """start: size ids of each pack; the items of all but the fullest `packs` are dealt out where they hurt least."""
+        """start: size ids of each pack; items of all but the fullest `packs` are dealt out where they hurt least."""
         self.need, self.capacity = instance.need, instance.capacity
         self.weight = 1.0 / np.maximum(instance.capacity, 1)
         share = instance.need * self.weight
@@ -196,18 +198,19 @@ def anneal(instance: Instance, plan: Patterns, packs: int, budget: Budget, seed:
     random = np.array([1 + seed % 2147483561, 1 + (seed * 7919 + 12345) % 2147483397, state.number_over])
     tables = state.need, state.weight, state.capacity, state.size_of, state.members, state.held, state.load
     unit = float(np.median(state.weight))
-    slices = max(1, int(budget.work_left / (MOVE_WORK * SLICE_MOVES)))
+    moves = int(min(budget.work_left / MOVE_WORK, MOVES_AN_ITEM * instance.num_items))
+    slices = max(SLICES, moves // SLICE_MOVES)
     for turn in range(slices):
         if not random[2] or budget.spent:
             break
-        heat = unit * hot * (COLD / hot) ** (turn / max(1, slices - 1))
-        done = _anneal(*tables, state.over, state.overfull, state.where, random, _CHANCES, heat, SLICE_MOVES)
+        heat = unit * hot * (COLD / hot) ** (turn / (slices - 1))
+        done = _anneal(*tables, state.over, state.overfull, state.where, random, _CHANCES, heat, 1 + moves // slices)
         budget.spend(MOVE_WORK * done)
     return _repaired(instance, state)
 
 
 def _repaired(instance: Instance, state: _Packs) -> Patterns:
-    """Take out of overflowing packs, one by one, the smallest item that mends one or else the largest; pack them anew."""
+    """Take from an overflowing pack the smallest item that mends it, or else the largest and so on; pack them anew."""
     share = (instance.need * state.weight).sum(axis=1)
     packs = [state.items(p) for p in range(len(state.held)) if state.held[p]]
     taken: list[int] = []

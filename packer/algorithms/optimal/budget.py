@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-
 DEFAULT_WORK = 40.0
 
 

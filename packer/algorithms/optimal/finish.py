@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -12,8 +13,6 @@ from packer.algorithms.optimal.budget import Budget
 from packer.algorithms.optimal.generation import PatternLP
 
 MOST_COLUMNS = 4000
-SLICE = 2.0
-"""Deterministic seconds of one CP-SAT run: Ctrl-C is seen between two."""
 
 
 def choose_whole(instance: Instance, lp: PatternLP, packs: int, budget: Budget, seed: int) -> PatternLP | None:
@@ -29,8 +28,8 @@ def choose_whole(instance: Instance, lp: PatternLP, packs: int, budget: Budget, 
     )
     chosen = np.argsort(reduced_cost, kind="stable")[:MOST_COLUMNS]
     model = cp_model.CpModel()
-    held: list[list[object]] = [[] for _ in range(len(instance.need))]
-    use: dict[int, object] = {}
+    held: list[list[Any]] = [[] for _ in range(len(instance.need))]
+    use: dict[int, Any] = {}
     for column in chosen.tolist():
         ids, times = lp.columns.ids[column].tolist(), lp.columns.times[column].tolist()
         most = max(-(-int(instance.count[i]) // t) for i, t in zip(ids, times))
@@ -39,7 +38,7 @@ def choose_whole(instance: Instance, lp: PatternLP, packs: int, budget: Budget, 
             model.add_hint(variable, int(lp.use[column]))
         for i, t in zip(ids, times):
             held[i].append(variable * t)
-    swaps: list[object] = []
+    swaps: list[Any] = []
     for small, large in lp.exchanges.tolist():
         swap = model.new_int_var(0, int(instance.count.sum()), "")
         swaps.append(swap)

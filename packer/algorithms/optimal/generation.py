@@ -48,7 +48,7 @@ class PatternLP:
 
 
 def exchanges(instance: Instance) -> np.ndarray:
-    """Pairs (smaller, larger): for each size the nearest larger ones, none of which contains another: int64 [pairs, 2]."""
+    """Pairs (smaller, larger), int64 [pairs, 2]: for each size the nearest larger ones, none above another of them."""
     need = instance.need
     weight = (need / np.maximum(instance.capacity, 1)).sum(axis=1)
     order = np.argsort(weight, kind="stable")
@@ -151,7 +151,7 @@ class ColumnGeneration:
             center = self._price / self._value
             price, unit = whole_prices(smoothing * center + (1 - smoothing) * dual, self._most_items)
             total = total_price(price, self._instance.count)
-            # A pattern below the floor does not improve the LP, or does not stand in the way of a proof of `goal` packs.
+            # A pattern below the floor does not improve the LP, or is not in the way of a proof of `goal` packs.
             floor = max(unit, (total - 1) // (goal - 1)) if goal > 1 else unit
             found = self._pricer.best(price, floor, budget)
             if found is not None and total * self._value > self._total * found:

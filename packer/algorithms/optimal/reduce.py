@@ -60,7 +60,7 @@ def _implied(column: np.ndarray, offered: int, other: np.ndarray, other_offered:
     if ((column > 0) & (other == 0)).any():
         return False
     pairs = {(int(a), int(b)) for a, b in zip(column, other) if a > 0}
-    # column <= ratio * other for all sizes, so the sum is at most floor(ratio * other_offered), ratio the largest a / b.
+    # column <= ratio * other for all sizes, ratio the largest a / b, so the sum is at most ratio * other_offered.
     return all(a * other_offered < (offered + 1) * b for a, b in pairs)
 
 

@@ -6,10 +6,10 @@ from typing import Callable, Sequence
 
 import numpy as np
 
-from packer.algorithms.instance import Instance, Patterns
+from packer.algorithms.instance import Patterns
 from packer.algorithms.optimal.anneal import anneal
 from packer.algorithms.optimal.budget import Budget
-from packer.algorithms.optimal.columns import joined
+from packer.algorithms.optimal.columns import joined, to_patterns
 from packer.algorithms.optimal.dive import dive
 from packer.algorithms.optimal.finish import choose_whole
 from packer.algorithms.optimal.generation import PatternLP
@@ -78,12 +78,15 @@ class Search:
         """Improve the plan and the bound until they meet or the budget is spent."""
         for plan in start:
             self.offer(plan)
+        if not len(self.instance.need):
+            self.plan, self.packs = to_patterns([]), self.bound  # nothing that could overflow: one pack, or none
+            return
         plans = greedy_plans(self.instance)
         for plan in plans:
             self.offer(plan)
         for heat in HEATS if self._few else ():
             before = self.packs
-            self._anneal(self.bound, 2 * FIRST_WORK, heat)
+            self._anneal(self.bound, (0.4 if self._very_few else 2.0) * FIRST_WORK, heat)
             if self.done or self.packs == before:
                 break
         if self.done:
@@ -102,6 +105,8 @@ class Search:
 
     def find_bound(self) -> None:
         """Improve the bound alone."""
+        if not len(self.instance.need):
+            return
         plans = greedy_plans(self.instance)
         self.offer(plans[0])
         proofs = [] if self.proven else proofs_of(self._reduced, plans, self._seed())

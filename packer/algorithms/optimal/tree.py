@@ -1,4 +1,4 @@
-"""Exact pricing by branch and bound, for capacities whose grid is too large: proper patterns, in any number of dimensions.
+"""Exact pricing by branch and bound: proper patterns, in any number of dimensions, where the grid is too large.
 
 Items are chosen in the order of falling gain. The bound is surrogate relaxation: for weights w with sum(w) <= W in
 every pattern, a pattern is worth at most W - w(chosen) + the positive gains price - w of what may still be chosen.
@@ -168,7 +168,7 @@ def surrogate_multipliers(need: np.ndarray, price: np.ndarray, most: np.ndarray,
     rows = [np.clip(model, 0.0, None)]
     for d in range(len(capacity)):
         alone = np.zeros(len(capacity))
-        ratio = np.sort((price / scale / np.maximum(need[:, d], 1e-9)))[::-1]
+        ratio = np.sort(price / scale / np.maximum(need[:, d], 1e-9))[::-1]
         order = np.argsort(-price / np.maximum(need[:, d], 1e-9), kind="stable")
         filled = np.cumsum(need[order, d] * most[order])
         place = min(int(np.searchsorted(filled, capacity[d])), len(order) - 1)
