@@ -15,7 +15,7 @@ import torch
 from test_executors import imported
 from torch_geometric.data import Data
 
-from packer import PackDataset, PackLimits, make_plan, verify_shards
+from packer import PackDataset, PackLimits, make_plan, unpack, verify_shards
 from packer.errors import (
     AlgorithmError,
     BuildError,
@@ -28,7 +28,6 @@ from packer.errors import (
 )
 from packer.shards import iter_graphs
 from packer.sizes import GraphSizes
-from packer.unpack import unpack
 from pipelines import build
 from pipelines.executors import ProcessExecutor, SerialExecutor
 from pipelines.journal import WORK
@@ -241,7 +240,7 @@ def test_bad_graphs_are_told_before_anything_is_written(tmp_path: Path, given: l
     [
         ({"algorithm": "optimum"}, AlgorithmError, r"unknown algorithm 'optimum'; .*Did you mean 'optimal'\?"),
         ({"limits": PackLimits(40, 90, 6, "none")}, LimitsError, "leaves no place for padding"),
-        ({"oversize": "trim"}, BuildError, "oversize must be one of error, skip; got 'trim'"),
+        ({"oversize": "trim"}, BuildError, "oversize must be one of error, skip, trim-nodes"),
         ({"compression": "zip"}, BuildError, "compression must be one of"),
         ({"splits": "train=0.5,test=0.4"}, BuildError, "must add up to 1; train=0.5,test=0.4 add up to 0.9"),
         ({"splits": "train"}, BuildError, "written as NAME=SHARE"),
