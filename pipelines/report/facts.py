@@ -1,0 +1,163 @@
+"""What a report tells of one data set, read from its folder."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from packer.algorithms.registry import ALGORITHMS
+from packer.plan import make_plan
+from packer.shards import Fault, Manifest, iter_graphs, open_shard, verify_shards
+from packer.shards.graphs_file import size_column
+from packer.sizes import GraphSizes
+from pipelines.build_folder import BUILD_FILE
+from pipelines.build_plan import with_columns
+
+_MOST_FIRST_FIT = 200_000
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """One algorithm on the packed graphs. seconds: None for the plan that was built, made earlier."""
+
+    name: str
+    packs: int
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One data set. num_real: int64 [packs, axes + 1], real rows of each axis and real graphs; sizes: of the graphs in
+    packs; rows: algorithms, the one that was used last; faults: None where nothing was verified; build: what build.json
+    says, {} where it is absent."""
+
+    name: str
+    folder: Path
+    manifest: Manifest
+    num_real: np.ndarray
+    sizes: GraphSizes
+    rows: tuple[PlanRow, ...]
+    faults: tuple[Fault, ...] | None
+    build: Mapping[str, Any]
+
+    @property
+    def slots(self) -> dict[str, int]:
+        """Axis key and "graph" -> slots of a pack."""
+        limits = self.manifest.limits
+        return {**limits.slots(self.manifest.schema.axes), "graph": int(limits.num_graphs or 0)}
+
+    @property
+    def fill(self) -> dict[str, float]:
+        """Axis key and "graph" -> real share of all slots."""
+        totals = self.num_real.sum(axis=0).tolist()
+        slots = self.slots
+        return {
+            key: total / max(1, slots[key] * self.manifest.num_packs) for key, total in zip(slots, totals, strict=True)
+        }
+
+
+def read_facts(folder: Path, name: str = "", verify: bool = True) -> Facts:
+    """Read a data set's folder; verify also checks every byte of it. Raises FormatError for a damaged one."""
+    manifest = Manifest.load(folder)
+    faults = tuple(verify_shards(folder).faults) if verify else None
+    sizes = _sizes(folder, manifest)
+    return Facts(
+        name, folder, manifest, _num_real(folder, manifest), sizes, _compare(sizes, manifest), faults, _build(folder)
+    )
+
+
+def command_of(facts: Facts) -> str:
+    """The command that builds the data set again, as far as the folder says; paths of sources are not kept."""
+    job: Mapping[str, Any] = facts.build.get("job", {})
+    source: Mapping[str, Any] = job.get("source", facts.manifest.source)
+    kind = str(source.get("kind", "SOURCE"))
+    words = ["graph-pack", "build"]
+    if kind == "smiles":
+        words += [f"smiles:{source['file']}", "--smiles-column", str(source["smiles_column"])]
+        for target in source["targets"]:
+            words += ["--target", str(target)]
+    elif kind == "tudataset":
+        words += [f"tudataset:{source.get('name', 'NAME')}", "--root", "DIR"]
+    else:
+        words += [kind if ":" in kind else f"{kind}:SOURCE"]
+    split = facts.manifest.source.get("split")
+    words += ["--out", str(facts.folder.parent.name if split else facts.folder.name)]
+    if job.get("limits") == "auto":
+        words += ["--limits", "auto"]
+    else:
+        limits = facts.manifest.limits.to_dict()
+        for option, key in (("--num-nodes", "num_nodes"), ("--num-edges", "num_edges"), ("--num-graphs", "num_graphs")):
+            value = limits[key]
+            words += [option, ",".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else str(value)]
+        if limits["null_graphs"] != "all":
+            words += ["--null-graphs", limits["null_graphs"]]
+    plan = facts.manifest.plan
+    words += ["--algorithm", str(plan["algorithm"]), "--seed", str(plan["seed"])]
+    words += _split_options(split or {})
+    if job.get("oversize", "error") != "error":
+        words += ["--oversize", str(job["oversize"])]
+    if facts.manifest.compression != "zstd":
+        words += ["--compression", facts.manifest.compression]
+    return shlex.join(words)
+
+
+def _split_options(split: Mapping[str, Any]) -> list[str]:
+    shares = split.get("fractions") or split.get("shares")
+    if isinstance(shares, dict):
+        text = ",".join(f"{name}={share:g}" for name, share in shares.items())
+        return ["--splits", text, "--split-seed", str(split.get("seed", 0))]
+    if split.get("column"):
+        return ["--split-column", str(split["column"])]
+    return ["--split-file", "FILE"] if split else []
+
+
+def _num_real(folder: Path, manifest: Manifest) -> np.ndarray:
+    parts = [np.zeros((0, len(manifest.schema.axes) + 1), np.int64)]
+    for shard in range(len(manifest.shards)):
+        reader = open_shard(folder, manifest, shard)
+        parts += [reader.block(block, ["num_real"])["num_real"] for block in range(manifest.shards[shard].blocks)]
+        reader.close()
+    return np.concatenate(parts).astype(np.int64)
+
+
+def _sizes(folder: Path, manifest: Manifest) -> GraphSizes:
+    axes = manifest.schema.axes
+    parts: dict[str, list[np.ndarray]] = {axis.key: [] for axis in axes}
+    for batch in iter_graphs(folder, manifest):
+        packed = batch.column("pack").to_numpy() >= 0
+        for axis in axes:
+            parts[axis.key].append(batch.column(size_column(axis)).to_numpy()[packed])
+    return with_columns(axes, {key: np.concatenate(values) for key, values in parts.items()})
+
+
+def _compare(sizes: GraphSizes, manifest: Manifest) -> tuple[PlanRow, ...]:
+    """The quick algorithms, and the plan that was built."""
+    used = str(manifest.plan["algorithm"])
+    names = [name for name, entry in ALGORITHMS.items() if entry.takes != "solver" and name != used]
+    if sizes.num_graphs > _MOST_FIRST_FIT:
+        names = [name for name in names if name != "first-fit"]
+    rows: list[PlanRow] = []
+    for name in names:
+        start = time.perf_counter()
+        packs = make_plan(sizes, manifest.limits, name).num_packs
+        rows.append(PlanRow(name, packs, time.perf_counter() - start))
+    rows.append(PlanRow(used, manifest.num_packs, None))
+    return tuple(sorted(rows, key=lambda row: (-row.packs, row.name == used)))
+
+
+def _build(folder: Path) -> Mapping[str, Any]:
+    """build.json of the folder, or of the one above for a split."""
+    for place in (folder, folder.parent):
+        try:
+            found = json.loads((place / BUILD_FILE).read_bytes())
+        except (OSError, ValueError):
+            continue
+        return found if isinstance(found, dict) else {}
+    return {}

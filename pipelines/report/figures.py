@@ -1,0 +1,221 @@
+"""Pictures of sizes, plans and limits. Each function takes values and gives a Picture with its alternative text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from packer.plan import PackPlan
+from packer.sizes import GraphSizes
+from packer.suggest import Suggestion
+from pipelines.report.style import BLUE, GREY, LEVEL_COLOURS, ORANGE, RED, Picture, drawn, finish, new_figure
+
+_MOST_BARS = 60
+_MOST_POINTS = 160
+_FEW_BARS = 8
+
+
+@drawn
+def size_histogram(sizes: GraphSizes, key: str) -> Picture:
+    """How many graphs have how many nodes or edges."""
+    level = next(axis.level for axis in sizes.axes if axis.key == key)
+    values, count = _counted(sizes, key)
+    figure, (axis,) = new_figure()
+    _bars(axis, values, count, LEVEL_COLOURS[level])
+    name = f"{level}s" if key == level else f"{key} {level}s"
+    finish(axis, f"{name.capitalize()} per graph", f"number of {name}", "graphs")
+    total = float(count.sum())
+    mean = float(values @ count) / total
+    axis.axvline(mean, color=RED, linewidth=1.2)
+    axis.annotate(
+        f"mean {mean:.1f}", (mean, 1), (4, -2), xycoords=("data", "axes fraction"), textcoords="offset points", va="top"
+    )
+    alt = (
+        f"Histogram of {name} per graph: {int(total):,} graphs, from {values.min()} to {values.max()}, mean {mean:.1f}."
+    )
+    return Picture(f"{name.capitalize()} per graph", alt, figure)
+
+
+@drawn
+def joint_histogram(sizes: GraphSizes) -> Picture | None:
+    """How many graphs have how many nodes and edges together; None unless there is one axis of each."""
+    if [axis.level for axis in sizes.axes] != ["node", "edge"]:
+        return None
+    from matplotlib.colors import LogNorm
+
+    distinct, count, _ = sizes.distinct
+    (nodes, edges), cells = distinct.T, 48
+    grids = [np.linspace(v.min() - 0.5, v.max() + 0.5, min(cells, int(np.ptp(v)) + 1) + 1) for v in (nodes, edges)]
+    table, x, y = np.histogram2d(nodes, edges, grids, weights=count.astype(np.float64))
+    figure, (axis,) = new_figure(4.4, 3.4)
+    shown = np.where(table > 0, table, np.nan).T
+    image = axis.imshow(
+        shown,
+        origin="lower",
+        aspect="auto",
+        extent=(x[0], x[-1], y[0], y[-1]),
+        cmap="viridis",
+        norm=LogNorm(1, max(2.0, float(table.max()))),
+        interpolation="nearest",
+    )
+    bar = figure.colorbar(image, ax=axis, label="graphs (logarithmic)")
+    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
+    finish(axis, "Nodes and edges together", "number of nodes", "number of edges", grid="both")
+    alt = (
+        f"Joint histogram of nodes and edges: {len(distinct):,} distinct sizes, nodes {nodes.min()} to {nodes.max()}, "
+        f"edges {edges.min()} to {edges.max()}."
+    )
+    return Picture("Nodes and edges together", alt, figure)
+
+
+@drawn
+def fill_over_packs(real: np.ndarray, slots: Mapping[str, int]) -> Picture:
+    """Real share of the slots along the packs. real: int [packs, axes]; slots: axis key -> slots, in that order.
+
+    Neighbouring packs are joined where there are many: the line is their mean, the band from the emptiest to the
+    fullest.
+    """
+    figure, axes = new_figure(4.4, 1.25 * len(slots) + 0.5, len(slots), sharex=True)
+    starts = np.unique(np.linspace(0, len(real), min(len(real), _MOST_POINTS), endpoint=False).astype(int))
+    said: list[str] = []
+    for column, (axis, (key, limit)) in enumerate(zip(axes, slots.items(), strict=True)):
+        share = 100.0 * real[:, column] / max(1, limit)
+        mean = np.add.reduceat(share, starts) / np.diff(np.append(starts, len(share)))
+        low, high = np.minimum.reduceat(share, starts), np.maximum.reduceat(share, starts)
+        colour = _colour(key)
+        axis.fill_between(starts, low, high, step="post", color=colour, alpha=0.25, linewidth=0)
+        axis.step(np.append(starts, len(share)), np.append(mean, mean[-1]), where="post", color=colour, linewidth=1.3)
+        axis.set_ylim(0, 105)
+        axis.set_yticks([0, 50, 100], ["0 %", "50 %", "100 %"])
+        finish(axis, f"{key}s: {share.mean():.1f} % of {limit:,} slots", grid="y")
+        said.append(f"{key}s {share.mean():.1f} % (from {share.min():.1f} to {share.max():.1f} %)")
+    axes[-1].set_xlabel("pack")
+    return Picture("Fill of the packs", f"Real share of the slots over {len(real):,} packs: {', '.join(said)}.", figure)
+
+
+@drawn
+def graphs_per_pack(held: np.ndarray, slots: int) -> Picture:
+    """How many packs hold how many real graphs. held: int [packs]; slots: graph slots of a pack."""
+    values, packs = np.unique(held, return_counts=True)
+    figure, (axis,) = new_figure()
+    _bars(axis, values, packs, LEVEL_COLOURS["graph"])
+    finish(axis, "Real graphs per pack", f"real graphs (of {slots} slots)", "packs")
+    alt = (
+        f"Histogram of real graphs per pack: {held.min()} to {held.max()} of {slots} slots, mean {held.mean():.1f}, "
+        f"standard deviation {held.std():.1f}."
+    )
+    return Picture("Real graphs per pack", alt, figure)
+
+
+@drawn
+def padding_by_level(fill: Mapping[str, float]) -> Picture:
+    """Real and padding share of the slots of all packs. fill: axis key and "graph" -> real share."""
+    figure, (axis,) = new_figure(4.4, 0.42 * len(fill) + 1.0)
+    keys = list(fill)
+    for place, key in enumerate(keys):
+        real = 100.0 * fill[key]
+        axis.barh(place, real, color=_colour(key), height=0.62)
+        axis.barh(place, 100.0 - real, left=real, color=GREY, alpha=0.35, height=0.62, hatch="////", linewidth=0)
+        axis.text(2, place, f"{real:.1f} % real", va="center", color="white", weight="bold")
+    axis.set_yticks(range(len(keys)), [f"{key}s" for key in keys])
+    axis.invert_yaxis()
+    axis.set_xlim(0, 100)
+    finish(axis, "Real and padding (hatched)", "share of the slots of all packs, %", grid="")
+    alt = "Real share of all slots: " + ", ".join(f"{key}s {100 * share:.1f} %" for key, share in fill.items())
+    return Picture("Padding by level", f"{alt}; the rest is padding.", figure)
+
+
+@drawn
+def algorithms(rows: Sequence[tuple[str, int]], bound: int) -> Picture:
+    """Packs that each algorithm needs. rows: (name, packs); bound: no plan has fewer."""
+    figure, (axis,) = new_figure(4.4, 0.34 * len(rows) + 1.2)
+    gaps = [100.0 * (packs / bound - 1.0) for _, packs in rows]
+    # One graph a pack, or nearly: such a bar would hide all others and is cut.
+    most = max([1.0, *(gap for gap in gaps if gap <= 10 * max(2.0, float(np.median(gaps))))])
+    for place, ((_, packs), gap) in enumerate(zip(rows, gaps, strict=True)):
+        axis.barh(place, min(gap, 1.3 * most), color=BLUE, height=0.6)
+        text = f"{packs:,}: +{gap:.1f} %" if packs > bound else f"{packs:,}: the bound, proven"
+        inside = gap > 0.6 * most
+        axis.annotate(
+            text + " (cut)" * (gap > 1.3 * most),
+            (min(gap, 1.2 * most), place),
+            (-4 if inside else 5, 0),
+            textcoords="offset points",
+            va="center",
+            ha="right" if inside else "left",
+            **({"color": "white", "weight": "bold"} if inside else {}),
+        )
+    axis.axvline(0, color=RED, linewidth=2)
+    axis.set_xlim(0, 1.2 * most)
+    axis.set_yticks(range(len(rows)), [name for name, _ in rows])
+    axis.invert_yaxis()
+    finish(axis, "Packs above the bound", f"% above {bound:,} packs, which no plan beats", grid="x")
+    said = ", ".join(f"{name} {packs:,}" for name, packs in rows)
+    return Picture("Algorithms", f"Packs by algorithm: {said}; no plan has fewer than {bound:,}.", figure)
+
+
+@drawn
+def suggested(found: Suggestion) -> Picture:
+    """Padding against pack size for the limits worth using, and what is proven."""
+    figure, (axis,) = new_figure(4.8, 3.2)
+    front = found.front
+    x = [c.bytes_per_pack / 1024 for c in front]
+    padding = [100 * c.padding_share for c in front]
+    axis.plot(x, padding, color=BLUE, linewidth=1, alpha=0.5)
+    for c, place, value in zip(front, x, padding, strict=True):
+        axis.plot([place, place], [100 * c.least_padding_share, value], color=GREY, linewidth=2, alpha=0.7)
+        proven = c.status == "optimal"
+        axis.plot(place, value, "o", color=BLUE, markersize=6, markerfacecolor=BLUE if proven else "none")
+    best = found.best
+    at = (best.bytes_per_pack / 1024, 100 * best.padding_share)
+    axis.plot(*at, "o", color=ORANGE, markersize=13, markerfacecolor="none", markeredgewidth=2.2)
+    limits = best.limits
+    slots = [limits.num_nodes, limits.num_edges, limits.num_graphs]
+    name = "take this" if best.limits.is_hetero else "take " + "/".join(str(slot) for slot in slots)
+    axis.annotate(name, at, (6, 14), textcoords="offset points", color=ORANGE, weight="bold")
+    axis.set_xscale("log")
+    axis.set_ylim(0, 1.15 * max(padding) + 0.5)
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
+    finish(axis, "Padding by size of a pack", "KiB of tensors in one pack", "padding, % of all bytes")
+    alt = (
+        f"Padding against tensor bytes per pack for {len(front)} limits, from {min(padding):.1f} to "
+        f"{max(padding):.1f} %; the one to take, {'/'.join(str(slot) for slot in slots)}, pads {at[1]:.1f} %. "
+        "Filled points are proven; a grey line reaches down to what the bound allows."
+    )
+    return Picture("Limits worth using", alt, figure)
+
+
+@drawn
+def compared(plans: Sequence[PackPlan]) -> Picture:
+    """The algorithms of a comparison, in its order."""
+    bound = max(plan.lower_bound for plan in plans)
+    return algorithms([(plan.algorithm, plan.num_packs) for plan in plans], bound)
+
+
+def _colour(key: str) -> str:
+    """By level; an edge type's key has the form source__relation__target."""
+    return LEVEL_COLOURS.get(key, LEVEL_COLOURS["edge" if "__" in key else "node"])
+
+
+def _counted(sizes: GraphSizes, key: str) -> tuple[np.ndarray, np.ndarray]:
+    distinct, count, _ = sizes.distinct
+    column = distinct[:, [axis.key for axis in sizes.axes].index(key)]
+    values, place = np.unique(column, return_inverse=True)
+    total = np.zeros(len(values), np.int64)
+    np.add.at(total, place.reshape(-1), count)
+    return values, total
+
+
+def _bars(axis: Any, values: np.ndarray, count: np.ndarray, colour: str) -> None:
+    """A bar a value, or a bar a range where there are many values."""
+    spread = int(values.max() - values.min()) + 1
+    if spread < _FEW_BARS:
+        middle = int(values.min() + values.max()) // 2
+        axis.set_xlim(middle - _FEW_BARS // 2 - 0.5, middle + _FEW_BARS // 2 + 0.5)
+    width = -(-spread // _MOST_BARS)
+    edges = values.min() - 0.5 + width * np.arange(-(-spread // width) + 1)
+    axis.hist(values, bins=edges, weights=count, color=colour, rwidth=0.9 if spread < 40 else 1.0)
+    axis.xaxis.get_major_locator().set_params(integer=True)

@@ -1,0 +1,37 @@
+"""A report of a folder that a build wrote: one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from packer.errors import FormatError
+from packer.shards import write_bytes_atomically
+from packer.shards.manifest import MANIFEST
+from pipelines.build_folder import split_names
+from pipelines.report.facts import read_facts
+from pipelines.report.page import page
+
+REPORT = "report.html"
+
+
+def write_report(
+    folder: str | os.PathLike[str], out: str | os.PathLike[str] | None = None, verify: bool = True
+) -> Path:
+    """Write the report of a data set, or of all splits of a build, and give its path (FOLDER/report.html by default).
+
+    verify: check every byte first and tell what is wrong. Needs the extra `report`. Raises FormatError where the folder
+    holds no packs.
+    """
+    place = Path(folder)
+    if (place / MANIFEST).is_file():
+        folders = {"": place}
+    else:
+        folders = {name: place / name for name in (split_names(place) if place.is_dir() else [])}
+    if not folders:
+        raise FormatError(f"{place} holds no packs: neither {MANIFEST} nor splits.json; run graph-pack build")
+    text = page([read_facts(where, name, verify) for name, where in folders.items()])
+    target = Path(out) if out is not None else place / REPORT
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes_atomically(target.parent, target.name, text.encode())
+    return target

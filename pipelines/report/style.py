@@ -1,0 +1,146 @@
+"""One look for all pictures, and how a matplotlib figure becomes a file or a piece of a page."""
+
+from __future__ import annotations
+
+import functools
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from packer.errors import MissingExtraError, PackerError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+# Distinct with the common kinds of colour blindness, and on white as on near-black.
+BLUE, ORANGE, GREEN, RED, GREY = "#2b7bba", "#d97a00", "#1b9e77", "#c8405a", "#8b919b"
+LEVEL_COLOURS = {"node": BLUE, "edge": ORANGE, "graph": GREEN}
+
+# Stand-ins for colours that a page sets itself; good enough in a file of their own.
+_INK, _LINE = "#111418", "#c9ced6"
+_RC: dict[Any, Any] = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": _LINE,
+    "axes.labelcolor": _INK,
+    "axes.titlecolor": _INK,
+    "axes.axisbelow": True,
+    "axes.facecolor": "none",
+    "grid.color": _LINE,
+    "grid.linewidth": 0.6,
+    "xtick.color": _LINE,
+    "ytick.color": _LINE,
+    "xtick.labelcolor": _INK,
+    "ytick.labelcolor": _INK,
+    "text.color": _INK,
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "graph-packer",
+    "font.sans-serif": ["DejaVu Sans", "sans-serif"],
+}
+_METADATA: dict[str, dict[Any, Any]] = {
+    "svg": {"Date": None, "Creator": None},
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None},
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawn figure; alt says in words what it shows."""
+
+    title: str
+    alt: str
+    figure: Figure
+
+
+def drawn(function: Callable[Given, Result]) -> Callable[Given, Result]:
+    """Run a drawing function under the common look; MissingExtraError without matplotlib."""
+
+    @functools.wraps(function)
+    def run(*args: Given.args, **kwargs: Given.kwargs) -> Result:
+        try:
+            import matplotlib
+        except ImportError as error:
+            raise MissingExtraError("matplotlib", "report", "drawing") from error
+        with matplotlib.rc_context(_RC):
+            return function(*args, **kwargs)
+
+    return run
+
+
+def new_figure(width: float = 4.4, height: float = 2.8, rows: int = 1, **options: Any) -> tuple[Figure, list[Any]]:
+    """An empty figure (inches) and its axes, one above the other; small enough to be read on a phone."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(rows, 1, squeeze=False, **options)
+    return figure, [row[0] for row in axes]
+
+
+def finish(axis: Any, title: str = "", x: str = "", y: str = "", grid: str = "y") -> None:
+    """Titles and grid of one axis."""
+    if title:
+        axis.set_title(title)
+    axis.set_xlabel(x)
+    axis.set_ylabel(y)
+    if grid:
+        axis.grid(axis=grid)
+
+
+def save_picture(picture: Picture, path: Path) -> None:
+    """Write a file by its suffix: .svg, .png or .pdf. The same picture gives the same bytes."""
+    kind = path.suffix.lower().lstrip(".")
+    if kind not in _METADATA:
+        raise PackerError(f"{path}: pictures are written as .svg, .png or .pdf")
+    path.write_bytes(_rendered(picture.figure, kind))
+
+
+def save_pictures(pictures: Sequence[Picture], path: Path) -> list[Path]:
+    """One file for each picture: PATH, then PATH with -2, -3, ... before the suffix."""
+    paths = [path if i == 1 else path.with_name(f"{path.stem}-{i}{path.suffix}") for i in range(1, len(pictures) + 1)]
+    for picture, place in zip(pictures, paths, strict=True):
+        save_picture(picture, place)
+    return paths
+
+
+def inline_svg(picture: Picture, prefix: str) -> str:
+    """An <svg> element for a page: its text in the page's font and colours, its ids under `prefix`."""
+    text = _rendered(picture.figure, "svg", transparent=True).decode()
+    text = text[text.index("<svg") :]
+    text = re.sub(r'\b(id|xlink:href)="(#?)', rf'\1="\2{prefix}-', text)
+    text = text.replace("url(#", f"url(#{prefix}-")
+    text = re.sub(rf'xlink:href="{prefix}-(data:)', r'xlink:href="\1', text)
+    text = text.replace(_INK, "currentColor").replace(_LINE, "var(--line)")
+    text = re.sub(r"font: ([^;\"]*?)'DejaVu Sans'[^;\"]*", r"font: \1var(--sans)", text)
+    width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text).groups()  # pyright: ignore[reportOptionalMemberAccess]
+    head = f'<svg role="img" aria-label="{escape(picture.alt)}" viewBox="0 0 {width} {height}" '
+    head += 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
+    return head + text[text.index(">") + 1 :]
+
+
+def escape(text: object) -> str:
+    """Text for HTML, in elements and in quoted attributes."""
+    from html import escape as escape_html
+
+    return escape_html(str(text), quote=True)
+
+
+def _rendered(figure: Figure, kind: str, **options: Any) -> bytes:
+    import matplotlib
+
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(_RC):
+        figure.savefig(buffer, format=kind, metadata=_METADATA[kind], dpi=160, **options)
+    return buffer.getvalue()
