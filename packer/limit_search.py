@@ -26,7 +26,6 @@ _MOST_PACKED = 2.4e8
 _PROMISING = 3
 _SAMPLES = (4_000, 16_000)
 _SAMPLE_WORK = 0.3
-_EXACT_WORK = 2.0
 
 
 @dataclass
@@ -124,7 +123,7 @@ class LimitSearch:
                 self.num_packed += 1
         self._go_on(len(order), len(order))
 
-    def solve(self) -> None:
+    def solve(self, work: float) -> None:
         """The exact solver for the most promising entries of each class, on a sample first."""
         from packer.algorithms.optimal import solve
 
@@ -136,15 +135,14 @@ class LimitSearch:
                 done += 1
                 if rank < len(members) and not self._settled(members[rank]) and self._go_on(done, total):
                     self._sample(members[rank], solve)
-        for members in promising:
+        # Should time run out, the best classes have been solved.
+        for members in sorted(promising, key=lambda m: min(e.bound * e.bytes for e in m)):
             done += 1
             entry = min(members, key=lambda e: e.total)
             if not self._settled(entry) and self._go_on(done, total):
                 starts = self._starts(entry)
                 left = self._seconds_left()
-                found = solve(
-                    self.instance(entry), seed=self.seed, time_limit=left, work_limit=_EXACT_WORK, start=starts
-                )
+                found = solve(self.instance(entry), seed=self.seed, time_limit=left, work_limit=work, start=starts)
                 self.num_solved += 1
                 entry.bound = max(entry.bound, found.certificate.bound)
                 self._take(entry, found.patterns)

@@ -84,7 +84,7 @@ def suggest_limits(
     null_graphs: str = "all",
     time_limit: float | None = 60.0,
     seed: int = 0,
-    exact: bool = True,
+    work_limit: float = 2.0,
     progress: Progress | None = None,
 ) -> Suggestion:
     """Sweep limits and keep the best trade-offs between padding, tensor bytes per pack and number of packs.
@@ -92,8 +92,9 @@ def suggest_limits(
     num_graphs: graph slots wanted, a number or (least, most); multiple_of: node and edge slots are multiples of it (8,
     64 or 128 where hardware likes that); max_nodes: most node slots; memory_bytes_per_pack: most tensor bytes; the
     bytes of one node, edge and graph: numbers, or dicts by axis key for heterogeneous graphs. time_limit: seconds or
-    None, a cap: unless it strikes, the same arguments give the same answer. exact: solve the most promising limits;
-    without it, or without the extra `optimal`, bounds come from volumes. progress: called with (done, total, seconds).
+    None, a cap: unless it strikes, the same arguments give the same answer. work_limit: nominal seconds for each of the
+    most promising limits that are solved; with 0, or without the extra `optimal`, plans are heuristic and bounds come
+    from volumes. progress: called with (done, total, seconds).
 
     Some 800 limits are bounded by volume; those that may still win are packed by best-fit-decreasing; in each class of
     packs alike in bytes, the one or two most promising are solved, starting from plans of smaller limits, which stay
@@ -108,10 +109,10 @@ def suggest_limits(
     prices = prices_of(sizes.axes, bytes_per_node, bytes_per_edge, bytes_per_graph)
     search = LimitSearch(sizes, rules, prices, time_limit, seed, progress)
     search.pack()
-    if exact:
+    if work_limit > 0:
         # Without ortools the heuristic plans and volume bounds stand.
         with contextlib.suppress(MissingExtraError):
-            search.solve()
+            search.solve(work_limit)
     front = tuple(_candidate(search, entry) for entry in search.front())
     best, reason = _choose(front)
     stopped_by = "time" if search.out_of_time else "done"

@@ -20,7 +20,7 @@ def molecules(graphs=600, seed=0):
 
 
 SIZES = molecules()
-QUICK = suggest_limits(SIZES, exact=False)
+QUICK = suggest_limits(SIZES, work_limit=0)
 
 
 def real_bytes(sizes):
@@ -67,8 +67,8 @@ def test_best_is_the_smallest_within_half_a_percent():
 
 
 def test_solving_proves_and_never_packs_worse():
-    solved = suggest_limits(molecules(150), max_nodes=80, num_graphs=(3, 8))
-    packed = suggest_limits(molecules(150), max_nodes=80, num_graphs=(3, 8), exact=False)
+    solved = suggest_limits(molecules(150), max_nodes=80, num_graphs=(3, 8), work_limit=1)
+    packed = suggest_limits(molecules(150), max_nodes=80, num_graphs=(3, 8), work_limit=0)
     assert solved.num_solved > 0
     assert packed.num_solved == 0
     assert min(c.padding_share for c in solved.front) <= min(c.padding_share for c in packed.front)
@@ -95,7 +95,7 @@ def test_a_sample_gives_a_plan_of_all_graphs():
         None,
     )
     search.pack()
-    search.solve()
+    search.solve(1.0)
     sampled = [entry for entry in search.entries if entry.plan is not None]
     assert search.num_solved > 0
     for entry in sampled:
@@ -111,39 +111,39 @@ def test_a_sample_gives_a_plan_of_all_graphs():
 
 
 def test_the_same_arguments_give_the_same_answer():
-    again = suggest_limits(SIZES, exact=False)
+    again = suggest_limits(SIZES, work_limit=0)
     assert (again.front, again.best, again.reason) == (QUICK.front, QUICK.best, QUICK.reason)
     small = molecules(100)
-    first, second = (suggest_limits(small, num_graphs=6, time_limit=None, seed=3) for _ in range(2))
+    first, second = (suggest_limits(small, num_graphs=6, time_limit=None, seed=3, work_limit=0.5) for _ in range(2))
     assert (first.front, first.reason) == (second.front, second.reason)
     assert first.stopped_by == "done"
 
 
 def test_order_of_the_graphs_does_not_matter():
     shuffled = np.random.default_rng(5).permutation(SIZES.num_graphs)
-    other = suggest_limits(GraphSizes(SIZES.num_nodes[shuffled], SIZES.num_edges[shuffled]), exact=False)
+    other = suggest_limits(GraphSizes(SIZES.num_nodes[shuffled], SIZES.num_edges[shuffled]), work_limit=0)
     assert other.front == QUICK.front
 
 
 @pytest.mark.parametrize("multiple", [8, 64, 128])
 def test_multiples(multiple):
-    found = suggest_limits(SIZES, multiple_of=multiple, exact=False)
+    found = suggest_limits(SIZES, multiple_of=multiple, work_limit=0)
     assert all(c.limits.num_nodes % multiple == c.limits.num_edges % multiple == 0 for c in found.front)
 
 
 def test_caps_are_kept():
-    for candidate in suggest_limits(SIZES, max_nodes=100, exact=False).front:
+    for candidate in suggest_limits(SIZES, max_nodes=100, work_limit=0).front:
         assert candidate.limits.num_nodes <= 100
-    for candidate in suggest_limits(SIZES, memory_bytes_per_pack=10_000, exact=False).front:
+    for candidate in suggest_limits(SIZES, memory_bytes_per_pack=10_000, work_limit=0).front:
         assert candidate.bytes_per_pack <= 10_000
     for wanted in ((6, 12), range(6, 13)):
-        for candidate in suggest_limits(SIZES, num_graphs=wanted, exact=False).front:
+        for candidate in suggest_limits(SIZES, num_graphs=wanted, work_limit=0).front:
             assert 6 <= candidate.limits.num_graphs <= 12
-    assert all(c.limits.num_graphs == 9 for c in suggest_limits(SIZES, num_graphs=9, exact=False).front)
+    assert all(c.limits.num_graphs == 9 for c in suggest_limits(SIZES, num_graphs=9, work_limit=0).front)
 
 
 def test_bytes_count_what_they_are_told():
-    best = suggest_limits(SIZES, bytes_per_node=10, bytes_per_edge=1, bytes_per_graph=100, exact=False).best
+    best = suggest_limits(SIZES, bytes_per_node=10, bytes_per_edge=1, bytes_per_graph=100, work_limit=0).best
     limits = best.limits
     assert best.bytes_per_pack == 10 * limits.num_nodes + limits.num_edges + 100 * limits.num_graphs
 
@@ -176,7 +176,7 @@ def test_heterogeneous_graphs():
         {"author": random.integers(1, 6, 80), "paper": random.integers(2, 15, 80)},
         {("author", "writes", "paper"): random.integers(0, 30, 80)},
     )
-    best = suggest_limits(sizes, exact=False).best
+    best = suggest_limits(sizes, work_limit=0).best
     assert set(best.limits.num_nodes) == {"author", "paper"}
     assert make_plan(sizes, best.limits, "best-fit-decreasing").num_packs == best.num_packs
 
@@ -208,6 +208,6 @@ def test_every_graph_fits_every_limit_of_the_sweep(graphs, null_graphs, multiple
 def test_moses_sweep_has_hundreds_of_limits(shared_data):
     stored = np.load(shared_data / "sizes" / "moses_test.npz")
     real = stored["num_nodes"] > 0
-    found = suggest_limits(GraphSizes(stored["num_nodes"][real], stored["num_edges"][real]), exact=False)
+    found = suggest_limits(GraphSizes(stored["num_nodes"][real], stored["num_edges"][real]), work_limit=0)
     assert found.num_triples >= 500
     assert found.best.padding_share < 0.05
