@@ -17,7 +17,7 @@ from packer.shards.manifest import GRAPHS, MANIFEST, PLAN, Manifest
 from packer.shards.plan_check import check_plan
 from packer.shards.shard_check import Fault, ShardResult, ShardTask, verify_shard
 
-ALSO_ALLOWED = ("build.json", ".work")
+ALSO_ALLOWED = ("build.json", "README.md", "report.html", ".work")
 """What may lie beside the files that the manifest lists: notes of the build, outside every hash."""
 
 
