@@ -19,6 +19,7 @@ from packer.fields import Column, Field
 from packer.limits import PackLimits
 from packer.reading.blocks import Blocks, Cast, DecodedBlock, Mask, decoded_block
 from packer.reading.dtypes import FLOATS, INDICES, dtype_name, tensor_dtype
+from packer.reading.follow import Follow, followed
 from packer.reading.join import PLAIN, PackShape, join, join_arrays
 from packer.reading.order import LANES
 from packer.shards.container import VERIFY
@@ -41,7 +42,8 @@ class PackDataset(Dataset[Pack]):
     when a process first reads it, "always" whenever it is read, "off" never. columns: the names to load, None for all.
     index_dtype: "int64" or "int32", of index fields, `batch` and `ptr`. float_dtype: of floating fields, None keeps
     theirs. transform: called with each pack, returns the pack to use. cache_blocks: decoded blocks kept in memory, in
-    stored dtypes, some MiB each.
+    stored dtypes, some MiB each. follow_batch: fields to add `NAME_batch` and `NAME_ptr` for, as PyG's loader does:
+    the graph slot of each row, of edge fields too.
 
     Files are opened on first use by each process for itself: it pickles, and survives fork, spawn and forkserver.
     Raises FormatError for a folder that holds no whole data set, and for damage when it is read.
@@ -56,6 +58,7 @@ class PackDataset(Dataset[Pack]):
         float_dtype: Any = None,
         transform: Callable[[Pack], Pack] | None = None,
         cache_blocks: int = CACHE_BLOCKS,
+        follow_batch: Sequence[str] = (),
     ) -> None:
         if verify not in VERIFY:
             raise FormatError(f"verify must be one of {', '.join(VERIFY)}; got {verify!r}")
@@ -66,9 +69,10 @@ class PackDataset(Dataset[Pack]):
         self.verify = verify
         self.index_dtype = dtype_name(index_dtype, INDICES, "index_dtype")
         self.float_dtype = None if float_dtype is None else dtype_name(float_dtype, FLOATS, "float_dtype")
-        self.transform = transform
         self.cache_blocks = cache_blocks
         self.columns = _chosen(self.manifest.columns, columns)
+        self.followed = followed(self.manifest, follow_batch, [column.name for column in self.columns])
+        self.transform = Follow(self.manifest, self.followed, transform) if self.followed else transform
         self._set_dtypes(only_32_bit=False)
 
     def _set_dtypes(self, only_32_bit: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Mapping, Sequence
 import numpy as np
 import torch
 
-from packer.fields import Axis
+from packer.fields import Axis, Field
 from packer.shards.manifest import Manifest
 
 Pack = Mapping[str, torch.Tensor]
@@ -44,8 +44,8 @@ class PackShape:
         return sum(slots for axis, slots in zip(self.axes, self.slots) if axis.level == level)
 
 
-def pack_shape(manifest: Manifest) -> PackShape:
-    """The shape of a data set's packs."""
+def pack_shape(manifest: Manifest, followed: Sequence[Field] = ()) -> PackShape:
+    """The shape of a data set's packs. followed: fields that have `NAME_batch` and `NAME_ptr` as well."""
     schema, limits = manifest.schema, manifest.limits
     slots = limits.slots(schema.axes)
     graphs = int(limits.num_graphs or 0)
@@ -58,6 +58,9 @@ def pack_shape(manifest: Manifest) -> PackShape:
         if axis.level == "node":
             joints[axis.column("batch")] = Joint(shift=(graphs,))
             joints[axis.column("ptr")] = Joint(shift=(slots[axis.key],), skip=1)
+    for field in followed:
+        joints[f"{field.key}_batch"] = Joint(shift=(graphs,))
+        joints[f"{field.key}_ptr"] = Joint(shift=(graphs if field.axis is None else slots[field.axis.key],), skip=1)
     return PackShape(schema.axes, tuple(slots[axis.key] for axis in schema.axes), graphs, joints)
 
 

@@ -55,7 +55,7 @@ def torch_loader(
     if rank is None or world_size is None:
         rank, world_size = _distributed(rank, world_size)
     progress = Progress(dataset.manifest, shuffle, seed, rank, world_size, batch_size, lanes)
-    collate = Collate(pack_shape(dataset.manifest), layout)
+    collate = Collate(pack_shape(dataset.manifest, dataset.followed), layout)
     if num_workers == 0 and not as_dataloader:
         if dataloader_options:
             raise StateError(f"{sorted(dataloader_options)} are for a torch DataLoader: pass as_dataloader=True too")
