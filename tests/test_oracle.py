@@ -16,7 +16,7 @@ pytest.importorskip("ortools")
 
 def fewest_packs(need: np.ndarray, capacity: np.ndarray, count: np.ndarray) -> int:
     """Exhaustive: put the items one by one into every distinct open pack with room, or into a new one."""
-    items = [tuple(row) for row, times in zip(need.tolist(), count.tolist()) for _ in range(times)]
+    items = [tuple(row) for row, times in zip(need.tolist(), count.tolist(), strict=True) for _ in range(times)]
     items.sort(key=lambda item: -sum(item))
     room = tuple(capacity.tolist())
     best = len(items)
@@ -31,7 +31,7 @@ def fewest_packs(need: np.ndarray, capacity: np.ndarray, count: np.ndarray) -> i
             best = len(packs)
             return
         for left in sorted(set(packs)) + [room]:
-            after = tuple(a - b for a, b in zip(left, items[item]))
+            after = tuple(a - b for a, b in zip(left, items[item], strict=True))
             if min(after, default=0) >= 0:
                 others = list(packs)
                 if left in others and left is not room:

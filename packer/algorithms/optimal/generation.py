@@ -136,7 +136,8 @@ class ColumnGeneration:
                 progress = budget.spent
                 break
         try:
-            solved = self._master.solve(with_use=True)
+            limit = max(500, int(budget.work_left / iteration_work))
+            solved = self._master.solve(budget.seconds_left, limit, with_use=True)
             use, swaps = solved.use, solved.swaps
         except MasterError:
             use, swaps = np.zeros(len(self._columns)), np.zeros(len(self._pairs))

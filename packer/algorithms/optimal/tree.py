@@ -15,9 +15,9 @@ from packer.algorithms.optimal.budget import Budget
 from packer.algorithms.optimal.master import Master
 
 SLICE_NODES = 500_000
-NODE_WORK = 1e-7
+NODE_WORK = 3e-8
 FOUND_AT_MOST = 30
-LEVELS = ((0.5, 0.1), (0.2, 0.1), (0.05, 0.2), (0.0, 2.0))
+LEVELS = ((0.5, 0.05), (0.2, 0.05), (0.05, 0.1), (0.0, 1.0))
 """Patterns are looked for far above the floor first, given as a share of the way to the bound at the root; with the
 work that each level may take: where nothing is found far above, more is found further down."""
 

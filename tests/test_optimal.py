@@ -1,0 +1,217 @@
+"""The optimal solver: proofs on real sizes, reproducible, any-time, independent of counts, and of numba."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from packer.algorithms.instance import Instance, Patterns, Solution
+from packer.algorithms.optimal import solve
+from packer.algorithms.optimal.greedy import greedy_plans
+from packer.algorithms.optimal.reduce import merge_sizes, reduce_instance, restore
+from packer.bounds import vector_bound
+from packer.certificate import check_certificate
+
+pytest.importorskip("ortools")
+
+
+def instance_of(need: object, capacity: object, count: object) -> Instance:
+    return Instance(np.array(need, dtype=np.int64), np.array(capacity, dtype=np.int64), np.array(count, dtype=np.int64))
+
+
+def vectors(seed: int, items: int, dims: int, low: int, high: int, capacity: int) -> Instance:
+    need = np.random.default_rng(seed).integers(low, high + 1, (items, dims))
+    rows, count = np.unique(need, axis=0, return_counts=True)
+    return instance_of(rows, [capacity] * dims, count)
+
+
+def assert_plan(instance: Instance, solution: Solution) -> None:
+    held = np.zeros(len(instance.need), np.int64)
+    for p in range(len(solution.patterns)):
+        ids, times = solution.patterns[p]
+        assert (times @ instance.need[ids] <= instance.capacity).all()
+        held[ids] += times * solution.patterns.counts[p]
+    assert held.tolist() == instance.count.tolist()
+    bound = check_certificate(solution.certificate, instance.need, instance.capacity, instance.count)
+    assert bound == solution.certificate.bound <= solution.patterns.num_packs
+    assert (solution.status == "optimal") == (bound == solution.patterns.num_packs)
+    assert (solution.stopped_by == "proof") == (solution.status == "optimal")
+
+
+def plain(plan: Patterns) -> list[list[int]]:
+    return [part.tolist() for part in (plan.ptr, plan.size_ids, plan.multiplicity, plan.counts)]
+
+
+def test_beyond_the_volume_bound_by_hand() -> None:
+    # Seven items of 4 in packs of 10: 28 / 10 = 3 by volume, but two fit a pack, so 4.
+    solution = solve(instance_of([[4]], [10], [7]))
+    assert (solution.patterns.num_packs, solution.certificate.bound, solution.status) == (4, 4, "optimal")
+    # Patterns: twos three times and a single one.
+    assert sorted(zip(solution.patterns.multiplicity.tolist(), solution.patterns.counts.tolist(), strict=True)) == [
+        (1, 1),
+        (2, 3),
+    ]
+
+
+def test_nothing_to_pack_one_pack_and_useless_dimensions() -> None:
+    empty = solve(instance_of(np.zeros((0, 2)), [5, 5], []))
+    assert (empty.patterns.num_packs, empty.certificate.bound, empty.status) == (0, 0, "optimal")
+    one = instance_of([[0, 0], [0, 3]], [0, 9], [5, 3])
+    solution = solve(one)
+    assert_plan(one, solution)
+    assert solution.patterns.num_packs == 1
+    # The second dimension never binds, and sizes without need ride along.
+    mixed = instance_of([[0, 0], [0, 1], [6, 1]], [10, 100], [2, 3, 4])
+    solution = solve(mixed)
+    assert_plan(mixed, solution)
+    assert (solution.patterns.num_packs, solution.status) == (4, "optimal")
+
+
+def test_reducing_keeps_plans() -> None:
+    # Dimension 1 is implied by 0 (at most 5 items of 2 fit), dimension 2 is twice a divisor; sizes 0 and 1 merge.
+    instance = instance_of([[2, 1, 6], [2, 2, 6], [3, 1, 9]], [10, 20, 30], [3, 2, 2])
+    reduced = reduce_instance(instance)
+    assert reduced.inner.need.tolist() in ([[2], [3]], [[2, 2], [3, 3]])
+    plan = greedy_plans(instance)[0]
+    again = restore(reduced, merge_sizes(reduced, plan))
+    assert again.num_packs == plan.num_packs
+    held = np.zeros(3, np.int64)
+    np.add.at(held, again.size_ids, again.multiplicity * np.repeat(again.counts, np.diff(again.ptr)))
+    assert held.tolist() == [3, 2, 2]
+
+
+def test_a_billion_items_of_three_sizes_are_proven() -> None:
+    few = instance_of([[3, 1], [5, 2], [7, 4]], [16, 9], [50, 31, 23])
+    many = instance_of(few.need, few.capacity, few.count * 10**7)
+    solution = solve(many, time_limit=20)
+    assert_plan(many, solution)
+    assert solution.status == "optimal"
+
+
+def test_same_seed_and_work_same_plan() -> None:
+    instance = vectors(3, 60, 4, 20, 100, 170)
+    first, second = (solve(instance, seed=5, work_limit=1.5, time_limit=None) for _ in range(2))
+    assert plain(first.patterns) == plain(second.patterns)
+    assert first.certificate.to_dict() == second.certificate.to_dict()
+    assert first.stopped_by == second.stopped_by
+
+
+def test_never_worse_than_the_plans_it_starts_from() -> None:
+    instance = vectors(1, 300, 3, 1, 100, 140)
+    start = greedy_plans(instance)[-1]
+    solution = solve(instance, work_limit=0.01, start=[start])
+    assert_plan(instance, solution)
+    assert solution.patterns.num_packs <= min(plan.num_packs for plan in greedy_plans(instance))
+
+
+def test_progress_tells_every_improvement() -> None:
+    told: list[tuple[int, int, float]] = []
+    instance = vectors(2, 80, 3, 20, 100, 150)
+    solution = solve(instance, work_limit=3.0, progress=lambda *state: told.append(state))
+    packs, bounds, seconds = zip(*told, strict=True)
+    assert list(packs) == sorted(packs, reverse=True) and list(bounds) == sorted(bounds)
+    assert list(seconds) == sorted(seconds)
+    assert (packs[-1], bounds[-1]) == (solution.patterns.num_packs, solution.certificate.bound)
+
+
+def test_the_clock_stops_it_with_a_plan_and_a_bound() -> None:
+    instance = vectors(0, 400, 10, 1, 100, 300)
+    solve(instance, work_limit=0.5)  # compiles
+    began = time.perf_counter()
+    solution = solve(instance, time_limit=2.0, work_limit=1e9)
+    took = time.perf_counter() - began
+    assert_plan(instance, solution)
+    assert solution.stopped_by in ("time", "proof")
+    # Generous, for a busy machine: it must not run on for many times the limit.
+    assert took < 20
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_ctrl_c_gives_the_best_plan_so_far() -> None:
+    instance = vectors(0, 400, 10, 1, 100, 300)
+    solve(instance, work_limit=0.5)
+    timer = threading.Timer(1.0, signal.raise_signal, [signal.SIGINT])
+    timer.start()
+    solution = solve(instance, time_limit=60, work_limit=1e9)
+    timer.join()
+    assert_plan(instance, solution)
+    assert (solution.status, solution.stopped_by) == ("feasible", "interrupt")
+
+
+def test_bound_alone() -> None:
+    instance = vectors(4, 60, 3, 20, 100, 150)
+    certificate = vector_bound(instance, time_limit=20)
+    assert check_certificate(certificate, instance.need, instance.capacity, instance.count) == certificate.bound
+    assert certificate.bound == solve(instance, time_limit=20).certificate.bound
+
+
+WITHOUT_NUMBA = """
+import sys
+sys.modules["numba"] = None
+import numpy as np
+from packer.algorithms.instance import Instance
+from packer.algorithms.optimal import solve
+need = np.array([[3, 1], [4, 5], [5, 2], [7, 4]])
+solution = solve(Instance(need, np.array([11, 9]), np.array([4, 3, 5, 2])), seed=1, work_limit=0.02, time_limit=None)
+print([part.tolist() for part in (solution.patterns.ptr, solution.patterns.size_ids, solution.patterns.multiplicity,
+                                  solution.patterns.counts)], solution.certificate.to_dict())
+"""
+
+
+def test_without_numba_the_same_plan() -> None:
+    root = Path(__file__).parents[1]
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-W", "error::RuntimeWarning", "-c", code],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for code in (WITHOUT_NUMBA, WITHOUT_NUMBA.replace('sys.modules["numba"] = None', ""))
+    ]
+    assert outputs[0] == outputs[1] != ""
+
+
+def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path: Path) -> None:
+    code = "from packer.algorithms.jit import _compile\nimport test_kernel\nprint(test_kernel.double(21))"
+    (tmp_path / "test_kernel.py").write_text(
+        "from packer.algorithms.jit import kernel\n\n@kernel\ndef inner(x):\n    return x + x\n\n"
+        "@kernel\ndef double(x):\n    return inner(x)\n"
+    )
+    blocked = tmp_path / "blocked"
+    blocked.write_text("")
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])])
+    env = {**os.environ, "PYTHONPATH": path, "NUMBA_CACHE_DIR": str(blocked / "no"), "HOME": str(blocked)}
+    run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, cwd=tmp_path)
+    assert run.stdout == "42\n", run.stderr
+
+
+def real_sizes(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """(distinct (nodes, edges), count)."""
+    stored = np.load(path)
+    both = np.stack([stored["num_nodes"], stored["num_edges"]], axis=1).astype(np.int64)
+    return np.unique(both[both[:, 0] > 0], axis=0, return_counts=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "limits", "packs"),
+    [
+        ("moses_train", (60, 120, 8), 705_243),
+        ("moses_train", (128, 276, 16), 268_309),
+        ("tu_MUTAG", (28, 66, 188), 144),
+        ("tox21", (132, 290, 7823), 1101),
+    ],
+)
+def test_records(shared_data: Path, name: str, limits: tuple[int, int, int], packs: int) -> None:
+    sizes, count = real_sizes(shared_data / "sizes" / f"{name}.npz")
+    instance = instance_of(np.column_stack([sizes, np.ones(len(sizes))]), limits, count)
+    solution = solve(instance, time_limit=60)
+    assert_plan(instance, solution)
+    assert (solution.patterns.num_packs, solution.status) == (packs, "optimal")
