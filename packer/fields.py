@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Mapping, Tuple, Union
 
@@ -151,7 +152,7 @@ class Column:
     @property
     def width(self) -> int:
         """Stored bytes of one pack."""
-        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.storage).itemsize
+        return math.prod(self.shape) * np.dtype(self.storage).itemsize
 
 
 def pack_columns(schema: Schema, limits: PackLimits) -> tuple[Column, ...]:
