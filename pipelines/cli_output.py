@@ -20,6 +20,7 @@ _STAGES = {
     "scan": "scanning graphs",
     "join": "joining blocks",
     "plan": "planning data sets",
+    "suggest": "trying limits",
     "write": "writing packs",
     "verify": "checking shards",
 }

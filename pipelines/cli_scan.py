@@ -54,7 +54,7 @@ def scan(
     if num_nodes or num_edges or num_graphs:
         chosen = options.read_limits(num_nodes, num_edges, num_graphs, null_graphs, None)
     asked = options.read_source(source, smiles_column, target, root)
-    found = _survey(asked, on_empty, field, options.read_attributes(exclude, index), workers)
+    found = survey(asked, on_empty, field, options.read_attributes(exclude, index), workers)
     limits = None if chosen is None else options.used_limits(chosen, found.sizes)
     fits = None if limits is None else fitting(found.sizes, limits)
     if json_output:
@@ -98,7 +98,7 @@ def compare(
         names = [find_algorithm(name).name for name in algorithm or ALGORITHMS]
     chosen = options.read_limits(num_nodes, num_edges, num_graphs, null_graphs, limits)
     asked = options.read_source(source, smiles_column, target, root)
-    found = _survey(asked, on_empty, None, options.read_attributes(exclude, index), workers)
+    found = survey(asked, on_empty, None, options.read_attributes(exclude, index), workers)
     used = options.used_limits(chosen, found.sizes)
     sizes = select_sizes(found.sizes, np.flatnonzero(check_fit(found.sizes, used, found.source_ids, oversize)))
     plans: list[PackPlan] = []
@@ -166,7 +166,7 @@ def plan(
         find_algorithm(algorithm)
     chosen = options.read_limits(num_nodes, num_edges, num_graphs, null_graphs, limits)
     asked = options.read_source(source, smiles_column, target, root)
-    found = _survey(asked, on_empty, field, options.read_attributes(exclude, index), workers)
+    found = survey(asked, on_empty, field, options.read_attributes(exclude, index), workers)
     used = options.used_limits(chosen, found.sizes)
     sizes = select_sizes(found.sizes, np.flatnonzero(check_fit(found.sizes, used, found.source_ids, oversize)))
     made = make_plan(sizes, used, algorithm, seed=seed, time_limit=time_limit)
@@ -212,9 +212,10 @@ def pack_bytes(schema: Schema, limits: PackLimits) -> int | None:
     return sum(column.width for column in pack_columns(schema, limits))
 
 
-def _survey(
+def survey(
     source: Source, on_empty: str | None, field: list[str] | None, attributes: Attributes, workers: int
 ) -> Survey:
+    """Sizes and statistics of the source, with progress on standard error."""
     options.check_choice("--on-empty", on_empty, ("error", "skip"))
     asked = ScanOptions(options.read_pairs("--field", field), {}, on_empty, attributes)
     executor = options.make_executor(workers)

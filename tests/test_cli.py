@@ -69,6 +69,19 @@ def test_compare_shows_algorithms_side_by_side(call: Callable[..., Any], source:
     assert status == 0 and "node fill" in out and "bound" in out and "first-fit-decreasing" in out
 
 
+def test_suggest_proposes_limits_that_hold_every_graph(call: Callable[..., Any], source: str) -> None:
+    common = ("suggest", source, "--smiles-column", "SMILES", "--target", "t", "--workers", 1, "--num-graphs", "4:12")
+    status, out, _ = call(*common, "--multiple-of", 8, "--max-nodes", 64, "--json")
+    found = json.loads(out)
+    assert status == 0 and found["best"] in found["front"]
+    for candidate in found["front"]:
+        limits = candidate["limits"]
+        assert limits["num_nodes"] % 8 == limits["num_edges"] % 8 == 0
+        assert limits["num_nodes"] <= 64 and 4 <= limits["num_graphs"] <= 12
+        assert candidate["num_packs"] >= candidate["lower_bound"]
+    assert call(*common[:-1], "few")[0] == 2
+
+
 def test_a_kept_plan_is_what_build_writes(call: Callable[..., Any], source: str, tmp_path: Path) -> None:
     keep = tmp_path / "plan.parquet"
     status, out, _ = call("plan", source, "--smiles-column", "SMILES", *LIMITS, *FIRST_FIT, "--out", keep)
@@ -139,7 +152,10 @@ def test_verify_tells_faults_and_its_exit_status(call: Callable[..., Any], packs
         ([*LIMITS, "--algorithm", "optimum"], "Did you mean 'optimal'?"),
         ([*LIMITS, "--null-graphs", "some"], "null_graphs must be one of all, one, none"),
         ([*LIMITS, "--null-graphs", "none"], "leaves no place for padding"),
-        ([*LIMITS, "--oversize", "trim"], "--oversize must be one of error, skip, trim-nodes, trim-edges, trim-both; got 'trim'"),
+        (
+            [*LIMITS, "--oversize", "trim"],
+            "--oversize must be one of error, skip, trim-nodes, trim-edges, trim-both; got 'trim'",
+        ),
         ([*LIMITS, "--splits", "a=0.5"], "the shares of the splits must add up to 1"),
         ([*LIMITS, "--field", "x"], "--field takes NAME=VALUE; got 'x'"),
         ([*LIMITS, "--pad", "x=red"], "--pad takes NAME=NUMBER; got x=red"),
@@ -204,7 +220,7 @@ def test_a_job_file_holds_the_options_and_the_command_line_overrides(
 
 def test_help_has_an_example_for_each_command(call: Callable[..., Any]) -> None:
     names = [command.name for command in app.registered_commands]
-    assert names == ["scan", "compare", "plan", "build", "verify", "inspect", "train", "doctor"]
+    assert names == ["scan", "compare", "plan", "suggest", "build", "verify", "inspect", "train", "doctor"]
     for name in names:
         status, out, _ = call(name, "--help")
         assert status == 0 and f"Example: graph-pack {name}" in " ".join(out.split())

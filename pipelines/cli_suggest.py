@@ -1,0 +1,129 @@
+"""`suggest`: limits worth using, with proof of how well they can be filled."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from packer.errors import LimitsError
+from packer.fields import Axis, Schema
+from packer.suggest import Candidate, Suggestion, suggest_limits
+from pipelines import cli_options as options
+from pipelines.cli_output import percent, progress, show, show_json, table, tell_skips
+from pipelines.cli_scan import survey
+
+
+def register(app: typer.Typer) -> None:
+    app.command("suggest", epilog="Example: graph-pack suggest sample:nci --multiple-of 8")(suggest)
+
+
+def suggest(
+    source: options.SourceArgument,
+    smiles_column: options.SmilesColumn = None,
+    target: options.Target = None,
+    root: options.Root = None,
+    on_empty: options.OnEmpty = None,
+    exclude: options.Exclude = None,
+    num_graphs: Annotated[
+        str | None, typer.Option(metavar="G|LEAST:MOST", help="Graph slots wanted.  [default: any]")
+    ] = None,
+    multiple_of: Annotated[
+        int, typer.Option(metavar="M", min=1, help="Node and edge slots are multiples of this.")
+    ] = 1,
+    max_nodes: Annotated[int | None, typer.Option(metavar="N", min=2, help="Most node slots.")] = None,
+    max_bytes: Annotated[float | None, typer.Option(metavar="B", help="Most tensor bytes of a pack.")] = None,
+    null_graphs: options.NullGraphs = "all",
+    seed: options.Seed = 0,
+    time_limit: options.TimeLimit = 60.0,
+    workers: options.Workers = 2,
+    json_output: options.Json = False,
+    config: options.Config = None,
+) -> None:
+    """Limits worth using: hundreds are tried, the best trade-offs between pack size and padding are proven."""
+    wanted = _range(num_graphs)
+    asked = options.read_source(source, smiles_column, target, root)
+    found = survey(asked, on_empty, None, options.read_attributes(exclude, None), workers)
+    per_row = row_bytes(found.schema)
+    with progress(quiet=json_output) as report:
+        suggestion = suggest_limits(
+            found.sizes,
+            num_graphs=wanted,
+            multiple_of=multiple_of,
+            max_nodes=max_nodes,
+            memory_bytes_per_pack=max_bytes,
+            bytes_per_node={axis.key: per_row[axis.key] for axis in found.schema.axes if axis.level == "node"},
+            bytes_per_edge={axis.key: per_row[axis.key] for axis in found.schema.axes if axis.level == "edge"},
+            bytes_per_graph=per_row["graph"],
+            null_graphs=null_graphs,
+            time_limit=time_limit,
+            seed=seed,
+            progress=lambda done, total, seconds: report("suggest", done, total),
+        )
+    if json_output:
+        show_json(_plain(found.source, suggestion))
+        return
+    tell_skips(found.skips)
+    axes = [axis.key for axis in found.schema.axes]
+    rows = [_row(candidate, axes, candidate is suggestion.best) for candidate in suggestion.front]
+    fills = [f"{key} fill" for key in (*axes, "graph")]
+    show(
+        f"{found.source}: {found.sizes.num_graphs:,} graphs; {suggestion.num_triples:,} limits looked at, "
+        f"{suggestion.num_packed:,} packed, {suggestion.num_solved:,} solved in {suggestion.seconds:.1f} s",
+        table(
+            "",
+            ["", *(f"{key}s" for key in (*axes, "graph")), "packs", "bound", *fills, "padding bytes", "kB a pack"],
+            rows,
+        ),
+        f"*: {suggestion.reason}.",
+    )
+
+
+def row_bytes(schema: Schema) -> dict[str, float]:
+    """Axis key and "graph" -> bytes of one row of all its tensors, as the reader gives them (masks and batch too)."""
+    found: dict[str, float] = {axis.key: 1.0 + (8.0 if axis.level == "node" else 0.0) for axis in schema.axes}
+    found["graph"] = 1.0 + 8.0
+    for field in schema.fields:
+        key = "graph" if field.axis is None else Axis(field.level, field.type).key
+        size = 2 if field.dtype == "bfloat16" else np.dtype(field.dtype).itemsize
+        if field.role != "count":
+            found[key] += float(np.prod(field.shape, dtype=np.int64)) * size
+    return found
+
+
+def _range(text: str | None) -> int | tuple[int, int] | None:
+    if text is None:
+        return None
+    least, separator, most = text.partition(":")
+    with options.usage():
+        if not least.isdigit() or (separator and not most.isdigit()):
+            raise LimitsError(f"--num-graphs takes a number or LEAST:MOST; got {text!r}")
+    return (int(least), int(most)) if separator else int(least)
+
+
+def _row(candidate: Candidate, axes: list[str], best: bool) -> list[Any]:
+    limits = candidate.limits.to_dict()
+    slots: list[Any] = []
+    for name in ("num_nodes", "num_edges"):
+        slots += limits[name].values() if isinstance(limits[name], dict) else [limits[name]]
+    fills = [percent(candidate.fill[key]) for key in (*axes, "graph")]
+    return (
+        ["*" if best else "", *slots, limits["num_graphs"], candidate.num_packs]
+        + ["proven" if candidate.status == "optimal" else candidate.lower_bound, *fills]
+        + [percent(candidate.padding_share), candidate.bytes_per_pack / 1e3]
+    )
+
+
+def _plain(source: str, suggestion: Suggestion) -> dict[str, Any]:
+    return {
+        "source": source,
+        "best": suggestion.best.to_dict(),
+        "reason": suggestion.reason,
+        "front": [candidate.to_dict() for candidate in suggestion.front],
+        "looked_at": suggestion.num_triples,
+        "packed": suggestion.num_packed,
+        "solved": suggestion.num_solved,
+        "stopped_by": suggestion.stopped_by,
+        "seconds": round(suggestion.seconds, 3),
+    }
