@@ -11,6 +11,7 @@ from packer.errors import FieldError, SizesError
 from packer.fields import Axis, Field
 from packer.graph_table import GraphTable, concatenate, pointers, stored_fields
 from packer.limits import PackLimits
+from packer.scan_parts import flat_rows
 from packer.shards.multiset import row_hashes
 
 TRIM = ("trim-nodes", "trim-edges", "trim-both")
@@ -149,7 +150,7 @@ class _Cut:
         for field in stored_fields(self.table.schema):
             if field.role == "index" and field.axis == axis:
                 for target, rows in self._rows(field):
-                    if len(self.drawn[target]):
+                    if rows.size:
                         np.maximum(drawn, self.drawn[target][rows].max(axis=1), out=drawn)
         keep, owner = self.keep[axis.key], self.owner[axis.key]
         beyond = keep & (_rank(drawn, keep, owner) >= self.room[axis.key])
@@ -164,7 +165,7 @@ class _Cut:
         if not field.shape:
             return [(field.targets[0], (values + self.table.ptr[field.targets[0]][owner])[:, None])]
         return [
-            (target, values[:, entry].reshape(len(values), -1) + self.table.ptr[target][owner][:, None])
+            (target, flat_rows(values[:, entry]) + self.table.ptr[target][owner][:, None])
             for entry, target in enumerate(field.targets)
         ]
 
