@@ -13,6 +13,7 @@ import os
 import platform
 import shutil
 import time
+import uuid
 from collections import Counter
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -286,7 +287,9 @@ def _prepare(
     folder = out / name
     sizes = build_plan.select_sizes(scan.table.sizes(), graphs.rows)
     stored = journal.find("plan").get(name)
-    if stored is not None and hash_file(folder / PLAN).sha256 == stored["sha256"]:
+    if stored is not None:
+        if hash_file(folder / PLAN).sha256 != stored["sha256"]:
+            raise BuildError(f"{folder / PLAN} is not the plan that the unfinished build stored: pass --overwrite")
         plan = PackPlan.load(folder / PLAN)
         entry = FileEntry(stored["bytes"], stored["sha256"])
     else:
@@ -297,7 +300,7 @@ def _prepare(
         journal.add("plan", name, bytes=entry.bytes, sha256=entry.sha256)
     arrays = out / WORK / f"plan-{name}"
     save_plan_arrays(arrays, graphs.rows[plan.graph_ids], plan.pack_offsets, graphs.source_ids)
-    source = PackSource(str(scan.folder), str(arrays), limits)
+    source = PackSource(str(scan.folder), str(arrays), limits, job=uuid.uuid4().hex)
     layout = sample_layout(source, plan.num_packs, job.compression)
     firsts = range(0, plan.num_packs, layout.packs_per_shard)
     journal.add("target", name, shards=len(firsts))

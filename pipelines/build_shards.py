@@ -39,12 +39,14 @@ class PackSource:
     """Where the packs of one data set come from: a table, the plan's rows of it in pack order, and the limits.
 
     table: folder of the GraphTable; plan: folder of `rows.npy`, int64 [graphs packed], and `pack_offsets.npy`, int64
-    [packs+1].
+    [packs+1]. job: differs between any two builds, so that a worker that serves both takes neither's files for the
+    other's.
     """
 
     table: str
     plan: str
     limits: PackLimits
+    job: str = ""
 
     def columns(self, first: int, stop: int) -> dict[str, np.ndarray]:
         """Packs first..stop, all pack columns in storage dtype; `graph_ids` are those of the source."""
@@ -195,7 +197,7 @@ def forget() -> None:
     _open.cache_clear()
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=1)
 def _open(source: PackSource) -> tuple[GraphTable, np.ndarray, np.ndarray]:
     """(table, rows of it in pack order, pack offsets), all memory-mapped; kept while tasks share them."""
     plan = Path(source.plan)

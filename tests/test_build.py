@@ -131,6 +131,18 @@ def test_build_workers_import_neither_torch_nor_pyg(tmp_path: Path) -> None:
     assert len(seen) >= 2 and all(found == ["numpy"] for found in seen)
 
 
+def test_one_executor_may_serve_many_builds_of_a_folder(tmp_path: Path, csv_file: Path) -> None:
+    executor = ProcessExecutor(1)
+    path = tmp_path / "molecules.csv"
+    for smiles in ("CCO\nC\n", "CCCC\nCCC\n"):  # as many graphs, as long a file name, other molecules
+        path.write_text("smiles\n" + smiles)
+        options: dict[str, Any] = {"executor": executor, "overwrite": True}
+        result = build(f"smiles:{path}", tmp_path / "out", LIMITS, "first-fit", **options)
+        assert [data.smiles for data in unpack(result)] == smiles.split()
+        assert sorted(data.num_nodes for data in unpack(result)) == sorted(len(text) for text in smiles.split())
+    executor.close()
+
+
 def test_the_same_build_again_does_nothing(tmp_path: Path, csv_file: Path) -> None:
     first = build(f"smiles:{csv_file}", tmp_path, LIMITS, "first-fit", workers=1)
     times = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}

@@ -6,6 +6,7 @@ import csv
 import gzip
 import hashlib
 import io
+import os
 import zlib
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,11 +28,22 @@ class Row:
     cells: tuple[str, ...]
 
 
-@lru_cache(maxsize=16)
 def digest(path: Path) -> str:
     """SHA-256 of a file's bytes as they lie on disk."""
+    return _digest(path, *_stamp(path))
+
+
+@lru_cache(maxsize=16)
+def _digest(path: Path, *_: int) -> str:
     with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    """What changes when a file does."""
+    with open_file(path) as file:
+        found = os.fstat(file.fileno())
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def open_file(path: Path) -> io.BufferedReader:
@@ -42,11 +54,13 @@ def open_file(path: Path) -> io.BufferedReader:
         raise SourceError(f"cannot read {path}: {error.strerror or error}. Check the path") from error
 
 
-@lru_cache(maxsize=16)
 def count_lines(path: Path) -> int | None:
     """Lines of a plain file; None for a gzipped one (not worth decompressing it twice)."""
-    if path.suffix == ".gz":
-        return None
+    return None if path.suffix == ".gz" else _count_lines(path, *_stamp(path))
+
+
+@lru_cache(maxsize=16)
+def _count_lines(path: Path, *_: int) -> int:
     with open_file(path) as file:
         return sum(part.count(b"\n") for part in iter(lambda: file.read(1 << 20), b""))
 
