@@ -37,7 +37,12 @@ def usage() -> Generator[None]:
 def _use_job(context: typer.Context, path: Path | None) -> Path | None:
     if path is not None:
         with usage():
-            context.default_map = {**(context.default_map or {}), **read_job(path)}
+            given = read_job(path)
+        for option in context.command.params:
+            name = str(option.name)
+            if option.multiple and name in given and not isinstance(given[name], list):
+                given[name] = [str(given[name])]  # one value of an option that may be repeated
+        context.default_map = {**(context.default_map or {}), **given}
     return path
 
 
@@ -126,6 +131,10 @@ AutoLimits = Annotated[
 Algorithm = Annotated[str, typer.Option(metavar="NAME", help="How graphs are packed; `compare` lists the ways.")]
 Seed = Annotated[int, typer.Option(metavar="S", help="Seed of everything random.")]
 TimeLimit = Annotated[float, typer.Option(metavar="SECONDS", help="Most that `optimal` may take.")]
+Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw here: .svg, .png or .pdf.", rich_help_panel=_RUN)]
+Csv = Annotated[
+    Path | None, typer.Option("--csv", metavar="FILE", help="Write the table here too.", rich_help_panel=_RUN)
+]
 Workers = Annotated[int, typer.Option(metavar="W", min=1, help="Processes.", rich_help_panel=_RUN)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.", rich_help_panel=_RUN)]
 Config = Annotated[
