@@ -21,8 +21,8 @@ Progress = Callable[[int, int, float], None]
 
 _STEP = 2.0 ** (1 / 3)
 """Packs nearly alike in bytes, up to this ratio, compete with each other."""
-_MOST_PACKED = 2.4e8
-"""Heuristic plans that are made, times the steps of one."""
+PACK_WORK = 6.0
+"""Nominal seconds for heuristic plans."""
 _PROMISING = 3
 _SAMPLES = (4_000, 16_000)
 _SAMPLE_WORK = 0.3
@@ -108,10 +108,10 @@ class LimitSearch:
             found.setdefault(_class_of(entry), []).append(entry)
         return [sorted(found[place], key=lambda e: e.bytes * (e.bound + e.likely_packs)) for place in sorted(found)]
 
-    def pack(self) -> None:
+    def pack(self, work: float = PACK_WORK) -> None:
         """A heuristic plan for every entry that its volume bound does not rule out, most promising first."""
-        steps = float(len(self.need)) ** 2 * self.need.shape[1]
-        most = max(24, int(_MOST_PACKED / steps))
+        each = 4e-3 + 3e-5 * len(self.need) + 2e-8 * float(len(self.need)) ** 2
+        most = max(24, int(work / each))
         order = [
             entry for members in zip_longest(*self._classes(self.entries)) for entry in members if entry is not None
         ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Sequence
 
 from packer.errors import MissingExtraError
-from packer.limit_search import Entry, LimitSearch, Progress
+from packer.limit_search import PACK_WORK, Entry, LimitSearch, Progress
 from packer.limit_sweep import RowBytes, SweepRules, prices_of
 from packer.limits import PackLimits
 from packer.sizes import GraphSizes
@@ -93,8 +93,8 @@ def suggest_limits(
     64 or 128 where hardware likes that); max_nodes: most node slots; memory_bytes_per_pack: most tensor bytes; the
     bytes of one node, edge and graph: numbers, or dicts by axis key for heterogeneous graphs. time_limit: seconds or
     None, a cap: unless it strikes, the same arguments give the same answer. work_limit: nominal seconds for each of the
-    most promising limits that are solved; with 0, or without the extra `optimal`, plans are heuristic and bounds come
-    from volumes. progress: called with (done, total, seconds).
+    most promising limits that are solved (below 2 fewer are packed, too); with 0, or without the extra `optimal`, plans
+    are heuristic and bounds come from volumes. progress: called with (done, total, seconds).
 
     Some 800 limits are bounded by volume; those that may still win are packed by best-fit-decreasing; in each class of
     packs alike in bytes, the one or two most promising are solved, starting from plans of smaller limits, which stay
@@ -108,7 +108,7 @@ def suggest_limits(
     rules = SweepRules(null_graphs, multiple_of, max_nodes, wanted, memory_bytes_per_pack)
     prices = prices_of(sizes.axes, bytes_per_node, bytes_per_edge, bytes_per_graph)
     search = LimitSearch(sizes, rules, prices, time_limit, seed, progress)
-    search.pack()
+    search.pack(min(PACK_WORK, 3 * work_limit) if work_limit > 0 else PACK_WORK)
     if work_limit > 0:
         # Without ortools the heuristic plans and volume bounds stand.
         with contextlib.suppress(MissingExtraError):

@@ -13,7 +13,7 @@ from typer.main import get_command
 
 from packer.errors import MissingExtraError, PackerError
 from packer.version import __version__
-from pipelines import cli_build, cli_scan, cli_suggest, cli_tools
+from pipelines import cli_build, cli_report, cli_scan, cli_suggest, cli_tools
 from pipelines.cli_options import UsageError
 from pipelines.cli_output import say, show_json
 
@@ -27,7 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit status: 0 done, 1 a fault in the data or in what was asked of it, 2 wrong usage.",
 )
-for module in (cli_scan, cli_suggest, cli_build, cli_tools):
+for module in (cli_scan, cli_suggest, cli_build, cli_report, cli_tools):
     module.register(app)
 
 

@@ -14,6 +14,7 @@ from packer.shards.manifest import MANIFEST
 from pipelines import cli_options as options
 from pipelines.build_folder import split_names
 from pipelines.build_job import OVERSIZE, BuildResult, build
+from pipelines.cli_draw import draw_one_pack, pack_as_text
 from pipelines.cli_output import percent, progress, say, show, show_json, table, tell_skips
 from pipelines.cli_scan import describe
 from pipelines.executors import Executor
@@ -148,10 +149,13 @@ def verify(folder: options.Folder, workers: options.Workers = 2, json_output: op
 def inspect(
     folder: options.Folder,
     pack: Annotated[int | None, typer.Option(metavar="I", help="Show one pack.")] = None,
+    plot: options.Plot = None,
     json_output: options.Json = False,
 ) -> None:
-    """What a data set holds; with --pack, one pack and the source graphs in it."""
+    """What a data set holds; with --pack, one pack and the source graphs in it, and with --plot a picture of it."""
     places = data_sets(folder)
+    if plot is not None and pack is None:
+        raise options.UsageError("--plot draws one pack: name it, e.g. --pack 0")
     if pack is not None and len(places) > 1:
         raise options.UsageError(f"{folder} holds {', '.join(places)}: name one, e.g. {folder / next(iter(places))}")
     if pack is None:
@@ -163,11 +167,14 @@ def inspect(
                 _show_manifest(str(folder / name), manifest)
         return
     facts = pack_facts(folder, pack)
+    if plot is not None:
+        draw_one_pack(folder, pack, plot)
     if json_output:
         show_json(facts)
         return
     show(
         f"pack {pack} of {folder}: {facts['real']}",
+        pack_as_text(folder, pack),
         table(
             "Graphs",
             ["slot", "graph", *facts["axes"], "strings"],

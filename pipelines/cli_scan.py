@@ -19,6 +19,7 @@ from pipelines import cli_options as options
 from pipelines.build_plan import check_fit, fitting, select_sizes, store_plan, too_large
 from pipelines.build_scan import ScanOptions
 from pipelines.build_survey import Survey, survey_source
+from pipelines.cli_draw import draw_plans, draw_sizes, write_csv
 from pipelines.cli_output import percent, progress, say, show, show_json, table, tell_skips
 from pipelines.sources.protocol import Source
 
@@ -45,11 +46,12 @@ def scan(
     num_edges: options.NumEdges = None,
     num_graphs: options.NumGraphs = None,
     null_graphs: options.NullGraphs = "all",
+    plot: options.Plot = None,
     workers: options.Workers = 2,
     json_output: options.Json = False,
     config: options.Config = None,
 ) -> None:
-    """Sizes of the graphs, their fields, and what would not fit the limits given."""
+    """Sizes of the graphs, their fields, and what would not fit the limits given. --plot draws the sizes."""
     chosen = None
     if num_nodes or num_edges or num_graphs:
         chosen = options.read_limits(num_nodes, num_edges, num_graphs, null_graphs, None)
@@ -57,6 +59,8 @@ def scan(
     found = survey(asked, on_empty, field, options.read_attributes(exclude, index), workers)
     limits = None if chosen is None else options.used_limits(chosen, found.sizes)
     fits = None if limits is None else fitting(found.sizes, limits)
+    if plot is not None:
+        draw_sizes(found.sizes, plot)
     if json_output:
         show_json(_scan_json(found, limits, fits))
         return
@@ -88,6 +92,8 @@ def compare(
     oversize: Annotated[str, typer.Option(metavar="error|skip", help="Graphs that fit no pack.")] = "error",
     seed: options.Seed = 0,
     time_limit: options.TimeLimit = 60.0,
+    csv: options.Csv = None,
+    plot: options.Plot = None,
     workers: options.Workers = 2,
     json_output: options.Json = False,
     config: options.Config = None,
@@ -111,6 +117,10 @@ def compare(
             say(f"{name} is left out: {error}")
     bound = max(plan.lower_bound for plan in plans)
     rows = [_plan_facts(plan, bound) for plan in plans]
+    if csv is not None:
+        write_csv(rows, csv)
+    if plot is not None:
+        draw_plans(plans, plot)
     if json_output:
         show_json({"source": found.source, "limits": used.to_dict(), "graphs": sizes.num_graphs, "plans": rows})
         return

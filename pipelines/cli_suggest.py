@@ -11,6 +11,7 @@ from packer.errors import LimitsError
 from packer.fields import Axis, Schema
 from packer.suggest import Candidate, Suggestion, suggest_limits
 from pipelines import cli_options as options
+from pipelines.cli_draw import draw_suggestion, write_csv
 from pipelines.cli_output import percent, progress, show, show_json, table, tell_skips
 from pipelines.cli_scan import survey
 
@@ -37,6 +38,8 @@ def suggest(
     null_graphs: options.NullGraphs = "all",
     seed: options.Seed = 0,
     time_limit: options.TimeLimit = 60.0,
+    csv: options.Csv = None,
+    plot: options.Plot = None,
     workers: options.Workers = 2,
     json_output: options.Json = False,
     config: options.Config = None,
@@ -61,6 +64,10 @@ def suggest(
             seed=seed,
             progress=lambda done, total, seconds: report("suggest", done, total),
         )
+    if csv is not None:
+        write_csv([_flat(candidate) for candidate in suggestion.front], csv)
+    if plot is not None:
+        draw_suggestion(suggestion, plot)
     if json_output:
         show_json(_plain(found.source, suggestion))
         return
@@ -113,6 +120,11 @@ def _row(candidate: Candidate, axes: list[str], best: bool) -> list[Any]:
         + ["proven" if candidate.status == "optimal" else candidate.lower_bound, *fills]
         + [percent(candidate.padding_share), candidate.bytes_per_pack / 1e3]
     )
+
+
+def _flat(candidate: Candidate) -> dict[str, Any]:
+    plain = candidate.to_dict()
+    return {**plain.pop("limits"), **plain}
 
 
 def _plain(source: str, suggestion: Suggestion) -> dict[str, Any]:

@@ -220,7 +220,7 @@ def test_a_job_file_holds_the_options_and_the_command_line_overrides(
 
 def test_help_has_an_example_for_each_command(call: Callable[..., Any]) -> None:
     names = [command.name for command in app.registered_commands]
-    assert names == ["scan", "compare", "plan", "suggest", "build", "verify", "inspect", "train", "doctor"]
+    assert names == ["scan", "compare", "plan", "suggest", "build", "verify", "inspect", "report", "train", "doctor"]
     for name in names:
         status, out, _ = call(name, "--help")
         assert status == 0 and f"Example: graph-pack {name}" in " ".join(out.split())

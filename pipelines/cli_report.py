@@ -1,0 +1,35 @@
+"""`report`: a page about what was built, and cards for who finds it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines import cli_options as options
+from pipelines.cli_build import data_sets
+from pipelines.cli_output import say, show
+
+
+def register(app: typer.Typer) -> None:
+    app.command("report", epilog="Example: graph-pack report packs")(report)
+
+
+def report(
+    folder: options.Folder,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="The page.  [default: DIR/report.html]")] = None,
+    verify: Annotated[bool, typer.Option(help="Check every byte first, and say so on the page.")] = True,
+    card: Annotated[bool, typer.Option(help="Also write README.md, a data set card, beside the packs.")] = True,
+    licence: Annotated[str | None, typer.Option(metavar="TEXT", help="Licence of the source, for the card.")] = None,
+) -> None:
+    """One HTML page about a build, with pictures, that needs no network; and a data set card."""
+    from pipelines.report.card import write_card
+    from pipelines.report.report import write_report
+
+    places = data_sets(folder)
+    if card:
+        for name, place in places.items():
+            named = f"{folder.resolve().name} ({name})" if name else folder.resolve().name
+            say(f"data set card: {write_card(place, named, licence)}")
+    show(str(write_report(folder, out, verify)))
