@@ -1,0 +1,191 @@
+"""Heterogeneous graphs end to end: every algorithm, verify, loaders, training, and the graphs back."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from strategies import assert_same, heterogeneous
+from torch_geometric.data import Batch, HeteroData
+from torch_geometric.nn import HeteroConv, SAGEConv, global_add_pool
+
+from packer import PackDataset, PackLimits, masked_mean, torch_loader, unpack, verify_shards
+from packer.algorithms.registry import ALGORITHMS
+from pipelines import build
+
+WRITES, CITES = ("author", "writes", "paper"), ("paper", "cites", "paper")
+BACK = ("paper", "written_by", "author")
+
+
+def library(number: int, generator: torch.Generator) -> HeteroData:
+    """Some authors and papers; every third graph has no author, every fourth has no citation."""
+
+    def whole(low: int, high: int) -> int:
+        return int(torch.randint(low, high, (), generator=generator))
+
+    found = HeteroData()
+    papers = whole(1, 7)
+    found["paper"].x = torch.randn(papers, 3, generator=generator)
+    if number % 3:
+        authors, edges = whole(1, 6), whole(1, 9)
+        found["author"].x = torch.randn(authors, 2, generator=generator)
+        ends = [torch.randint(0, size, (edges,), generator=generator) for size in (authors, papers)]
+        found[WRITES].edge_index = torch.stack(ends)
+        found[BACK].edge_index = torch.stack(ends[::-1])
+    if number % 4:
+        edges = whole(1, 9)
+        found[CITES].edge_index = torch.randint(0, papers, (2, edges), generator=generator)
+    found.y = torch.randn(1, generator=generator)
+    found.name = f"library {number}"
+    return found
+
+
+def libraries(count: int) -> list[HeteroData]:
+    generator = torch.Generator().manual_seed(7)
+    return [library(number, generator) for number in range(1, count + 1)]
+
+
+GRAPHS = libraries(60)
+LIMITS = PackLimits({"author": 24, "paper": 30}, {WRITES: 40, BACK: 44, CITES: 36}, 9)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_algorithm(algorithm: str, tmp_path: Path) -> None:
+    result = build(GRAPHS, tmp_path / "out", LIMITS, algorithm, workers=1)
+    assert verify_shards(result).faults == ()
+    dataset = PackDataset(result)
+    assert result.manifest.plan["lower_bound"] <= len(dataset)
+    if algorithm == "optimal":
+        assert result.manifest.plan["status"] == "optimal"
+    for number in range(len(dataset)):
+        pack = dataset[number]
+        real = int(pack["graphs_mask"].sum())
+        # Each null graph has a node and an edge of each type; that is what the limits keep room for.
+        for key in ("author", "paper"):
+            assert pack[f"{key}/ptr"].diff()[real:].min() >= 1
+        for key in ("author__writes__paper", "paper__cites__paper"):
+            assert int((~pack[f"{key}/mask"]).sum()) >= 9 - real
+    for found, graph in zip(unpack(result), GRAPHS, strict=True):
+        assert_same(found, graph)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    heterogeneous(),
+    st.sampled_from(["stream", "best-fit-decreasing", "optimal"]),
+    st.sampled_from(["all", "one"]),
+    st.integers(2, 4),
+)
+def test_random_graphs_come_back(
+    tmp_path_factory: Any, graphs: Any, algorithm: str, null_graphs: str, slots: int
+) -> None:
+    out = tmp_path_factory.mktemp("packs") / "out"
+    build(graphs, out, PackLimits.from_dataset(graphs, slots, null_graphs=null_graphs), algorithm, workers=1)
+    assert verify_shards(out).faults == ()
+    for found, graph in zip(unpack(out), graphs, strict=True):
+        assert_same(found, graph)
+    dataset = PackDataset(out)
+    joined = next(iter(torch_loader(dataset, batch_size=2, shuffle=False)))
+    ids = [i for pack in range(min(2, len(dataset))) for i in dataset.graph_ids(pack).tolist() if i >= 0]
+    for found, number in zip(unpack(joined, dataset), ids, strict=True):
+        expected = graphs[number].clone()
+        del expected["author"]["name"]  # strings are not in packs
+        assert_same(found, expected)
+
+
+def test_one_number_for_all_types(tmp_path: Path) -> None:
+    dataset = PackDataset(build(GRAPHS, tmp_path / "out", PackLimits(40, 50, 9), "stream", workers=1))
+    pack = dataset[0]
+    assert pack["author/x"].shape == (40, 2) and pack["paper/x"].shape == (40, 3)
+    assert pack["author__writes__paper/edge_index"].shape == pack["paper__cites__paper/edge_index"].shape == (2, 50)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> PackDataset:
+    return PackDataset(build(GRAPHS, tmp_path_factory.mktemp("hetero") / "out", LIMITS, workers=1))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_layouts(dataset: PackDataset, batch_size: int) -> None:
+    steps = zip(
+        torch_loader(dataset, batch_size, shuffle=False),
+        torch_loader(dataset, batch_size, shuffle=False, layout="dict"),
+        strict=True,
+    )
+    for batch, pack in steps:
+        assert torch.equal(batch["author"].x, pack["author/x"])
+        assert torch.equal(batch[WRITES].edge_index, pack["author__writes__paper/edge_index"])
+        assert set(batch.x_dict) == {"author", "paper"} and set(batch.edge_index_dict) == {WRITES, BACK, CITES}
+        assert batch.num_graphs == 9 * batch_size and batch["paper"].num_nodes == 30 * batch_size
+        whole = batch.to_pyg()
+        assert isinstance(whole, HeteroData) and whole.num_graphs == batch.num_graphs
+        whole.validate(raise_on_error=True)
+        for key in ("author", "paper"):
+            assert torch.equal(whole[key].batch, batch[key].batch) and torch.equal(whole[key].ptr, batch[key].ptr)
+
+
+class Model(torch.nn.Module):
+    """Two layers over all edge types, a sum of papers and of authors, a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        sizes = [{"author": 2, "paper": 3}, {"author": 8, "paper": 8}]
+        self.layers = torch.nn.ModuleList(
+            HeteroConv({t: SAGEConv((size[t[0]], size[t[2]]), 8, aggr="sum") for t in (WRITES, BACK, CITES)})
+            for size in sizes
+        )
+        self.head = torch.nn.Linear(16, 1)
+
+    def forward(self, batch: Any, num_graphs: int) -> torch.Tensor:
+        features = batch.x_dict
+        for layer in self.layers:
+            features = {key: value.relu() for key, value in layer(features, batch.edge_index_dict).items()}
+        pooled = [global_add_pool(features[key], batch[key].batch, num_graphs) for key in ("author", "paper")]
+        return self.head(torch.cat(pooled, dim=1)).squeeze(1)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_training_is_that_of_pyg(dataset: PackDataset, batch_size: int) -> None:
+    torch.manual_seed(0)
+    ours = Model()
+    theirs = copy.deepcopy(ours)
+    optimizers = [torch.optim.SGD(model.parameters(), lr=0.0005) for model in (ours, theirs)]
+    losses: list[list[float]] = [[], []]
+    for _ in range(2):
+        for step, batch in enumerate(torch_loader(dataset, batch_size, shuffle=False)):
+            packs = range(step * batch_size, min((step + 1) * batch_size, len(dataset)))
+            ids = [i for pack in packs for i in dataset.graph_ids(pack).tolist() if i >= 0]
+            output = ours(batch, batch.num_graphs)
+            loss = masked_mean((output - batch.y) ** 2, batch.graphs_mask)
+            real = Batch.from_data_list([_complete(GRAPHS[i]) for i in ids])
+            expected = theirs(real, len(ids))
+            truth = ((expected - real.y) ** 2).mean()
+            torch.testing.assert_close(output[batch.graphs_mask], expected, rtol=1e-4, atol=1e-5)
+            for optimizer, value in zip(optimizers, (loss, truth), strict=True):
+                optimizer.zero_grad()
+                value.backward()
+                optimizer.step()
+            losses[0].append(loss.item())
+            losses[1].append(truth.item())
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-4, atol=1e-5)
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    half = len(losses[0]) // 2
+    assert sum(losses[0][half:]) < sum(losses[0][:half])
+
+
+def _complete(graph: HeteroData) -> HeteroData:
+    """PyG joins graphs of the same types only: the types that are missing, with no rows."""
+    found = graph.clone()
+    for key, width in (("author", 2), ("paper", 3)):
+        if key not in graph.node_types:
+            found[key].x = torch.zeros(0, width)
+    for key in (WRITES, BACK, CITES):
+        if key not in graph.edge_types:
+            found[key].edge_index = torch.zeros(2, 0, dtype=torch.long)
+    return found
