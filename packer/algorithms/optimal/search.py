@@ -87,8 +87,8 @@ class Search:
         for heat in HEATS if self._few else ():
             before = self.packs
             self._anneal(self.bound, (0.4 if self._very_few else 2.0) * FIRST_WORK, heat)
-            if self.done or self.packs == before:
-                break
+            if self.done or self.packs in (before, self.bound + 1):
+                break  # so near, or no nearer: first see whether the bound is too low
         if self.done:
             return
         proofs = proofs_of(self._reduced, plans, self._seed())

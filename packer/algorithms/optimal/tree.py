@@ -162,16 +162,15 @@ def whole_weights(multipliers: np.ndarray, need: np.ndarray, capacity: np.ndarra
 
 
 def surrogate_multipliers(need: np.ndarray, price: np.ndarray, most: np.ndarray, capacity: np.ndarray) -> np.ndarray:
-    """float64 [bounds, dims]: duals of the fractional knapsack first, then each dimension alone."""
-    scale = float(price.max(initial=1))
-    model = Master.knapsack(need, price / scale, most, capacity)
-    rows = [np.clip(model, 0.0, None)]
-    for d in range(len(capacity)):
+    """float64 [bounds, dims]: duals of the fractional knapsack, then the best multiplier of each dimension alone."""
+    scale = float(price.max())
+    rows = [np.maximum(Master.knapsack(need, price / scale, most, capacity), 0.0)]
+    for d, offered in enumerate(capacity.tolist()):
+        ratio = price / scale / np.maximum(need[:, d], 1e-9)
+        order = np.argsort(-ratio, kind="stable")
+        last = min(int(np.searchsorted(np.cumsum(need[order, d] * most[order]), offered)), len(order) - 1)
         alone = np.zeros(len(capacity))
-        ratio = np.sort(price / scale / np.maximum(need[:, d], 1e-9))[::-1]
-        order = np.argsort(-price / np.maximum(need[:, d], 1e-9), kind="stable")
-        filled = np.cumsum(need[order, d] * most[order])
-        place = min(int(np.searchsorted(filled, capacity[d])), len(order) - 1)
-        alone[d] = min(ratio[place], 4.0 / max(1, capacity[d]) * len(order))
+        # A size without need in this dimension has no finite ratio: no multiplier so large that sums could overflow.
+        alone[d] = min(float(ratio[order[last]]), 4.0 * len(order) / max(1, offered))
         rows.append(alone)
     return np.array(rows) * scale
