@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALL := PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 DEMO ?= demo
 
-.PHONY: demo test lint test-slow bench records clean
+.PHONY: demo test lint test-slow bench records docs clean
 
 demo: $(VENV)/installed
 	$(BIN)/graph-pack scan sample:nci
@@ -35,6 +35,9 @@ bench: $(VENV)/installed
 records: $(VENV)/installed
 	$(BIN)/python benchmarks/records.py verify
 
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
 
@@ -47,4 +50,8 @@ $(VENV)/installed: constraints.txt pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/installed-test: $(VENV)/installed
 	$(INSTALL) --editable '.[all,test]'
+	touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(INSTALL) --editable '.[all,docs]'
 	touch $@

@@ -135,10 +135,6 @@ Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw here: .svg
 Csv = Annotated[
     Path | None, typer.Option("--csv", metavar="FILE", help="Write the table here too.", rich_help_panel=_RUN)
 ]
-Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw here: .svg, .png or .pdf.", rich_help_panel=_RUN)]
-Csv = Annotated[
-    Path | None, typer.Option("--csv", metavar="FILE", help="Write the table here too.", rich_help_panel=_RUN)
-]
 Workers = Annotated[int, typer.Option(metavar="W", min=1, help="Processes.", rich_help_panel=_RUN)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.", rich_help_panel=_RUN)]
 Config = Annotated[

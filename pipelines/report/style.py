@@ -130,6 +130,11 @@ def inline_svg(picture: Picture, prefix: str) -> str:
     return head + text[text.index(">") + 1 :]
 
 
+def svg_text(picture: Picture) -> str:
+    """The picture as an SVG file of its own."""
+    return _rendered(picture.figure, "svg").decode()
+
+
 def escape(text: object) -> str:
     """Text for HTML, in elements and in quoted attributes."""
     from html import escape as escape_html
