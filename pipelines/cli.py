@@ -52,13 +52,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         get_command(app)(given, prog_name="graph-pack")
     except SystemExit as end:
+        if end.code == 130:  # Typer's word for Ctrl-C
+            return _fail(130, "interrupted. The same command goes on where it was", given)
         return end.code if isinstance(end.code, int) else int(bool(end.code))
     except UsageError as error:
         return _fail(2, str(error), given)
     except (PackerError, MissingExtraError) as error:
         return _fail(1, str(error), given)
-    except KeyboardInterrupt:
-        return _fail(130, "interrupted. The same command goes on where it was", given)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on
         return 1
