@@ -11,7 +11,7 @@ import numpy as np
 
 from packer.algorithms.assign import Runs, assign_ids
 from packer.algorithms.instance import Instance, Patterns, Solution
-from packer.algorithms.registry import find_algorithm
+from packer.algorithms.registry import ALGORITHMS, Algorithm, find_algorithm
 from packer.certificate import Certificate, volume_certificate
 from packer.errors import SizesError
 
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from typing import Tuple
 
 Progress = Callable[[int, int, float], None]
+
+MOST_HISTOGRAM_SIZES = 5_000
+"""Distinct sizes up to which `histogram` takes about a second."""
+MOST_SINGLE_ITEMS = 200_000
+"""Items up to which packing them one by one takes less than that."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,16 +134,13 @@ def pack_items(
     start = time.perf_counter()
     instance, stopped_by = items.instance, "done"
     certificate: Certificate | None = None
-    found: Assignment
-    if chosen.takes == "sizes":
-        found = chosen.load()(instance)
-    elif chosen.takes == "items":
-        size_of_item = items.size_of_item()
-        answer = chosen.load()(size_of_item, instance.need, instance.capacity)
-        found = answer if isinstance(answer, tuple) else (np.arange(len(size_of_item), dtype=np.int64), answer)
+    if chosen.takes != "solver":
+        found = _run(chosen, items)
     else:
+        plans = _rivals(items)
+        left = None if time_limit is None else max(0.0, time_limit - (time.perf_counter() - start))
         solution: Solution = chosen.load()(
-            instance, seed=seed, time_limit=time_limit, work_limit=work_limit, progress=progress
+            instance, seed=seed, time_limit=left, work_limit=work_limit, progress=progress, start=plans
         )
         found, certificate, stopped_by = solution.patterns, solution.certificate, solution.stopped_by
         if even:
@@ -148,6 +150,30 @@ def pack_items(
     if certificate is None:
         certificate = volume_certificate(instance.need, instance.capacity, instance.count)
     return Packing(items, algorithm, seed, certificate, stopped_by, time.perf_counter() - start, found)
+
+
+def _run(heuristic: Algorithm, items: Items) -> Assignment:
+    instance = items.instance
+    if heuristic.takes == "sizes":
+        return heuristic.load()(instance)
+    size_of_item = items.size_of_item()
+    answer = heuristic.load()(size_of_item, instance.need, instance.capacity)
+    return answer if isinstance(answer, tuple) else (np.arange(len(size_of_item), dtype=np.int64), answer)
+
+
+def _rivals(items: Items) -> list[Patterns]:
+    """Plans of the heuristics that the solver does not try itself, so that it is never worse than any of them.
+
+    Left out where they would cost seconds, and where, with so many equal items, the solver's own start is better.
+    """
+    rivals = ["histogram"] if len(items.instance.need) <= MOST_HISTOGRAM_SIZES else []
+    if items.instance.num_items <= MOST_SINGLE_ITEMS:
+        rivals += ["first-fit", "stream"]
+    plans: list[Patterns] = []
+    for name in rivals:
+        found = _run(ALGORITHMS[name], items)
+        plans.append(found if isinstance(found, Patterns) else patterns_of(items.size_of_item()[found[0]], found[1]))
+    return plans
 
 
 def pack_vectors(

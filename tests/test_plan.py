@@ -54,6 +54,14 @@ def test_every_graph_is_in_exactly_one_pack_within_the_limits(algorithm, null_gr
     assert again.graph_ids.tolist() == ids.tolist()
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_optimal_is_never_worse_than_a_heuristic_even_without_time(seed):
+    rng = np.random.default_rng(seed)
+    need, capacity = rng.integers(1, 40, (150, 3)), np.full(3, 100)
+    packs = {name: pack_vectors(need, capacity, name, time_limit=0.0).num_packs for name in ALGORITHMS}
+    assert packs["optimal"] == min(packs.values()), packs
+
+
 def test_a_histogram_gives_the_plan_of_the_graphs_it_counts():
     nodes, edges, count = np.array([3, 4, 9]), np.array([4, 4, 16]), np.array([40, 30, 20])
     limits = PackLimits(20, 40, 5)
