@@ -103,9 +103,24 @@ def command_of(facts: Facts) -> str:
     words += _split_options(split or {})
     if job.get("oversize", "error") != "error":
         words += ["--oversize", str(job["oversize"])]
+    words += _scan_options(job.get("scan", {}))
     if facts.manifest.compression != "zstd":
         words += ["--compression", facts.manifest.compression]
     return shlex.join(words)
+
+
+def _scan_options(scan: Mapping[str, Any]) -> list[str]:
+    """How the source was read: levels, padding, what was skipped or left out."""
+    words: list[str] = ["--on-empty", str(scan["on_empty"])] if scan.get("on_empty") else []
+    for option, pairs in (("--field", scan.get("levels", {})), ("--pad", scan.get("pads", {}))):
+        for name, value in pairs.items():
+            words += [option, f"{name}={value}"]
+    attributes: Mapping[str, Any] = scan.get("attributes", {})
+    for name in attributes.get("exclude", []):
+        words += ["--exclude", str(name)]
+    for name, target in attributes.get("index", {}).items():
+        words += ["--index", f"{name}={target}" if target else str(name)]
+    return words
 
 
 def _split_options(split: Mapping[str, Any]) -> list[str]:

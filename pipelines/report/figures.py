@@ -174,7 +174,8 @@ def suggested(found: Suggestion) -> Picture:
     limits = best.limits
     slots = [limits.num_nodes, limits.num_edges, limits.num_graphs]
     name = "take this" if best.limits.is_hetero else "take " + "/".join(str(slot) for slot in slots)
-    axis.annotate(name, at, (6, 14), textcoords="offset points", color=ORANGE, weight="bold")
+    label = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5}
+    axis.annotate(name, at, (6, 14), textcoords="offset points", color=ORANGE, weight="bold", bbox=label)
     axis.set_xscale("log")
     axis.set_ylim(0, 1.15 * max(padding) + 0.5)
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.report.style import escape, svg_text
+
 _OUTSIDE = re.compile(r"\[([^\]]+)\]\((?:\.\./)+(?!decisions)[^)]*\)")
 
 
@@ -51,10 +53,10 @@ def command_reference() -> str:
         parts += ["```bash", example, "```", ""] if example else []
         parts += ["| argument or option | |", "|---|---|"]
         for option in command.params:
-            record: tuple[str, str] | None = option.get_help_record(context)
+            record = option.get_help_record(context)
             if record is not None:
-                what = " ".join(record[1].split())
-                parts.append(f"| `{record[0].replace('|', chr(92) + '|')}` | {what.replace('|', chr(92) + '|')} |")
+                name_of, what = (escape(" ".join(text.split())).replace("|", "&#124;") for text in record)
+                parts.append(f"| <code>{name_of.removesuffix(' &lt;str&gt;')}</code> | {what} |")
         parts.append("")
     return "\n".join(parts)
 
@@ -68,7 +70,6 @@ def pictures() -> dict[str, str]:
     from packer.suggest import suggest_limits
     from pipelines.report.figures import compared, suggested
     from pipelines.report.pack_drawing import draw_pack
-    from pipelines.report.style import svg_text
 
     random = np.random.default_rng(0)
     nodes = np.clip(random.normal(18, 6, 3000), 5, 40).astype(np.int64)

@@ -1,0 +1,295 @@
+"""Reports, pictures and cards: what they state is what is in the folder, and a browser shows them without complaint."""
+
+import csv
+import html.parser
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from packer import GraphSizes, PackLimits, make_plan, suggest_limits, verify_shards
+from packer.errors import FormatError, MissingExtraError, PackerError
+from packer.shards import Manifest
+from pipelines.entry import main
+from pipelines.report import figures
+from pipelines.report.card import card_text, write_card
+from pipelines.report.facts import command_of, read_facts
+from pipelines.report.pack_drawing import draw_pack, draw_text, read_pack
+from pipelines.report.report import write_report
+from pipelines.report.style import inline_svg, save_picture
+
+LIMITS = ("--num-nodes", "24", "--num-edges", "44", "--num-graphs", "5")
+SMILES = ["CCO", "c1ccccc1", "CC(=O)O", "C1CCNC1", "not a molecule"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """80 molecules that parse and 20 that do not, in packs under best fit; built where `molecules.csv` lies."""
+    place = tmp_path_factory.mktemp("report")
+    rows = "".join(f"{smiles},{i}\n" for i, smiles in enumerate(SMILES * 20))
+    (place / "molecules.csv").write_text("smiles,t\n" + rows)
+    options = ["--target", "t", "--on-empty", "skip", "--algorithm", "best-fit-decreasing", "--workers", "1"]
+    assert main(["build", f"smiles:{place / 'molecules.csv'}", "--out", str(place / "packs"), *LIMITS, *options]) == 0
+    return place / "packs"
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    return write_report(folder).read_text()
+
+
+class Reader(html.parser.HTMLParser):
+    """Collects elements with their attributes, and the text outside of <style>."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.words, self.open = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        while self.open and self.open.pop() != tag:
+            pass
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+def test_the_page_needs_nothing_else(page):
+    links = re.findall(r"""(?:src|href)=["']([^"']+)|url\(["']?([^"')]+)|@import ([^;]+)""", page)
+    targets = [next(filter(None, found)) for found in links]
+    assert targets
+    assert all(target.startswith(("#", "data:")) for target in targets)
+    assert "<script" not in page
+    assert "prefers-color-scheme: dark" in page
+    assert 'name="viewport" content="width=device-width' in page
+
+
+def test_ids_are_unique_and_every_reference_has_its_target(page):
+    ids = [attrs["id"] for _, attrs in Reader(page).elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    used = set(re.findall(r'(?:href="|url\()#([^")]+)', page))
+    assert used
+    assert used <= set(ids)
+
+
+def test_every_picture_has_an_alternative_text(page):
+    pictures = [attrs for tag, attrs in Reader(page).elements if tag == "svg"]
+    # Nodes, edges, both; fill, padding, graphs per pack; algorithms.
+    assert len(pictures) == 7
+    assert all(attrs["role"] == "img" and len(attrs["aria-label"]) > 30 for attrs in pictures)
+    assert "80 graphs, from 3 to 6" in pictures[0]["aria-label"]
+
+
+def test_the_page_states_what_is_in_the_folder(page, folder):
+    manifest, text = Manifest.load(folder), Reader(page).text
+    assert f"{manifest.num_packs} packs:" in text
+    assert "80 graphs packed of 100" in text
+    assert "24 nodes, 44 edges, 5 graphs (padding included; null graphs: all)" in text
+    for shard in manifest.shards:
+        assert shard.sha256 in text
+    assert manifest.sha256 in text and manifest.content_hash in text
+    assert "RDKit cannot parse the SMILES 20" in text
+    assert "Verified: every checksum and every invariant holds." in text
+    # 20 times 3, 6, 4 and 5 heavy atoms.
+    assert f"{100 * 360 / (24 * manifest.num_packs):.1f} % of the node slots are real" in text
+    for name in ("pad-to-max", "stream", "first-fit", "histogram", "best-fit-decreasing"):
+        assert name in text
+
+
+def test_a_damaged_byte_is_on_the_page(folder, tmp_path):
+    copy = tmp_path / "packs"
+    shutil.copytree(folder, copy)
+    path = copy / "graphs.parquet"
+    data = bytearray(path.read_bytes())
+    data[-20] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(FormatError, match=r"graphs\.parquet"):
+        read_facts(copy)  # sizes come from that file: no page can be honest
+
+
+def test_what_is_written_beside_the_packs_is_no_fault(folder, page):
+    write_card(folder)
+    assert verify_shards(folder).ok
+
+
+def test_the_command_on_the_page_builds_the_same_bytes(folder, tmp_path, monkeypatch):
+    command = shlex.split(command_of(read_facts(folder, verify=False)))
+    assert command[:2] == ["graph-pack", "build"]
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(folder.parent / "molecules.csv", tmp_path)
+    assert main([*command[1:], "--workers", "1"]) == 0
+    assert Manifest.load(tmp_path / "packs").sha256 == Manifest.load(folder).sha256
+
+
+def test_splits_share_a_page(folder, tmp_path, capsys):
+    source = f"smiles:{folder.parent / 'molecules.csv'}"
+    options = ["--target", "t", "--on-empty", "skip", "--algorithm", "stream", "--workers", "1", "--split-seed", "7"]
+    assert main(["build", source, "--out", str(tmp_path / "s"), *LIMITS, *options, "--splits", "a=0.5,b=0.5"]) == 0
+    assert main(["report", str(tmp_path / "s"), "--licence", "CC0"]) == 0
+    text = (tmp_path / "s" / "report.html").read_text()
+    assert 'href="#a"' in text and 'id="b"' in text
+    assert "--splits a=0.5,b=0.5 --split-seed 7" in text
+    assert "Licence of the source: CC0" in (tmp_path / "s" / "b" / "README.md").read_text()
+    ids = [attrs["id"] for _, attrs in Reader(text).elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+
+
+def test_hostile_names_are_text(folder):
+    facts = read_facts(folder, verify=False)
+    from dataclasses import replace
+
+    from pipelines.report.page import page
+
+    evil = replace(facts, manifest=replace(facts.manifest, source={"kind": "<script>alert(1)</script>"}), build={})
+    text = page([evil])
+    assert "<script>" not in text
+    assert "&lt;script&gt;" in text
+
+
+def test_reports_of_no_packs(tmp_path):
+    with pytest.raises(FormatError, match="holds no packs"):
+        write_report(tmp_path)
+
+
+def test_the_card_loads_the_packs(folder, tmp_path, monkeypatch, capsys):
+    copy = tmp_path / "packs"
+    shutil.copytree(folder, copy)
+    text = write_card(copy, "molecules").read_text()
+    assert text == card_text(Manifest.load(copy), "molecules")
+    assert text.startswith("# molecules\n")
+    assert "* 20 left out or trimmed: RDKit cannot parse the SMILES" in text
+    monkeypatch.chdir(copy)
+    exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], {})
+    assert "torch.Size([24, 9])" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory):
+    """A ring of 3 nodes (6 directed edges) and a chain of 2 (2 edges), under 9 nodes, 12 edges, 4 slots."""
+    import torch
+    from torch_geometric.data import Data
+
+    from pipelines import build
+
+    ring = torch.tensor([[0, 1, 2, 1, 2, 0], [1, 2, 0, 0, 1, 2]])
+    chain = torch.tensor([[0, 1], [1, 0]])
+    graphs = [Data(x=torch.zeros(3, 1), edge_index=ring), Data(x=torch.zeros(2, 1), edge_index=chain)]
+    out = tmp_path_factory.mktemp("pack") / "packs"
+    build(graphs, out, PackLimits(9, 12, 4), algorithm="stream", workers=1)
+    return read_pack(out, 0)
+
+
+def test_a_pack_as_text(pack):
+    # 9 - 5 = 4 padding nodes: two null graphs of 2. 12 - 8 = 4 padding edges.
+    assert draw_text(pack).splitlines() == [
+        "pack 0: 2 graphs in 4 slots; . is padding",
+        "nodes  |00011....| 5 of 9 real",
+        "edges  |00000011....| 8 of 12 real",
+        "graphs |01..| 2 of 4 real",
+    ]
+
+
+def test_a_pack_as_a_picture(pack, tmp_path):
+    picture = draw_pack(pack)
+    assert "2 real graphs in 4 slots, 5 of 9 nodes, 8 of 12 edges are real" in picture.alt
+    text = inline_svg(picture, "p")
+    # Two null graphs of 2 nodes, each with 2 loops.
+    assert [text.count(f">{words}<") for words in ("null graph", "×2", "2 n, 2 e", "3 n, 6 e")] == [2, 2, 3, 1]
+    save_picture(picture, tmp_path / "pack.png")
+    assert (tmp_path / "pack.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(PackerError, match=r"\.svg, \.png or \.pdf"):
+        save_picture(picture, tmp_path / "pack.gif")
+    save_picture(draw_pack(pack), tmp_path / "one.svg")
+    save_picture(draw_pack(pack), tmp_path / "two.svg")
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
+
+
+def test_numbers_in_alternative_texts():
+    sizes = GraphSizes(np.array([2, 2, 3, 9]), np.array([2, 2, 4, 40]))
+    # Mean of 2, 2, 3 and 9 nodes: 4.
+    assert figures.size_histogram(sizes, "node").alt == (
+        "Histogram of nodes per graph: 4 graphs, from 2 to 9, mean 4.0."
+    )
+    joint = figures.joint_histogram(sizes)
+    assert joint is not None and "3 distinct sizes, nodes 2 to 9, edges 2 to 40" in joint.alt
+    held = figures.graphs_per_pack(np.array([3, 5, 4, 4]), 6)
+    assert "3 to 5 of 6 slots, mean 4.0, standard deviation 0.7" in held.alt
+    fill = figures.fill_over_packs(np.array([[5, 1], [10, 2]]), {"node": 10, "graph": 4})
+    # Nodes 50 and 100 %, graphs 25 and 50 %.
+    assert "nodes 75.0 % (from 50.0 to 100.0 %), graphs 37.5 % (from 25.0 to 50.0 %)" in fill.alt
+    assert "nodes 93.4 %" in figures.padding_by_level({"node": 0.934, "graph": 0.5}).alt
+    plans = [make_plan(sizes, PackLimits(14, 46, 4), name) for name in ("pad-to-max", "first-fit-decreasing")]
+    assert "no plan has fewer than" in figures.compared(plans).alt
+    found = suggest_limits(sizes, work_limit=0)
+    assert f"for {len(found.front)} limits" in figures.suggested(found).alt
+    hetero = GraphSizes({"a": np.array([1, 2]), "b": np.array([1, 1])}, {("a", "to", "a"): np.array([0, 3])})
+    assert figures.joint_histogram(hetero) is None
+    assert "a__to__a edges per graph" in figures.size_histogram(hetero, "a__to__a").alt
+
+
+def test_without_matplotlib_the_error_names_the_extra(monkeypatch, folder):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MissingExtraError, match=r"graph-packer\[report\]"):
+        write_report(folder)
+
+
+def test_commands_draw_and_keep_tables(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    source = ("smiles:" + str(folder.parent / "molecules.csv"), "--target", "t", "--on-empty", "skip", "--workers", "1")
+    assert main(["scan", *source, "--plot", "sizes.svg"]) == 0
+    assert sorted(p.name for p in Path().glob("sizes*.svg")) == ["sizes-2.svg", "sizes-3.svg", "sizes.svg"]
+    names = ("--algorithm", "stream", "--algorithm", "histogram")
+    assert main(["compare", *source, *LIMITS, *names, "--csv", "c.csv", "--plot", "c.png"]) == 0
+    with Path("c.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["algorithm"] for row in rows] == ["stream", "histogram"]
+    assert float(rows[0]["fill_node"]) > 0 and int(rows[0]["packs"]) >= int(rows[0]["bound"])
+    assert (
+        main(["suggest", *source, "--num-graphs", "5", "--max-nodes", "40", "--csv", "s.csv", "--plot", "s.svg"]) == 0
+    )
+    with Path("s.csv").open() as file:
+        assert all(row["num_graphs"] == "5" and int(row["num_nodes"]) <= 40 for row in csv.DictReader(file))
+    assert main(["inspect", str(folder), "--pack", "0", "--plot", "pack.svg"]) == 0
+    assert "is padding" in capsys.readouterr().out
+    assert all(Path(name).stat().st_size > 1000 for name in ("c.png", "s.svg", "pack.svg"))
+    assert main(["inspect", str(folder), "--plot", "pack.svg"]) == 2
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+def test_a_browser_shows_the_page_without_complaint(page, folder, tmp_path):
+    shots = {}
+    for name, extra in (("light", []), ("dark", ["--blink-settings=preferredColorScheme=0"])):
+        picture = tmp_path / f"{name}.png"
+        flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+        flags += "--disable-component-update --disable-sync --hide-scrollbars --enable-logging=stderr"
+        done = subprocess.run(
+            ["chromium", *flags.split(), *extra, f"--user-data-dir={tmp_path / 'profile'}", "--window-size=400,2000"]
+            + [f"--screenshot={picture}", (folder / "report.html").as_uri()],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert ":CONSOLE:" not in done.stderr and "CONSOLE(" not in done.stderr, done.stderr
+        from PIL import Image
+
+        with Image.open(picture) as image:
+            shots[name] = np.asarray(image.convert("L"))
+    corner = {name: int(shot[-5, 3]) for name, shot in shots.items()}
+    assert corner["light"] > 240 and corner["dark"] < 40
+    # On a phone nothing hangs over: the last columns hold the page's own margin only.
+    assert all(np.ptp(shot[:, -6:]) <= 1 for shot in shots.values())
+    assert all(len(np.unique(shot)) > 20 for shot in shots.values())
