@@ -31,12 +31,13 @@ def data_set_files(num_shards: int) -> list[str]:
 
 def finished_targets(out: Path) -> dict[str, Manifest]:
     """Split name -> manifest of the complete build in `out` ("" without splits); {} where there is none."""
-    if (out / MANIFEST).is_file():
-        return {"": Manifest.load(out)}
-    names = split_names(out)
-    if not names or not all((out / name / MANIFEST).is_file() for name in names):
+    names = [""] if (out / MANIFEST).is_file() else split_names(out)
+    if not all((out / name / MANIFEST).is_file() for name in names):
         return {}
-    return {name: Manifest.load(out / name) for name in names}
+    try:
+        return {name: Manifest.load(out / name) for name in names}
+    except FormatError as error:
+        raise BuildError(f"{out} holds a damaged data set: {error}. Remove it, or choose another folder") from error
 
 
 def split_names(out: Path) -> list[str]:

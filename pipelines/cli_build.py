@@ -13,7 +13,8 @@ from packer.shards import Manifest
 from packer.shards.manifest import MANIFEST
 from pipelines import cli_options as options
 from pipelines.build_folder import split_names
-from pipelines.build_job import OVERSIZE, BuildResult, build
+from pipelines.build_job import BuildResult, build
+from pipelines.build_request import OVERSIZE
 from pipelines.cli_draw import draw_one_pack, pack_as_text
 from pipelines.cli_output import percent, progress, say, show, show_json, table, tell_skips
 from pipelines.cli_scan import describe

@@ -114,6 +114,7 @@ class ProcessExecutor:
                 assert isinstance(ready, Connection)
                 worker, number, item = busy.pop(ready)
                 answers[number] = worker.receive(item)
+                more = more and not answers[number][0]  # what would follow a failure is not begun
 
     def _idle_worker(self, busy: dict[Connection, Any]) -> _Worker:
         for worker in self._workers:

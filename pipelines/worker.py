@@ -11,7 +11,7 @@ import traceback
 from multiprocessing.connection import Connection
 from typing import Any
 
-from packer.errors import PackerError
+from packer.errors import MissingExtraError, PackerError
 
 _PR_SET_PDEATHSIG = 1
 
@@ -45,6 +45,8 @@ def _die_with(parent: int) -> None:
 
 def _portable(error: Exception) -> Any:
     """The error itself where the parent can do something with it; its traceback as text where it is a fault of ours."""
-    if isinstance(error, (PackerError, OSError, ImportError)):
+    if isinstance(error, MissingExtraError):
+        return PackerError(str(error))  # its own arguments would not survive pickling
+    if isinstance(error, (PackerError, OSError)):
         return error
     return RuntimeError("in a worker:\n" + "".join(traceback.format_exception(error)).rstrip())

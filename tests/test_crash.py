@@ -151,6 +151,37 @@ def test_an_unfinished_build_of_another_job_is_refused(tmp_path: Path, run: Call
     assert complete_or_none(tmp_path)
 
 
+def test_a_kill_while_an_earlier_build_is_removed_is_mended(
+    tmp_path: Path, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, undisturbed: dict[str, str]
+) -> None:
+    run(tmp_path, oversize="skip", splits=None)
+    unlink = Path.unlink
+
+    def stop_at_a_shard(self: Path, missing_ok: bool = False) -> None:
+        if self.name == "shard-00001.parquet":
+            raise KeyboardInterrupt
+        unlink(self, missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", stop_at_a_shard)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, overwrite=True)
+    assert not (tmp_path / "manifest.json").exists() and (tmp_path / "shard-00001.parquet").exists()
+    run(tmp_path)
+    assert hashes(tmp_path) == undisturbed
+
+
+def test_a_damaged_data_set_is_neither_taken_nor_removed(tmp_path: Path, run: Callable[..., Any]) -> None:
+    run(tmp_path)
+    path = tmp_path / "test" / "manifest.json"
+    path.write_bytes(path.read_bytes().replace(b'"seed":0', b'"seed":1'))
+    before = hashes(tmp_path)
+    for overwrite in (False, True):
+        with pytest.raises(BuildError, match=r"damaged data set: .*\. Remove it, or choose another folder"):
+            run(tmp_path, overwrite=overwrite)
+    assert hashes(tmp_path) == before
+
+
 def test_a_killed_worker_stops_the_build_and_the_same_call_goes_on(
     tmp_path: Path, run: Callable[..., Any], undisturbed: dict[str, str]
 ) -> None:
@@ -217,7 +248,7 @@ def test_no_space_is_told_from_other_faults_of_the_disk(
     def refuse(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("pipelines.build_job.write_bytes_atomically", refuse)
+    monkeypatch.setattr("pipelines.build_write.write_bytes_atomically", refuse)
     with pytest.raises(BuildError, match=r"no space left .* run the same command again"):
         run(tmp_path)
     assert not list(tmp_path.rglob("manifest.json"))

@@ -1,0 +1,90 @@
+"""What a build is asked for: everything that its output depends on, checked before the source is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+
+from packer.algorithms.registry import find_algorithm
+from packer.data_limits import LimitsRule
+from packer.errors import AlgorithmError, BuildError, LimitsError
+from packer.limits import PackLimits
+from packer.plan import PackPlan
+from packer.shards.pages import CODECS
+from packer.sizes import GraphSizes
+from packer.trim import TRIM
+from packer.version import __version__
+from pipelines.auto_limits import choose_limits
+from pipelines.build_plan import PlanOptions
+from pipelines.build_scan import ScanOptions
+from pipelines.sources.protocol import Source
+from pipelines.splits import Splits
+
+OVERSIZE = ("error", "skip", *TRIM)
+"""What may become of graphs that fit no pack."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that the output depends on."""
+
+    source: Source
+    limits: PackLimits | LimitsRule | None
+    scan: ScanOptions
+    plan: PlanOptions
+    splits: Splits | None
+    oversize: str
+    compression: str
+
+    def key(self) -> dict[str, Any]:
+        """Plain values; two jobs with the same key write the same bytes, if the source is repeatable."""
+        return {
+            "source": self.source.key(),
+            "scan": self.scan.key(),
+            "limits": "auto" if self.limits is None else self.limits.to_dict(),
+            "plan": self.plan.key(),
+            "splits": None if self.splits is None else self.splits.key(),
+            "oversize": {"policy": self.oversize, "seed": self.plan.seed} if self.oversize in TRIM else self.oversize,
+            "compression": self.compression,
+            "versions": versions(),
+        }
+
+
+def check_job(job: Job) -> Job:
+    """The job, with the limits of a given plan; raises for what is wrong whatever the data are."""
+    find_algorithm(job.plan.algorithm).load()
+    for name, value, known in (
+        ("oversize", job.oversize, OVERSIZE),
+        ("on_empty", job.scan.on_empty or "error", ("error", "skip")),
+        ("compression", job.compression, tuple(CODECS)),
+    ):
+        if value not in known:
+            raise BuildError(f"{name} must be one of {', '.join(known)}; got {value!r}")
+    if job.plan.time_limit is not None and not job.plan.time_limit > 0:
+        raise AlgorithmError(f"time_limit must be above 0 seconds; got {job.plan.time_limit}")
+    if job.plan.given is not None:
+        if job.splits is not None:
+            raise BuildError("a plan is of one data set: it cannot be used with splits")
+        planned = PackPlan.load(job.plan.given).limits
+        if job.limits not in (None, planned):
+            raise BuildError(f"{job.plan.given} was made for {planned}; leave the limits out, or give these")
+        job = replace(job, limits=planned)
+    if job.limits is not None and job.limits.null_graphs == "none":
+        raise LimitsError('null_graphs="none" leaves no place for padding: plan with it, but build with "all" or "one"')
+    return job
+
+
+def limits_for(sizes: GraphSizes, job: Job) -> PackLimits:
+    """The limits asked for; those that follow from the sizes of all graphs, where a rule or none was given."""
+    if isinstance(job.limits, LimitsRule):
+        return job.limits.limits(sizes)
+    if job.limits is not None:
+        return job.limits
+    return choose_limits(sizes)
+
+
+def versions() -> dict[str, str]:
+    """What the bytes of shards depend on besides the job."""
+    return {"graph-packer": __version__, "pyarrow": pa.__version__}

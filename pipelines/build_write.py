@@ -1,0 +1,197 @@
+"""The last stages of a build: a stored plan and the files of each data set, then the manifests."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+import uuid
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from packer.errors import BuildError
+from packer.limits import PackLimits
+from packer.plan import PackPlan
+from packer.shards import FileEntry, GraphCounts, Manifest, ShardEntry, shard_name, write_bytes_atomically
+from packer.shards.files import hash_file
+from packer.shards.manifest import GRAPHS, MANIFEST, PLAN
+from pipelines import build_plan
+from pipelines.build_folder import BUILD_FILE, SPLITS_FILE
+from pipelines.build_plan import Members
+from pipelines.build_request import Job, versions
+from pipelines.build_scan import Progress, ScanResult
+from pipelines.build_shards import (
+    TOO_LARGE,
+    TRIMMED,
+    GraphsTask,
+    PackSource,
+    ShardTask,
+    run_task,
+    sample_layout,
+    save_plan_arrays,
+)
+from pipelines.executors import Executor
+from pipelines.journal import WORK, Journal, remove
+
+
+@dataclass(frozen=True)
+class Target:
+    """One data set that is being written: its folder, graphs, plan, and the tasks that write its files."""
+
+    name: str
+    folder: Path
+    members: Members
+    plan: PackPlan
+    plan_file: FileEntry
+    packs_per_block: int
+    tasks: tuple[GraphsTask | ShardTask, ...]
+
+
+def prepare(
+    job: Job, scan: ScanResult, limits: PackLimits, out: Path, journal: Journal, name: str, graphs: Members
+) -> Target:
+    """Make or load the plan, store it, and lay out the shards."""
+    folder = out / name
+    sizes = build_plan.select_sizes(scan.table.sizes(), graphs.rows)
+    stored = journal.find("plan").get(name)
+    if stored is not None:
+        if hash_file(folder / PLAN).sha256 != stored["sha256"]:
+            raise BuildError(f"{folder / PLAN} is not the plan that the unfinished build stored: pass --overwrite")
+        plan = PackPlan.load(folder / PLAN)
+        entry = FileEntry(stored["bytes"], stored["sha256"])
+    else:
+        plan = build_plan.obtain_plan(sizes, limits, job.plan)
+        journal.add("target", name, shards=0)
+        folder.mkdir(exist_ok=True)
+        entry = build_plan.store_plan(plan, folder / PLAN)
+        journal.add("plan", name, bytes=entry.bytes, sha256=entry.sha256)
+    arrays = out / WORK / f"plan-{name}"
+    save_plan_arrays(arrays, graphs.rows[plan.graph_ids], plan.pack_offsets, graphs.source_ids)
+    source = PackSource(str(scan.folder), str(arrays), limits, job=uuid.uuid4().hex)
+    layout = sample_layout(source, plan.num_packs, job.compression)
+    firsts = range(0, plan.num_packs, layout.packs_per_shard)
+    journal.add("target", name, shards=len(firsts))
+    own = set(graphs.source_ids.tolist()) if scan.skips else set[int]()
+    skips = tuple(skip for skip in scan.skips if skip.graph_id in own)
+    shards = [
+        ShardTask(
+            source,
+            str(folder),
+            number,
+            first,
+            min(first + layout.packs_per_shard, plan.num_packs),
+            layout.packs_per_block,
+            job.compression,
+        )
+        for number, first in enumerate(firsts)
+    ]
+    return Target(
+        name, folder, graphs, plan, entry, layout.packs_per_block, (GraphsTask(source, str(folder), skips), *shards)
+    )
+
+
+def write_files(
+    targets: list[Target], journal: Journal, executor: Executor, progress: Progress
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Write what is not there yet; target name -> file name -> entry as plain values."""
+    total = sum(target.plan.num_packs for target in targets)
+    done = {name: line["entry"] for name, line in journal.find("file").items()}
+    tasks = {f"{target.name}/{Path(task.label).name}": task for target in targets for task in target.tasks}
+    entries = {
+        name: done[name]
+        for name, task in tasks.items()
+        if name in done and Path(task.label).is_file() and Path(task.label).stat().st_size == done[name]["bytes"]
+    }
+    missing = {name: task for name, task in tasks.items() if name not in entries}
+    packs = sum(entry.get("packs", 0) for entry in entries.values())
+    progress("write", packs, total)
+    for name, entry in zip(missing, executor.map(run_task, missing.values()), strict=True):
+        entries[name] = asdict(entry)
+        journal.add("file", name, entry=entries[name])
+        packs += entries[name].get("packs", 0)
+        progress("write", packs, total)
+    found: dict[str, dict[str, dict[str, Any]]] = {target.name: {} for target in targets}
+    for name in tasks:
+        target, _, file = name.rpartition("/")
+        found[target][file] = entries[name]
+    return found
+
+
+def manifest_of(job: Job, scan: ScanResult, target: Target, files: Mapping[str, dict[str, Any]]) -> Manifest:
+    """What the data set is; files: file name -> entry as plain values, graphs.parquet and the shards."""
+    plan, graphs = target.plan, target.members
+    own = next(task for task in target.tasks if isinstance(task, GraphsTask))
+    reasons = Counter(skip.reason for skip in own.skips)
+    too_large = len(graphs.source_ids) - len(graphs.rows) - len(own.skips)
+    if too_large:
+        reasons[TOO_LARGE] += too_large
+    skipped = sum(reasons.values())
+    trimmed = 0 if scan.trimmed is None else int(scan.trimmed[graphs.rows].sum())
+    if trimmed:
+        reasons[TRIMMED] += trimmed
+    source = job.source.key()
+    if job.splits is not None:
+        source["split"] = {"name": target.name, **job.splits.key()}
+    shards = [files[shard_name(number)] for number in range(len(files) - 1)]
+    return Manifest(
+        schema=scan.table.schema,
+        limits=plan.limits,
+        num_packs=plan.num_packs,
+        packs_per_block=target.packs_per_block,
+        compression=job.compression,
+        shards=tuple(_shard_entry(shard) for shard in shards),
+        counts=GraphCounts(
+            len(graphs.source_ids),
+            len(graphs.rows) - trimmed,
+            trimmed,
+            skipped,
+            reasons=dict(sorted(reasons.items())),
+        ),
+        plan={
+            "algorithm": plan.algorithm,
+            "seed": plan.seed,
+            "num_packs": plan.num_packs,
+            "lower_bound": plan.lower_bound,
+            "status": plan.status,
+            "stopped_by": plan.stopped_by,
+        },
+        files={PLAN: target.plan_file, GRAPHS: FileEntry(**files[GRAPHS])},
+        source=source,
+        content_hash=scan.content_hash,
+        versions=versions(),
+    )
+
+
+def _shard_entry(stored: Mapping[str, Any]) -> ShardEntry:
+    members: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in stored.items()}
+    return ShardEntry(**members)
+
+
+def commit(
+    out: Path,
+    job: Job,
+    key: Mapping[str, Any],
+    manifests: Mapping[str, Manifest],
+    scan: ScanResult,
+    seconds: Mapping[str, float],
+) -> None:
+    """Everything is on disk: say so, manifests last, then let the work folder go."""
+    about = {
+        "job": key,
+        "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "machine": {"system": platform.platform(), "cpus": os.cpu_count(), "python": platform.python_version()},
+        "ambiguous_fields": list(scan.ambiguous),
+        "skipped": [{"graph": s.graph_id, "where": s.where, "reason": s.reason} for s in scan.skips[:10_000]],
+    }
+    write_bytes_atomically(out, BUILD_FILE, json.dumps(about, indent=1).encode() + b"\n")
+    for name, manifest in manifests.items():
+        write_bytes_atomically(out / name, MANIFEST, manifest.to_bytes())
+    if job.splits is not None:
+        listed = {"splits": {name: {"manifest_sha256": manifest.sha256} for name, manifest in manifests.items()}}
+        write_bytes_atomically(out, SPLITS_FILE, json.dumps(listed, indent=1).encode() + b"\n")
+    remove(out / WORK)
