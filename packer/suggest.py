@@ -144,4 +144,6 @@ def _choose(front: Sequence[Candidate]) -> tuple[Candidate, str]:
         ratio = more.bytes_per_pack / best.bytes_per_pack
         after = f"packs of {ratio:.1f} times the bytes would fill {100 * (1 - more.padding_share):.1f} %"
     said = f"the smallest packs that fill nearly best: {fill:.1f} % of the tensor bytes are real ({proof})"
-    return best, f"{said}; {after}"
+    slots = (best.limits.num_nodes, best.limits.num_edges, best.limits.num_graphs)
+    named = "/".join("+".join(map(str, s.values())) if isinstance(s, dict) else str(s) for s in slots)
+    return best, f"take {named} (nodes/edges/graphs), {said}; {after}"

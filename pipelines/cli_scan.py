@@ -261,11 +261,19 @@ def _field_table(found: Survey) -> Any:
     schema = found.schema
     rows = [
         [field.key, field.level + (" ?" if field.key in found.ambiguous else ""), field.role, str(list(field.shape))]
-        + [field.dtype, field.storage]
+        + [field.dtype, field.storage, row_width(field.shape, field.dtype)]
         for field in schema.fields
     ]
-    rows += [[name, "graph", "string", "", "string", "graphs.parquet"] for name in schema.strings]
-    return table("Fields", ["name", "level", "role", "shape of a row", "dtype", "stored as"], rows, left=6)
+    rows += [[name, "graph", "string", "", "string", "graphs.parquet", None] for name in schema.strings]
+    return table(
+        "Fields", ["name", "level", "role", "shape of a row", "dtype", "stored as", "bytes a row"], rows, left=6
+    )
+
+
+def row_width(shape: tuple[int, ...], dtype: str) -> int:
+    """Tensor bytes of one row of a field."""
+    size = 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
+    return int(np.prod(shape, dtype=np.int64)) * size
 
 
 def _show_fit(found: Survey, limits: PackLimits, fits: np.ndarray) -> None:

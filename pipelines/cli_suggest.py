@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 
 from packer.errors import LimitsError
@@ -13,7 +12,7 @@ from packer.suggest import Candidate, Suggestion, suggest_limits
 from pipelines import cli_options as options
 from pipelines.cli_draw import draw_suggestion, write_csv
 from pipelines.cli_output import percent, progress, show, show_json, table, tell_skips
-from pipelines.cli_scan import survey
+from pipelines.cli_scan import row_width, survey
 
 
 def register(app: typer.Typer) -> None:
@@ -93,9 +92,8 @@ def row_bytes(schema: Schema) -> dict[str, float]:
     found["graph"] = 1.0 + 8.0
     for field in schema.fields:
         key = "graph" if field.axis is None else Axis(field.level, field.type).key
-        size = 2 if field.dtype == "bfloat16" else np.dtype(field.dtype).itemsize
         if field.role != "count":
-            found[key] += float(np.prod(field.shape, dtype=np.int64)) * size
+            found[key] += row_width(field.shape, field.dtype)
     return found
 
 
