@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from packer.fields import Axis, Field, Schema, pack_columns
 from packer.limits import PackLimits
 from packer.shards.files import write_bytes_atomically
-from packer.shards.graphs_file import size_column, string_columns, write_graphs
+from packer.shards.graphs_file import lost_column, size_column, string_columns, write_graphs
 from packer.shards.manifest import GRAPHS, MANIFEST, PLAN, GraphCounts, Manifest, shard_name
 from packer.shards.writer import write_shard
 
@@ -156,6 +156,7 @@ def graph_rows(graphs: list[Graph], packs: list[list[int]], schema: Schema) -> d
     }
     for axis in schema.axes:
         rows[size_column(axis)] = np.array([graph.counts[axis.key] for graph in graphs], dtype=np.int64)
+        rows[lost_column(axis)] = np.zeros(len(graphs), dtype=np.int64)
     for name, column in string_columns(schema).items():
         rows[column] = pa.array([None if i % 7 == 3 else f"{name} of {i}" for i in range(len(graphs))])
     return rows

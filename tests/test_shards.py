@@ -189,6 +189,8 @@ def test_graphs_parquet_does_not_depend_on_how_rows_come(tmp_path):
         "slot": (np.arange(rows) % 4).astype(np.int32),
         "num_nodes": np.full(rows, 3),
         "num_edges": np.full(rows, 4),
+        "lost_nodes": np.zeros(rows, dtype=np.int64),
+        "lost_edges": np.zeros(rows, dtype=np.int64),
         "status": pa.array(["packed"] * rows),
         "reason": pa.array([""] * rows),
     }

@@ -232,6 +232,15 @@ BROKEN_GRAPHS = {
         lambda rows: put(rows, "reason", 39, "other"),
         "its reasons are .* says {'oversize': 2}",
     ),
+    "lost rows": (
+        lambda rows: put(rows, "lost_edges", 0, 3),
+        "graph 0: trimmed graphs, and no others, have lost rows",
+    ),
+    "lost rows of a trimmed graph": (
+        lambda rows: put(rows, "status", 0, "trimmed"),
+        "graph 0: trimmed graphs, and no others, have lost rows",
+    ),
+    "negative loss": (lambda rows: put(rows, "lost_nodes", 0, -3), "graph 0 lost a negative number of rows"),
     "negative size": (lambda rows: put(rows, "num_edges", 39, -1), "graph 39 has a negative size"),
 }
 

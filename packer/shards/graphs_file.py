@@ -55,7 +55,6 @@ def write_graphs(folder: str | os.PathLike[str], parts: Iterable[Mapping[str, An
     """Write graphs.parquet and give its manifest entry; on any error the folder is as it was.
 
     parts: column of `graphs_schema` -> numpy or Arrow array, for consecutive graphs, ids ascending over all parts.
-    Columns of what was lost may be left out where nothing was.
     The bytes depend on the rows alone, not on how they are cut into parts. Raises FormatError, OSError.
     """
     target = graphs_schema(schema)
@@ -73,8 +72,7 @@ def write_graphs(folder: str | os.PathLike[str], parts: Iterable[Mapping[str, An
             version="2.6",
         )
         try:
-            lost = {lost_column(axis) for axis in schema.axes}
-            for group in _groups(_tables(({**_nothing_lost(part, lost), **part} for part in parts), target)):
+            for group in _groups(_tables(parts, target)):
                 writer.write_table(group, row_group_size=group.num_rows)
         finally:
             writer.close()
@@ -82,10 +80,6 @@ def write_graphs(folder: str | os.PathLike[str], parts: Iterable[Mapping[str, An
         file.discard()
         raise
     return file.commit()
-
-
-def _nothing_lost(part: Mapping[str, Any], lost: Iterable[str]) -> dict[str, Any]:
-    return {name: np.zeros(len(part["id"]), dtype=np.int64) for name in lost}
 
 
 def _tables(parts: Iterable[Mapping[str, Any]], target: pa.Schema) -> Iterator[pa.Table]:
