@@ -348,3 +348,29 @@ oversize = "trim-edges"
         assert run([*command, "--out", "g", *wrong]) == 2
     assert run([*command, "--out", "g", "--limits", "max", "--num-graphs", "4", "--num-nodes", "9"]) == 2
     assert run([*command, "--out", "g", "--limits", "auto", "--exclude", "edge_index"]) == 2
+
+
+def test_followed_fields_reach_poptorch(dataset: PackDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Joined on dimension 0, as everything there; in 32 bits."""
+    import sys
+
+    import poptorch_double as double
+
+    from packer import poptorch_loader
+
+    monkeypatch.setitem(sys.modules, "poptorch", double)
+    followed = PackDataset(dataset.path, follow_batch=["edge_attr"])
+    step = next(iter(poptorch_loader(followed, double.Options(device_iterations=2), shuffle=False)))
+    edges, graphs = int(dataset.limits.num_edges), int(dataset.limits.num_graphs)
+    assert step["edge_attr_batch"].shape == (2 * edges,) and step["edge_attr_ptr"].shape == (2 * (graphs + 1),)
+    assert step["edge_attr_batch"].dtype == step["edge_attr_ptr"].dtype == torch.int32
+    assert torch.equal(step["edge_attr_batch"][edges:], followed[1]["edge_attr_batch"].int())
+
+
+def test_a_build_with_nan_padding_is_known_again(tmp_path: Path) -> None:
+    graphs = [Data(x=torch.rand(n, 2), edge_index=torch.zeros(2, 1, dtype=torch.long)) for n in (2, 3)]
+    limits = PackLimits(12, 9, 3)
+    options: dict[str, Any] = {"pad_values": {"x": float("nan")}, "workers": 1}
+    assert not build(graphs, tmp_path / "out", limits, "stream", **options).already
+    assert build(graphs, tmp_path / "out", limits, "stream", **options).already
+    assert PackDataset(tmp_path / "out")[0]["x"][5:].isnan().all()
