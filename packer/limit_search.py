@@ -30,7 +30,7 @@ _SAMPLE_WORK = 0.3
 
 @dataclass
 class Entry:
-    """One triple of limits: at most `packs` are needed, at least `bound`."""
+    """One triple of limits: `plan` takes `packs` (without a plan more than there are graphs); `bound` are needed."""
 
     limits: PackLimits
     capacity: np.ndarray
@@ -71,7 +71,10 @@ class LimitSearch:
         self.num_packed = self.num_solved = 0
         self.out_of_time = False
         distinct, count, _ = sizes.distinct
-        self.totals = {axis.key: sum(map(int, distinct[:, i] * count)) for i, axis in enumerate(sizes.axes)}
+        times = count.tolist()
+        self.totals = {
+            axis.key: sum(n * c for n, c in zip(distinct[:, i].tolist(), times)) for i, axis in enumerate(sizes.axes)
+        }
         self.real_bytes = sum(prices.axes[key] * total for key, total in self.totals.items())
         self.real_bytes += prices.graph * sizes.num_graphs
         self.entries: list[Entry] = []
@@ -86,7 +89,7 @@ class LimitSearch:
                 self.need, self.count = need, merged
             bound = volume_certificate(self.need, capacity, self.count).bound
             size = prices.of_pack(limits, sizes.axes)
-            self.entries.append(Entry(limits, capacity, size, bound, sizes.num_graphs))
+            self.entries.append(Entry(limits, capacity, size, bound, sizes.num_graphs + 1))
 
     def instance(self, entry: Entry) -> Instance:
         return Instance(self.need, entry.capacity, self.count)

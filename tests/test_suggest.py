@@ -170,6 +170,14 @@ def test_time_is_a_cap():
     assert found.best.num_packs >= found.best.lower_bound
 
 
+def test_a_single_graph_and_graphs_that_share_no_pack():
+    one = suggest_limits(GraphSizes(np.array([5]), np.array([0])))
+    assert (one.best.num_packs, one.best.status) == (1, "optimal")
+    # Two slots under "all" hold one graph each.
+    pairs = suggest_limits(GraphSizes(np.array([5, 7, 6]), np.array([8, 9, 10])), num_graphs=2)
+    assert {candidate.num_packs for candidate in pairs.front} == {3}
+
+
 def test_heterogeneous_graphs():
     random = np.random.default_rng(2)
     sizes = GraphSizes(

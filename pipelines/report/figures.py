@@ -175,7 +175,10 @@ def suggested(found: Suggestion) -> Picture:
     slots = [limits.num_nodes, limits.num_edges, limits.num_graphs]
     name = "take this" if best.limits.is_hetero else "take " + "/".join(str(slot) for slot in slots)
     label = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5}
-    axis.annotate(name, at, (6, 14), textcoords="offset points", color=ORANGE, weight="bold", bbox=label)
+    below = at[1] > 0.25 * max(padding)
+    offset, side = ((0, -13), "top") if below else ((0, 13), "bottom")
+    style = {"color": ORANGE, "weight": "bold", "ha": "center", "va": side, "bbox": label}
+    axis.annotate(name, at, offset, textcoords="offset points", **style)
     axis.set_xscale("log")
     axis.set_ylim(0, 1.15 * max(padding) + 0.5)
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")

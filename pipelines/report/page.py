@@ -38,7 +38,8 @@ figure { margin: 0 0 1rem; background: var(--card); border-radius: .5rem; paddin
 figure svg { display: block; width: 100%; height: auto; max-width: 34rem; margin: 0 auto; }
 figcaption { font-size: .85rem; margin: .4rem .2rem 0; }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; min-width: 20rem; }
+table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; min-width: 20rem;
+  margin: .4rem 0; }
 th, td { text-align: right; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { font-weight: 600; color: var(--soft); }
 th:first-child, td:first-child, td.text, th.text { text-align: left; }
