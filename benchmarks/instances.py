@@ -41,12 +41,10 @@ def histogram(name: str) -> GraphSizes:
 
 
 def sizes(name: str) -> GraphSizes:
-    """A file of data/sizes, without the molecules that do not parse, as a histogram: planning needs no more."""
+    """A file of data/sizes in source order, without the molecules that do not parse."""
     stored = np.load(DATA / "sizes" / f"{name}.npz")
     nodes, edges = stored["num_nodes"].astype(np.int64), stored["num_edges"].astype(np.int64)
-    parsed = nodes > 0
-    distinct, count, _ = GraphSizes(nodes[parsed], edges[parsed]).distinct
-    return GraphSizes.from_histogram(distinct[:, 0], distinct[:, 1], count)
+    return GraphSizes(nodes[nodes > 0], edges[nodes > 0])
 
 
 def records() -> Iterator[Instance]:
@@ -100,14 +98,13 @@ def tu_sets() -> Iterator[Instance]:
     )
     for name in names:
         loaded = sizes(name)
-        nodes, edges, count = np.asarray(loaded.num_nodes), np.asarray(loaded.num_edges), loaded.count
-        assert count is not None
+        nodes, edges = np.asarray(loaded.num_nodes), np.asarray(loaded.num_edges)
         title = name.removeprefix("tu_")
         widest = int(nodes.max()), int(edges.max())
         for times in (1, 2):
             limits = PackLimits(times * widest[0], times * widest[1], None, "none")
             yield Instance(f"{title} {times} x largest", lambda s=loaded: s, limits)
         for graphs in (8, 32):
-            mean = (float(column @ count) / loaded.num_graphs for column in (nodes, edges))
+            mean = (column.sum() / len(column) for column in (nodes, edges))
             slots = (max(math.ceil(graphs * m), w) for m, w in zip(mean, widest, strict=True))
             yield Instance(f"{title} mean of {graphs}", lambda s=loaded: s, PackLimits(*slots, graphs, "none"))
