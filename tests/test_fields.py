@@ -220,8 +220,8 @@ LONG = torch.long
         ),
         (
             [pair(2, 0, root_index=torch.zeros(1))],
-            "graph 0: 'root_index' is float32, but PyG shifts it by the number of nodes when it joins graphs: make it "
-            "whole numbers, or rename it without 'index'",
+            "graph 0: 'root_index' is float32, but as an index it is shifted by the number of nodes when graphs are "
+            "joined: make it whole numbers, or rename it without 'index'",
         ),
         ([Data(num_nodes=1.5)], "graph 0: num_nodes is 1.5; it must be a whole number, 0 or more"),
         ([Data(num_nodes=-1)], "graph 0: num_nodes is -1; it must be a whole number, 0 or more"),
