@@ -14,6 +14,7 @@ from packer.shards.manifest import GRAPHS, MANIFEST, PLAN, Manifest, shard_name
 from pipelines.journal import WORK
 
 BUILD_FILE, SPLITS_FILE = "build.json", "splits.json"
+CARD, REPORT = "README.md", "report.html"
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class Target:
 
 
 def data_set_files(num_shards: int) -> list[str]:
-    """Every file that a data set of so many shards consists of."""
-    return [MANIFEST, GRAPHS, PLAN, *(shard_name(i) for i in range(num_shards))]
+    """Every file of a data set of so many shards, with the card and the report that tell of it."""
+    return [MANIFEST, GRAPHS, PLAN, CARD, REPORT, *(shard_name(i) for i in range(num_shards))]
 
 
 def finished_targets(out: Path) -> dict[str, Manifest]:
@@ -63,7 +64,7 @@ def own_files(out: Path, journalled: Mapping[str, Mapping[str, Any]]) -> set[Pat
     shards = {name: len(manifest.shards) for name, manifest in finished_targets(out).items()}
     for name, facts in journalled.items():
         shards[name] = max(shards.get(name, 0), int(facts["shards"]))
-    files = {out / name for name in (BUILD_FILE, SPLITS_FILE)} if shards else set[Path]()
+    files = {out / name for name in (BUILD_FILE, SPLITS_FILE, REPORT)} if shards else set[Path]()
     for name, count in shards.items():
         files |= {out / name / file for file in data_set_files(count)}
     return files | {file.with_name(file.name + TEMPORARY) for file in files}

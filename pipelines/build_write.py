@@ -20,7 +20,7 @@ from packer.shards import FileEntry, GraphCounts, Manifest, ShardEntry, shard_na
 from packer.shards.files import hash_file
 from packer.shards.manifest import GRAPHS, MANIFEST, PLAN
 from pipelines import build_plan
-from pipelines.build_folder import BUILD_FILE, SPLITS_FILE
+from pipelines.build_folder import BUILD_FILE, CARD, SPLITS_FILE
 from pipelines.build_plan import Members
 from pipelines.build_request import Job, versions
 from pipelines.build_scan import Progress, ScanResult
@@ -36,6 +36,7 @@ from pipelines.build_shards import (
 )
 from pipelines.executors import Executor
 from pipelines.journal import WORK, Journal, remove
+from pipelines.report.card import card_text
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,9 @@ def commit(
         "skipped": [{"graph": s.graph_id, "where": s.where, "reason": s.reason} for s in scan.skips[:10_000]],
     }
     write_bytes_atomically(out, BUILD_FILE, json.dumps(about, indent=1).encode() + b"\n")
+    for name, manifest in manifests.items():
+        titled = f"Packed graphs: {name}" if name else "Packed graphs"
+        write_bytes_atomically(out / name, CARD, card_text(manifest, titled).encode())
     for name, manifest in manifests.items():
         write_bytes_atomically(out / name, MANIFEST, manifest.to_bytes())
     if job.splits is not None:

@@ -96,7 +96,7 @@ def test_the_bytes_depend_neither_on_workers_nor_on_the_executor(tmp_path: Path,
         return hashes(tmp_path / name)
 
     one = run("one", workers=1)
-    assert set(one) == {"manifest.json", "graphs.parquet", "plan.parquet", "shard-00000.parquet"}
+    assert set(one) == {"manifest.json", "graphs.parquet", "plan.parquet", "shard-00000.parquet", "README.md"}
     assert run("two", workers=2) == one
     assert run("serial", executor=SerialExecutor()) == one
 
@@ -171,7 +171,7 @@ def test_overwrite_removes_only_what_a_build_wrote(tmp_path: Path) -> None:
     names = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert names == {
         *("notes.txt", "train/loss.png", "build.json"),
-        *("manifest.json", "plan.parquet", "graphs.parquet", "shard-00000.parquet"),
+        *("manifest.json", "plan.parquet", "graphs.parquet", "shard-00000.parquet", "README.md"),
     }
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from packer.shards import Manifest, write_bytes_atomically
-
-CARD = "README.md"
+from pipelines.build_folder import CARD
 
 
 def card_text(manifest: Manifest, name: str, licence: str | None = None) -> str:

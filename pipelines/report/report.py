@@ -8,11 +8,9 @@ from pathlib import Path
 from packer.errors import FormatError
 from packer.shards import write_bytes_atomically
 from packer.shards.manifest import MANIFEST
-from pipelines.build_folder import split_names
+from pipelines.build_folder import REPORT, split_names
 from pipelines.report.facts import read_facts
 from pipelines.report.page import page
-
-REPORT = "report.html"
 
 
 def write_report(
