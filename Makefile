@@ -12,7 +12,7 @@ demo: $(VENV)/installed
 	$(BIN)/graph-pack compare sample:nci --limits auto
 	$(BIN)/graph-pack build sample:nci --out $(DEMO) --limits auto --splits train=0.8,valid=0.1,test=0.1
 	$(BIN)/graph-pack verify $(DEMO)
-	$(BIN)/graph-pack train $(DEMO) --epochs 8 --plot $(DEMO)/loss.png
+	$(BIN)/graph-pack train $(DEMO) --epochs 6 --plot $(DEMO)/loss.png
 	@echo "Packs, plans and manifests: $(DEMO)/train $(DEMO)/valid $(DEMO)/test; loss curve: $(DEMO)/loss.png"
 
 test: $(VENV)/installed-test

@@ -73,8 +73,11 @@ def train(
     if json_output:
         show_json(asdict(report))
         return
-    rows = [[split, name, f"{value:.4f}"] for split, found in report.metrics.items() for name, value in found.items()]
-    show(table(f"{report.seconds:.1f} s on {report.device}", ["split", "metric", "value"], rows, left=2))
+    names = list(next(iter(report.metrics.values())))
+    rows = [[split, *(f"{found[name]:,.4g}" for name in names)] for split, found in report.metrics.items()]
+    task = report.task
+    title = f"{task.target}, {task.level}-level {task.kind}: {report.seconds:.1f} s on {report.device}"
+    show(table(title, ["split", *(name.replace("_", " ") for name in names)], rows))
     if plot is not None:
         say(f"loss curve: {plot}")
 

@@ -42,7 +42,7 @@ def folder(tmp_path_factory):
 
 
 def test_classification_of_graphs(folder, tmp_path):
-    report = train(folder, epochs=40, hidden=16, lr=0.01, plot=tmp_path / "loss.png")
+    report = train(folder, epochs=60, hidden=32, lr=0.01, batch_size=4, plot=tmp_path / "loss.png")
     assert report.losses[-1] < report.losses[0] / 2
     assert report.metrics["train"]["accuracy"] > 0.95
     assert report.metrics["train"]["accuracy_of_commonest_class"] == 0.5
