@@ -100,9 +100,9 @@ def with_storage(schema: Schema, packs: dict[str, np.ndarray], kind: str, seed: 
     return dataclasses.replace(schema, fields=tuple(fields)), {**packs, **wide}
 
 
-def write(folder: Path, schema: Schema, blocks: Blocks, codec: str) -> Manifest:
+def write(folder: Path, schema: Schema, blocks: Blocks, codec: str, plain: tuple[str, ...] = ()) -> Manifest:
     """A data set of one shard; the files beside it are empty."""
-    entry = write_shard(folder, shard_name(0), blocks, schema, LIMITS, codec)
+    entry = write_shard(folder, shard_name(0), blocks, schema, LIMITS, codec, plain)
     plan = {"algorithm": "", "seed": 0, "num_packs": entry.packs, "lower_bound": 0, "status": "feasible"}
     files = {name: write_bytes_atomically(folder, name, b"") for name in (GRAPHS, PLAN)}
     manifest = Manifest(
@@ -118,6 +118,7 @@ def write(folder: Path, schema: Schema, blocks: Blocks, codec: str) -> Manifest:
         {},
         "",
         {},
+        plain,
     )
     write_bytes_atomically(folder, MANIFEST, manifest.to_bytes())
     return manifest
@@ -140,11 +141,11 @@ def table_row(folder: Path, schema: Schema, packs: dict, codec: str, block_bytes
     sample = {key: values[:64] for key, values in packs.items()}
     layout = choose_layout(sample, codec, block_bytes)
     blocks = cut(packs, min(layout.packs_per_block, rows))
-    manifest = write(folder, schema, blocks, codec)
+    manifest = write(folder, schema, blocks, codec, layout.uncompressed)
     raw = sum(values.nbytes for values in packs.values()) / rows
     stored = manifest.shards[0].bytes / rows
     times = [
-        cpu(lambda: write_shard(folder, shard_name(0), blocks, schema, LIMITS, codec)),
+        cpu(lambda: write_shard(folder, shard_name(0), blocks, schema, LIMITS, codec, layout.uncompressed)),
         *(cpu(lambda verify=verify: read_all(folder, manifest, verify)) for verify in ("always", "off")),
         cpu(lambda: verify_shard(ShardTask(str(folder), manifest.sha256, 0, 1)), 1),
     ]
@@ -173,7 +174,7 @@ def peers_table(root: Path, schema: Schema, packs: dict) -> list[str]:
     rows = len(packs["num_real"])
     for codec in ("zstd", "none"):
         layout = choose_layout({key: values[:64] for key, values in packs.items()}, codec)
-        manifest = write(root, schema, cut(packs, layout.packs_per_block), codec)
+        manifest = write(root, schema, cut(packs, layout.packs_per_block), codec, layout.uncompressed)
         path = root / shard_name(0)
         names = pq.read_schema(path).names
         chosen = [names.index(name) for name in LOADED]

@@ -318,7 +318,7 @@ def write_copy(
     folder.mkdir()
     for name in manifest.files:
         shutil.copy(built / name, folder / name)
-    per_block, per_shard = choose_layout({name: rows[:64] for name, rows in columns.items()}, codec)
+    per_block, per_shard, plain = choose_layout({name: rows[:64] for name, rows in columns.items()}, codec)
     packs, shards = len(columns["x"]), []
     for start in range(0, packs, per_shard):
         stop = min(start + per_shard, packs)
@@ -326,13 +326,14 @@ def write_copy(
             {name: rows[i : min(i + per_block, stop)] for name, rows in columns.items()}
             for i in range(start, stop, per_block)
         )
-        shards.append(write_shard(folder, shard_name(len(shards)), blocks, schema, manifest.limits, codec))
+        shards.append(write_shard(folder, shard_name(len(shards)), blocks, schema, manifest.limits, codec, plain))
     copy = dataclasses.replace(
         manifest,
         schema=schema,
         num_packs=packs,
         packs_per_block=per_block,
         compression=codec,
+        uncompressed=plain,
         shards=tuple(shards),
         plan={**manifest.plan, "num_packs": packs},
     )

@@ -96,10 +96,12 @@ def write_ours(packs: Packs, folder: Path) -> int:
     """Every shard; the bytes on disk."""
     from pipelines.build_shards import ShardTask, run_task
 
-    total = 0
-    for number, first in enumerate(range(0, len(packs.ids), packs.layout.packs_per_shard)):
-        stop = min(first + packs.layout.packs_per_shard, len(packs.ids))
-        task = ShardTask(packs.source, str(folder), number, first, stop, packs.layout.packs_per_block, "zstd")
+    total, layout = 0, packs.layout
+    for number, first in enumerate(range(0, len(packs.ids), layout.packs_per_shard)):
+        stop = min(first + layout.packs_per_shard, len(packs.ids))
+        task = ShardTask(
+            packs.source, str(folder), number, first, stop, layout.packs_per_block, "zstd", layout.uncompressed
+        )
         total += run_task(task).bytes
     return total
 

@@ -69,6 +69,7 @@ class ShardTask:
     stop: int
     packs_per_block: int
     compression: str
+    uncompressed: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -127,7 +128,13 @@ def _write_shard(task: ShardTask) -> ShardEntry:
             yield task.source.columns(first, min(first + task.packs_per_block, task.stop))
 
     return write_shard(
-        task.folder, shard_name(task.number), blocks(), table.schema, task.source.limits, task.compression
+        task.folder,
+        shard_name(task.number),
+        blocks(),
+        table.schema,
+        task.source.limits,
+        task.compression,
+        task.uncompressed,
     )
 
 

@@ -18,6 +18,7 @@ from packer.limits import PackLimits
 from packer.plan import PackPlan
 from packer.shards import FileEntry, GraphCounts, Manifest, ShardEntry, shard_name, write_bytes_atomically
 from packer.shards.files import hash_file
+from packer.shards.layout import Layout
 from packer.shards.manifest import GRAPHS, MANIFEST, PLAN
 from pipelines import build_plan
 from pipelines.build_folder import BUILD_FILE, CARD, SPLITS_FILE
@@ -48,7 +49,7 @@ class Target:
     members: Members
     plan: PackPlan
     plan_file: FileEntry
-    packs_per_block: int
+    layout: Layout
     tasks: tuple[GraphsTask | ShardTask, ...]
 
 
@@ -87,12 +88,11 @@ def prepare(
             min(first + layout.packs_per_shard, plan.num_packs),
             layout.packs_per_block,
             job.compression,
+            layout.uncompressed,
         )
         for number, first in enumerate(firsts)
     ]
-    return Target(
-        name, folder, graphs, plan, entry, layout.packs_per_block, (GraphsTask(source, str(folder), skips), *shards)
-    )
+    return Target(name, folder, graphs, plan, entry, layout, (GraphsTask(source, str(folder), skips), *shards))
 
 
 def write_files(
@@ -142,8 +142,9 @@ def manifest_of(job: Job, scan: ScanResult, target: Target, files: Mapping[str, 
         schema=scan.table.schema,
         limits=plan.limits,
         num_packs=plan.num_packs,
-        packs_per_block=target.packs_per_block,
+        packs_per_block=target.layout.packs_per_block,
         compression=job.compression,
+        uncompressed=target.layout.uncompressed,
         shards=tuple(_shard_entry(shard) for shard in shards),
         counts=GraphCounts(
             len(graphs.source_ids),

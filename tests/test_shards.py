@@ -301,14 +301,22 @@ def test_the_format_benchmark_runs(tmp_path):
 def test_layout_follows_from_stored_bytes():
     # 1,000 bytes a pack: 1 MiB / 1,000 = 1,048.6, but a block has at most 1,024 packs; 64 MiB is 65.5 such.
     sample = {"x": np.random.default_rng(0).integers(0, 256, (100, 1000), dtype=np.uint8)}
-    assert choose_layout(sample, "none") == (1024, 66 * 1024)
+    assert choose_layout(sample, "none") == (1024, 66 * 1024, ())
     # 10,000 bytes a pack: 1,048,576 / 10,000 = 104.9 packs a block; 64 MiB / 1,040,000 = 64.53 blocks a shard.
     wide = {"x": np.random.default_rng(0).integers(0, 256, (100, 10_000), dtype=np.uint8)}
-    assert choose_layout(wide, "none") == (104, 65 * 104)
+    assert choose_layout(wide, "none") == (104, 65 * 104, ())
     # Zeros compress to nothing, but a block decodes to at most 8 MiB: 8,388,608 / 100,000 = 83 packs.
     assert choose_layout({"x": np.zeros((4, 100_000), dtype=np.uint8)}, "zstd").packs_per_block == 83
     # A pack of 16 MiB has a block of its own, and shards of 4.
-    assert choose_layout({"x": np.zeros((1, 16 << 20), dtype=np.uint8)}, "none") == (1, 4)
+    assert choose_layout({"x": np.zeros((1, 16 << 20), dtype=np.uint8)}, "none") == (1, 4, ())
+
+
+def test_what_hardly_shrinks_is_stored_as_it_is():
+    rng = np.random.default_rng(0)
+    sample = {"noise": rng.integers(0, 256, (50, 1000), dtype=np.uint8), "flags": np.zeros((50, 1000), dtype=np.uint8)}
+    sample["digits"] = rng.integers(0, 10, (50, 1000), dtype=np.uint8)  # log2(10) of 8 bits: about half is saved
+    assert choose_layout(sample, "zstd").uncompressed == ("noise",)
+    assert choose_layout(sample, "none").uncompressed == ()
 
 
 def test_unwritable_schemas_are_refused(tmp_path):

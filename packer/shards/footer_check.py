@@ -53,7 +53,8 @@ def _differences(found: Struct, manifest: Manifest, shard: int, pages: Sequence[
             yield f"row group {block} has {group[3]} rows in {len(group[1])} columns, not {rows} in {len(row)}"
             continue
         for chunk, page in zip(group[1], row):
-            yield from _chunk_differences(chunk, page, rows, codec, block)
+            own = codec if page.column.compressed else _CODEC_NUMBER["none"]
+            yield from _chunk_differences(chunk, page, rows, own, block)
 
 
 def _chunk_differences(chunk: Any, page: Page, rows: int, codec: int, block: int) -> Iterator[str]:

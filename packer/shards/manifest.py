@@ -82,6 +82,7 @@ class Manifest:
     the last of its shard holds packs_per_block. plan: plain values, with algorithm, seed, num_packs, lower_bound,
     status, stopped_by (and, where stored here, certificate). files: graphs.parquet and plan.parquet. source: plain
     values that name where the graphs came from; content_hash: of the graphs themselves; versions: name -> version.
+    uncompressed: columns that are stored as they are, since the codec would hardly shrink them.
     """
 
     schema: Schema
@@ -96,6 +97,7 @@ class Manifest:
     source: Mapping[str, Any]
     content_hash: str
     versions: Mapping[str, str]
+    uncompressed: tuple[str, ...] = ()
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:
@@ -116,7 +118,7 @@ class Manifest:
 
     @cached_property
     def block_format(self) -> BlockFormat:
-        return block_format(self.columns, self.packs_per_block, self.compression)
+        return block_format(self.columns, self.packs_per_block, self.compression, self.uncompressed)
 
     def locate(self, pack: int) -> tuple[int, int, int]:
         """(shard, block of the shard, row of the block) of a pack, 0 <= pack < num_packs."""
@@ -135,6 +137,7 @@ class Manifest:
                 "num_packs": self.num_packs,
                 "packs_per_block": self.packs_per_block,
                 "compression": self.compression,
+                "uncompressed": list(self.uncompressed),
                 "counts": {
                     "graphs": counts.graphs,
                     "packed": counts.packed,
@@ -204,8 +207,8 @@ def _plain_shard(shard: ShardEntry) -> dict[str, Any]:
 
 
 def _parse(found: dict[str, Any]) -> Manifest:
-    names = ["format", "schema", "limits", "num_packs", "packs_per_block", "compression", "counts", "plan", "source"]
-    names += ["content_hash", "versions", "files", "shards"]
+    names = ["format", "schema", "limits", "num_packs", "packs_per_block", "compression", "uncompressed", "counts"]
+    names += ["plan", "source", "content_hash", "versions", "files", "shards"]
     if list(found) != names or found["format"] != FORMAT:
         raise FormatError(f"{MANIFEST} has members {list(found)[:20]}, not {names}")
     try:
@@ -223,6 +226,11 @@ def _parse(found: dict[str, Any]) -> Manifest:
         )
     if found["compression"] not in list(CODECS):
         raise FormatError(f"{MANIFEST}: compression must be one of {', '.join(CODECS)}; got {found['compression']!r}")
+    plain = _list(found["uncompressed"], "uncompressed")
+    if plain != [column.name for column in columns if column.name in plain] or (
+        plain and found["compression"] == "none"
+    ):
+        raise FormatError(f"{MANIFEST}: uncompressed must name columns in their order; got {str(plain)[:80]}")
     shards = tuple(_shard(entry, i) for i, entry in enumerate(_list(found["shards"], "shards")))
     manifest = Manifest(
         schema,
@@ -237,6 +245,7 @@ def _parse(found: dict[str, Any]) -> Manifest:
         _members(found["source"], "source"),
         _text(found["content_hash"], "content_hash"),
         {name: _text(v, f"version of {name}") for name, v in _members(found["versions"], "versions").items()},
+        tuple(plain),
     )
     _check_shards(manifest, pack_bytes, len(columns))
     missing = [name for name in _PLAN_MEMBERS if name not in manifest.plan]

@@ -24,12 +24,13 @@ _PLAIN, _DATA_PAGE = 0, 0
 
 
 class StoredColumn(NamedTuple):
-    """What decoding needs of a column. width: bytes of one pack."""
+    """What decoding needs of a column. width: bytes of one pack; compressed: by the data set's codec, if it has one."""
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     width: int
+    compressed: bool
 
 
 class BlockFormat(NamedTuple):
@@ -50,9 +51,11 @@ class Page(NamedTuple):
     crc32: int | None
 
 
-def block_format(columns: Iterable[Column], packs_per_block: int, compression: str) -> BlockFormat:
-    """The format of blocks with these pack columns."""
-    stored = (StoredColumn(c.name, np.dtype(c.storage), c.shape, c.width) for c in columns)
+def block_format(
+    columns: Iterable[Column], packs_per_block: int, compression: str, uncompressed: Sequence[str] = ()
+) -> BlockFormat:
+    """The format of blocks with these pack columns; uncompressed: names of those that the codec would hardly shrink."""
+    stored = (StoredColumn(c.name, np.dtype(c.storage), c.shape, c.width, c.name not in uncompressed) for c in columns)
     return BlockFormat(tuple(stored), packs_per_block, compression)
 
 
@@ -98,7 +101,7 @@ def decode_page(data: Bytes, page: Page, rows: int, codec: pa.Codec | None) -> n
     """
     column = page.column
     size = rows * column.width
-    if codec is None:
+    if codec is None or not column.compressed:
         if page.stop - page.start != size:
             raise FormatError(f"column {column.name}: {page.stop - page.start} bytes stored, {size} expected")
         flat = np.frombuffer(data, column.dtype, size // column.dtype.itemsize, page.start)
@@ -119,7 +122,7 @@ def check_page(data: Bytes, page: Page, rows: int, codec: pa.Codec | None) -> st
         return "its page has no checksum"
     if found != page.crc32:
         return f"page checksum is {found:08x}, its header says {page.crc32:08x}"
-    if codec is not None and codec.name != "zstd":
+    if codec is not None and page.column.compressed and codec.name != "zstd":
         # LZ4 does not say how much it decompresses to: it must not fit into one byte less.
         try:
             codec.decompress(memoryview(data)[page.start : page.stop], decompressed_size=rows * page.column.width - 1)

@@ -52,11 +52,13 @@ def write_shard(
     schema: Schema,
     limits: PackLimits,
     compression: str = "zstd",
+    uncompressed: Sequence[str] = (),
 ) -> ShardEntry:
     """Write one shard and give its manifest entry; on any error the folder is as it was.
 
     blocks: column name -> [packs, *shape] in storage dtype; all as long as the first, the last may be shorter. They are
-    taken one at a time. Raises FormatError for arrays that are not the columns of `schema` under `limits`, OSError.
+    taken one at a time. uncompressed: columns that are stored as they are. Raises FormatError for arrays that are not
+    the columns of `schema` under `limits`, OSError.
     """
     columns = check_schema(schema, limits)
     if compression not in CODECS:
@@ -64,7 +66,8 @@ def write_shard(
     file = AtomicFile(folder, name)
     sink = _Checked(file)
     try:
-        packs = _write_blocks(sink, blocks, columns, shard_schema(schema, limits), compression)
+        codecs = {c.name: "none" if c.name in uncompressed else compression for c in columns if c.width}
+        packs = _write_blocks(sink, blocks, columns, shard_schema(schema, limits), codecs)
         if not packs:
             raise FormatError(f"{name}: a shard holds at least one block")
     except BaseException:
@@ -75,13 +78,17 @@ def write_shard(
     return ShardEntry(name, packs, entry.bytes, entry.sha256, sizes, checksums, sink.crc32)
 
 
-def _write_blocks(sink: _Checked, blocks: Iterable[Block], columns: Sequence[Column], schema: pa.Schema, codec: str):
+def _write_blocks(
+    sink: _Checked, blocks: Iterable[Block], columns: Sequence[Column], schema: pa.Schema, codecs: Mapping[str, str]
+) -> int:
     packs, full, last = 0, 0, 0
+    by_column: Any = dict(codecs)
+    levels: Any = {name: ZSTD_LEVEL for name, codec in codecs.items() if codec == "zstd"} or None
     writer = pq.ParquetWriter(
         sink,
         schema,
-        compression=codec,
-        compression_level=ZSTD_LEVEL if codec == "zstd" else None,
+        compression=by_column,
+        compression_level=levels,
         use_dictionary=False,
         write_statistics=False,
         write_page_checksum=True,
