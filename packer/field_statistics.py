@@ -150,7 +150,7 @@ def narrowest(dtype: str, low: float | int | None, high: float | int | None, who
     if dtype == "bool" or not whole or low is None or high is None:
         return dtype
     names = (name for pair in zip(UNSIGNED, SIGNED) for name in pair)
-    fitting = next(name for name in names if np.iinfo(name).min <= low and high <= np.iinfo(name).max)
+    fitting = next((name for name in names if np.iinfo(name).min <= low and high <= np.iinfo(name).max), dtype)
     return fitting if np.dtype(fitting).itemsize < np.dtype(dtype).itemsize else dtype
 
 
@@ -177,14 +177,15 @@ def _merge_fields(a: FieldStatistics, b: FieldStatistics) -> FieldStatistics:
     if a.size != b.size and a.ndim and not a.stacked:
         found = (b.first, f"has length {b.size}")
         against["value"] = min(against.get("value", found), found)
-    bounds = [(one.low, one.high) for one in (a, b) if one.low is not None and one.high is not None]
+    whole = a.whole and b.whole
+    bounds = [(one.low, one.high) for one in (a, b) if whole and one.low is not None and one.high is not None]
     return replace(
         a,
         missing=_least(a.missing, b.missing),
         against=tuple((relation, *against[relation]) for relation in RELATIONS if relation in against),
         low=min((low for low, _ in bounds), default=None),
         high=max((high for _, high in bounds), default=None),
-        whole=a.whole and b.whole,
+        whole=whole,
     )
 
 

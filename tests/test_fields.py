@@ -290,6 +290,15 @@ def test_a_class_that_joins_in_its_own_way_is_asked() -> None:
         decided([graph])
 
 
+@pytest.mark.parametrize("values", [[1e300, 5.0], [5.0, -1e300], [0.0, -0.0], [float("inf"), 1.0], [2.0**63, -1.0]])
+def test_floats_that_no_integer_holds_stay_floats(values: list[float]) -> None:
+    graphs = [Data(num_nodes=2, y=torch.tensor([value], dtype=torch.float64)) for value in values]
+    whole = block_of_graphs(graphs).statistics
+    assert merge(*(block_of_graphs([g], first_id=i).statistics for i, g in enumerate(graphs))) == whole
+    schema, _ = decide(whole)
+    assert schema.fields[0].storage == "float64"
+
+
 @settings(deadline=None)
 @given(st.one_of(homogeneous(), heterogeneous()), st.data())
 def test_merging_is_associative_and_independent_of_blocks(graphs: list[Any], data: st.DataObject) -> None:
