@@ -31,6 +31,7 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/format.py
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/reading.py
+	$(BIN)/python benchmarks/training.py
 
 records: $(VENV)/installed
 	$(BIN)/python benchmarks/records.py verify
