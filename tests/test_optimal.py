@@ -133,6 +133,7 @@ def test_the_clock_stops_it_with_a_plan_and_a_bound() -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
+@pytest.mark.slow  # a signal that arrives inside a native call is sometimes lost; the time limit then ends the solve
 def test_ctrl_c_gives_the_best_plan_so_far() -> None:
     instance = vectors(0, 400, 10, 1, 100, 300)
     solve(instance, work_limit=0.5)

@@ -39,7 +39,6 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
 
 def command_reference() -> str:
     """Markdown: every command with its arguments, options and example, from the code of the command line."""
-    import click
     from typer.main import get_command
 
     from pipelines.cli import app
@@ -47,7 +46,7 @@ def command_reference() -> str:
     group: Any = get_command(app)
     parts = ["# Commands", "", str(group.help), "", str(group.epilog or ""), ""]
     for name, command in group.commands.items():
-        context = click.Context(command, info_name=f"graph-pack {name}")
+        context = command.make_context(f"graph-pack {name}", [], resilient_parsing=True)
         parts += [f"## `graph-pack {name}`", "", str(command.help or ""), ""]
         example = str(command.epilog or "").removeprefix("Example: ")
         parts += ["```bash", example, "```", ""] if example else []
