@@ -25,7 +25,7 @@ from packer.algorithms.registry import ALGORITHMS
 
 FOOTNOTE = """
 Sets that are published as histograms (ogbg-molhiv, HydroNet, QM9) have no source order: there `pad-to-max`, `stream`
-and `first-fit` see their graphs sorted by size, and the published next-fit result is that of another order.
+and `first-fit` see their graphs sorted by size.
 """
 IN_README = "MOSES train 256/552/16 all"
 IN_README_TITLE = 'MOSES, 1,584,663 molecules, packs of 256 nodes, 552 edges and 16 graphs (`null_graphs="all"`):'

@@ -164,7 +164,8 @@ def _run(heuristic: Algorithm, items: Items) -> Assignment:
 def _rivals(items: Items) -> list[Patterns]:
     """Plans of the heuristics that the solver does not try itself, so that it is never worse than any of them.
 
-    Left out where they would cost seconds, and where, with so many equal items, the solver's own start is better.
+    Beyond the two limits they are left out, since they would cost seconds: there a solver stopped very early may be
+    worse than `first-fit`, which sees the order of the items.
     """
     rivals = ["histogram"] if len(items.instance.need) <= MOST_HISTOGRAM_SIZES else []
     if items.instance.num_items <= MOST_SINGLE_ITEMS:
