@@ -62,9 +62,7 @@ def records() -> Iterator[Instance]:
         PackLimits(222, 502, 256, "none"),
         (3789, "tuple packing, arXiv 2209.06354"),
     )
-    yield Instance(
-        "ogbg-molhiv train 256/552/10", molhiv, PackLimits(256, 552, 10, "none"), slow=True
-    )
+    yield Instance("ogbg-molhiv train 256/552/10", molhiv, PackLimits(256, 552, 10, "none"), slow=True)
     yield Instance(
         "HydroNet 4.46 M nodes 153",
         lambda: histogram("hydronet_4.46M_nodes.csv"),
