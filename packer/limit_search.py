@@ -13,6 +13,7 @@ from packer.algorithms.best_fit_decreasing import best_fit_decreasing
 from packer.algorithms.groups import merged
 from packer.algorithms.instance import Instance, Patterns
 from packer.certificate import volume_certificate
+from packer.interrupt import Interrupt
 from packer.limit_sweep import Prices, SweepRules, sweep
 from packer.limits import PackLimits
 from packer.sizes import GraphSizes, need_of
@@ -64,12 +65,13 @@ class LimitSearch:
         time_limit: float | None,
         seed: int,
         tell: Progress | None,
+        interrupt: Interrupt,
     ) -> None:
         self.started = time.perf_counter()
         self.seconds_limit = float("inf") if time_limit is None else time_limit
         self.seed, self.tell, self.sizes, self.prices = seed, tell, sizes, prices
         self.num_packed = self.num_solved = 0
-        self.out_of_time = False
+        self.out_of_time, self.interrupt = False, interrupt
         distinct, count, _ = sizes.distinct
         times = count.tolist()
         self.totals = {
@@ -102,7 +104,7 @@ class LimitSearch:
         if self.tell is not None:
             self.tell(done, total, self.seconds)
         self.out_of_time = self.out_of_time or self.seconds >= self.seconds_limit
-        return not self.out_of_time
+        return not self.out_of_time and not self.interrupt.requested
 
     def _classes(self, entries: Sequence[Entry]) -> list[list[Entry]]:
         """By rising bytes: packs alike in bytes, the most promising first."""
@@ -145,7 +147,14 @@ class LimitSearch:
             if not self._settled(entry) and self._go_on(done, total):
                 starts = self._starts(entry)
                 left = self._seconds_left()
-                found = solve(self.instance(entry), seed=self.seed, time_limit=left, work_limit=work, start=starts)
+                found = solve(
+                    self.instance(entry),
+                    seed=self.seed,
+                    time_limit=left,
+                    work_limit=work,
+                    start=starts,
+                    interrupt=self.interrupt,
+                )
                 self.num_solved += 1
                 entry.bound = max(entry.bound, found.certificate.bound)
                 self._take(entry, found.patterns)
@@ -159,7 +168,8 @@ class LimitSearch:
                 return
             kept, rest = np.flatnonzero(fewer), self.count - fewer * times
             part = Instance(self.need[kept], entry.capacity, fewer[kept])
-            found = solve(part, seed=self.seed, time_limit=self._seconds_left(), work_limit=_SAMPLE_WORK)
+            left = self._seconds_left()
+            found = solve(part, seed=self.seed, time_limit=left, work_limit=_SAMPLE_WORK, interrupt=self.interrupt)
             plan = _joined(found.patterns, kept, times, self._rest(entry, rest))
             self._take(entry, plan)
             if found.status != "optimal":

@@ -14,16 +14,17 @@ from packer.algorithms.instance import Instance, Patterns, Solution
 from packer.algorithms.registry import ALGORITHMS, Algorithm, find_algorithm
 from packer.certificate import Certificate, volume_certificate
 from packer.errors import SizesError
+from packer.interrupt import Interrupt
 
 if TYPE_CHECKING:
     from typing import Tuple
 
 Progress = Callable[[int, int, float], None]
 
-MOST_HISTOGRAM_SIZES = 5_000
-"""Distinct sizes up to which `histogram` takes about a second."""
-MOST_SINGLE_ITEMS = 200_000
-"""Items up to which packing them one by one takes less than that."""
+RIVALS = {"histogram": (0.0, 6e-8), "first-fit": (1.2e-7, 0.0), "stream": (2e-8, 0.0)}
+"""Heuristics that the solver does not try itself, with their seconds an item and a squared number of sizes."""
+RIVAL_SECONDS, RIVAL_SHARE = 0.7, 0.08
+"""They may take so long, or such a share of the time limit, after the solver has stopped without a proof."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +130,7 @@ def pack_items(
     even: bool = True,
     progress: Progress | None = None,
 ) -> Packing:
-    """Pack with the algorithm of that name; `even` asks `optimal` for its second stage."""
+    """Pack with the algorithm of that name; `even` asks `optimal` for its second stage. Ctrl-C ends `optimal` early."""
     chosen = find_algorithm(algorithm)
     start = time.perf_counter()
     instance, stopped_by = items.instance, "done"
@@ -137,16 +138,22 @@ def pack_items(
     if chosen.takes != "solver":
         found = _run(chosen, items)
     else:
-        plans = _rivals(items)
-        left = None if time_limit is None else max(0.0, time_limit - (time.perf_counter() - start))
-        solution: Solution = chosen.load()(
-            instance, seed=seed, time_limit=left, work_limit=work_limit, progress=progress, start=plans
-        )
-        found, certificate, stopped_by = solution.patterns, solution.certificate, solution.stopped_by
-        if even:
-            from packer.algorithms.spread import reduce_spread
+        with Interrupt() as interrupt:
+            solution: Solution = chosen.load()(
+                instance,
+                seed=seed,
+                time_limit=time_limit,
+                work_limit=work_limit,
+                progress=progress,
+                interrupt=interrupt,
+            )
+            found, certificate, stopped_by = solution.patterns, solution.certificate, solution.stopped_by
+            if stopped_by not in ("proof", "interrupt"):
+                found = _better(items, found, 60.0 if time_limit is None else time_limit)
+            if even:
+                from packer.algorithms.spread import reduce_spread
 
-            found = reduce_spread(instance, found, seed=seed)
+                found = reduce_spread(instance, found, seed=seed)
     if certificate is None:
         certificate = volume_certificate(instance.need, instance.capacity, instance.count)
     return Packing(items, algorithm, seed, certificate, stopped_by, time.perf_counter() - start, found)
@@ -161,20 +168,24 @@ def _run(heuristic: Algorithm, items: Items) -> Assignment:
     return answer if isinstance(answer, tuple) else (np.arange(len(size_of_item), dtype=np.int64), answer)
 
 
-def _rivals(items: Items) -> list[Patterns]:
-    """Plans of the heuristics that the solver does not try itself, so that it is never worse than any of them.
+def _better(items: Items, found: Patterns, time_limit: float) -> Patterns:
+    """The best of a plan and those of the heuristics that fit into a part of the time: `optimal` is never worse.
 
-    Beyond the two limits they are left out, since they would cost seconds: there a solver stopped very early may be
-    worse than `first-fit`, which sees the order of the items.
+    The solver starts from heuristics over distinct sizes; those here see the order of the items, or take their time.
+    Which of them run depends on the instance and the time limit alone, not on the clock.
     """
-    rivals = ["histogram"] if len(items.instance.need) <= MOST_HISTOGRAM_SIZES else []
-    if items.instance.num_items <= MOST_SINGLE_ITEMS:
-        rivals += ["first-fit", "stream"]
-    plans: list[Patterns] = []
-    for name in rivals:
-        found = _run(ALGORITHMS[name], items)
-        plans.append(found if isinstance(found, Patterns) else patterns_of(items.size_of_item()[found[0]], found[1]))
-    return plans
+    seconds = max(RIVAL_SECONDS, RIVAL_SHARE * time_limit)
+    for name, (each_item, each_pair) in RIVALS.items():
+        needed = each_item * items.instance.num_items + each_pair * len(items.instance.need) ** 2
+        if needed > seconds:
+            continue
+        seconds -= needed
+        rival = _run(ALGORITHMS[name], items)
+        packs = rival.num_packs if isinstance(rival, Patterns) else len(rival[1]) - 1
+        if packs < found.num_packs:
+            is_plan = isinstance(rival, Patterns)
+            found = rival if is_plan else patterns_of(items.size_of_item()[rival[0]], rival[1])
+    return found
 
 
 def pack_vectors(

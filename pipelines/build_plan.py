@@ -14,6 +14,7 @@ from packer.errors import PlanError, SizesError, SourceError
 from packer.fields import Axis
 from packer.graph_table import GraphTable
 from packer.limits import PackLimits
+from packer.packing import Progress as SolverProgress
 from packer.plan import PackPlan, make_plan
 from packer.plan_file import sizes_digest
 from packer.shards import FileEntry
@@ -148,10 +149,17 @@ def store_plan(plan: PackPlan, path: Path) -> FileEntry:
     return hash_file(path)
 
 
-def obtain_plan(sizes: GraphSizes, limits: PackLimits, options: PlanOptions) -> PackPlan:
+def obtain_plan(
+    sizes: GraphSizes, limits: PackLimits, options: PlanOptions, progress: SolverProgress | None = None
+) -> PackPlan:
     """Make the plan, or take the given one, which must be of these very sizes and limits."""
     if options.given is None:
-        return make_plan(sizes, limits, options.algorithm, seed=options.seed, time_limit=options.time_limit)
+        plan = make_plan(
+            sizes, limits, options.algorithm, seed=options.seed, time_limit=options.time_limit, progress=progress
+        )
+        if plan.stopped_by == "interrupt":
+            raise KeyboardInterrupt  # a data set does not depend on when somebody grew impatient
+        return plan
     plan = PackPlan.load(options.given)
     if plan.limits != limits:
         raise PlanError(f"{options.given} was made for {plan.limits}, not for {limits}")

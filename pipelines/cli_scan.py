@@ -17,7 +17,7 @@ from packer.plan import PackPlan, make_plan
 from packer.sizes import GraphSizes
 from pipelines import cli_options as options
 from pipelines.build_plan import check_fit, fitting, select_sizes, store_plan, too_large
-from pipelines.build_scan import ScanOptions
+from pipelines.build_scan import ScanOptions, as_stage
 from pipelines.build_survey import Survey, survey_source
 from pipelines.cli_draw import draw_plans, draw_sizes, write_csv
 from pipelines.cli_output import percent, progress, say, show, show_json, table, tell_skips
@@ -110,7 +110,8 @@ def compare(
     plans: list[PackPlan] = []
     for name in names:
         try:
-            plans.append(make_plan(sizes, used, name, seed=seed, time_limit=time_limit))
+            with progress() as report:
+                plans.append(make_plan(sizes, used, name, seed=seed, time_limit=time_limit, progress=as_stage(report)))
         except MissingExtraError as error:
             if algorithm:
                 raise
@@ -179,7 +180,8 @@ def plan(
     found = survey(asked, on_empty, field, options.read_attributes(exclude, index), workers)
     used = options.used_limits(chosen, found.sizes)
     sizes = select_sizes(found.sizes, np.flatnonzero(check_fit(found.sizes, used, found.source_ids, oversize)))
-    made = make_plan(sizes, used, algorithm, seed=seed, time_limit=time_limit)
+    with progress() as report:
+        made = make_plan(sizes, used, algorithm, seed=seed, time_limit=time_limit, progress=as_stage(report))
     if out is not None:
         store_plan(made, out)
     facts = {**_plan_facts(made, made.lower_bound), "stopped_by": made.stopped_by, "limits": used.to_dict()}
@@ -191,6 +193,7 @@ def plan(
     tell_skips(found.skips)
     fills = ", ".join(f"{key}s {percent(value)}" for key, value in made.fill.items())
     proof = "proven: no plan has fewer" if made.status == "optimal" else f"no plan has fewer than {made.lower_bound:,}"
+    proof += "; interrupted" if made.stopped_by == "interrupt" else ""
     show(
         f"{found.source}: {sizes.num_graphs:,} graphs under {describe(used)}",
         f"{made.num_packs:,} packs by {made.algorithm} ({proof}) in {made.seconds:.2f} s",

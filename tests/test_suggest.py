@@ -84,6 +84,7 @@ def test_a_sample_gives_a_plan_of_all_graphs():
     random = np.random.default_rng(1)
     nodes = np.array([5, 8, 9, 12, 14])
     sizes = GraphSizes.from_histogram(nodes, 2 * nodes + 2, random.integers(9000, 11000, len(nodes)))
+    from packer.interrupt import Interrupt
     from packer.limit_search import LimitSearch
 
     search = LimitSearch(
@@ -93,6 +94,7 @@ def test_a_sample_gives_a_plan_of_all_graphs():
         None,
         0,
         None,
+        Interrupt(),
     )
     search.pack()
     search.solve(1.0)

@@ -28,6 +28,8 @@ MOST_CHOSEN = 1_000
 FIRST_WORK = 0.5
 """Work of a step in the first turn; it doubles every other turn."""
 HEATS = (0.3, 0.1, 0.05)
+TELL_EVERY = 1.0
+"""Seconds after which progress is told even if nothing has improved."""
 
 
 class Search:
@@ -41,6 +43,8 @@ class Search:
         outer = reduced.outer
         self.certificate = volume_certificate(outer.need, outer.capacity, outer.count)
         self._reduced, self._progress = reduced, progress
+        self._told = 0.0
+        budget.when_spending = self._tell_sometimes
         self._random = np.random.default_rng(seed)
         self._rounds = 0
         self._few = self.instance.num_items <= MOST_ANNEALED
@@ -72,7 +76,12 @@ class Search:
 
     def _tell(self) -> None:
         if self._progress is not None and self.plan is not None:
-            self._progress(self.packs, self.bound, self.budget.seconds)
+            self._told = self.budget.seconds
+            self._progress(self.packs, self.bound, self._told)
+
+    def _tell_sometimes(self) -> None:
+        if self.budget.seconds - self._told >= TELL_EVERY:
+            self._tell()
 
     def run(self, start: Sequence[Patterns]) -> None:
         """Improve the plan and the bound until they meet or the budget is spent."""
