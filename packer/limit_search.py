@@ -10,8 +10,8 @@ from typing import Any, Callable, Sequence
 import numpy as np
 
 from packer.algorithms.best_fit_decreasing import best_fit_decreasing
-from packer.algorithms.groups import merged
 from packer.algorithms.instance import Instance, Patterns
+from packer.algorithms.patterns import merged
 from packer.certificate import volume_certificate
 from packer.interrupt import Interrupt
 from packer.limit_sweep import Prices, SweepRules, sweep

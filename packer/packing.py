@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Callable, Union
 import numpy as np
 
 from packer.algorithms.assign import Runs, assign_ids
+from packer.algorithms.in_order import seconds_of
 from packer.algorithms.instance import Instance, Patterns, Solution
+from packer.algorithms.patterns import patterns_of
 from packer.algorithms.registry import ALGORITHMS, Algorithm, find_algorithm
 from packer.certificate import Certificate, volume_certificate
 from packer.errors import SizesError
@@ -21,10 +23,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int, float], None]
 
-RIVALS = {"histogram": (0.0, 6e-8), "first-fit": (1.2e-7, 0.0), "stream": (2e-8, 0.0)}
-"""Heuristics that the solver does not try itself, with their seconds an item and a squared number of sizes."""
-RIVAL_SECONDS, RIVAL_SHARE = 0.7, 0.08
-"""They may take so long, or such a share of the time limit, after the solver has stopped without a proof."""
+RIVAL_SECONDS, RIVAL_SHARE = 0.6, 0.08
+"""Heuristics may take so long, or such a share of the time limit, after the solver has stopped without a proof."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,15 +171,22 @@ def _run(heuristic: Algorithm, items: Items) -> Assignment:
 def _better(items: Items, found: Patterns, time_limit: float) -> Patterns:
     """The best of a plan and those of the heuristics that fit into a part of the time: `optimal` is never worse.
 
-    The solver starts from heuristics over distinct sizes; those here see the order of the items, or take their time.
-    Which of them run depends on the instance and the time limit alone, not on the clock.
+    The solver starts from some over reduced sizes; those here break ties otherwise, see the order of the items, or take
+    their time. Which of them run depends on the instance and the time limit alone, not on the clock.
     """
-    seconds = max(RIVAL_SECONDS, RIVAL_SHARE * time_limit)
-    for name, (each_item, each_pair) in RIVALS.items():
-        needed = each_item * items.instance.num_items + each_pair * len(items.instance.need) ** 2
-        if needed > seconds:
+    instance = items.instance
+    needed = {
+        "stream": 2e-8 * instance.num_items,
+        "first-fit-decreasing": seconds_of(instance, best=False),
+        "first-fit": 1.2e-7 * instance.num_items,
+        "best-fit-decreasing": seconds_of(instance, best=True),
+        "histogram": 6e-8 * len(instance.need) ** 2,
+    }
+    left = max(RIVAL_SECONDS, RIVAL_SHARE * time_limit)
+    for name, seconds in needed.items():
+        if seconds > left:
             continue
-        seconds -= needed
+        left -= seconds
         rival = _run(ALGORITHMS[name], items)
         packs = rival.num_packs if isinstance(rival, Patterns) else len(rival[1]) - 1
         if packs < found.num_packs:
@@ -220,26 +227,3 @@ def pack_vectors(
         raise SizesError(f"item {item} needs {rows[item, dim]} in dimension {dim}; a pack offers {space[dim]}")
     items = Items.from_need(rows.astype(np.int64), space.astype(np.int64), None, np.arange(len(rows)))
     return pack_items(items, algorithm, seed=seed, time_limit=time_limit, work_limit=work_limit, progress=progress)
-
-
-def patterns_of(size_of_slot: np.ndarray, pack_offsets: np.ndarray) -> Patterns:
-    """The distinct fillings of given packs. size_of_slot: int [items] in pack order; pack_offsets: int64 [packs+1]."""
-    held = np.diff(pack_offsets)
-    pack = np.repeat(np.arange(len(held)), held)
-    order = np.lexsort((size_of_slot, pack))
-    rows = np.full((len(held), int(held.max())), -1, dtype=np.int64)
-    rows[pack, np.arange(len(pack)) - np.repeat(pack_offsets[:-1], held)] = size_of_slot[order]
-    distinct, counts = np.unique(rows, axis=0, return_counts=True)
-    new = np.ones(distinct.shape, dtype=bool)
-    new[:, 1:] = distinct[:, 1:] != distinct[:, :-1]
-    new &= distinct >= 0
-    starts = np.flatnonzero(new)
-    real = distinct.ravel() >= 0
-    # Rows are padded at the right, so an entry runs to the next start or to the end of its row's real slots.
-    run = np.cumsum(real)
-    ends = np.append(run[starts[1:] - 1], run[-1])
-    multiplicity = ends - np.append(0, ends[:-1])
-    ptr = np.append(0, np.cumsum(new.sum(axis=1)))
-    return Patterns(
-        ptr.astype(np.int64), distinct.ravel()[starts], multiplicity.astype(np.int64), counts.astype(np.int64)
-    )

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from packer import GraphSizes, PackLimits, PackPlan, check_certificate, lower_bound, make_plan, pack_vectors
+from packer.algorithms.patterns import patterns_of
 from packer.algorithms.registry import ALGORITHMS
 from packer.errors import AlgorithmError, FormatError, SizesError
-from packer.packing import patterns_of
 from packer.sizes import need_of
 
 

@@ -28,6 +28,8 @@ MOST_CHOSEN = 1_000
 FIRST_WORK = 0.5
 """Work of a step in the first turn; it doubles every other turn."""
 HEATS = (0.3, 0.1, 0.05)
+GREEDY_SECONDS, GREEDY_SHARE = 0.2, 0.03
+"""The most that each of the slower first plans may take, at least, and as a share of the time limit."""
 TELL_EVERY = 1.0
 """Seconds after which progress is told even if nothing has improved."""
 
@@ -90,7 +92,7 @@ class Search:
         if not len(self.instance.need):
             self.plan, self.packs = to_patterns([]), self.bound  # nothing that could overflow: one pack, or none
             return
-        plans = greedy_plans(self.instance)
+        plans = greedy_plans(self.instance, max(GREEDY_SECONDS, GREEDY_SHARE * self.budget.time_limit))
         for plan in plans:
             self.offer(plan)
         for heat in HEATS if self._few else ():
@@ -116,7 +118,7 @@ class Search:
         """Improve the bound alone."""
         if not len(self.instance.need):
             return
-        plans = greedy_plans(self.instance)
+        plans = greedy_plans(self.instance, max(GREEDY_SECONDS, GREEDY_SHARE * self.budget.time_limit))
         self.offer(plans[0])
         proofs = [] if self.proven else proofs_of(self._reduced, plans, self._seed())
         turn = 0
