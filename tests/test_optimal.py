@@ -11,7 +11,11 @@ import pytest
 
 from packer.algorithms.instance import Instance, Patterns, Solution
 from packer.algorithms.optimal import solve
-from packer.algorithms.optimal.greedy import greedy_plans
+from packer.algorithms.optimal.budget import Budget
+from packer.algorithms.optimal.generation import ColumnGeneration
+from packer.algorithms.optimal.greedy import greedy_plans, single_sizes
+from packer.algorithms.optimal.grid import GridPricer
+from packer.algorithms.optimal.master import Master, MasterError
 from packer.algorithms.optimal.reduce import merge_sizes, reduce_instance, restore
 from packer.bounds import vector_bound
 from packer.certificate import check_certificate
@@ -135,6 +139,21 @@ def test_the_clock_stops_it_with_a_plan_and_a_bound() -> None:
     assert solution.stopped_by in ("time", "proof")
     # Generous, for a busy machine: it must not run on for many times the limit.
     assert took < 20
+
+
+def test_an_lp_cut_short_by_its_turn_goes_on_in_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    instance = vectors(4, 60, 3, 20, 100, 150)
+    generation = ColumnGeneration(instance, GridPricer(instance), [single_sizes(instance)], 0)
+    solve_lp = Master.solve
+
+    def stopped(*_: object, **__: object) -> None:
+        raise MasterError("the limit was reached", stopped=True, iterations=10**9)
+
+    monkeypatch.setattr(Master, "solve", stopped)
+    budget = Budget(1e9, 60.0)
+    assert generation.run(1000, budget.part(1.0)).progress
+    monkeypatch.setattr(Master, "solve", solve_lp)
+    assert generation.run(1000, budget.part(100.0)).closed
 
 
 def test_bound_alone() -> None:

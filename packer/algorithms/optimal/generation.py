@@ -122,7 +122,8 @@ class ColumnGeneration:
             try:
                 solved = self._master.solve(budget, max(500, int(budget.work_left / iteration_work)))
             except MasterError as error:
-                progress = error.stopped and budget.spend(error.iterations * iteration_work)
+                budget.spend(error.iterations * iteration_work)
+                progress = error.stopped  # by the limit of this turn: the next one has more
                 break
             objective = solved.objective
             # The LP's value can only fall: no bound above its ceiling can come.
