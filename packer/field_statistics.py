@@ -94,8 +94,16 @@ def merge(a: Statistics, b: Statistics) -> Statistics:
 
 
 def joined_axes(axes: Sequence[Axis]) -> tuple[Axis, ...]:
-    """Each axis once, nodes before edges, in the order seen."""
-    return tuple(axis for level in ("node", "edge") for axis in dict.fromkeys(axes) if axis.level == level)
+    """Each axis once, nodes before edges, in the order seen. FieldError for types that packs cannot tell apart."""
+    found = tuple(axis for level in ("node", "edge") for axis in dict.fromkeys(axes) if axis.level == level)
+    by_key: dict[str, Axis] = {}
+    for axis in found:
+        if not axis.key:
+            raise FieldError("a node type has an empty name, which packs cannot write: rename it")
+        other = by_key.setdefault(axis.key, axis)
+        if other != axis:
+            raise FieldError(f"packs call both types {other.type!r} and {axis.type!r} {axis.key!r}: rename one of them")
+    return found
 
 
 def decide(

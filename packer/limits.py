@@ -148,9 +148,11 @@ class PackLimits:
         }
 
     @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> PackLimits:
-        """The inverse of to_dict."""
+    def from_dict(cls, plain: Mapping[str, Any], axes: Iterable[Axis] = ()) -> PackLimits:
+        """The inverse of to_dict. axes: of the graphs, which tell edge types whose names have "__" in them."""
         edges: Any = plain["num_edges"]
         if isinstance(edges, dict):
-            edges = {tuple(key.split("__")): limit for key, limit in cast("dict[str, int]", edges).items()}
+            types = {axis.key: axis.type for axis in axes if axis.level == "edge"}
+            by_key = cast("dict[str, int]", edges)
+            edges = {types.get(key) or tuple(key.split("__")): limit for key, limit in by_key.items()}
         return cls(plain["num_nodes"], edges, plain["num_graphs"], plain["null_graphs"])

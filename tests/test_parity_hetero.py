@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from strategies import assert_same, heterogeneous
 from torch_geometric.data import Batch, HeteroData
 from torch_geometric.nn import HeteroConv, SAGEConv, global_add_pool
 
-from packer import PackDataset, PackLimits, masked_mean, torch_loader, unpack, verify_shards
+from packer import PackDataset, PackLimits, PackPlan, masked_mean, torch_loader, unpack, verify_shards
 from packer.algorithms.registry import ALGORITHMS
+from packer.errors import FieldError
 from pipelines import build
 
 WRITES, CITES = ("author", "writes", "paper"), ("paper", "cites", "paper")
@@ -103,6 +105,47 @@ def test_one_number_for_all_types(tmp_path: Path) -> None:
     pack = dataset[0]
     assert pack["author/x"].shape == (40, 2) and pack["paper/x"].shape == (40, 3)
     assert pack["author__writes__paper/edge_index"].shape == pack["paper__cites__paper/edge_index"].shape == (2, 50)
+
+
+def typed(counts: dict[str, int], edges: dict[tuple[str, str, str], int]) -> HeteroData:
+    """`counts` nodes of each type; edges from the first source to the last target."""
+    found = HeteroData()
+    for key, number in counts.items():
+        found[key].x = torch.arange(number).float()
+    for key, number in edges.items():
+        ends = [0, counts[key[2]] - 1]
+        found[key].edge_index = torch.tensor(ends)[:, None].repeat(1, number)
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:There exist type names")
+def test_types_of_any_name_come_back(tmp_path: Path) -> None:
+    """Also those that are words of homogeneous packs, or hold what packs put between the names of an edge type."""
+    counts = {"node": 3, "edge": 2, "a__b": 4, "with/slash": 1}
+    edges = {("node", "edge", "node"): 2, ("a__b", "rel__ation", "edge"): 3, ("with/slash", "to", "a__b"): 1}
+    graphs = [typed(counts, edges), typed(counts, {})]
+    limits = PackLimits.from_dataset(graphs, 4)
+    for null_graphs in ("all", "one"):
+        found = replace(limits, null_graphs=null_graphs)
+        result = build(graphs, tmp_path / null_graphs, found, workers=1)
+        assert verify_shards(result).faults == ()
+        assert PackDataset(result).limits == found
+        assert PackPlan.load(tmp_path / null_graphs / "plan.parquet").limits == found
+        for one, other in zip(unpack(result), graphs, strict=True):
+            assert_same(one, other)
+
+
+@pytest.mark.filterwarnings("ignore:There exist type names")
+def test_types_that_packs_cannot_tell_apart(tmp_path: Path) -> None:
+    both = typed({"a__b": 1, "a": 1, "c": 1}, {("a__b", "to", "c"): 1, ("a", "b__to", "c"): 1})
+    text = r"packs call both types \('a__b', 'to', 'c'\) and \('a', 'b__to', 'c'\) 'a__b__to__c': rename one of them"
+    with pytest.raises(FieldError, match=text):
+        build([both], tmp_path / "out", PackLimits(9, 9, 3), workers=1)
+    apart = [typed({"a__b__c": 1}, {}), typed({"a": 1, "c": 1}, {("a", "b", "c"): 1})]
+    with pytest.raises(FieldError, match="packs call both types 'a__b__c' and"):
+        build(apart, tmp_path / "out", PackLimits(9, 9, 3), workers=1)
+    with pytest.raises(FieldError, match="a node type has an empty name"):
+        build([typed({"": 1}, {})], tmp_path / "out", PackLimits(9, 9, 3), workers=1)
 
 
 @pytest.fixture(scope="module")
