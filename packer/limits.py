@@ -92,7 +92,8 @@ class PackLimits:
         """Limits for `num_graphs` graph slots of a PyG data set, an iterable of Data or HeteroData, or GraphSizes.
 
         by: "max" (largest graph * (num_graphs - 1) + 1: any num_graphs - 1 graphs fit), a share of the graphs instead
-        of the largest (0.95), or "mean" (mean * num_graphs). Heterogeneous graphs get limits by type.
+        of the largest (0.95), "mean" (mean * num_graphs), or "batches" (as from_loader finds them in batches of
+        num_graphs - 1 consecutive graphs). Heterogeneous graphs get limits by type. Raises LimitsError, SizesError.
         """
         from packer.data_limits import limits_from_dataset
 

@@ -46,7 +46,7 @@ def build_command(
     num_graphs: options.NumGraphs = None,
     null_graphs: options.NullGraphs = "all",
     limits: options.AutoLimits = None,
-    oversize: Annotated[str, typer.Option(metavar="|".join(OVERSIZE), help="Graphs that fit no pack.")] = "error",
+    oversize: options.Oversize = "error",
     algorithm: options.Algorithm = "optimal",
     seed: options.Seed = 0,
     time_limit: options.TimeLimit = 60.0,
@@ -292,6 +292,13 @@ def _show_build(result: BuildResult) -> None:
         f"{describe(first.limits)}, packed by {first.plan['algorithm']}",
         table("", ["folder", "graphs", "packed", "packs", "bound", "gap", "on disk"], rows),
     )
+    for name, manifest in result.manifests.items():
+        counts = manifest.counts
+        if counts.trimmed or counts.skipped:
+            show(
+                f"{result.out / name}: {counts.packed:,} graphs packed whole, {counts.trimmed:,} trimmed, "
+                f"{counts.skipped:,} skipped; graphs.parquet names each with its reason"
+            )
     if result.seconds:
         show(", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in result.seconds.items()))
 

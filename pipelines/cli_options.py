@@ -10,11 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from packer.attributes import Attributes
-from packer.data_limits import LimitsRule
+from packer.data_limits import RULES, LimitsRule
 from packer.errors import LimitsError, PackerError, SourceError
 from packer.limits import PackLimits
 from packer.sizes import GraphSizes
 from pipelines.auto_limits import choose_limits
+from pipelines.build_request import OVERSIZE
 from pipelines.config import read_job
 from pipelines.executors import Executor, ProcessExecutor, SerialExecutor
 from pipelines.sources import parse_source
@@ -122,10 +123,18 @@ AutoLimits = Annotated[
     str | None,
     typer.Option(
         "--limits",
-        metavar="auto|max|mean|SHARE",
+        metavar="auto|max|mean|batches|SHARE",
         help="Limits from the data. auto: all of them; else with --num-graphs G: max holds G-1 of the largest graphs, "
-        "0.95 of the graph that 95 % do not exceed, mean G average ones.",
+        "0.95 of the graph that 95 % do not exceed, mean G average ones, batches the largest of those that follow "
+        "each other.",
         rich_help_panel=_LIMITS,
+    ),
+]
+Oversize = Annotated[
+    str,
+    typer.Option(
+        metavar="|".join(OVERSIZE),
+        help="Graphs that fit no pack: a fault, left out, or cut down; what goes is drawn by --seed.",
     ),
 ]
 Algorithm = Annotated[str, typer.Option(metavar="NAME", help="How graphs are packed; `compare` lists the ways.")]
@@ -204,11 +213,11 @@ def _rule(
     if num_graphs is None:
         raise LimitsError(f"--limits {by} needs --num-graphs G")
     try:
-        return LimitsRule(num_graphs, by if by in ("max", "mean") else float(by), null_graphs)
+        return LimitsRule(num_graphs, by if by in RULES else float(by), null_graphs)
     except ValueError as error:
         if isinstance(error, LimitsError):
             raise
-        raise LimitsError(f"--limits takes auto, max, mean or a share such as 0.95; got {by!r}") from None
+        raise LimitsError(f"--limits takes auto, {', '.join(RULES)} or a share such as 0.95; got {by!r}") from None
 
 
 def read_pairs(option: str, given: Sequence[str] | None) -> dict[str, str]:

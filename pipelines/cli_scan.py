@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,13 +11,16 @@ import typer
 
 from packer.algorithms.registry import ALGORITHMS, find_algorithm
 from packer.attributes import Attributes
+from packer.data_limits import LimitsRule
 from packer.errors import MissingExtraError
 from packer.fields import Schema, pack_columns
 from packer.limits import PackLimits
 from packer.plan import PackPlan, make_plan
 from packer.sizes import GraphSizes
 from pipelines import cli_options as options
-from pipelines.build_plan import check_fit, fitting, select_sizes, store_plan, too_large
+from pipelines.build_plan import fitting, store_plan, too_large
+from pipelines.build_preview import preview
+from pipelines.build_request import OVERSIZE
 from pipelines.build_scan import ScanOptions, as_stage
 from pipelines.build_survey import Survey, survey_source
 from pipelines.cli_draw import draw_plans, draw_sizes, write_csv
@@ -46,31 +50,31 @@ def scan(
     num_edges: options.NumEdges = None,
     num_graphs: options.NumGraphs = None,
     null_graphs: options.NullGraphs = "all",
+    limits: options.AutoLimits = None,
     plot: options.Plot = None,
     workers: options.Workers = 2,
     json_output: options.Json = False,
     config: options.Config = None,
 ) -> None:
     """Sizes of the graphs, their fields, and what would not fit the limits given. --plot draws the sizes."""
-    chosen = None
-    if num_nodes or num_edges or num_graphs:
-        chosen = options.read_limits(num_nodes, num_edges, num_graphs, null_graphs, None)
+    given = bool(num_nodes or num_edges or num_graphs or limits)
+    chosen = options.read_limits(num_nodes, num_edges, num_graphs, null_graphs, limits) if given else None
     asked = options.read_source(source, smiles_column, target, root)
     found = survey(asked, on_empty, field, options.read_attributes(exclude, index), workers)
-    limits = None if chosen is None else options.used_limits(chosen, found.sizes)
-    fits = None if limits is None else fitting(found.sizes, limits)
+    used = options.used_limits(chosen, found.sizes) if given else None
+    fits = None if used is None else fitting(found.sizes, used)
     if plot is not None:
         draw_sizes(found.sizes, plot)
     if json_output:
-        show_json(_scan_json(found, limits, fits))
+        show_json(_scan_json(found, used, fits))
         return
     tell_skips(found.skips)
     skipped = f", {len(found.skips):,} of them cannot be packed" if found.skips else ""
-    show(f"{found.source}: {found.num_graphs:,} graphs{skipped}", _size_table(found.sizes), _field_table(found))
+    show(f"{found.source}: {found.num_graphs:,} graphs{skipped}", *_size_tables(found.sizes), _field_table(found))
     for name in found.ambiguous:
         show(f"The data leave the level of {name} open: --field {name}=LEVEL decides otherwise.")
-    if limits is not None and fits is not None:
-        _show_fit(found, limits, fits)
+    if used is not None and fits is not None:
+        _show_fit(found, used, fits)
 
 
 def compare(
@@ -89,7 +93,7 @@ def compare(
     num_graphs: options.NumGraphs = None,
     null_graphs: options.NullGraphs = "all",
     limits: options.AutoLimits = None,
-    oversize: Annotated[str, typer.Option(metavar="error|skip", help="Graphs that fit no pack.")] = "error",
+    oversize: options.Oversize = "error",
     seed: options.Seed = 0,
     time_limit: options.TimeLimit = 60.0,
     csv: options.Csv = None,
@@ -99,14 +103,13 @@ def compare(
     config: options.Config = None,
 ) -> None:
     """Packing algorithms side by side: packs, how full they are, the bound that no packing beats, the gap, seconds."""
-    options.check_choice("--oversize", oversize, ("error", "skip"))
+    options.check_choice("--oversize", oversize, OVERSIZE)
     with options.usage():
         names = [find_algorithm(name).name for name in algorithm or ALGORITHMS]
     chosen = options.read_limits(num_nodes, num_edges, num_graphs, null_graphs, limits)
     asked = options.read_source(source, smiles_column, target, root)
-    found = survey(asked, on_empty, None, options.read_attributes(exclude, index), workers)
-    used = options.used_limits(chosen, found.sizes)
-    sizes = select_sizes(found.sizes, np.flatnonzero(check_fit(found.sizes, used, found.source_ids, oversize)))
+    attributes = options.read_attributes(exclude, index)
+    found, used, sizes = _preview(asked, on_empty, None, attributes, chosen, oversize, seed, workers)
     plans: list[PackPlan] = []
     for name in names:
         try:
@@ -150,7 +153,9 @@ def compare(
 
 def plan(
     source: options.SourceArgument,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep the plan here, for build --plan.")] = None,
+    plan_file: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Keep the plan here, for build --plan.")
+    ] = None,
     smiles_column: options.SmilesColumn = None,
     target: options.Target = None,
     root: options.Root = None,
@@ -163,7 +168,7 @@ def plan(
     num_graphs: options.NumGraphs = None,
     null_graphs: options.NullGraphs = "all",
     limits: options.AutoLimits = None,
-    oversize: Annotated[str, typer.Option(metavar="error|skip", help="Graphs that fit no pack.")] = "error",
+    oversize: options.Oversize = "error",
     algorithm: options.Algorithm = "optimal",
     seed: options.Seed = 0,
     time_limit: options.TimeLimit = 60.0,
@@ -172,21 +177,20 @@ def plan(
     config: options.Config = None,
 ) -> None:
     """A dry run: how many packs, how full, how many bytes. --out keeps the plan for build --plan."""
-    options.check_choice("--oversize", oversize, ("error", "skip"))
+    options.check_choice("--oversize", oversize, OVERSIZE)
     with options.usage():
         find_algorithm(algorithm)
     chosen = options.read_limits(num_nodes, num_edges, num_graphs, null_graphs, limits)
     asked = options.read_source(source, smiles_column, target, root)
-    found = survey(asked, on_empty, field, options.read_attributes(exclude, index), workers)
-    used = options.used_limits(chosen, found.sizes)
-    sizes = select_sizes(found.sizes, np.flatnonzero(check_fit(found.sizes, used, found.source_ids, oversize)))
+    attributes = options.read_attributes(exclude, index)
+    found, used, sizes = _preview(asked, on_empty, field, attributes, chosen, oversize, seed, workers)
     with progress() as report:
         made = make_plan(sizes, used, algorithm, seed=seed, time_limit=time_limit, progress=as_stage(report))
-    if out is not None:
-        store_plan(made, out)
+    if plan_file is not None:
+        store_plan(made, plan_file)
     facts = {**_plan_facts(made, made.lower_bound), "stopped_by": made.stopped_by, "limits": used.to_dict()}
     facts["bytes_per_pack"] = pack_bytes(found.schema, used)
-    facts["out"] = None if out is None else str(out)
+    facts["out"] = None if plan_file is None else str(plan_file)
     if json_output:
         show_json({"source": found.source, "graphs": sizes.num_graphs, **facts})
         return
@@ -202,8 +206,8 @@ def plan(
     if facts["bytes_per_pack"] is not None:
         total = facts["bytes_per_pack"] * made.num_packs
         show(f"{facts['bytes_per_pack']:,} bytes a pack before compression, {total / 1e6:,.1f} MB in all")
-    if out is not None:
-        show(f"plan kept in {out}: graph-pack build {found.source} ... --plan {out}")
+    if plan_file is not None:
+        show(f"plan kept in {plan_file}: graph-pack build {found.source} ... --plan {plan_file}")
 
 
 def describe(limits: PackLimits) -> str:
@@ -211,10 +215,11 @@ def describe(limits: PackLimits) -> str:
 
     def number(limit: Any) -> str:
         if isinstance(limit, dict):
-            return "/".join(str(value) for value in limit.values())
+            return ", ".join(f"{name} {slots}" for name, slots in sorted(limit.items()))
         return "no limit on" if limit is None else str(limit)
 
-    parts = f"{number(limits.num_nodes)} nodes, {number(limits.num_edges)} edges, {number(limits.num_graphs)} graphs"
+    plain = limits.to_dict()
+    parts = ", ".join(f"{number(plain[f'num_{what}'])} {what}" for what in ("nodes", "edges", "graphs"))
     return f"{parts} (null graphs: {limits.null_graphs})"
 
 
@@ -229,8 +234,7 @@ def survey(
     source: Source, on_empty: str | None, field: list[str] | None, attributes: Attributes, workers: int
 ) -> Survey:
     """Sizes and statistics of the source, with progress on standard error."""
-    options.check_choice("--on-empty", on_empty, ("error", "skip"))
-    asked = ScanOptions(options.read_pairs("--field", field), {}, on_empty, attributes)
+    asked = _scan_options(on_empty, field, attributes)
     executor = options.make_executor(workers)
     try:
         with progress() as report:
@@ -239,10 +243,54 @@ def survey(
         executor.close()
 
 
-def _size_table(sizes: GraphSizes) -> Any:
-    rows = [[key, *_summary(values).values()] for key, values in sizes.columns.items()]
-    columns = ["per graph", "mean", "std", "min", "25 %", "50 %", "75 %", "max", "total"]
-    return table(f"Sizes: {len(sizes.distinct[0]):,} distinct", columns, rows)
+def _preview(
+    source: Source,
+    on_empty: str | None,
+    field: list[str] | None,
+    attributes: Attributes,
+    chosen: PackLimits | LimitsRule | None,
+    oversize: str,
+    seed: int,
+    workers: int,
+) -> tuple[Survey, PackLimits, GraphSizes]:
+    """The source, the limits, and the sizes of the graphs that a build would pack, with progress on standard error."""
+    asked = _scan_options(on_empty, field, attributes)
+    executor = options.make_executor(workers)
+    try:
+        with progress() as report:
+            choose = partial(options.used_limits, chosen)
+            found = preview(source, asked, choose, oversize, seed, executor, report)
+            return found.survey, found.limits, found.sizes
+    finally:
+        executor.close()
+
+
+def _scan_options(on_empty: str | None, field: list[str] | None, attributes: Attributes) -> ScanOptions:
+    options.check_choice("--on-empty", on_empty, ("error", "skip"))
+    return ScanOptions(options.read_pairs("--field", field), {}, on_empty, attributes)
+
+
+def _size_tables(sizes: GraphSizes) -> list[Any]:
+    """The tables that PyG's `Summary` prints: nodes and edges of all types together, then of each type by itself."""
+    axes = {level: [axis for axis in sizes.axes if axis.level == level] for level in ("node", "edge")}
+    none = np.zeros_like(next(iter(sizes.columns.values())))
+    whole = {f"#{level}s": sum((sizes.columns[axis.key] for axis in axes[level]), none) for level in axes}
+    found = [_summary_table(f"Sizes: {len(sizes.distinct[0]):,} distinct", whole)]
+    for level, own in axes.items():
+        if own and own[0].type is not None:
+            columns = {axis.key: sizes.columns[axis.key] for axis in own}
+            found.append(_summary_table(f"Number of {level}s per {level} type", columns))
+    return found
+
+
+def _summary_table(title: str, columns: dict[str, np.ndarray]) -> Any:
+    summaries = [_summary(values) for values in columns.values()]
+    names = {"25%": "quantile25", "50%": "median", "75%": "quantile75"}
+    rows: list[list[Any]] = [
+        [names.get(row, row), *(one[row] if row == "total" else f"{one[row]:,.1f}" for one in summaries)]
+        for row in summaries[0]
+    ]
+    return table(title, ["", *columns], rows)
 
 
 def _summary(values: np.ndarray) -> dict[str, float | int]:
