@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from strategies import assert_same, heterogeneous
 from torch_geometric.data import Batch, HeteroData
-from torch_geometric.nn import HeteroConv, SAGEConv, global_add_pool
+from torch_geometric.nn import HeteroConv, SAGEConv, global_add_pool, to_hetero
 
 from packer import PackDataset, PackLimits, PackPlan, masked_mean, torch_loader, unpack, verify_shards
 from packer.algorithms.registry import ALGORITHMS
@@ -170,6 +171,30 @@ def test_layouts(dataset: PackDataset, batch_size: int) -> None:
         whole.validate(raise_on_error=True)
         for key in ("author", "paper"):
             assert torch.equal(whole[key].batch, batch[key].batch) and torch.equal(whole[key].ptr, batch[key].ptr)
+
+
+def test_models_are_made_of_the_types_as_in_pyg(dataset: PackDataset) -> None:
+    class Homogeneous(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = SAGEConv((-1, -1), 4, aggr="sum")
+
+        def forward(self, x: torch.Tensor, edge_index: torch.Tensor) -> torch.Tensor:
+            return self.layer(x, edge_index).relu()
+
+    batch = next(iter(torch_loader(dataset, shuffle=False)))
+    node_types, edge_types = batch.metadata()
+    assert (set(node_types), set(edge_types)) == ({"author", "paper"}, {WRITES, BACK, CITES})
+    assert (batch.node_types, batch.edge_types) == batch.metadata() == pickle.loads(pickle.dumps(batch)).metadata()
+    assert "x" in batch["paper"] and "z" not in batch["paper"] and "edge_index" in batch[WRITES]
+    torch.manual_seed(0)
+    model = to_hetero(Homogeneous(), batch.metadata())
+    with torch.no_grad():
+        found = model(batch.x_dict, batch.edge_index_dict)
+        real = Batch.from_data_list([_complete(GRAPHS[i]) for i in dataset.graph_ids(0).tolist() if i >= 0])
+        expected = model(real.x_dict, real.edge_index_dict)
+    for key in ("author", "paper"):
+        torch.testing.assert_close(found[key][batch[key].mask], expected[key])
 
 
 class Model(torch.nn.Module):
