@@ -122,12 +122,18 @@ class PackLimits:
             limit: Any = getattr(self, name)
             own = [axis for axis in axes if axis.level == level]
             if isinstance(limit, dict):
-                missing = [axis.type for axis in own if axis.type not in limit]
-                foreign = [key for key in limit if key not in [axis.type for axis in own]]
+                types = [axis.type for axis in own]
+                if types == [None]:
+                    raise LimitsError(f"{name} is given for {list(limit)}, but the graphs have no types: give a number")
+                missing = [key for key in types if key not in limit]
+                foreign = [key for key in limit if key not in types]
                 if missing or foreign:
+                    remedies = [f"give a limit for {missing}"] * bool(missing) + [f"leave out {foreign}"] * bool(
+                        foreign
+                    )
                     raise LimitsError(
-                        f"{name} has types {list(limit)}, the graphs have {[axis.type for axis in own]}: "
-                        f"missing {missing}, unknown {foreign}"
+                        f"{name} has types {list(limit)}, the graphs have {types}: {', '.join(remedies)}, or give one "
+                        "number for all types"
                     )
             found.update((axis.key, limit[axis.type] if isinstance(limit, Mapping) else limit) for axis in own)
         return found

@@ -166,7 +166,7 @@ def _is_shifted(graph: Any, store: Any, name: str, value: Any, key: str, graph_i
     if shift.any() and (is_hetero(graph) or shift.size != 1 or int(shift.reshape(())) != graph.num_nodes):
         raise FieldError(
             f"graph {graph_id}: {key!r} is shifted by {shift.tolist()} when graphs are joined (__inc__); packs shift "
-            "by the number of nodes only"
+            "by the number of nodes only: make what it numbers a node type of HeteroData"
         )
     return bool(shift.any())
 
