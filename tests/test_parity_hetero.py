@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from peer_batches import batch_of
 from strategies import assert_same, heterogeneous
 from torch_geometric.data import Batch, HeteroData
 from torch_geometric.nn import HeteroConv, SAGEConv, global_add_pool, to_hetero
@@ -101,7 +102,44 @@ def test_random_graphs_come_back(
         assert_same(found, expected)
 
 
+def rows(graph: HeteroData) -> list[int]:
+    """Of each type of LIMITS; a type that the graph lacks counts 0."""
+    nodes = [graph[key].num_nodes if key in graph.node_types else 0 for key in LIMITS.num_nodes]
+    return nodes + [graph[key].num_edges if key in graph.edge_types else 0 for key in LIMITS.num_edges]
+
+
+def test_streamed_packs_are_batches_of_pyg_with_null_graphs(tmp_path: Path) -> None:
+    """Graphs in order, each pack closed by the first that does not fit; graphs without a type among them."""
+    slots = [*LIMITS.num_nodes.values(), *LIMITS.num_edges.values()]
+
+    def fits(ids: list[int]) -> bool:
+        spare = LIMITS.num_graphs - len(ids)
+        need = [sum(max(own, 1) for own in column) for column in zip(*(rows(GRAPHS[i]) for i in ids), strict=True)]
+        return spare >= 1 and all(number + spare <= limit for number, limit in zip(need, slots, strict=True))
+
+    batches: list[list[int]] = [[]]
+    for number in range(len(GRAPHS)):
+        if batches[-1] and not fits([*batches[-1], number]):
+            batches.append([])
+        batches[-1].append(number)
+    dataset = PackDataset(build(GRAPHS, tmp_path / "out", LIMITS, "stream", workers=1, pad_values={"author/x": 7}))
+    assert len(dataset) == len(batches) > 5
+    levels = {"x": "node", "y": "graph"}
+    for number, ids in enumerate(batches):
+        real = [_complete(GRAPHS[i]) for i in ids]
+        for graph in real:
+            del graph.name  # strings are not in packs
+        expected = batch_of(real, LIMITS, {}, levels)
+        padding = ~expected["author/mask"]
+        expected["author/x"][padding] = 7.0
+        found = dataset[number]
+        assert {name for name in found if not name.endswith("_present")} == set(expected)
+        for name, value in expected.items():
+            assert found[name].dtype == value.dtype and torch.equal(found[name], value), (number, name)
+
+
 def test_one_number_for_all_types(tmp_path: Path) -> None:
+    assert LIMITS.is_hetero and not PackLimits(40, 50, 9).is_hetero
     dataset = PackDataset(build(GRAPHS, tmp_path / "out", PackLimits(40, 50, 9), "stream", workers=1))
     pack = dataset[0]
     assert pack["author/x"].shape == (40, 2) and pack["paper/x"].shape == (40, 3)
