@@ -62,7 +62,10 @@ def block_of_graphs(
         if not hasattr(type(graph), "stores"):
             raise SourceError(f"graph {graph_id} is a {type(graph).__name__}; a source gives PyG Data or HeteroData")
         if hetero is not None and hetero != is_hetero(graph):
-            raise SourceError(f"graph {graph_id} is {'not ' * hetero}heterogeneous, unlike those before it")
+            raise SourceError(
+                f"graph {graph_id} is {'not ' * hetero}heterogeneous, unlike those before it: pack them as two data "
+                "sets"
+            )
         hetero = is_hetero(graph)
         stores = [(store, dict(store.items())) for store in graph.stores]
         found = _counts(graph_id, hetero, stores)

@@ -39,6 +39,8 @@ def _use_job(context: typer.Context, path: Path | None) -> Path | None:
     if path is not None:
         with usage():
             given = read_job(path)
+        if context.command.name == "train" and str(given.get("source")).startswith("smiles:"):
+            given.pop("target", None)  # columns of the source, which packs hold as y
         for option in context.command.params:
             name = str(option.name)
             if option.multiple and name in given and not isinstance(given[name], list):

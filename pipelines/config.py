@@ -16,8 +16,8 @@ Count = int | dict[str, int]
 
 class JobFile(BaseModel):
     """Keys of a job file: the long options of the commands, with - or _. Keys that a command does not take are for the
-    other commands: `out` is the folder of `build`, not the file of `plan --out`, and `target` the columns of a source,
-    not what `train` learns. Tables may stand where the command line repeats NAME=VALUE."""
+    other commands: `out` is the folder of `build`, not the file of `plan --out`; beside a smiles: source `target` names
+    its columns, else what `train` learns. Tables may stand where the command line repeats NAME=VALUE."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

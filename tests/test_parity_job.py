@@ -39,8 +39,7 @@ def ring(nodes: int, **more: Any) -> Data:
 
 def test_every_option_of_a_command_that_takes_a_job_file_is_a_key_of_it() -> None:
     keys = set(JobFile.model_fields) | {"config"}
-    # Options of these names mean something else there, so that a job file must not give them.
-    other = {("plan", "plan_file"), ("train", "learned"), ("train", "folder")}
+    other = {("plan", "plan_file"), ("train", "folder")}  # `out` is the folder of a build
     for name, command in get_command(app).commands.items():  # pyright: ignore[reportAttributeAccessIssue]
         options = [str(option.name) for option in command.params]
         if "config" in options:
@@ -87,6 +86,20 @@ def test_one_file_for_all_commands(given: Any, capsys: pytest.CaptureFixture[str
     assert "was made for 20 graphs of other sizes" in capsys.readouterr().err
     assert run([*build, "max", "--limits", "max"]) == 1
     assert "was made for PackLimits(num_nodes=13, " in capsys.readouterr().err
+
+
+def test_what_to_learn_beside_the_columns_of_a_source(given: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mols.csv").write_text("smiles,t\n" + "\n".join(f"{'C' * n},{n}" for n in range(1, 20)) + "\n")
+    limits = "limits = 'auto'\nworkers = 1\nepochs = 1\nhidden = 4\n"
+    Path("job.toml").write_text(f"source = 'smiles:mols.csv'\ntarget = 't'\nout = 'mols'\n{limits}")
+    assert run(["build", "--config", "job.toml"]) == 0
+    assert run(["train", "mols", "--config", "job.toml"]) == 0  # the column t is the packs' y
+    assert "y, graph-level regression" in capsys.readouterr().out
+    given([ring(n, size=torch.tensor([n / 2])) for n in (3, 4, 5)])
+    Path("job.toml").write_text(f"target = 'size'\n{limits}")
+    assert run(["build", "pyg:job_graphs:load", "--out", "rings", "--limits", "auto", "--workers", "1"]) == 0
+    assert run(["train", "rings", "--config", "job.toml"]) == 0
+    assert "size, graph-level regression" in capsys.readouterr().out
 
 
 def test_limits_of_the_largest_batch(given: Any) -> None:
