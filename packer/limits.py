@@ -127,10 +127,9 @@ class PackLimits:
                     raise LimitsError(f"{name} is given for {list(limit)}, but the graphs have no types: give a number")
                 missing = [key for key in types if key not in limit]
                 foreign = [key for key in limit if key not in types]
-                if missing or foreign:
-                    remedies = [f"give a limit for {missing}"] * bool(missing) + [f"leave out {foreign}"] * bool(
-                        foreign
-                    )
+                asked = [(missing, "give a limit for"), (foreign, "leave out")]
+                remedies = [f"{verb} {keys}" for keys, verb in asked if keys]
+                if remedies:
                     raise LimitsError(
                         f"{name} has types {list(limit)}, the graphs have {types}: {', '.join(remedies)}, or give one "
                         "number for all types"

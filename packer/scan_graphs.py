@@ -164,7 +164,7 @@ def _part(type_: Type, name: str, column: _Column, graph_ids: np.ndarray, attrib
         return Part(name, type_, form, positions, column.values, np.ones_like(positions), "string", 0, 0)
     if form == "scalar":
         values = _scalars(column.values, key, ids)
-        role, targets = numbering(column.graph, column.store, type_, name, first, (), int(ids[0]), attributes)
+        role, targets = numbering(column.graph, column.store, type_, name, first, int(ids[0]), attributes)
         ones = np.ones_like(positions)
         return Part(name, type_, form, positions, values, ones, values.dtype.name, 0, 0, targets, role)
     pairs = [array_of(value, key, graph_id) for value, graph_id in zip(column.values, ids.tolist())]

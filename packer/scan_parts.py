@@ -106,22 +106,15 @@ def joining(
             f"graph {graph_id}: {Axis('graph', type_).column(name)!r} joins along dimension {cat_dim} (__cat_dim__); "
             "packs join along the first or the last: transpose it"
         )
-    return (cat_dim, *numbering(graph, store, type_, name, value, tuple(value.shape), graph_id, attributes))
+    return (cat_dim, *numbering(graph, store, type_, name, value, graph_id, attributes))
 
 
 def numbering(
-    graph: Any,
-    store: Any,
-    type_: Type,
-    name: str,
-    value: Any,
-    shape: tuple[int, ...],
-    graph_id: int,
-    attributes: Attributes = ALL,
+    graph: Any, store: Any, type_: Type, name: str, value: Any, graph_id: int, attributes: Attributes = ALL
 ) -> tuple[str, tuple[str, ...]]:
     """Whether PyG shifts an attribute when it joins graphs, or `attributes` declares that: (role, targets).
 
-    value: a tensor of this shape, or a Python number (shape ()), which PyG shifts as well.
+    value: a tensor, or a Python number, which PyG shifts as well.
     """
     key = Axis("graph", type_).column(name)
     if getattr(type(graph).__inc__, "__module__", "").startswith("torch_geometric.data."):
@@ -141,6 +134,7 @@ def numbering(
             raise FieldError(f"{key!r} is declared an index: say of which node type, {key}=TYPE")
         return "index", (type_,)
     if isinstance(type_, tuple):
+        shape = tuple(getattr(value, "shape", ()))
         if len(shape) < 2 or shape[0] != 2:
             raise FieldError(
                 f"graph {graph_id}: {key!r} has shape {list(shape)}; an edge type numbers nodes as [2, ...]"

@@ -134,11 +134,11 @@ def test_sizes_are_the_summarys_of_pyg() -> None:
 
 
 def test_the_summary_of_the_command_is_that_of_pyg() -> None:
-    from pipelines.cli_scan import _summary
+    from pipelines.cli_tables import summary as summary_of
 
     summary = Summary.from_dataset(GRAPHS, progress_bar=False)
     values = np.array([g.num_edges for g in GRAPHS])
-    found = _summary(values)
+    found = summary_of(values)
     stats = summary.num_edges
     names = {"mean": "mean", "std": "std", "min": "min", "25%": "quantile25", "50%": "median", "75%": "quantile75"}
     for ours, theirs in {**names, "max": "max"}.items():
