@@ -51,6 +51,12 @@ class Job:
             "versions": versions(),
         }
 
+    def given(self) -> dict[str, Any]:
+        """Source and files as the user named them: outside of every hash, for whoever wants to repeat the build."""
+        split_file = None if self.splits is None else self.splits.file
+        files = {"plan": self.plan.given, "split_file": split_file}
+        return {"source": list(self.source.words), **{name: str(path) for name, path in files.items() if path}}
+
 
 def check_job(job: Job) -> Job:
     """The job, with the limits of a given plan; raises for what is wrong whatever the data are."""

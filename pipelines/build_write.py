@@ -184,6 +184,7 @@ def commit(
     """Everything is on disk: say so, manifests last, then let the work folder go."""
     about = {
         "job": key,
+        "given": job.given(),
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "machine": {"system": platform.platform(), "cpus": os.cpu_count(), "python": platform.python_version()},

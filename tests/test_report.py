@@ -3,7 +3,6 @@
 import csv
 import html.parser
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from packer.shards import Manifest
 from pipelines.entry import main
 from pipelines.report import figures
 from pipelines.report.card import card_text, write_card
-from pipelines.report.facts import command_of, read_facts
+from pipelines.report.facts import read_facts
 from pipelines.report.pack_drawing import draw_pack, draw_text, read_pack
 from pipelines.report.report import write_report
 from pipelines.report.style import inline_svg, save_picture
@@ -124,15 +123,6 @@ def test_a_damaged_byte_is_on_the_page(folder, tmp_path):
 def test_what_is_written_beside_the_packs_is_no_fault(folder, page):
     write_card(folder)
     assert verify_shards(folder).ok
-
-
-def test_the_command_on_the_page_builds_the_same_bytes(folder, tmp_path, monkeypatch):
-    command = shlex.split(command_of(read_facts(folder, verify=False)))
-    assert command[:2] == ["graph-pack", "build"]
-    monkeypatch.chdir(tmp_path)
-    shutil.copy(folder.parent / "molecules.csv", tmp_path)
-    assert main([*command[1:], "--workers", "1"]) == 0
-    assert Manifest.load(tmp_path / "packs").sha256 == Manifest.load(folder).sha256
 
 
 def test_splits_share_a_page(folder, tmp_path, capsys):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -71,66 +70,6 @@ def read_facts(folder: Path, name: str = "", verify: bool = True) -> Facts:
     return Facts(
         name, folder, manifest, _num_real(folder, manifest), sizes, _compare(sizes, manifest), faults, _build(folder)
     )
-
-
-def command_of(facts: Facts) -> str:
-    """The command that builds the data set again, as far as the folder says; paths of sources are not kept."""
-    job: Mapping[str, Any] = facts.build.get("job", {})
-    source: Mapping[str, Any] = job.get("source", facts.manifest.source)
-    kind = str(source.get("kind", "SOURCE"))
-    words = ["graph-pack", "build"]
-    if kind == "smiles":
-        words += [f"smiles:{source['file']}", "--smiles-column", str(source["smiles_column"])]
-        for target in source["targets"]:
-            words += ["--target", str(target)]
-    elif kind == "tudataset":
-        words += [f"tudataset:{source.get('name', 'NAME')}", "--root", "DIR"]
-    else:
-        words += [kind if ":" in kind else f"{kind}:SOURCE"]
-    split = facts.manifest.source.get("split")
-    words += ["--out", str(facts.folder.parent.name if split else facts.folder.name)]
-    if job.get("limits") == "auto":
-        words += ["--limits", "auto"]
-    else:
-        limits = facts.manifest.limits.to_dict()
-        for option, key in (("--num-nodes", "num_nodes"), ("--num-edges", "num_edges"), ("--num-graphs", "num_graphs")):
-            value = limits[key]
-            words += [option, ",".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else str(value)]
-        if limits["null_graphs"] != "all":
-            words += ["--null-graphs", limits["null_graphs"]]
-    plan = facts.manifest.plan
-    words += ["--algorithm", str(plan["algorithm"]), "--seed", str(plan["seed"])]
-    words += _split_options(split or {})
-    if job.get("oversize", "error") != "error":
-        words += ["--oversize", str(job["oversize"])]
-    words += _scan_options(job.get("scan", {}))
-    if facts.manifest.compression != "zstd":
-        words += ["--compression", facts.manifest.compression]
-    return shlex.join(words)
-
-
-def _scan_options(scan: Mapping[str, Any]) -> list[str]:
-    """How the source was read: levels, padding, what was skipped or left out."""
-    words: list[str] = ["--on-empty", str(scan["on_empty"])] if scan.get("on_empty") else []
-    for option, pairs in (("--field", scan.get("levels", {})), ("--pad", scan.get("pads", {}))):
-        for name, value in pairs.items():
-            words += [option, f"{name}={value}"]
-    attributes: Mapping[str, Any] = scan.get("attributes", {})
-    for name in attributes.get("exclude", []):
-        words += ["--exclude", str(name)]
-    for name, target in attributes.get("index", {}).items():
-        words += ["--index", f"{name}={target}" if target else str(name)]
-    return words
-
-
-def _split_options(split: Mapping[str, Any]) -> list[str]:
-    shares = split.get("fractions") or split.get("shares")
-    if isinstance(shares, dict):
-        text = ",".join(f"{name}={share:g}" for name, share in shares.items())
-        return ["--splits", text, "--split-seed", str(split.get("seed", 0))]
-    if split.get("column"):
-        return ["--split-column", str(split["column"])]
-    return ["--split-file", "FILE"] if split else []
 
 
 def _num_real(folder: Path, manifest: Manifest) -> np.ndarray:

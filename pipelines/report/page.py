@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from packer.version import __version__
-from pipelines.report.facts import Facts, command_of
+from pipelines.build_folder import BUILD_FILE
+from pipelines.report.command import SOURCE, command_of
+from pipelines.report.facts import Facts
 from pipelines.report.figures import (
     algorithms,
     fill_over_packs,
@@ -136,7 +138,17 @@ def _data_set(facts: Facts, prefix: str) -> Iterable[str]:
         where = ", ".join(f"{key} {value}" for key, value in machine.items())
         yield "<h2>Time</h2>" + _table(["stage", "seconds"], rows)
         yield f'<p class="soft">Finished {escape(facts.build.get("finished", "?"))}; {escape(where)}.</p>'
-    yield f"<h2>The command to repeat it</h2><pre>{escape(command_of(facts))}</pre>"
+    yield "<h2>The command to repeat it</h2>" + _command(facts)
+
+
+def _command(facts: Facts) -> str:
+    command = command_of(manifest=facts.manifest, folder=facts.folder, build=facts.build)
+    note = "For the folder in which the build was started." if "given" in facts.build else ""
+    if not note:
+        note = f"{BUILD_FILE}, which tells of paths and of the order of the splits, is missing or old: check these."
+    if SOURCE in command:
+        note = "The graphs were Python objects: name a callable of yours that returns them."
+    return f'<pre>{escape(command)}</pre><p class="soft">{note}</p>'
 
 
 def _how(facts: Facts) -> list[list[Any]]:

@@ -30,6 +30,7 @@ class PygSource:
     repeatable: bool = False
     on_empty: str = "error"
     parallel: bool = False
+    words: tuple[str, ...] = ()
 
     @cached_property
     def graphs(self) -> Any:
@@ -90,9 +91,9 @@ def from_object(graphs: Any) -> PygSource:
 
 def from_callable(module: str, name: str) -> PygSource:
     """`pyg:module:callable`; modules of the working folder are found after all installed ones."""
-    return PygSource(
-        f"pyg:{module}:{name}", partial(_call, module, name), lambda: {"kind": "pyg", "name": f"{module}:{name}"}
-    )
+    called = f"pyg:{module}:{name}"
+    facts = {"kind": "pyg", "name": f"{module}:{name}"}
+    return PygSource(called, partial(_call, module, name), facts.copy, words=(called,))
 
 
 def _call(module: str, name: str) -> Any:

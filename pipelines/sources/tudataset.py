@@ -15,7 +15,9 @@ from pipelines.sources.text import digest
 
 def tudataset(name: str, root: Path) -> PygSource:
     """The data set whose raw text lies in root/name/raw. Nothing is written there."""
-    return PygSource(f"tudataset:{name}", partial(_load, name, root), partial(_key, name, root), repeatable=True)
+    called = f"tudataset:{name}"
+    load, facts = partial(_load, name, root), partial(_key, name, root)
+    return PygSource(called, load, facts, repeatable=True, words=(called, "--root", str(root)))
 
 
 def _load(name: str, root: Path) -> Any:
