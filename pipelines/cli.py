@@ -13,8 +13,8 @@ from typer.main import get_command
 
 from packer.errors import MissingExtraError, PackerError
 from packer.version import __version__
-from pipelines import cli_build, cli_report, cli_scan, cli_suggest, cli_tools
-from pipelines.cli_options import UsageError
+from pipelines import cli_build, cli_plan, cli_report, cli_scan, cli_suggest, cli_tools
+from pipelines.cli_checks import UsageError
 from pipelines.cli_output import say, show_json
 
 app = typer.Typer(
@@ -27,7 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit status: 0 done, 1 a fault in the data or in what was asked of it, 2 wrong usage.",
 )
-for module in (cli_scan, cli_suggest, cli_build, cli_report, cli_tools):
+for module in (cli_scan, cli_suggest, cli_plan, cli_build, cli_report, cli_tools):
     module.register(app)
 
 

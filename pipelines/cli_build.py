@@ -15,6 +15,7 @@ from pipelines import cli_options as options
 from pipelines.build_folder import split_names
 from pipelines.build_job import BuildResult, build
 from pipelines.build_request import OVERSIZE
+from pipelines.cli_checks import UsageError, check_choice, usage
 from pipelines.cli_draw import draw_one_pack, pack_as_text
 from pipelines.cli_output import percent, progress, say, show, show_json, table, tell_skips
 from pipelines.cli_scan import describe
@@ -79,16 +80,15 @@ def build_command(
     )
     asked = options.read_source(source, smiles_column, target, root, [split_column] if split_column else ())
     shares = ",".join(splits) if splits else None
-    with options.usage():
+    with usage():
         find_algorithm(algorithm)
         Splits.of(shares, split_seed, split_column, split_file)
         if null_graphs == "none":
             raise PackerError("--null-graphs none leaves no place for padding: build with all or one")
-    options.check_choice("--compression", compression, ("zstd", "lz4", "none"))
-    options.check_choice("--oversize", oversize, OVERSIZE)
-    options.check_choice("--on-empty", on_empty, ("error", "skip"))
+    check_choice("--compression", compression, ("zstd", "lz4", "none"))
+    check_choice("--oversize", oversize, OVERSIZE)
     attributes = options.read_attributes(exclude, index)
-    levels, pads = options.read_pairs("--field", field), options.read_numbers("--pad", pad)
+    levels, pads = options.read_levels(field), options.read_numbers("--pad", pad)
     with progress() as report:
         result = build(
             asked,
@@ -156,9 +156,9 @@ def inspect(
     """What a data set holds; with --pack, one pack and the source graphs in it, and with --plot a picture of it."""
     places = data_sets(folder)
     if plot is not None and pack is None:
-        raise options.UsageError("--plot draws one pack: name it, e.g. --pack 0")
+        raise UsageError("--plot draws one pack: name it, e.g. --pack 0")
     if pack is not None and len(places) > 1:
-        raise options.UsageError(f"{folder} holds {', '.join(places)}: name one, e.g. {folder / next(iter(places))}")
+        raise UsageError(f"{folder} holds {', '.join(places)}: name one, e.g. {folder / next(iter(places))}")
     if pack is None:
         manifests = {name: Manifest.load(place) for name, place in places.items()}
         if json_output:

@@ -8,8 +8,10 @@ import typer
 
 from packer.errors import LimitsError
 from packer.fields import Axis, Schema
+from packer.limit_sweep import SweepRules
 from packer.suggest import Candidate, Suggestion, suggest_limits
 from pipelines import cli_options as options
+from pipelines.cli_checks import above_zero, usage
 from pipelines.cli_draw import draw_suggestion, write_csv
 from pipelines.cli_output import percent, progress, show, show_json, table, tell_skips
 from pipelines.cli_scan import row_width, survey
@@ -33,7 +35,10 @@ def suggest(
         int, typer.Option(metavar="M", min=1, help="Node and edge slots are multiples of this.")
     ] = 1,
     max_nodes: Annotated[int | None, typer.Option(metavar="N", min=2, help="Most node slots.")] = None,
-    max_bytes: Annotated[float | None, typer.Option(metavar="B", help="Most tensor bytes of a pack.")] = None,
+    max_bytes: Annotated[
+        float | None,
+        typer.Option(metavar="B", help="Most tensor bytes of a pack.", callback=above_zero("--max-bytes")),
+    ] = None,
     null_graphs: options.NullGraphs = "all",
     seed: options.Seed = 0,
     time_limit: options.TimeLimit = 60.0,
@@ -45,6 +50,8 @@ def suggest(
 ) -> None:
     """Limits worth using: hundreds are tried, the best trade-offs between pack size and padding are proven."""
     wanted = _range(num_graphs)
+    with usage():
+        SweepRules(null_graphs, multiple_of, max_nodes, (wanted, wanted) if isinstance(wanted, int) else wanted)
     asked = options.read_source(source, smiles_column, target, root)
     found = survey(asked, on_empty, None, options.read_attributes(exclude, None), workers)
     per_row = row_bytes(found.schema)
@@ -101,7 +108,7 @@ def _range(text: str | None) -> int | tuple[int, int] | None:
     if text is None:
         return None
     least, separator, most = text.partition(":")
-    with options.usage():
+    with usage():
         if not least.isdigit() or (separator and not most.isdigit()):
             raise LimitsError(f"--num-graphs takes a number or LEAST:MOST; got {text!r}")
     return (int(least), int(most)) if separator else int(least)

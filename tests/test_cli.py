@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from packer import PackDataset
 from packer.version import __version__
 from pipelines.cli import app
+from pipelines.config import JobFile
 from pipelines.entry import main
 
 LIMITS = ("--num-nodes", "48", "--num-edges", "100", "--num-graphs", "8")
@@ -150,7 +152,7 @@ def test_verify_tells_faults_and_its_exit_status(call: Callable[..., Any], packs
         (["--num-nodes", "many", "--num-edges", "1", "--num-graphs", "2"], "--num-nodes must be a whole number; got"),
         ([*LIMITS, "--limits", "auto"], "--limits auto chooses the limits: leave --num-nodes"),
         ([*LIMITS, "--algorithm", "optimum"], "Did you mean 'optimal'?"),
-        ([*LIMITS, "--null-graphs", "some"], "null_graphs must be one of all, one, none"),
+        ([*LIMITS, "--null-graphs", "some"], "--null-graphs must be one of all, one, none; got 'some'"),
         ([*LIMITS, "--null-graphs", "none"], "leaves no place for padding"),
         (
             [*LIMITS, "--oversize", "trim"],
@@ -158,6 +160,11 @@ def test_verify_tells_faults_and_its_exit_status(call: Callable[..., Any], packs
         ),
         ([*LIMITS, "--splits", "a=0.5"], "the shares of the splits must add up to 1"),
         ([*LIMITS, "--field", "x"], "--field takes NAME=VALUE; got 'x'"),
+        ([*LIMITS, "--field", "x=nod"], "--field x must be one of node, edge, graph; got 'nod'. Did you mean 'node'?"),
+        ([*LIMITS, "--on-empty", "skp"], "--on-empty must be one of error, skip; got 'skp'. Did you mean 'skip'?"),
+        ([*LIMITS, "--time-limit", "-3"], "--time-limit must be above 0; got -3"),
+        (["--limits", "atuo"], "or a share such as 0.95; got 'atuo'. Did you mean 'auto'?"),
+        (["--limits", "max"], "--limits max needs --num-graphs G"),
         ([*LIMITS, "--pad", "x=red"], "--pad takes NAME=NUMBER; got x=red"),
         ([*LIMITS, "--workers", "0"], "greater than or equal to 1"),
         ([*LIMITS, "--algoritm", "optimal"], "--algorithm"),
@@ -170,6 +177,30 @@ def test_wrong_usage_is_status_2_before_any_data_is_read(
     status, out, err = call("build", "smiles:/nowhere.csv", "--out", tmp_path / "out", *arguments)
     assert status == 2 and fault in " ".join(err.split()) and "Traceback" not in err and out == ""
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (["scan", "--plot", "sizes.gif"], "--plot sizes.gif: pictures are written as .svg, .png, .pdf"),
+        (["scan", "--plot", "/nowhere/sizes.svg"], "--plot /nowhere/sizes.svg cannot be written: there is no folder"),
+        (["scan", "--null-graphs", "some"], "--null-graphs must be one of all, one, none"),
+        (["compare", "--limits", "auto", "--csv", "/nowhere/c.csv"], "there is no folder /nowhere"),
+        (["compare", "--limits", "auto", "--csv", "/"], "--csv / is a folder"),
+        (["plan", "--limits", "auto", "--out", "/nowhere/p.parquet"], "--out /nowhere/p.parquet cannot be written"),
+        (["suggest", "--num-graphs", "1"], "num_graphs must be slots or (least, most), at least 2; got (1, 1)"),
+        (["suggest", "--num-graphs", "5:2"], "at least 2; got (5, 2)"),
+        (["suggest", "--num-graphs", "2:x"], "--num-graphs takes a number or LEAST:MOST; got '2:x'"),
+        (["suggest", "--max-bytes", "-5"], "--max-bytes must be above 0; got -5"),
+        (["suggest", "--time-limit", "0"], "--time-limit must be above 0; got 0"),
+    ],
+)
+def test_options_are_checked_before_the_source_is_read(
+    call: Callable[..., Any], arguments: list[str], fault: str
+) -> None:
+    command, *rest = arguments
+    status, out, err = call(command, "smiles:/nowhere.csv", *rest)
+    assert status == 2 and fault in " ".join(err.split()) and out == ""
 
 
 @pytest.mark.parametrize(
@@ -218,9 +249,17 @@ def test_a_job_file_holds_the_options_and_the_command_line_overrides(
     assert call("build", "--config", tmp_path / "gone.toml")[0] == 2
 
 
+def test_a_job_file_may_hold_every_option() -> None:
+    known = {field.alias or name for name, field in JobFile.model_fields.items()}
+    for name, command in get_command(app).commands.items():  # pyright: ignore[reportAttributeAccessIssue]
+        options = {flag[2:].replace("-", "_") for option in command.params for flag in option.opts if flag[:2] == "--"}
+        if "config" in options:
+            assert options - {"config", "help"} <= known, name
+
+
 def test_help_has_an_example_for_each_command(call: Callable[..., Any]) -> None:
     names = [command.name for command in app.registered_commands]
-    assert names == ["scan", "compare", "plan", "suggest", "build", "verify", "inspect", "report", "train", "doctor"]
+    assert names == ["scan", "suggest", "compare", "plan", "build", "verify", "inspect", "report", "train", "doctor"]
     for name in names:
         status, out, _ = call(name, "--help")
         assert status == 0 and f"Example: graph-pack {name}" in " ".join(out.split())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from packer.algorithms.registry import ALGORITHMS
-from packer.plan import make_plan
 from packer.shards import Fault, Manifest, iter_graphs, open_shard, verify_shards
 from packer.shards.graphs_file import size_column
 from packer.sizes import GraphSizes
 from pipelines.build_folder import BUILD_FILE
 from pipelines.build_plan import with_columns
+from pipelines.comparison import warm_plan
 
 _MOST_FIRST_FIT = 200_000
 
@@ -99,9 +98,8 @@ def _compare(sizes: GraphSizes, manifest: Manifest) -> tuple[PlanRow, ...]:
         names = [name for name in names if name != "first-fit"]
     rows: list[PlanRow] = []
     for name in names:
-        start = time.perf_counter()
-        packs = make_plan(sizes, manifest.limits, name).num_packs
-        rows.append(PlanRow(name, packs, time.perf_counter() - start))
+        plan = warm_plan(sizes, manifest.limits, name)
+        rows.append(PlanRow(name, plan.num_packs, plan.seconds))
     rows.append(PlanRow(used, manifest.num_packs, None))
     return tuple(sorted(rows, key=lambda row: (-row.packs, row.name == used)))
 
