@@ -38,6 +38,12 @@ class Candidate:
         """No plan under these limits pads less: the padding share at `lower_bound` packs."""
         return 1.0 - (1.0 - self.padding_share) * self.num_packs / self.lower_bound
 
+    @property
+    def name(self) -> str:
+        """The limits in short, "256/552/32"; several types of nodes or edges as "64+192/552/32"."""
+        slots = (self.limits.num_nodes, self.limits.num_edges, self.limits.num_graphs)
+        return "/".join("+".join(map(str, s.values())) if isinstance(s, dict) else str(s) for s in slots)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {
@@ -152,9 +158,7 @@ def _choose(front: Sequence[Candidate]) -> tuple[Candidate, str]:
         ratio = more.bytes_per_pack / best.bytes_per_pack
         after = f"packs of {ratio:.1f} times the bytes would fill {100 * (1 - more.padding_share):.1f} %"
     said = f"{fill:.1f} % of the tensor bytes are real in {best.num_packs:,} packs"
-    slots = (best.limits.num_nodes, best.limits.num_edges, best.limits.num_graphs)
-    named = "/".join("+".join(map(str, s.values())) if isinstance(s, dict) else str(s) for s in slots)
     return (
         best,
-        f"take {named} (nodes/edges/graphs), the smallest packs that fill nearly best: {said} ({proof}); {after}",
+        f"take {best.name} (nodes/edges/graphs), the smallest packs that fill nearly best: {said} ({proof}); {after}",
     )

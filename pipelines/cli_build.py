@@ -116,7 +116,7 @@ def build_command(
     if json_output:
         show_json(_build_json(result))
         return
-    tell_skips(result.skips)
+    tell_skips(result.skips, "graphs.parquet names")
     _show_build(result)
 
 
@@ -176,11 +176,7 @@ def inspect(
     show(
         f"pack {pack} of {folder}: {facts['real']}",
         pack_as_text(folder, pack),
-        table(
-            "Graphs",
-            ["slot", "graph", *facts["axes"], "strings"],
-            [[g["slot"], g["graph"], *g["sizes"], g["strings"]] for g in facts["graphs"]],
-        ),
+        _graphs_table(facts),
         table(
             "Columns",
             ["name", "kind", "shape", "dtype", "stored as", "bytes"],
@@ -188,6 +184,16 @@ def inspect(
             left=5,
         ),
     )
+
+
+def _graphs_table(facts: dict[str, Any]) -> Any:
+    """The graphs of a pack; their strings, such as SMILES, only where there are any."""
+    rows = [[g["slot"], g["graph"], *g["sizes"]] for g in facts["graphs"]]
+    if not any(g["strings"] for g in facts["graphs"]):
+        return table("Graphs", ["slot", "graph", *facts["axes"]], rows, left=0)
+    texts = [g["strings"] for g in facts["graphs"]]
+    rows = [[*row, text] for row, text in zip(rows, texts, strict=True)]
+    return table("Graphs", ["slot", "graph", *facts["axes"], "strings"], rows, left=0, last="left")
 
 
 def data_sets(folder: Path) -> dict[str, Path]:
@@ -299,16 +305,19 @@ def _show_build(result: BuildResult) -> None:
 def _show_manifest(name: str, manifest: Manifest) -> None:
     facts = manifest_facts(manifest)
     graphs, plan = facts["graphs"], facts["plan"]
+    proven = plan["status"] == "optimal"
+    proof = "no plan has fewer packs" if proven else f"no plan has fewer than {plan['lower_bound']:,} packs"
+    shards = f"{facts['shards']:,} shard{'s' * (facts['shards'] != 1)}"
+    reasons = "; ".join(f"{reason}: {number:,}" for reason, number in facts["reasons"].items())
     show(
         f"{name}: {facts['packs']:,} packs of {describe(manifest.limits)}",
         f"graphs: {graphs['in']:,} in the source, {graphs['packed']:,} packed, "
         + (f"{graphs['trimmed']:,} trimmed, " if graphs["trimmed"] else "")
-        + f"{graphs['skipped']:,} skipped "
-        + str(facts["reasons"] or ""),
-        f"plan: {plan['algorithm']}, {plan['status']}, at least {plan['lower_bound']:,} packs, stopped by "
-        f"{plan['stopped_by']}",
+        + f"{graphs['skipped']:,} skipped"
+        + (f" ({reasons})" if reasons else ""),
+        f"plan: {plan['algorithm']}, seed {plan['seed']}; {proof}; stopped by {plan['stopped_by']}",
         f"fields: {', '.join([*facts['fields'], *facts['strings']])}",
-        f"{facts['shards']} shards, {facts['bytes']:,} bytes, {facts['compression']}; manifest {facts['sha256'][:12]}",
+        f"{shards}, {facts['bytes']:,} bytes, {facts['compression']}; manifest {facts['sha256'][:12]}",
     )
 
 

@@ -13,11 +13,13 @@ from packer.errors import MissingExtraError
 from packer.fields import Schema, pack_columns
 from packer.limits import PackLimits
 from packer.plan import PackPlan, make_plan
+from packer.sizes import GraphSizes
 from pipelines import cli_options as options
 from pipelines.build_plan import check_fit, select_sizes, store_plan
+from pipelines.build_survey import Survey
 from pipelines.cli_checks import check_choice, file_place, usage
 from pipelines.cli_draw import draw_plans, write_csv
-from pipelines.cli_output import percent, say, show, show_json, table, tell_skips
+from pipelines.cli_output import percent, percents, say, show, show_json, table, tell_skips
 from pipelines.cli_scan import describe, survey
 from pipelines.comparison import warm_plan
 
@@ -63,7 +65,7 @@ def compare(
     asked = options.read_source(source, smiles_column, target, root)
     found = survey(asked, on_empty, None, options.read_attributes(exclude, index), workers)
     used = options.used_limits(chosen, found.sizes)
-    sizes = select_sizes(found.sizes, np.flatnonzero(check_fit(found.sizes, used, found.source_ids, oversize)))
+    sizes = _fitting_sizes(found, used, oversize)
     plans: list[PackPlan] = []
     for name in names:
         try:
@@ -82,26 +84,16 @@ def compare(
         show_json({"source": found.source, "limits": used.to_dict(), "graphs": sizes.num_graphs, "plans": rows})
         return
     tell_skips(found.skips)
-    fills = [f"{key} fill" for key in plans[0].fill]
+    columns = ["algorithm", "packs", "bound", "gap", f"fill %\n{'/'.join(plans[0].fill)}", "seconds"]
     show(
         f"{found.source}: {sizes.num_graphs:,} graphs under {describe(used)}",
-        table(
-            "",
-            ["algorithm", "packs", *fills, "bound", "gap", "status", "seconds"],
-            [
-                [
-                    row["algorithm"],
-                    row["packs"],
-                    *(percent(value) for value in row["fill"].values()),
-                    bound,
-                    percent(row["gap"]),
-                    row["status"],
-                    f"{row['seconds']:.3f}",
-                ]
-                for row in rows
-            ],
-        ),
+        table("", columns, [_comparison_row(row) for row in rows]),
     )
+
+
+def _comparison_row(row: dict[str, Any]) -> list[Any]:
+    gap = "proven" if row["gap"] == 0 else percent(row["gap"])
+    return [row["algorithm"], row["packs"], row["bound"], gap, percents(row["fill"].values()), f"{row['seconds']:.3f}"]
 
 
 def plan(
@@ -138,7 +130,7 @@ def plan(
     asked = options.read_source(source, smiles_column, target, root)
     found = survey(asked, on_empty, field, options.read_attributes(exclude, index), workers)
     used = options.used_limits(chosen, found.sizes)
-    sizes = select_sizes(found.sizes, np.flatnonzero(check_fit(found.sizes, used, found.source_ids, oversize)))
+    sizes = _fitting_sizes(found, used, oversize)
     made = make_plan(sizes, used, algorithm, seed=seed, time_limit=time_limit)
     if out is not None:
         store_plan(made, out)
@@ -161,6 +153,11 @@ def plan(
         show(f"{facts['bytes_per_pack']:,} bytes a pack before compression, {total / 1e6:,.1f} MB in all")
     if out is not None:
         show(f"plan kept in {out}: graph-pack build {found.source} ... --plan {out}")
+
+
+def _fitting_sizes(found: Survey, limits: PackLimits, oversize: str) -> GraphSizes:
+    fits = check_fit(found.sizes, limits, found.source_ids, oversize, trims=False)
+    return select_sizes(found.sizes, np.flatnonzero(fits))
 
 
 def pack_bytes(schema: Schema, limits: PackLimits) -> int | None:

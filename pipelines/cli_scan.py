@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ from pipelines.build_plan import fitting, too_large
 from pipelines.build_scan import ScanOptions
 from pipelines.build_survey import Survey, survey_source
 from pipelines.cli_draw import draw_sizes
-from pipelines.cli_output import progress, show, show_json, table, tell_skips
-from pipelines.sources.protocol import Source
+from pipelines.cli_output import progress, say, show, show_json, table, tell_skips
+from pipelines.sources.protocol import Skip, Source
 
 
 def register(app: typer.Typer) -> None:
@@ -41,22 +42,32 @@ def scan(
     json_output: options.Json = False,
     config: options.Config = None,
 ) -> None:
-    """Sizes of the graphs, their fields, and what would not fit the limits given. --plot draws the sizes."""
+    """Sizes of the graphs, their fields, faults, and what would not fit the limits given. --plot draws the sizes."""
     chosen = None
     if num_nodes or num_edges or num_graphs:
         chosen = options.read_limits(num_nodes, num_edges, num_graphs, null_graphs, None)
     asked = options.read_source(source, smiles_column, target, root)
-    found = survey(asked, on_empty, field, options.read_attributes(exclude, index), workers)
+    # All faults are to be seen, not the first alone.
+    refused = on_empty is None and asked.on_empty == "error"
+    found = survey(asked, "skip" if refused else on_empty, field, options.read_attributes(exclude, index), workers)
     limits = None if chosen is None else options.used_limits(chosen, found.sizes)
     fits = None if limits is None else fitting(found.sizes, limits)
     if plot is not None:
         draw_sizes(found.sizes, plot)
     if json_output:
         show_json(_scan_json(found, limits, fits))
-        return
+    else:
+        _show_scan(found, limits, fits)
+    if refused and found.skips:
+        say("graphs that cannot be packed are refused: correct them, or pass --on-empty skip to leave them out")
+        raise typer.Exit(1)
+
+
+def _show_scan(found: Survey, limits: PackLimits | None, fits: np.ndarray | None) -> None:
     tell_skips(found.skips)
     skipped = f", {len(found.skips):,} of them cannot be packed" if found.skips else ""
-    show(f"{found.source}: {found.num_graphs:,} graphs{skipped}", _size_table(found.sizes), _field_table(found))
+    faults = _fault_table(found) if found.skips else "No faults found."
+    show(f"{found.source}: {found.num_graphs:,} graphs{skipped}", _size_table(found.sizes), _field_table(found), faults)
     for name in found.ambiguous:
         show(f"The data leave the level of {name} open: --field {name}=LEVEL decides otherwise.")
     if limits is not None and fits is not None:
@@ -118,8 +129,21 @@ def _field_table(found: Survey) -> Any:
     ]
     rows += [[name, "graph", "string", "", "string", "graphs.parquet", None] for name in schema.strings]
     return table(
-        "Fields", ["name", "level", "role", "shape of a row", "dtype", "stored as", "bytes a row"], rows, left=6
+        "Fields: shape and bytes of one row",
+        ["name", "level", "role", "shape", "dtype", "stored as", "bytes"],
+        rows,
+        left=6,
     )
+
+
+def _fault_table(found: Survey) -> Any:
+    """Reasons, how many graphs each concerns, and the place of the first."""
+    first: dict[str, Skip] = {}
+    for skip in found.skips:
+        first.setdefault(skip.reason, skip)
+    count = Counter(skip.reason for skip in found.skips)
+    rows = [[reason, skip.where or f"graph {skip.graph_id}", count[reason]] for reason, skip in first.items()]
+    return table("Faults: graphs that cannot be packed", ["fault", "first", "graphs"], rows, left=2)
 
 
 def row_width(shape: tuple[int, ...], dtype: str) -> int:

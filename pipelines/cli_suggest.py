@@ -13,7 +13,7 @@ from packer.suggest import Candidate, Suggestion, suggest_limits
 from pipelines import cli_options as options
 from pipelines.cli_checks import above_zero, usage
 from pipelines.cli_draw import draw_suggestion, write_csv
-from pipelines.cli_output import percent, progress, show, show_json, table, tell_skips
+from pipelines.cli_output import percent, percents, progress, show, show_json, table, tell_skips
 from pipelines.cli_scan import row_width, survey
 
 
@@ -78,16 +78,14 @@ def suggest(
         show_json(_plain(found.source, suggestion))
         return
     tell_skips(found.skips)
-    axes = [axis.key for axis in found.schema.axes]
-    rows = [_row(candidate, axes, candidate is suggestion.best) for candidate in suggestion.front]
-    fills = [f"{key} fill" for key in (*axes, "graph")]
+    columns = ["", "limits\nnodes/edges/graphs", "packs", "bound", f"fill %\n{'/'.join(suggestion.best.fill)}"]
     show(
         f"{found.source}: {found.sizes.num_graphs:,} graphs; {suggestion.num_triples:,} limits looked at, "
         f"{suggestion.num_packed:,} packed, {suggestion.num_solved:,} solved in {suggestion.seconds:.1f} s",
         table(
             "",
-            ["", *(f"{key}s" for key in (*axes, "graph")), "packs", "bound", *fills, "padding bytes", "kB a pack"],
-            rows,
+            [*columns, "padding\nof bytes", "kB\na pack"],
+            [_row(candidate, candidate is suggestion.best) for candidate in suggestion.front],
         ),
         f"*: {suggestion.reason}.",
     )
@@ -114,17 +112,17 @@ def _range(text: str | None) -> int | tuple[int, int] | None:
     return (int(least), int(most)) if separator else int(least)
 
 
-def _row(candidate: Candidate, axes: list[str], best: bool) -> list[Any]:
-    limits = candidate.limits.to_dict()
-    slots: list[Any] = []
-    for name in ("num_nodes", "num_edges"):
-        slots += limits[name].values() if isinstance(limits[name], dict) else [limits[name]]
-    fills = [percent(candidate.fill[key]) for key in (*axes, "graph")]
-    return (
-        ["*" if best else "", *slots, limits["num_graphs"], candidate.num_packs]
-        + ["proven" if candidate.status == "optimal" else candidate.lower_bound, *fills]
-        + [percent(candidate.padding_share), candidate.bytes_per_pack / 1e3]
-    )
+def _row(candidate: Candidate, best: bool) -> list[Any]:
+    bound = "proven" if candidate.status == "optimal" else candidate.lower_bound
+    return [
+        "*" if best else "",
+        candidate.name,
+        candidate.num_packs,
+        bound,
+        percents(candidate.fill.values()),
+        percent(candidate.padding_share),
+        f"{candidate.bytes_per_pack / 1e3:,.1f}",
+    ]
 
 
 def _flat(candidate: Candidate) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The command: what it prints where, its exit status, and that it works wherever it is called."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -59,6 +60,38 @@ def test_scan_shows_sizes_fields_and_what_does_not_fit(call: Callable[..., Any],
     assert found["sizes"]["node"]["max"] == 6 and found["distinct_sizes"] == 4 and found["strings"] == ["smiles"]
 
 
+def test_scan_shows_all_faults_and_refuses_them(call: Callable[..., Any], tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text("smiles\n" + 'CCO\nnonsense\n""\n' * 15)
+    status, out, err = call("scan", f"smiles:{path}", "--workers", 1)
+    assert status == 1 and "45 graphs, 30 of them cannot be packed" in out and "refused: correct them" in err
+    assert re.search(r"RDKit cannot parse the SMILES +line 3 +15 ", out)
+    assert "skipped 10 more; graph-pack scan --json names them all" in err
+    assert re.search("node +3.00 +0.00 +3 +3.00", out), "the graphs that can be packed are shown"
+    status, out, err = call("scan", f"smiles:{path}", "--workers", 1, "--on-empty", "skip", "--json")
+    assert status == 0 and [skip["graph"] for skip in json.loads(out)["skipped"]] == [i for i in range(45) if i % 3]
+    status, out, err = call("scan", f"smiles:{path}", "--workers", 1, "--on-empty", "error")
+    assert status == 1 and "graph 1 of" in err and out == ""
+    path.write_text("smiles\nCCO\n")
+    assert "No faults found." in call("scan", f"smiles:{path}", "--workers", 1)[1]
+
+
+def test_tables_fit_80_columns(call: Callable[..., Any], source: str, packs: Path, monkeypatch: Any) -> None:
+    """No cell is broken: what stands in one line at 160 columns does so at 80."""
+    monkeypatch.setattr("pipelines.cli_output.WIDTH", 80)
+    common = (source, "--smiles-column", "SMILES", "--target", "t", "--workers", 1)
+    for arguments, words in (
+        (("scan", *common), ("stored as", "graphs.parquet", "edge_index")),
+        (("compare", *common, *LIMITS), ("first-fit-decreasing", "seconds", "node/edge/graph")),
+        (("suggest", *common, "--num-graphs", "8", "--max-nodes", "40"), ("nodes/edges/graphs", "proven")),
+        (("inspect", packs, "--pack", 0), ("stored as", "graphs_mask")),
+        (("doctor",), ("torch_geometric",)),
+    ):
+        out = call(*arguments)[1]
+        assert max(map(len, out.splitlines()[1:4])) <= 80
+        assert all(word in out for word in words), arguments
+
+
 def test_compare_shows_algorithms_side_by_side(call: Callable[..., Any], source: str) -> None:
     names = ("--algorithm", "stream", "--algorithm", "first-fit-decreasing")
     status, out, _ = call("compare", source, "--smiles-column", "SMILES", *LIMITS, *names, "--workers", 1, "--json")
@@ -68,7 +101,31 @@ def test_compare_shows_algorithms_side_by_side(call: Callable[..., Any], source:
         assert plan["packs"] >= plan["bound"] and plan["gap"] == plan["packs"] / plan["bound"] - 1
         assert set(plan["fill"]) == {"node", "edge", "graph"}
     status, out, _ = call("compare", source, "--smiles-column", "SMILES", *LIMITS, *names, "--workers", 1)
-    assert status == 0 and "node fill" in out and "bound" in out and "first-fit-decreasing" in out
+    assert status == 0 and "node/edge/graph" in out and "bound" in out
+    [best] = [plan for plan in found["plans"] if plan["algorithm"] == "first-fit-decreasing"]
+    [line] = [line for line in out.splitlines() if "first-fit-decreasing" in line]
+    fill = "/".join(f"{100 * share:.1f}" for share in best["fill"].values())
+    assert line.split()[1:3] == [str(best["packs"]), str(best["bound"])] and fill in line
+
+
+def test_seconds_of_a_comparison_leave_out_loading(monkeypatch: pytest.MonkeyPatch) -> None:
+    import numpy as np
+
+    from packer import GraphSizes, PackLimits
+    from pipelines import comparison
+
+    asked = []
+    monkeypatch.setattr(comparison, "make_plan", lambda sizes, *rest, **options: asked.append(sizes.num_graphs))
+    comparison.warm_plan(GraphSizes(np.full(100, 4), np.full(100, 6)), PackLimits(40, 60, 8), "stream")
+    assert asked == [64, 100]
+
+
+def test_what_does_not_fit_names_limits_that_hold_all(call: Callable[..., Any], source: str) -> None:
+    limits = ("--num-nodes", 8, "--num-edges", 16, "--num-graphs", 5, "--workers", 1)
+    status, _, err = call("compare", source, "--smiles-column", "SMILES", *limits)
+    # Five slots keep 4 nodes and 4 edges. Benzene (1): 6 nodes, 12 edges; pyrrole (2): 5, 10; acetic acid: 4, 6.
+    assert status == 1 and "graph 1 needs 6 nodes; a pack offers 4 (8, less 4 for padding): --num-nodes 10" in err
+    assert "20 of 40 graphs do not fit; --num-nodes 10 would hold them all" in err and "trim" not in err
 
 
 def test_suggest_proposes_limits_that_hold_every_graph(call: Callable[..., Any], source: str) -> None:

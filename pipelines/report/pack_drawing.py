@@ -13,7 +13,7 @@ from packer.fields import Axis
 from packer.shards import Manifest, open_shard
 from pipelines.report.style import BLUE, GREEN, GREY, LEVEL_COLOURS, ORANGE, Picture, drawn, finish
 
-_WIDTH = 64
+_WIDTH = 48  # with the counts beside it, a line fits a terminal of 80 columns
 _MARKS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _MOST_CELLS = 24
 _TINTS = (BLUE, ORANGE, GREEN, "#8a5fb5", "#c8405a", "#5d7f99")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import tempfile
 from functools import partial
 from importlib.metadata import version
@@ -32,7 +34,8 @@ def _load(name: str, root: Path) -> Any:
         place.mkdir()
         (place / "raw").symlink_to(raw.resolve())
         try:
-            return TUDataset(folder, name)
+            with contextlib.redirect_stderr(io.StringIO()):  # it tells that it is "Processing..."
+                return TUDataset(folder, name)
         except (ValueError, IndexError, RuntimeError) as error:
             raise SourceError(f"{raw} is not the raw text of a TUDataset: {error}") from error
 
