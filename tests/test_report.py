@@ -231,6 +231,29 @@ def test_numbers_in_alternative_texts():
     assert "a__to__a edges per graph" in figures.size_histogram(hetero, "a__to__a").alt
 
 
+def test_bins_hold_the_same_share_of_what_may_occur():
+    # Even numbers from 2 to 20: ten of them, in five bins of two each.
+    edges = figures._bin_edges(np.arange(2, 22, 2), 5)
+    assert edges.tolist() == [1, 5, 9, 13, 17, 21]
+    assert figures._bin_edges(np.arange(3, 8), 60).tolist() == [2.5, 3.5, 4.5, 5.5, 6.5, 7.5]
+    assert figures._bin_edges(np.array([4]), 60).tolist() == [3.5, 4.5]
+    # 121 numbers in at most 48 bins: 41 of three.
+    edges = figures._bin_edges(np.arange(2, 123), 48)
+    assert len(edges) == 42 and set(np.diff(edges)) == {3.0} and edges[-1] >= 122
+
+
+def test_pictures_say_what_they_show(pack, tmp_path):
+    from PIL import Image
+
+    picture = draw_pack(pack)
+    save_picture(picture, tmp_path / "pack.png")
+    with Image.open(tmp_path / "pack.png") as image:
+        assert image.info["Description"] == picture.alt
+    save_picture(picture, tmp_path / "pack.svg")
+    assert f"<dc:description>{picture.alt}" in (tmp_path / "pack.svg").read_text()
+    assert picture.alt not in re.sub(r'aria-label="[^"]*"', "", inline_svg(picture, "p"))
+
+
 def test_without_matplotlib_the_error_names_the_extra(monkeypatch, folder):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingExtraError, match=r"graph-packer\[report\]"):

@@ -54,6 +54,7 @@ _METADATA: dict[str, dict[Any, Any]] = {
     "png": {"Software": None},
     "pdf": {"CreationDate": None},
 }
+_ABOUT = {"svg": "Description", "png": "Description", "pdf": "Subject"}
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def save_picture(picture: Picture, path: Path) -> None:
     kind = path.suffix.lower().lstrip(".")
     if kind not in _METADATA:
         raise PackerError(f"{path}: pictures are written as .svg, .png or .pdf")
-    path.write_bytes(_rendered(picture.figure, kind))
+    path.write_bytes(_rendered(picture, kind))
 
 
 def save_pictures(pictures: Sequence[Picture], path: Path) -> list[Path]:
@@ -117,8 +118,9 @@ def save_pictures(pictures: Sequence[Picture], path: Path) -> list[Path]:
 
 def inline_svg(picture: Picture, prefix: str) -> str:
     """An <svg> element for a page: its text in the page's font and colours, its ids under `prefix`."""
-    text = _rendered(picture.figure, "svg", transparent=True).decode()
+    text = _rendered(picture, "svg", transparent=True).decode()
     text = text[text.index("<svg") :]
+    text = re.sub(r"<title>.*?</metadata>", "", text, count=1, flags=re.DOTALL)  # the label of the element says it
     text = re.sub(r'\b(id|xlink:href)="(#?)', rf'\1="\2{prefix}-', text)
     text = text.replace("url(#", f"url(#{prefix}-")
     text = re.sub(rf'xlink:href="{prefix}-(data:)', r'xlink:href="\1', text)
@@ -132,7 +134,7 @@ def inline_svg(picture: Picture, prefix: str) -> str:
 
 def svg_text(picture: Picture) -> str:
     """The picture as an SVG file of its own."""
-    return _rendered(picture.figure, "svg").decode()
+    return _rendered(picture, "svg").decode()
 
 
 def escape(text: object) -> str:
@@ -142,10 +144,11 @@ def escape(text: object) -> str:
     return escape_html(str(text), quote=True)
 
 
-def _rendered(figure: Figure, kind: str, **options: Any) -> bytes:
+def _rendered(picture: Picture, kind: str, **options: Any) -> bytes:
+    """The file, which says in its own metadata what it shows."""
     import matplotlib
 
-    buffer = io.BytesIO()
+    buffer, words = io.BytesIO(), {"Title": picture.title, _ABOUT[kind]: picture.alt}
     with matplotlib.rc_context(_RC):
-        figure.savefig(buffer, format=kind, metadata=_METADATA[kind], dpi=160, **options)
+        picture.figure.savefig(buffer, format=kind, metadata={**_METADATA[kind], **words}, dpi=160, **options)
     return buffer.getvalue()
