@@ -282,23 +282,32 @@ def test_commands_draw_and_keep_tables(folder, tmp_path, monkeypatch, capsys):
     assert main(["inspect", str(folder), "--plot", "pack.svg"]) == 2
 
 
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"]
+FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--enable-logging=stderr"]
+
+
+def chromium(place, address, *more):
+    """Run a browser that knows no network; its standard output. Fails where the page complains."""
+    done = subprocess.run(
+        ["chromium", *FLAGS, "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={place / 'profile'}", *more]
+        + [address],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ":CONSOLE:" not in done.stderr and "CONSOLE(" not in done.stderr, done.stderr
+    return done.stdout
+
+
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
 def test_a_browser_shows_the_page_without_complaint(page, folder, tmp_path):
+    from PIL import Image
+
     shots = {}
     for name, extra in (("light", []), ("dark", ["--blink-settings=preferredColorScheme=0"])):
         picture = tmp_path / f"{name}.png"
-        flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-        flags += "--disable-component-update --disable-sync --hide-scrollbars --enable-logging=stderr"
-        done = subprocess.run(
-            ["chromium", *flags.split(), *extra, f"--user-data-dir={tmp_path / 'profile'}", "--window-size=400,2000"]
-            + [f"--screenshot={picture}", (folder / "report.html").as_uri()],
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert ":CONSOLE:" not in done.stderr and "CONSOLE(" not in done.stderr, done.stderr
-        from PIL import Image
-
+        address = (folder / "report.html").as_uri()
+        chromium(tmp_path, address, *extra, "--window-size=400,2000", f"--screenshot={picture}")
         with Image.open(picture) as image:
             shots[name] = np.asarray(image.convert("L"))
     corner = {name: int(shot[-5, 3]) for name, shot in shots.items()}
@@ -306,3 +315,26 @@ def test_a_browser_shows_the_page_without_complaint(page, folder, tmp_path):
     # On a phone nothing hangs over: the last columns hold the page's own margin only.
     assert all(np.ptp(shot[:, -6:]) <= 1 for shot in shots.values())
     assert all(len(np.unique(shot)) > 20 for shot in shots.values())
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+def test_on_a_phone_nothing_has_to_be_moved_sideways(page, tmp_path):
+    """In a frame 390 pixels wide neither the page nor a table in it is wider than its place."""
+    measure = (
+        "<script>const wide = [document.documentElement, ...document.querySelectorAll('.scroll')]"
+        ".map(e => e.scrollWidth - e.clientWidth); parent.postMessage(String(Math.max(...wide)), '*')</script>"
+    )
+    (tmp_path / "page.html").write_text(page.replace("</body>", measure + "</body>"))
+    (tmp_path / "phone.html").write_text(
+        "<script>onmessage = said => { document.title = 'over by ' + said.data }</script>"
+        '<iframe src="page.html" style="width: 390px; height: 800px; border: 0"></iframe>'
+    )
+    dumped = chromium(tmp_path, (tmp_path / "phone.html").as_uri(), "--virtual-time-budget=5000", "--dump-dom")
+    assert "<title>over by 0</title>" in dumped, dumped[:300]
+
+
+def test_numbers_in_tiles_stand_out_and_hashes_have_their_own_row(page, folder):
+    shard = Manifest.load(folder).shards[0]
+    assert f'<tr class="hash"><td colspan="4"><code>{shard.sha256}</code>' in page
+    # A colour of its own for the proof inside a tile: the rule for tiles must not reach into it.
+    assert ".numbers div > span {" in page

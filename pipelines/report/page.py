@@ -34,8 +34,9 @@ h1 + p, figcaption, .soft { color: var(--soft); margin-top: 0; }
 .numbers { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .7rem; margin: 1rem 0; }
 .numbers div { background: var(--card); border-radius: .5rem; padding: .6rem .8rem; }
 .numbers b { display: block; font-size: 1.45rem; line-height: 1.25; font-variant-numeric: tabular-nums; }
-.numbers span { color: var(--soft); font-size: .88rem; }
+.numbers div > span { color: var(--soft); font-size: .88rem; }
 .figures { columns: 25rem 2; column-gap: 1rem; }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 25rem), 1fr)); gap: 0 1rem; }
 figure { margin: 0 0 1rem; background: var(--card); border-radius: .5rem; padding: .7rem; break-inside: avoid; }
 figure svg { display: block; width: 100%; height: auto; max-width: 34rem; margin: 0 auto; }
 figcaption { font-size: .85rem; margin: .4rem .2rem 0; }
@@ -45,6 +46,9 @@ table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabu
 th, td { text-align: right; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { font-weight: 600; color: var(--soft); }
 th:first-child, td:first-child, td.text, th.text { text-align: left; }
+tr.first td { border-bottom: 0; padding-bottom: 0; }
+tr.hash td { padding-top: 0; color: var(--soft); }
+@media (max-width: 30rem) { table { font-size: .84rem; } th, td { padding-right: .45rem; } }
 code, pre { font-family: ui-monospace, "Liberation Mono", Consolas, monospace; font-size: .86rem; }
 code { overflow-wrap: anywhere; }
 pre { background: var(--card); border-radius: .5rem; padding: .8rem; overflow-x: auto; white-space: pre-wrap;
@@ -105,7 +109,7 @@ def _data_set(facts: Facts, prefix: str) -> Iterable[str]:
     yield "<h2>Packs</h2>" + _figures(pictures, f"{prefix}p")
     compared = algorithms([(row.name, row.packs) for row in facts.rows], bound)
     yield (
-        "<h2>Algorithms</h2>"
+        '<h2>Algorithms</h2><div class="pair">'
         + _figures([compared], f"{prefix}a")
         + _table(
             ["algorithm", "packs", "above the bound", "seconds"],
@@ -114,6 +118,7 @@ def _data_set(facts: Facts, prefix: str) -> Iterable[str]:
                 for row in facts.rows
             ],
         )
+        + "</div>"
     )
     yield "<h2>Fields</h2>" + _table(
         ["field", "level", "shape of a row", "dtype", "stored as"],
@@ -124,11 +129,9 @@ def _data_set(facts: Facts, prefix: str) -> Iterable[str]:
     yield "<h2>Left out, and faults</h2>" + _faults(facts)
     yield (
         "<h2>Files</h2>"
-        + _table(
-            ["file", "packs", "blocks", "bytes", "SHA-256"],
-            [[s.name, f"{s.packs:,}", s.blocks, f"{s.bytes:,}", _code(s.sha256)] for s in manifest.shards]
-            + [[name, "", "", f"{entry.bytes:,}", _code(entry.sha256)] for name, entry in manifest.files.items()],
-            text=(4,),
+        + _files(
+            [(s.name, f"{s.packs:,}", f"{s.blocks:,}", f"{s.bytes:,}", s.sha256) for s in manifest.shards]
+            + [(name, "", "", f"{entry.bytes:,}", entry.sha256) for name, entry in manifest.files.items()]
         )
         + f'<p class="soft">Manifest: {_code(manifest.sha256)}. Graphs: {_code(manifest.content_hash)}.</p>'
     )
@@ -164,7 +167,7 @@ def _how(facts: Facts) -> list[list[Any]]:
         ["source", source],
         ["limits of a pack", f"{slots} (padding included; null graphs: {manifest.limits.null_graphs})"],
         ["plan", f"{plan['algorithm']}, seed {plan['seed']}: {text}; stopped by {plan['stopped_by']}"],
-        ["bound", f"{plan['lower_bound']:,} packs"],
+        ["bound", f"{plan['lower_bound']:,} packs; gap {100 * gap / plan['lower_bound']:.2f} %"],
         ["compression", f"{manifest.compression}, {manifest.packs_per_block:,} packs a block"],
         ["versions", ", ".join(f"{name} {version}" for name, version in manifest.versions.items())],
     ]
@@ -223,6 +226,16 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[Any]], text: Sequence[in
 
     top = f"<thead>{cells('th', head)}</thead>" if any(head) else ""
     return f'<div class="scroll"><table>{top}<tbody>{"".join(cells("td", row) for row in rows)}</tbody></table></div>'
+
+
+def _files(rows: Iterable[tuple[str, str, str, str, str]]) -> str:
+    """Name, packs, blocks and bytes; the hash below, where a phone has room for it."""
+    parts: list[str] = []
+    for *cells, sha256 in rows:
+        parts.append(f'<tr class="first">{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>')
+        parts.append(f'<tr class="hash"><td colspan="4">{_code(sha256)}</td></tr>')
+    head = "<tr><th>file, with its SHA-256</th><th>packs</th><th>blocks</th><th>bytes</th></tr>"
+    return f'<div class="scroll"><table><thead>{head}</thead><tbody>{"".join(parts)}</tbody></table></div>'
 
 
 def _seconds(value: float | None) -> str:
