@@ -173,6 +173,11 @@ def _shard_entry(stored: Mapping[str, Any]) -> ShardEntry:
     return ShardEntry(**members)
 
 
+def card_title(split: str) -> str:
+    """Title of a data set's card."""
+    return f"Packed graphs: {split}" if split else "Packed graphs"
+
+
 def commit(
     out: Path,
     job: Job,
@@ -193,8 +198,7 @@ def commit(
     }
     write_bytes_atomically(out, BUILD_FILE, json.dumps(about, indent=1).encode() + b"\n")
     for name, manifest in manifests.items():
-        titled = f"Packed graphs: {name}" if name else "Packed graphs"
-        write_bytes_atomically(out / name, CARD, card_text(manifest, titled).encode())
+        write_bytes_atomically(out / name, CARD, card_text(manifest, card_title(name), job.licence).encode())
     for name, manifest in manifests.items():
         write_bytes_atomically(out / name, MANIFEST, manifest.to_bytes())
     if job.splits is not None:

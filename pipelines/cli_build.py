@@ -20,6 +20,7 @@ from pipelines.cli_draw import draw_one_pack, pack_as_text
 from pipelines.cli_output import percent, progress, say, show, show_json, table, tell_skips
 from pipelines.cli_scan import describe
 from pipelines.executors import Executor
+from pipelines.report.words import rows_of, some
 from pipelines.splits import Splits
 
 
@@ -66,6 +67,7 @@ def build_command(
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Padding of a field, or of all fields of level node, edge or graph."),
     ] = None,
+    licence: options.Licence = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the build that DIR holds.")] = False,
     workers: options.Workers = 2,
     json_output: options.Json = False,
@@ -111,6 +113,7 @@ def build_command(
             exclude_keys=attributes.exclude,
             index_fields=dict(attributes.index),
             overwrite=overwrite,
+            licence=licence,
             progress=report,
         )
     if json_output:
@@ -257,7 +260,7 @@ def pack_facts(folder: Path, pack: int) -> dict[str, Any]:
         "shard": manifest.shards[shard].name,
         "block": block,
         "axes": [f"{key}s" for key in axes],
-        "real": ", ".join(f"{count} {key}s" for count, key in zip(real, [*axes, "graph"], strict=True)),
+        "real": ", ".join(f"{count} {rows_of(key)}" for count, key in zip(real, [*axes, "graph"], strict=True)),
         "graphs": [
             {
                 "slot": slot,
@@ -307,7 +310,6 @@ def _show_manifest(name: str, manifest: Manifest) -> None:
     graphs, plan = facts["graphs"], facts["plan"]
     proven = plan["status"] == "optimal"
     proof = "no plan has fewer packs" if proven else f"no plan has fewer than {plan['lower_bound']:,} packs"
-    shards = f"{facts['shards']:,} shard{'s' * (facts['shards'] != 1)}"
     reasons = "; ".join(f"{reason}: {number:,}" for reason, number in facts["reasons"].items())
     show(
         f"{name}: {facts['packs']:,} packs of {describe(manifest.limits)}",
@@ -317,7 +319,8 @@ def _show_manifest(name: str, manifest: Manifest) -> None:
         + (f" ({reasons})" if reasons else ""),
         f"plan: {plan['algorithm']}, seed {plan['seed']}; {proof}; stopped by {plan['stopped_by']}",
         f"fields: {', '.join([*facts['fields'], *facts['strings']])}",
-        f"{shards}, {facts['bytes']:,} bytes, {facts['compression']}; manifest {facts['sha256'][:12]}",
+        f"{some(facts['shards'], 'shard')}, {facts['bytes']:,} bytes, {facts['compression']}; "
+        f"manifest {facts['sha256'][:12]}",
     )
 
 

@@ -151,6 +151,9 @@ Config = Annotated[
         rich_help_panel=_RUN,
     ),
 ]
+Licence = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="Licence of the source, for the data set card.", rich_help_panel=_RUN)
+]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder that a build wrote.", show_default=False)]
 
 

@@ -20,8 +20,8 @@ def report(
     folder: options.Folder,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="The page.  [default: DIR/report.html]")] = None,
     verify: Annotated[bool, typer.Option(help="Check every byte first, and say so on the page.")] = True,
-    card: Annotated[bool, typer.Option(help="Also write the data set card anew, with the licence given.")] = True,
-    licence: Annotated[str | None, typer.Option(metavar="TEXT", help="Licence of the source, for the card.")] = None,
+    card: Annotated[bool, typer.Option(help="Also write the card anew; a licence stated before stays.")] = True,
+    licence: options.Licence = None,
 ) -> None:
     """One HTML page about a build, with pictures, that needs no network; and a data set card."""
     from pipelines.report.card import write_card

@@ -47,6 +47,7 @@ class JobFile(BaseModel):
     index: str | list[str] | dict[str, str] | None = None
     pad: dict[str, int | float] | None = None
     overwrite: bool | None = None
+    licence: str | None = None
     multiple_of: int | None = Field(default=None, ge=1)
     max_nodes: int | None = Field(default=None, ge=2)
     max_bytes: int | float | None = Field(default=None, gt=0)

@@ -164,7 +164,40 @@ def test_the_card_loads_the_packs(folder, tmp_path, monkeypatch, capsys):
     assert "* 20 left out or trimmed: RDKit cannot parse the SMILES" in text
     monkeypatch.chdir(copy)
     exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], {})
-    assert "torch.Size([24, 9])" in capsys.readouterr().out
+    assert "x=[24, 9]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["hetero", "without features"])
+def test_the_card_fits_any_graphs(kind, tmp_path, monkeypatch, capsys):
+    import torch
+    from torch_geometric.data import Data, HeteroData
+
+    from pipelines import build
+
+    data, ring = HeteroData(), torch.tensor([[0, 1, 2], [1, 2, 0]])
+    data["a"].x, data["b"].x, data["a", "to", "b"].edge_index = torch.ones(3, 2), torch.ones(3, 1), ring
+    graphs = [data if kind == "hetero" else Data(edge_index=ring, num_nodes=3)] * 3
+    build(graphs, tmp_path / "packs", workers=1)
+    text = (tmp_path / "packs" / "README.md").read_text()
+    monkeypatch.chdir(tmp_path / "packs")
+    exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], {})
+    assert "edge_index=[2, " in capsys.readouterr().out
+    assert ("a nodes, 8 b nodes, 8 a__to__b edges" if kind == "hetero" else "8 nodes, 8 edges") in text
+    assert "1 Parquet shard," in text and "3 graphs in " in text
+
+
+def test_the_card_keeps_what_it_was_told(folder, tmp_path):
+    """A licence given to the build stays when a report writes the card anew; sources are listed, not printed."""
+    source = [f"smiles:{folder.parent / 'molecules.csv'}", "--on-empty", "skip", "--algorithm", "stream"]
+    command = ["build", *source, *LIMITS, "--out", str(tmp_path / "p"), "--workers", "1"]
+    card = tmp_path / "p" / "README.md"
+    assert main([*command, "--licence", "CC BY 4.0"]) == 0
+    assert card.read_text().endswith("Licence of the source: CC BY 4.0.\n")
+    assert main(["report", str(tmp_path / "p")]) == 0
+    assert card.read_text().endswith("Licence of the source: CC BY 4.0.\n")
+    assert main([*command, "--licence", "MIT"]) == 0, "the same build, and a licence corrected"
+    assert card.read_text().endswith("Licence of the source: MIT.\n")
+    assert "\n* file: molecules.csv\n" in card.read_text() and "{" not in card.read_text()
 
 
 @pytest.fixture(scope="module")

@@ -55,7 +55,7 @@ def hashes(folder):
         ["--limits", "auto", "--time-limit", "7"],
         # Not in the order of the alphabet: shares are dealt in the order given.
         ["--limits", "auto", *FAST, "--splits", "train=0.7,a=0.2,b=0.1", "--split-seed", "5"],
-        ["--limits", "auto", *FAST, "--split-column", "part"],
+        ["--limits", "auto", *FAST, "--split-column", "part", "--licence", "CC BY 4.0; ask first"],
         ["--limits", "auto", *FAST, "--split-file", "in/split.json"],
         [*LIMITS, "--oversize", "skip", *FAST, "--compression", "lz4", "--exclude", "edge_attr", "--pad", "y=nan"],
     ],

@@ -35,6 +35,7 @@ def command_of(manifest: Manifest, folder: Path, build: Mapping[str, Any]) -> st
     words += _unless("error", "--oversize", oversize["policy"] if isinstance(oversize, Mapping) else oversize)
     words += _scan(job.get("scan", {}))
     words += _unless("zstd", "--compression", manifest.compression)
+    words += _unless(None, "--licence", given.get("licence"))
     return shlex.join(words)
 
 

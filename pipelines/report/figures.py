@@ -10,7 +10,20 @@ import numpy as np
 from packer.plan import PackPlan
 from packer.sizes import GraphSizes
 from packer.suggest import Suggestion
-from pipelines.report.style import BLUE, GREY, LEVEL_COLOURS, ORANGE, RED, Picture, drawn, finish, new_figure
+from pipelines.report.style import (
+    BLUE,
+    GREY,
+    LEVEL_COLOURS,
+    ORANGE,
+    RED,
+    Picture,
+    drawn,
+    finish,
+    new_figure,
+    share_bar,
+    whole_ticks,
+)
+from pipelines.report.words import rows_of, some
 
 _MOST_BARS = 60
 _MOST_CELLS = 48
@@ -25,8 +38,8 @@ def size_histogram(sizes: GraphSizes, key: str) -> Picture:
     values, count = _counted(sizes, key)
     figure, (axis,) = new_figure()
     _bars(axis, values, count, LEVEL_COLOURS[level])
-    name = f"{level}s" if key == level else f"{key} {level}s"
-    finish(axis, f"{name.capitalize()} per graph", f"number of {name}", "graphs")
+    name = rows_of(key)
+    finish(axis, f"{name[0].upper()}{name[1:]} per graph", f"number of {name}", "graphs")
     total = float(count.sum())
     mean = float(values @ count) / total
     axis.axvline(mean, color=RED, linewidth=1.2)
@@ -34,10 +47,9 @@ def size_histogram(sizes: GraphSizes, key: str) -> Picture:
     axis.annotate(
         f"mean {mean:.1f}", (mean, 1), (4, -2), xycoords=("data", "axes fraction"), textcoords="offset points", va="top"
     )
-    alt = (
-        f"Histogram of {name} per graph: {int(total):,} graphs, from {values.min()} to {values.max()}, mean {mean:.1f}."
-    )
-    return Picture(f"{name.capitalize()} per graph", alt, figure)
+    extent = f"from {values.min()} to {values.max()}, mean {mean:.1f}"
+    alt = f"Histogram of {name} per graph: {some(int(total), 'graph')}, {extent}."
+    return Picture(f"{name[0].upper()}{name[1:]} per graph", alt, figure)
 
 
 @drawn
@@ -60,16 +72,17 @@ def joint_histogram(sizes: GraphSizes) -> Picture | None:
         aspect="auto",
         extent=(x[0], x[-1], y[0], y[-1]),
         cmap=ListedColormap(colormaps["viridis"](np.linspace(0.3, 0.97, 256))),  # seen on white and on near-black
-        norm=LogNorm(1, max(2.0, float(table.max()))),
+        norm=LogNorm(1, max(10.0, float(table.max()))),
         interpolation="nearest",
         zorder=2,
     )
     bar = figure.colorbar(image, ax=axis, label="graphs (logarithmic)", format="{x:,.0f}")
+    whole_ticks(axis.xaxis, axis.yaxis)
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
     finish(axis, "Nodes and edges together", "number of nodes", "number of edges", grid="both")
     alt = (
-        f"Joint histogram of nodes and edges: {len(distinct):,} distinct sizes, nodes {nodes.min()} to {nodes.max()}, "
-        f"edges {edges.min()} to {edges.max()}."
+        f"Joint histogram of nodes and edges: {some(len(distinct), 'distinct size')}, "
+        f"nodes {nodes.min()} to {nodes.max()}, edges {edges.min()} to {edges.max()}."
     )
     return Picture("Nodes and edges together", alt, figure)
 
@@ -93,10 +106,12 @@ def fill_over_packs(real: np.ndarray, slots: Mapping[str, int]) -> Picture:
         axis.step(np.append(starts, len(share)), np.append(mean, mean[-1]), where="post", color=colour, linewidth=1.3)
         axis.set_ylim(0, 105)
         axis.set_yticks([0, 50, 100], ["0 %", "50 %", "100 %"])
-        finish(axis, f"{key}s: {share.mean():.1f} % of {limit:,} slots", grid="y")
-        said.append(f"{key}s {share.mean():.1f} % (from {share.min():.1f} to {share.max():.1f} %)")
+        finish(axis, f"{rows_of(key)}: {share.mean():.1f} % of {limit:,} slots", grid="y")
+        said.append(f"{rows_of(key)} {share.mean():.1f} % (from {share.min():.1f} to {share.max():.1f} %)")
     axes[-1].set_xlabel("pack")
-    return Picture("Fill of the packs", f"Real share of the slots over {len(real):,} packs: {', '.join(said)}.", figure)
+    whole_ticks(axes[-1].xaxis)
+    alt = f"Real share of the slots over {some(len(real), 'pack')}: {', '.join(said)}."
+    return Picture("Fill of the packs", alt, figure)
 
 
 @drawn
@@ -119,15 +134,12 @@ def padding_by_level(fill: Mapping[str, float]) -> Picture:
     figure, (axis,) = new_figure(4.4, 0.42 * len(fill) + 1.0)
     keys = list(fill)
     for place, key in enumerate(keys):
-        real = 100.0 * fill[key]
-        axis.barh(place, real, color=_colour(key), height=0.62)
-        axis.barh(place, 100.0 - real, left=real, color=GREY, alpha=0.35, height=0.62, hatch="////", linewidth=0)
-        axis.text(2, place, f"{real:.1f} % real", va="center", color="white", weight="bold")
-    axis.set_yticks(range(len(keys)), [f"{key}s" for key in keys])
+        share_bar(axis, place, fill[key], f"{100 * fill[key]:.1f} % real", _colour(key), whole=100.0)
+    axis.set_yticks(range(len(keys)), [rows_of(key) for key in keys])
     axis.invert_yaxis()
     axis.set_xlim(0, 100)
     finish(axis, "Real and padding (hatched)", "share of the slots of all packs, %", grid="")
-    alt = "Real share of all slots: " + ", ".join(f"{key}s {100 * share:.1f} %" for key, share in fill.items())
+    alt = "Real share of all slots: " + ", ".join(f"{rows_of(key)} {100 * share:.1f} %" for key, share in fill.items())
     return Picture("Padding by level", f"{alt}; the rest is padding.", figure)
 
 
@@ -223,10 +235,10 @@ def _bars(axis: Any, values: np.ndarray, count: np.ndarray, colour: str) -> None
     edges = _bin_edges(values, _MOST_BARS)
     spread = int(values.max() - values.min()) + 1
     if spread < _FEW_BARS:
-        middle = int(values.min() + values.max()) // 2
-        axis.set_xlim(middle - _FEW_BARS // 2 - 0.5, middle + _FEW_BARS // 2 + 0.5)
+        left = max(0, int(values.min() + values.max()) // 2 - _FEW_BARS // 2) - 0.5
+        axis.set_xlim(left, left + _FEW_BARS + 1)
     axis.hist(values, bins=edges, weights=count, color=colour, rwidth=0.9 if len(edges) <= 40 else 1.0)
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    whole_ticks(axis.xaxis, axis.yaxis)
 
 
 def _bin_edges(values: np.ndarray, most: int) -> np.ndarray:

@@ -11,7 +11,8 @@ import numpy as np
 from packer.errors import FormatError
 from packer.fields import Axis
 from packer.shards import Manifest, open_shard
-from pipelines.report.style import BLUE, GREEN, GREY, LEVEL_COLOURS, ORANGE, Picture, drawn, finish
+from pipelines.report.style import BLUE, GREEN, GREY, LEVEL_COLOURS, ORANGE, Picture, drawn, finish, share_bar
+from pipelines.report.words import some
 
 _WIDTH = 48  # with the counts beside it, a line fits a terminal of 80 columns
 _MARKS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -63,7 +64,7 @@ def draw_text(pack: Pack) -> str:
     signs = [_MARKS[slot % len(_MARKS)] if number >= 0 else "." for slot, number in enumerate(pack.graph_ids.tolist())]
     label = max(len(key) for key in pack.num_real) + 1
     lines: list[str] = [
-        f"pack {pack.number}: {pack.num_real['graph']} graphs in {len(pack.graph_ids)} slots; . is padding"
+        f"pack {pack.number}: {some(pack.num_real['graph'], 'graph')} in {len(pack.graph_ids)} slots; . is padding"
     ]
     for axis in pack.axes:
         owner, real = pack.owner[axis.key], pack.num_real[axis.key]
@@ -93,12 +94,14 @@ def draw_pack(pack: Pack) -> Picture:
     _draw_masks(strips, pack)
     left_out = slots - len(shown)
     more = f" ({left_out} slots not drawn)" if left_out else ""
-    figure.suptitle(f"Pack {pack.number}: {real} graphs, {slots - real} null graphs{more}", weight="bold")
+    figure.suptitle(
+        f"Pack {pack.number}: {some(real, 'graph')}, {some(slots - real, 'null graph')}{more}", weight="bold"
+    )
     counts = ", ".join(f"{pack.num_real[key]} of {len(pack.owner[key])} {key}s" for key in ("node", "edge"))
     alt = (
-        f"Pack {pack.number}: {real} real graphs in {slots} slots, {counts} are real. Each graph is drawn with its "
-        "nodes and edges; null graphs are hollow, their padding edges are loops on the first node. "
-        "Strips show the masks."
+        f"Pack {pack.number}: {some(real, 'real graph')} in {slots} slots, {counts} are real. "
+        "Each graph is drawn with its nodes and edges; null graphs are hollow, their padding edges are loops on the "
+        "first node. Strips show the masks."
     )
     return Picture(f"Pack {pack.number}", alt, figure)
 
@@ -143,10 +146,7 @@ def _draw_loop(cell: Any, at: np.ndarray, loops: int) -> None:
 def _draw_masks(strips: Any, pack: Pack) -> None:
     for place, key in enumerate(("node", "edge", "graph")):
         total = len(pack.graph_ids) if key == "graph" else len(pack.owner[key])
-        share = pack.num_real[key] / total
-        strips.barh(place, share, color=LEVEL_COLOURS[key], height=0.6)
-        strips.barh(place, 1 - share, left=share, color=GREY, alpha=0.35, hatch="////", height=0.6, linewidth=0)
-        strips.text(0.01, place, f"{pack.num_real[key]} of {total}", va="center", color="white", weight="bold")
+        share_bar(strips, place, pack.num_real[key] / total, f"{pack.num_real[key]} of {total}", LEVEL_COLOURS[key])
     strips.set_yticks([0, 1, 2], ["nodes_mask", "edges_mask", "graphs_mask"])
     strips.set_xticks([])
     strips.invert_yaxis()

@@ -18,6 +18,7 @@ from pipelines.report.figures import (
     size_histogram,
 )
 from pipelines.report.style import Picture, escape, inline_svg
+from pipelines.report.words import rows_of, some
 
 _STYLE = """
 :root { --ink: #111418; --soft: #565d68; --paper: #ffffff; --card: #f3f5f8; --line: #c9ced6; --good: #14735a;
@@ -91,10 +92,10 @@ def _data_set(facts: Facts, prefix: str) -> Iterable[str]:
     )
     yield _numbers(
         [
-            (f"{manifest.num_packs:,}", "packs: " + proof),
+            (f"{manifest.num_packs:,}", ("pack: " if manifest.num_packs == 1 else "packs: ") + proof),
             (f"{counts.in_packs:,}", f"graphs packed of {counts.graphs:,}"),
             *((f"{100 * share:.1f} %", f"of the {escape(key)} slots are real") for key, share in facts.fill.items()),
-            (_bytes(stored), f"in {len(manifest.shards):,} shard{'s' * (len(manifest.shards) != 1)}"),
+            (_bytes(stored), f"in {some(len(manifest.shards), 'shard')}"),
         ]
     )
     yield "<h2>What was packed, and how</h2>" + _table(["", ""], _how(facts), text=(1,))
@@ -156,10 +157,10 @@ def _command(facts: Facts) -> str:
 
 def _how(facts: Facts) -> list[list[Any]]:
     manifest, plan = facts.manifest, facts.manifest.plan
-    slots = ", ".join(f"{value:,} {key}s" for key, value in facts.slots.items())
+    slots = ", ".join(f"{value:,} {rows_of(key)}" for key, value in facts.slots.items())
     proven = plan["status"] == "optimal"
     gap = plan["num_packs"] - plan["lower_bound"]
-    text = "proven optimal" if proven else f"{gap:,} packs above what is proven to be needed"
+    text = "proven optimal" if proven else f"{some(gap, 'pack')} above what is proven to be needed"
     source = ", ".join(
         f"{key}: {_short(value)}" for key, value in sorted(manifest.source.items()) if key not in ("sha256", "split")
     )
@@ -167,7 +168,7 @@ def _how(facts: Facts) -> list[list[Any]]:
         ["source", source],
         ["limits of a pack", f"{slots} (padding included; null graphs: {manifest.limits.null_graphs})"],
         ["plan", f"{plan['algorithm']}, seed {plan['seed']}: {text}; stopped by {plan['stopped_by']}"],
-        ["bound", f"{plan['lower_bound']:,} packs; gap {100 * gap / plan['lower_bound']:.2f} %"],
+        ["bound", f"{some(plan['lower_bound'], 'pack')}; gap {100 * gap / plan['lower_bound']:.2f} %"],
         ["compression", f"{manifest.compression}, {manifest.packs_per_block:,} packs a block"],
         ["versions", ", ".join(f"{name} {version}" for name, version in manifest.versions.items())],
     ]
@@ -184,8 +185,7 @@ def _faults(facts: Facts) -> str:
     if facts.faults is None:
         parts.append('<p class="soft">The files were not verified for this report.</p>')
     elif facts.faults:
-        found = f"{len(facts.faults):,} fault{'s' * (len(facts.faults) != 1)}"
-        parts.append(f'<p class="bad">{found} found when verifying:</p><ul>')
+        parts.append(f'<p class="bad">{some(len(facts.faults), "fault")} found when verifying:</p><ul>')
         parts += [f"<li>{escape(fault)}</li>" for fault in facts.faults[:50]] + ["</ul>"]
     else:
         parts.append('<p class="good">Verified: every checksum and every invariant holds.</p>')

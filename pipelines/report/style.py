@@ -100,6 +100,26 @@ def finish(axis: Any, title: str = "", x: str = "", y: str = "", grid: str = "y"
         axis.grid(axis=grid)
 
 
+def whole_ticks(*axes: Any) -> None:
+    """Ticks at whole numbers only; axes: `axis.xaxis` or `axis.yaxis`."""
+    from matplotlib.ticker import MaxNLocator
+
+    for axis in axes:
+        axis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
+
+
+def share_bar(axis: Any, place: int, share: float, text: str, colour: str, whole: float = 1.0) -> None:
+    """A horizontal bar: the real share of it, then hatched padding, and a few words where they can be read."""
+    axis.barh(place, whole * share, color=colour, height=0.6)
+    axis.barh(
+        place, whole * (1 - share), left=whole * share, color=GREY, alpha=0.35, height=0.6, hatch="////", linewidth=0
+    )
+    inside = share > 0.35
+    ground = {} if inside else {"bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1.5, "alpha": 0.85}}
+    at = whole * (0.015 if inside else share + 0.02)
+    axis.text(at, place, text, va="center", color="white" if inside else colour, weight="bold", **ground)
+
+
 def save_picture(picture: Picture, path: Path) -> None:
     """Write a file by its suffix: .svg, .png or .pdf. The same picture gives the same bytes."""
     kind = path.suffix.lower().lstrip(".")
