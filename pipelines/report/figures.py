@@ -138,7 +138,8 @@ def padding_by_level(fill: Mapping[str, float]) -> Picture:
     axis.set_yticks(range(len(keys)), [rows_of(key) for key in keys])
     axis.invert_yaxis()
     axis.set_xlim(0, 100)
-    finish(axis, "Real and padding (hatched)", "share of the slots of all packs, %", grid="")
+    finish(axis, x="share of all slots, %", grid="")
+    figure.suptitle("Real and padding (hatched)", x=0.02, ha="left", fontsize=11, weight="bold")
     alt = "Real share of all slots: " + ", ".join(f"{rows_of(key)} {100 * share:.1f} %" for key, share in fill.items())
     return Picture("Padding by level", f"{alt}; the rest is padding.", figure)
 

@@ -35,7 +35,7 @@ h1 + p, figcaption, .soft { color: var(--soft); margin-top: 0; }
 .numbers { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .7rem; margin: 1rem 0; }
 .numbers div { background: var(--card); border-radius: .5rem; padding: .6rem .8rem; }
 .numbers b { display: block; font-size: 1.45rem; line-height: 1.25; font-variant-numeric: tabular-nums; }
-.numbers div > span { color: var(--soft); font-size: .88rem; }
+.numbers div > span { color: var(--soft); font-size: .88rem; overflow-wrap: anywhere; }
 .figures { columns: 25rem 2; column-gap: 1rem; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 25rem), 1fr)); gap: 0 1rem; }
 figure { margin: 0 0 1rem; background: var(--card); border-radius: .5rem; padding: .7rem; break-inside: avoid; }

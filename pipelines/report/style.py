@@ -54,6 +54,7 @@ _METADATA: dict[str, dict[Any, Any]] = {
     "png": {"Software": None},
     "pdf": {"CreationDate": None},
 }
+_TITLE = 36  # characters
 _ABOUT = {"svg": "Description", "png": "Description", "pdf": "Subject"}
 
 
@@ -91,9 +92,9 @@ def new_figure(width: float = 4.4, height: float = 2.8, rows: int = 1, **options
 
 
 def finish(axis: Any, title: str = "", x: str = "", y: str = "", grid: str = "y") -> None:
-    """Titles and grid of one axis."""
+    """Titles and grid of one axis; a title too long for a narrow picture is set smaller."""
     if title:
-        axis.set_title(title)
+        axis.set_title(title, fontsize=min(11.0, 11.0 * _TITLE / len(title)))
     axis.set_xlabel(x)
     axis.set_ylabel(y)
     if grid:
