@@ -90,21 +90,23 @@ def sweep(
 
     distinct: int64 [sizes, axes]; count: int64 [sizes]. 24 sizes of packs, in equal ratios from the smallest that holds
     the largest graph to the larger of 8 such and 64 average graphs, but no more than a sixteenth of all (or what
-    `rules` want); each with 5 edge and 7 graph limits around those that the mean graph suggests; then rounded. No
-    randomness. Raises LimitsError where the rules leave none.
+    `rules` want); each with 5 edge and 7 graph limits around those that the mean graph suggests; then rounded. Where
+    the rules leave none of them, the smallest limits that hold every graph, if they are allowed. No randomness. Raises
+    LimitsError where the rules allow nothing.
     """
     shape = _Shape.of(distinct, count, axes, rules.null_graphs)
-    smallest = _limits(shape, rules, 0.0, 1.0, 1.0)
-    tried = [smallest]
+    found: dict[tuple[Any, ...], PackLimits] = {}
     for graphs in _scales(shape, rules):
         for edge_share, graph_share in product(_EDGE_SHARES, _GRAPH_SHARES):
-            tried.append(_limits(shape, rules, graphs, edge_share, graph_share))
-    found: dict[tuple[Any, ...], PackLimits] = {}
-    for limits in tried:
-        if rules.allows(limits, axes, prices.of_pack(limits, axes)):
-            found.setdefault(tuple(limits.slots(axes).values()) + (limits.num_graphs,), limits)
+            limits = _limits(shape, rules, graphs, edge_share, graph_share)
+            if rules.allows(limits, axes, prices.of_pack(limits, axes)):
+                found.setdefault(tuple(limits.slots(axes).values()) + (limits.num_graphs,), limits)
     if not found:
-        raise LimitsError(_none_left(smallest, axes, rules, prices))
+        # Mostly padding, so they are tried only where nothing else is allowed.
+        smallest = _limits(shape, rules, 0.0, 1.0, 1.0)
+        if not rules.allows(smallest, axes, prices.of_pack(smallest, axes)):
+            raise LimitsError(_none_left(smallest, axes, rules, prices))
+        return [smallest]
     return sorted(found.values(), key=lambda limits: (prices.of_pack(limits, axes), limits.num_graphs, str(limits)))
 
 
