@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Mapping, Union
+from typing import Any, Mapping, Sequence, Union
 
 import numpy as np
 
@@ -20,6 +20,7 @@ _GRAPH_SHARES = (0.92, 1.0, 1.04, 1.1, 1.2, 1.4, 2.0)
 _LARGEST_GRAPHS = 8
 _MEAN_GRAPHS = 64
 _LEAST_PACKS = 16
+_FEW = 8
 
 
 @dataclass(frozen=True)
@@ -91,23 +92,33 @@ def sweep(
     distinct: int64 [sizes, axes]; count: int64 [sizes]. 24 sizes of packs, in equal ratios from the smallest that holds
     the largest graph to the larger of 8 such and 64 average graphs, but no more than a sixteenth of all (or what
     `rules` want); each with 5 edge and 7 graph limits around those that the mean graph suggests; then rounded. Where
-    the rules leave none of them, the smallest limits that hold every graph, if they are allowed. No randomness. Raises
-    LimitsError where the rules allow nothing.
+    the rules leave none of them, or there are fewer than 16 graphs, also limits for the largest graph and little
+    more. No randomness. Raises LimitsError where the rules allow nothing.
     """
     shape = _Shape.of(distinct, count, axes, rules.null_graphs)
-    found: dict[tuple[Any, ...], PackLimits] = {}
-    for graphs in _scales(shape, rules):
-        for edge_share, graph_share in product(_EDGE_SHARES, _GRAPH_SHARES):
-            limits = _limits(shape, rules, graphs, edge_share, graph_share)
-            if rules.allows(limits, axes, prices.of_pack(limits, axes)):
-                found.setdefault(tuple(limits.slots(axes).values()) + (limits.num_graphs,), limits)
+    shares = list(product(_EDGE_SHARES, _GRAPH_SHARES))
+    tried = [
+        _limits(shape, rules, graphs, edge, graphs * slot) for graphs in _scales(shape, rules) for edge, slot in shares
+    ]
+    found = _allowed(tried, axes, rules, prices)
+    if not found or shape.graphs < _LEAST_PACKS:
+        # Packs for the largest graph and little more: mostly padding, unless there are few graphs.
+        tried = [_limits(shape, rules, graphs, 1.0, few) for few in range(_FEW) for graphs in (0.0, float(few))]
+        found.update(_allowed(tried, axes, rules, prices))
     if not found:
-        # Mostly padding, so they are tried only where nothing else is allowed.
-        smallest = _limits(shape, rules, 0.0, 1.0, 1.0)
-        if not rules.allows(smallest, axes, prices.of_pack(smallest, axes)):
-            raise LimitsError(_none_left(smallest, axes, rules, prices))
-        return [smallest]
+        raise LimitsError(_none_left(tried[0], axes, rules, prices))
     return sorted(found.values(), key=lambda limits: (prices.of_pack(limits, axes), limits.num_graphs, str(limits)))
+
+
+def _allowed(
+    tried: Sequence[PackLimits], axes: tuple[Axis, ...], rules: SweepRules, prices: Prices
+) -> dict[tuple[Any, ...], PackLimits]:
+    """By slots, those that the rules allow."""
+    return {
+        (*limits.slots(axes).values(), limits.num_graphs): limits
+        for limits in tried
+        if rules.allows(limits, axes, prices.of_pack(limits, axes))
+    }
 
 
 @dataclass(frozen=True)
@@ -140,12 +151,12 @@ def _scales(shape: _Shape, rules: SweepRules) -> np.ndarray:
     return np.unique(np.append(np.geomspace(least, most, _STEPS), holds if rules.num_graphs is not None else least))
 
 
-def _limits(shape: _Shape, rules: SweepRules, graphs: float, edge_share: float, graph_share: float) -> PackLimits:
-    """Limits for `graphs` average graphs, with these shares of the edges and graph slots that those take; at least for
-    the largest graph."""
+def _limits(shape: _Shape, rules: SweepRules, graphs: float, edge_share: float, held: float) -> PackLimits:
+    """Limits for the nodes of `graphs` average graphs, this share of their edges, and slots for `held` graphs; at least
+    for the largest one."""
     padding = rules.null_graphs != "none"
     low, high = rules.num_graphs or (1 + padding, 2**31 - 1)
-    slots = min(max(round(graphs * graph_share) + padding, low), high)
+    slots = min(max(round(held) + padding, low), high)
     reserved = {"all": slots, "one": 1, "none": 0}[rules.null_graphs]
     by_level: dict[str, dict[Any, int]] = {"node": {}, "edge": {}}
     for axis, mean, most in zip(shape.axes, shape.mean.tolist(), shape.most.tolist()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 from dataclasses import dataclass
 from typing import Any, Sequence
 
@@ -108,10 +109,7 @@ def suggest_limits(
     tensor bytes are packs times bytes per pack, so of two limits with as many bytes per pack the one with fewer packs
     pads less. Raises LimitsError where no limits keep what is asked. Randomness: `seed`.
     """
-    if isinstance(num_graphs, int):
-        wanted = (num_graphs, num_graphs)
-    else:
-        wanted = None if num_graphs is None else _ends(num_graphs)
+    wanted = None if num_graphs is None else _ends(num_graphs)
     rules = SweepRules(null_graphs, multiple_of, max_nodes, wanted, memory_bytes_per_pack)
     prices = prices_of(sizes.axes, bytes_per_node, bytes_per_edge, bytes_per_graph)
     search = LimitSearch(sizes, rules, prices, time_limit, seed, progress)
@@ -127,11 +125,13 @@ def suggest_limits(
     return Suggestion(front, best, reason, *counts, stopped_by, search.seconds)
 
 
-def _ends(wanted: Sequence[int]) -> tuple[int, int]:
-    """First and last; a range may have many numbers in between, or none at all."""
-    if not len(wanted):
-        raise LimitsError(f"num_graphs names no number of slots: {wanted!r}")
-    return wanted[0], wanted[-1]
+def _ends(wanted: Any) -> tuple[int, int]:
+    """(least, most) of a number, a pair or a range. Raises LimitsError for anything else."""
+    try:
+        ends = (wanted, wanted) if hasattr(wanted, "__index__") else (wanted[0], wanted[-1])
+        return operator.index(ends[0]), operator.index(ends[1])
+    except (TypeError, IndexError):
+        raise LimitsError(f"num_graphs must be a whole number of slots or (least, most); got {wanted!r}") from None
 
 
 def _candidate(search: LimitSearch, entry: Entry) -> Candidate:
@@ -157,7 +157,7 @@ def _choose(front: Sequence[Candidate]) -> tuple[Candidate, str]:
     else:
         ratio = more.bytes_per_pack / best.bytes_per_pack
         after = f"packs of {ratio:.1f} times the bytes would fill {100 * (1 - more.padding_share):.1f} %"
-    said = f"{fill:.1f} % of the tensor bytes are real in {best.num_packs:,} packs"
+    said = f"{fill:.1f} % of the tensor bytes are real in {best.num_packs:,} pack{'s' * (best.num_packs != 1)}"
     return (
         best,
         f"take {best.name} (nodes/edges/graphs), the smallest packs that fill nearly best: {said} ({proof}); {after}",

@@ -172,6 +172,9 @@ def test_the_smallest_limits_that_are_allowed_are_found():
     for caps in ({"max_nodes": 21}, {"memory_bytes_per_pack": 2688}):
         found = suggest_limits(SIZES, work_limit=0, **caps)
         assert found.best.limits == PackLimits(21, 41, 2)
+    # With three slots the largest graph, of 20 nodes, takes 19 + 3.
+    assert suggest_limits(SIZES, work_limit=0, max_nodes=22).best.limits.num_nodes == 22
+    assert suggest_limits(SIZES, work_limit=0, num_graphs=np.int64(5)).best.limits.num_graphs == 5
     assert suggest_limits(SIZES, work_limit=0, max_nodes=24, multiple_of=8).best.limits.num_nodes == 24
 
 
@@ -190,7 +193,7 @@ def test_impossible_wishes_name_what_stands_in_the_way():
         suggest_limits(SIZES, memory_bytes_per_pack=2687)
     with pytest.raises(LimitsError, match=r"multiple_of=8, max_nodes=23: .* 24 nodes, 48 edges and 2 graphs"):
         suggest_limits(SIZES, max_nodes=23, multiple_of=8)
-    for wanted in ((5, 2), range(0)):
+    for wanted in ((5, 2), range(0), 3.5, "3", True):
         with pytest.raises(LimitsError, match="num_graphs"):
             suggest_limits(SIZES, num_graphs=wanted)
     for budget in (0, -5, float("nan")):
@@ -214,8 +217,12 @@ def test_time_is_a_cap():
 
 
 def test_a_single_graph_and_graphs_that_share_no_pack():
-    one = suggest_limits(GraphSizes(np.array([5]), np.array([0])))
-    assert (one.best.num_packs, one.best.status) == (1, "optimal")
+    one = suggest_limits(GraphSizes(np.array([5]), np.array([8])))
+    # Two slots: a node and an edge for the null graph.
+    assert (one.best.limits, one.best.num_packs, one.best.status) == (PackLimits(6, 9, 2), 1, "optimal")
+    assert "in 1 pack (" in one.reason
+    edgeless = suggest_limits(GraphSizes(np.array([5]), np.array([0])))
+    assert edgeless.best.limits == PackLimits(6, 2, 2)
     # Two slots under "all" hold one graph each.
     pairs = suggest_limits(GraphSizes(np.array([5, 7, 6]), np.array([8, 9, 10])), num_graphs=2)
     assert {candidate.num_packs for candidate in pairs.front} == {3}
