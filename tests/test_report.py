@@ -177,7 +177,7 @@ def test_the_card_fits_any_graphs(kind, tmp_path, monkeypatch, capsys):
     data, ring = HeteroData(), torch.tensor([[0, 1, 2], [1, 2, 0]])
     data["a"].x, data["b"].x, data["a", "to", "b"].edge_index = torch.ones(3, 2), torch.ones(3, 1), ring
     graphs = [data if kind == "hetero" else Data(edge_index=ring, num_nodes=3)] * 3
-    build(graphs, tmp_path / "packs", workers=1)
+    build(graphs, tmp_path / "packs", PackLimits(8, 8, 2), algorithm="stream", workers=1)
     text = (tmp_path / "packs" / "README.md").read_text()
     monkeypatch.chdir(tmp_path / "packs")
     exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], {})
@@ -262,6 +262,38 @@ def test_numbers_in_alternative_texts():
     hetero = GraphSizes({"a": np.array([1, 2]), "b": np.array([1, 1])}, {("a", "to", "a"): np.array([0, 3])})
     assert figures.joint_histogram(hetero) is None
     assert "a__to__a edges per graph" in figures.size_histogram(hetero, "a__to__a").alt
+
+
+def test_a_pack_of_several_types_as_a_picture(tmp_path):
+    import torch
+    from torch_geometric.data import HeteroData
+
+    from pipelines import build
+
+    data = HeteroData()
+    data["a"].x, data["b"].x = torch.ones(2, 1), torch.ones(3, 1)
+    data["a", "to", "b"].edge_index = torch.tensor([[0, 0, 1], [0, 1, 2]])
+    data["b", "by", "b"].edge_index = torch.tensor([[0], [1]])
+    edges = {("a", "to", "b"): 8, ("b", "by", "b"): 5}
+    limits = PackLimits({"a": 6, "b": 8}, edges, 3)
+    build([data], tmp_path / "packs", limits, algorithm="stream", workers=1)
+    picture = draw_pack(read_pack(tmp_path / "packs", 0))
+    counts = "2 of 6 a nodes, 3 of 8 b nodes, 3 of 8 a__to__b edges, 1 of 5 b__by__b edges are real"
+    assert f"1 real graph in 3 slots, {counts}" in picture.alt
+    text = inline_svg(picture, "p")
+    # Two null graphs share 4 + 5 nodes, 2 + 3 and 2 + 2, and 5 + 4 edges: 3 + 2 and 2 + 2, the latter loops.
+    found = [text.count(f">{words}<") for words in ("5 n, 4 e", "5 n, 5 e", "4 n, 4 e", "×3", "×2", "a/mask")]
+    assert found == [1, 1, 1, 1, 3, 1]
+
+
+def test_parts_of_a_graph_stay_together():
+    from pipelines.report.pack_drawing import _layout
+
+    rings = np.array([[0, 1, 2, 3, 4, 5], [1, 2, 0, 4, 5, 3]])
+    where = _layout(6, np.concatenate([rings, rings[::-1]], axis=1))
+    apart = np.linalg.norm(where[:, None] - where[None], axis=-1)[np.triu_indices(6, 1)]
+    # In a square of side 2: nodes of 4.5 points in a cell of about 80 are apart from 0.15 on.
+    assert apart.min() > 0.3
 
 
 def test_bins_hold_the_same_share_of_what_may_occur():

@@ -17,6 +17,7 @@ from pipelines.report.style import (
     ORANGE,
     RED,
     Picture,
+    colour_of,
     drawn,
     finish,
     new_figure,
@@ -101,7 +102,7 @@ def fill_over_packs(real: np.ndarray, slots: Mapping[str, int]) -> Picture:
         share = 100.0 * real[:, column] / max(1, limit)
         mean = np.add.reduceat(share, starts) / np.diff(np.append(starts, len(share)))
         low, high = np.minimum.reduceat(share, starts), np.maximum.reduceat(share, starts)
-        colour = _colour(key)
+        colour = colour_of(key)
         axis.fill_between(starts, low, high, step="post", color=colour, alpha=0.25, linewidth=0)
         axis.step(np.append(starts, len(share)), np.append(mean, mean[-1]), where="post", color=colour, linewidth=1.3)
         axis.set_ylim(0, 105)
@@ -134,7 +135,7 @@ def padding_by_level(fill: Mapping[str, float]) -> Picture:
     figure, (axis,) = new_figure(4.4, 0.42 * len(fill) + 1.0)
     keys = list(fill)
     for place, key in enumerate(keys):
-        share_bar(axis, place, fill[key], f"{100 * fill[key]:.1f} % real", _colour(key), whole=100.0)
+        share_bar(axis, place, fill[key], f"{100 * fill[key]:.1f} % real", colour_of(key), whole=100.0)
     axis.set_yticks(range(len(keys)), [rows_of(key) for key in keys])
     axis.invert_yaxis()
     axis.set_xlim(0, 100)
@@ -215,11 +216,6 @@ def compared(plans: Sequence[PackPlan]) -> Picture:
     """The algorithms of a comparison, in its order."""
     bound = max(plan.lower_bound for plan in plans)
     return algorithms([(plan.algorithm, plan.num_packs) for plan in plans], bound)
-
-
-def _colour(key: str) -> str:
-    """By level; an edge type's key has the form source__relation__target."""
-    return LEVEL_COLOURS.get(key, LEVEL_COLOURS["edge" if "__" in key else "node"])
 
 
 def _counted(sizes: GraphSizes, key: str) -> tuple[np.ndarray, np.ndarray]:

@@ -121,6 +121,11 @@ def share_bar(axis: Any, place: int, share: float, text: str, colour: str, whole
     axis.text(at, place, text, va="center", color="white" if inside else colour, weight="bold", **ground)
 
 
+def colour_of(key: str) -> str:
+    """By level; an edge type's key has the form source__relation__target."""
+    return LEVEL_COLOURS.get(key, LEVEL_COLOURS["edge" if "__" in key else "node"])
+
+
 def save_picture(picture: Picture, path: Path) -> None:
     """Write a file by its suffix: .svg, .png or .pdf. The same picture gives the same bytes."""
     kind = path.suffix.lower().lstrip(".")
