@@ -53,8 +53,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         get_command(app)(given, prog_name="graph-pack")
     except SystemExit as end:
         if end.code == 130:  # Typer's word for Ctrl-C
-            return _fail(130, "interrupted. The same command goes on where it was", given)
-        return end.code if isinstance(end.code, int) else int(bool(end.code))
+            more = ". The same command goes on where it was" if given[:1] == ["build"] else ""
+            return _fail(130, f"interrupted{more}", given)
+        status = end.code if isinstance(end.code, int) else int(bool(end.code))
+        if status == 2 and "--json" in given:
+            show_json({"error": "wrong usage: standard error says what is wrong", "status": 2})
+        return status
     except UsageError as error:
         return _fail(2, str(error), given)
     except (PackerError, MissingExtraError) as error:

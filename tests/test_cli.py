@@ -270,6 +270,8 @@ def test_options_are_checked_before_the_source_is_read(
         (["inspect", "/nowhere"], 1, "holds no packs"),
         (["bild"], 2, "Did you mean 'build'?"),
         (["scan", "pyg:no_such_module:load"], 1, "no module named 'no_such_module'"),
+        (["scan", "pyg:json:laod"], 1, "pyg:json:laod: json has no 'laod'. Did you mean 'load'?"),
+        (["scan", "pyg:json:packs"], 1, "What can be called there: JSONDecodeError"),
     ],
 )
 def test_faults_and_their_status(call: Callable[..., Any], arguments: list[str], status: int, fault: str) -> None:
@@ -326,7 +328,26 @@ def test_version_and_doctor(call: Callable[..., Any]) -> None:
     assert call("--version") == (0, f"graph-pack {__version__}\n", "")
     status, out, _ = call("doctor", "--json")
     assert status == 0 and json.loads(out)["packages"]["pyarrow"]
-    assert "pip install" in call("doctor")[1] or "poptorch" in call("doctor")[1]
+
+
+def test_doctor_says_what_to_install(call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines import cli_tools
+
+    known = cli_tools._version
+    monkeypatch.setattr(cli_tools, "_version", lambda name: None if name in ("matplotlib", "numba") else known(name))
+    status, out, _ = call("doctor")
+    lines = {line.split()[0]: line for line in out.splitlines() if line.strip()}
+    assert status == 0 and "pip install 'graph-packer[report]'" in lines["matplotlib"]
+    assert "missing" in lines["numba"] and "pip install 'graph-packer[optimal]'" in lines["numba"]
+    assert known("numpy") in lines["numpy"] and "pip install" not in lines["numpy"]
+    monkeypatch.setattr(cli_tools, "_version", lambda name: None)
+    assert call("doctor")[0] == 1, "nothing works without numpy and pyarrow"
+
+
+def test_wrong_usage_is_json_too(call: Callable[..., Any]) -> None:
+    for arguments in (["scan", "--json"], ["doctor", "--jsn", "--json"], ["verify", "--json", "--worker", "2", "x"]):
+        status, out, err = call(*arguments)
+        assert status == 2 and json.loads(out)["status"] == 2 and err
 
 
 def test_no_traceback_for_a_fault_of_ours(call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import importlib
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
@@ -106,11 +107,17 @@ def _call(module: str, name: str) -> Any:
         raise SourceError(
             f"pyg:{module}:{name}: no module named {error.name!r}; give one that Python finds from {here}"
         ) from error
-    try:
-        for part in name.split("."):
-            found = getattr(found, part)
-    except AttributeError as error:
-        raise SourceError(f"pyg:{module}:{name}: {error}") from error
+    for part in name.split("."):
+        if not hasattr(found, part):
+            known = [other for other in dir(found) if callable(getattr(found, other, None)) and other[0] != "_"]
+            near = get_close_matches(part, known, 1)
+            hint = (
+                f"Did you mean {near[0]!r}?"
+                if near
+                else f"What can be called there: {', '.join(known[:8]) or 'nothing'}"
+            )
+            raise SourceError(f"pyg:{module}:{name}: {module} has no {part!r}. {hint}")
+        found = getattr(found, part)
     if not callable(found):
         raise SourceError(f"pyg:{module}:{name} is a {type(found).__name__}: name something to call without arguments")
     return found()
