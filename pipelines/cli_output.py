@@ -86,6 +86,12 @@ def percents(shares: Iterable[float]) -> str:
     return "/".join(f"{100 * share:.1f}" for share in shares)
 
 
+def fill_column(keys: Iterable[str]) -> tuple[str, list[str]]:
+    """Title of a column of `percents`, and a line to explain it where the names of types would make it too wide."""
+    names = "/".join(keys)
+    return ("fill %\n" + names, []) if len(names) <= 20 else ("fill %", [f"fill %: {names}"])
+
+
 def tell_skips(skips: Sequence[Skip], named_by: str = "graph-pack scan --json names") -> None:
     """Source graphs that cannot be packed, one a line with its place and reason; named_by: where to find all."""
     for skip in skips[:_SHOWN_SKIPS]:

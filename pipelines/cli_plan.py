@@ -19,7 +19,7 @@ from pipelines.build_plan import check_fit, select_sizes, store_plan
 from pipelines.build_survey import Survey
 from pipelines.cli_checks import check_choice, file_place, usage
 from pipelines.cli_draw import draw_plans, write_csv
-from pipelines.cli_output import percent, percents, say, show, show_json, table, tell_skips
+from pipelines.cli_output import fill_column, percent, percents, say, show, show_json, table, tell_skips
 from pipelines.cli_scan import describe, survey
 from pipelines.comparison import warm_plan
 
@@ -84,10 +84,12 @@ def compare(
         show_json({"source": found.source, "limits": used.to_dict(), "graphs": sizes.num_graphs, "plans": rows})
         return
     tell_skips(found.skips)
-    columns = ["algorithm", "packs", "bound", "gap", f"fill %\n{'/'.join(plans[0].fill)}", "seconds"]
+    fill, notes = fill_column(plans[0].fill)
+    columns = ["algorithm", "packs", "bound", "gap", fill, "seconds"]
     show(
         f"{found.source}: {sizes.num_graphs:,} graphs under {describe(used)}",
         table("", columns, [_comparison_row(row) for row in rows]),
+        *notes,
     )
 
 

@@ -13,7 +13,7 @@ from packer.suggest import Candidate, Suggestion, suggest_limits
 from pipelines import cli_options as options
 from pipelines.cli_checks import above_zero, usage
 from pipelines.cli_draw import draw_suggestion, write_csv
-from pipelines.cli_output import percent, percents, progress, show, show_json, table, tell_skips
+from pipelines.cli_output import fill_column, percent, percents, progress, show, show_json, table, tell_skips
 from pipelines.cli_scan import row_width, survey
 
 
@@ -78,7 +78,8 @@ def suggest(
         show_json(_plain(found.source, suggestion))
         return
     tell_skips(found.skips)
-    columns = ["", "limits\nnodes/edges/graphs", "packs", "bound", f"fill %\n{'/'.join(suggestion.best.fill)}"]
+    fill, notes = fill_column(suggestion.best.fill)
+    columns = ["", "limits\nnodes/edges/graphs", "packs", "bound", fill]
     show(
         f"{found.source}: {found.sizes.num_graphs:,} graphs; {suggestion.num_triples:,} limits looked at, "
         f"{suggestion.num_packed:,} packed, {suggestion.num_solved:,} solved in {suggestion.seconds:.1f} s",
@@ -87,6 +88,7 @@ def suggest(
             [*columns, "padding\nof bytes", "kB\na pack"],
             [_row(candidate, candidate is suggestion.best) for candidate in suggestion.front],
         ),
+        *notes,
         f"*: {suggestion.reason}.",
     )
 

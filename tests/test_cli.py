@@ -92,6 +92,23 @@ def test_tables_fit_80_columns(call: Callable[..., Any], source: str, packs: Pat
         assert all(word in out for word in words), arguments
 
 
+def test_tables_of_several_types_fit_too(call: Callable[..., Any], tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "graphs_of_types.py").write_text(
+        "import torch\nfrom torch_geometric.data import HeteroData\n"
+        "def load():\n    data = HeteroData()\n"
+        "    data['author'].x, data['paper'].x = torch.ones(2, 1), torch.ones(3, 1)\n"
+        "    data['author', 'writes', 'paper'].edge_index = torch.tensor([[0, 1], [0, 2]])\n    return [data] * 40\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pipelines.cli_output.WIDTH", 80)
+    status, out, _ = call("suggest", "pyg:graphs_of_types:load", "--csv", "s.csv")
+    fill = re.search(r"proven +([\d.]+/[\d.]+/[\d.]+/[\d.]+) ", out)
+    assert status == 0 and fill and "fill %: author/paper/author__writes__paper/graph" in out
+    assert "num_nodes_author,num_nodes_paper,num_edges_author__writes__paper" in Path("s.csv").read_text()
+    status, out, _ = call("compare", "pyg:graphs_of_types:load", "--limits", "auto")
+    assert status == 0 and re.search("best-fit-decreasing .*/", out) and "fill %: author/paper/" in out
+
+
 def test_compare_shows_algorithms_side_by_side(call: Callable[..., Any], source: str) -> None:
     names = ("--algorithm", "stream", "--algorithm", "first-fit-decreasing")
     status, out, _ = call("compare", source, "--smiles-column", "SMILES", *LIMITS, *names, "--workers", 1, "--json")
