@@ -286,6 +286,15 @@ def test_a_pack_of_several_types_as_a_picture(tmp_path):
     assert found == [1, 1, 1, 1, 3, 1]
 
 
+def test_limits_alike_in_size_have_numbers_on_their_axis():
+    nodes = np.full(40, 5)
+    for kw in ({"num_graphs": 6}, {"num_graphs": (2, 40)}):
+        found = suggest_limits(GraphSizes(nodes, 2 * nodes), work_limit=0, **kw)
+        text = inline_svg(figures.suggested(found), "p")
+        ticks = re.search(r'id="p-matplotlib.axis_1">(.*?)id="p-matplotlib.axis_2">', text, re.DOTALL)[1]
+        assert len(re.findall(r">[\d.]+</text>", ticks)) >= 2, kw
+
+
 def test_parts_of_a_graph_stay_together():
     from pipelines.report.pack_drawing import _layout
 

@@ -177,6 +177,8 @@ def algorithms(rows: Sequence[tuple[str, int]], bound: int) -> Picture:
 @drawn
 def suggested(found: Suggestion) -> Picture:
     """Padding against pack size for the limits worth using, and what is proven."""
+    from matplotlib.ticker import MaxNLocator
+
     figure, (axis,) = new_figure(4.8, 3.4)
     front, best = found.front, found.best
     x = [c.bytes_per_pack / 1e3 for c in front]
@@ -195,13 +197,16 @@ def suggested(found: Suggestion) -> Picture:
         axis.vlines(columns, least, [padding[x.index(at)] for at in columns], color=GREY, linewidth=2, alpha=0.7)
         axis.plot(columns, least, "_", color=GREY, markersize=7, markeredgewidth=1.6, label="least by its bound")
     at = (best.bytes_per_pack / 1e3, 100 * best.padding_share)
-    name = "take this" if best.limits.is_hetero else f"take {best.name}"
-    axis.plot(*at, "o", color=ORANGE, markersize=13, markerfacecolor="none", markeredgewidth=2.2, label=name)
+    style = {"color": ORANGE, "markersize": 13, "markerfacecolor": "none", "markeredgewidth": 2.2}
+    axis.plot(*at, "o", **style, label=f"take {best.name}")
     figure.legend(loc="outside lower center", ncols=2, fontsize=9)
     axis.set_xscale("log")
     axis.set_ylim(0, 1.15 * max(padding) + 0.5)
+    narrow = max(x) < 4 * min(x)  # no power of ten, perhaps, and hardly a 2 or a 5 in between
+    if narrow:
+        axis.xaxis.set_major_locator(MaxNLocator(5))
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axis.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
+    axis.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" and not narrow else "")
     finish(axis, "Padding by size of a pack", "kB of tensors in one pack", "padding, % of all bytes")
     alt = (
         f"Padding against tensor bytes per pack for {len(front)} limits, from {min(padding):.1f} to "
