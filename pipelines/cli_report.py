@@ -10,6 +10,7 @@ import typer
 from pipelines import cli_options as options
 from pipelines.cli_build import data_sets
 from pipelines.cli_output import say, show
+from pipelines.report.words import some
 
 
 def register(app: typer.Typer) -> None:
@@ -32,4 +33,8 @@ def report(
         for name, place in places.items():
             named = f"{folder.resolve().name} ({name})" if name else folder.resolve().name
             say(f"data set card: {write_card(place, named, licence)}")
-    show(str(write_report(folder, out, verify)))
+    path, faults = write_report(folder, out, verify)
+    show(str(path))
+    if faults:
+        say(f"{some(faults, 'fault')} found: the page lists them, as does graph-pack verify {folder}. Build anew")
+        raise typer.Exit(1)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from packer import GraphSizes, PackLimits, make_plan, suggest_limits, verify_shards
+from packer import GraphSizes, PackDataset, PackLimits, make_plan, suggest_limits, verify_shards
 from packer.errors import FormatError, MissingExtraError, PackerError
 from packer.shards import Manifest
 from pipelines.entry import main
@@ -39,7 +39,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(folder):
-    return write_report(folder).read_text()
+    return write_report(folder)[0].read_text()
 
 
 class Reader(html.parser.HTMLParser):
@@ -118,6 +118,27 @@ def test_a_damaged_byte_is_on_the_page(folder, tmp_path):
     path.write_bytes(data)
     with pytest.raises(FormatError, match=r"graphs\.parquet"):
         read_facts(copy)  # sizes come from that file: no page can be honest
+
+
+def test_a_damaged_shard_is_told_on_the_page(folder, tmp_path, capsys):
+    copy = tmp_path / "packs"
+    shutil.copytree(folder, copy)
+    path = copy / "shard-00000.parquet"
+    data = bytearray(path.read_bytes())
+    data[100] ^= 1
+    path.write_bytes(data)
+    assert main(["report", str(copy), "--out", str(tmp_path)]) == 1
+    text = Reader((tmp_path / "report.html").read_text()).text
+    assert re.search(r"\d faults found when verifying: shard-00000.parquet, block 0: CRC-32 is", text)
+    assert "faults found: the page lists them" in capsys.readouterr().err
+
+
+def test_real_rows_are_those_of_the_shards(folder):
+    dataset = PackDataset(folder)
+    real = [
+        [int(dataset[i][f"{level}_mask"].sum()) for level in ("nodes", "edges", "graphs")] for i in range(len(dataset))
+    ]
+    assert read_facts(folder, verify=False).num_real.tolist() == real
 
 
 def test_what_is_written_beside_the_packs_is_no_fault(folder, page):

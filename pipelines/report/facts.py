@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from packer.algorithms.registry import ALGORITHMS
-from packer.shards import Fault, Manifest, iter_graphs, open_shard, verify_shards
+from packer.shards import Fault, Manifest, iter_graphs, verify_shards
 from packer.shards.graphs_file import size_column
 from packer.sizes import GraphSizes
 from pipelines.build_folder import BUILD_FILE
@@ -62,32 +62,30 @@ class Facts:
 
 
 def read_facts(folder: Path, name: str = "", verify: bool = True) -> Facts:
-    """Read a data set's folder; verify also checks every byte of it. Raises FormatError for a damaged one."""
+    """Read a data set's folder; verify also checks every byte of it. Raises FormatError where the manifest or
+    graphs.parquet are damaged: without them nothing can be told."""
     manifest = Manifest.load(folder)
     faults = tuple(verify_shards(folder).faults) if verify else None
-    sizes = _sizes(folder, manifest)
-    return Facts(
-        name, folder, manifest, _num_real(folder, manifest), sizes, _compare(sizes, manifest), faults, _build(folder)
-    )
+    sizes, num_real = _sizes(folder, manifest)
+    return Facts(name, folder, manifest, num_real, sizes, _compare(sizes, manifest), faults, _build(folder))
 
 
-def _num_real(folder: Path, manifest: Manifest) -> np.ndarray:
-    parts = [np.zeros((0, len(manifest.schema.axes) + 1), np.int64)]
-    for shard in range(len(manifest.shards)):
-        reader = open_shard(folder, manifest, shard)
-        parts += [reader.block(block, ["num_real"])["num_real"] for block in range(manifest.shards[shard].blocks)]
-        reader.close()
-    return np.concatenate(parts).astype(np.int64)
+def _sizes(folder: Path, manifest: Manifest) -> tuple[GraphSizes, np.ndarray]:
+    """The sizes of all graphs in packs, and int64 [packs, axes + 1], real rows of each axis and graphs of each pack.
 
-
-def _sizes(folder: Path, manifest: Manifest) -> GraphSizes:
+    From graphs.parquet alone: shards may be damaged, and the page is to say so.
+    """
     axes = manifest.schema.axes
     parts: dict[str, list[np.ndarray]] = {axis.key: [] for axis in axes}
+    num_real = np.zeros((manifest.num_packs, len(axes) + 1), np.int64)
     for batch in iter_graphs(folder, manifest):
-        packed = batch.column("pack").to_numpy() >= 0
-        for axis in axes:
+        pack = batch.column("pack").to_numpy()
+        packed = pack >= 0
+        for number, axis in enumerate(axes):
             parts[axis.key].append(batch.column(size_column(axis)).to_numpy()[packed])
-    return with_columns(axes, {key: np.concatenate(values) for key, values in parts.items()})
+            np.add.at(num_real[:, number], pack[packed], parts[axis.key][-1])
+        np.add.at(num_real[:, -1], pack[packed], 1)
+    return with_columns(axes, {key: np.concatenate(values) for key, values in parts.items()}), num_real
 
 
 def _compare(sizes: GraphSizes, manifest: Manifest) -> tuple[PlanRow, ...]:
