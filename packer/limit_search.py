@@ -10,9 +10,10 @@ from typing import Any, Callable, Iterator, Sequence
 import numpy as np
 
 from packer.algorithms.best_fit_decreasing import best_fit_decreasing
-from packer.algorithms.groups import merged
 from packer.algorithms.instance import Instance, Patterns
+from packer.algorithms.patterns import merged
 from packer.certificate import volume_certificate
+from packer.interrupt import Interrupt
 from packer.limit_sweep import Prices, SweepRules, sweep
 from packer.limits import PackLimits
 from packer.sizes import GraphSizes, need_of
@@ -76,12 +77,13 @@ class LimitSearch:
         time_limit: float | None,
         seed: int,
         tell: Progress | None,
+        interrupt: Interrupt,
     ) -> None:
         self.started = time.perf_counter()
         self.seconds_limit = float("inf") if time_limit is None else time_limit
         self.seed, self.tell, self.sizes, self.prices = seed, tell, sizes, prices
         self.num_packed = 0
-        self.out_of_time = False
+        self.out_of_time, self.interrupt = False, interrupt
         distinct, count, _ = sizes.distinct
         times = count.tolist()
         self.totals = {
@@ -120,7 +122,7 @@ class LimitSearch:
             self.tell(done, total, self.seconds)
         over = self.seconds >= share * self.seconds_limit
         self.out_of_time = self.out_of_time or over
-        return not over
+        return not over and not self.interrupt.requested
 
     def _classes(self, entries: Sequence[Entry]) -> list[list[Entry]]:
         """By rising bytes: packs alike in bytes, the most promising first."""
@@ -161,7 +163,8 @@ class LimitSearch:
             entry = min(members, key=lambda e: e.total)
             if not (entry.proven or self._beaten(entry)) and self._go_on(done, total):
                 starts, left = self._starts(entry), self._seconds_left()
-                found = solve(self.instance(entry), seed=self.seed, time_limit=left, work_limit=work, start=starts)
+                limits: dict[str, Any] = {"time_limit": left, "work_limit": work, "interrupt": self.interrupt}
+                found = solve(self.instance(entry), seed=self.seed, start=starts, **limits)
                 entry.solved = True
                 self._learn(entry, found.patterns, found.certificate.bound)
         self._go_on(total, total)
@@ -194,7 +197,8 @@ class LimitSearch:
                 return
             kept, rest = np.flatnonzero(fewer), self.count - fewer * times
             part = Instance(self.need[kept], entry.capacity, fewer[kept])
-            found = solve(part, seed=self.seed, time_limit=self._seconds_left(), work_limit=work)
+            left = self._seconds_left()
+            found = solve(part, seed=self.seed, time_limit=left, work_limit=work, interrupt=self.interrupt)
             if times == 1:
                 self._learn(entry, found.patterns, found.certificate.bound)
                 return

@@ -62,10 +62,10 @@ def load_plan(path: str | os.PathLike[str]) -> PackPlan:
         about: dict[str, Any] = json.loads((table.schema.metadata or {})[_KEY])
         if about["format"] != "graph-packer-plan/1":
             raise FormatError(f"{path}: plan format {about['format']!r} is not known; upgrade graph-packer")
-        limits = PackLimits.from_dict(about["limits"])
         columns = {name: table.column(name).to_numpy() for name in table.column_names}
         ids, pack = columns["graph_id"], columns["pack"]
         sizes = _sizes(columns, about, ids)
+        limits = PackLimits.from_dict(about["limits"], sizes.axes)
         certificate = Certificate.from_dict(about["certificate"])
     except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
         if isinstance(error, (PackerError, FileNotFoundError)):

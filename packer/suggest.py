@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Sequence
 
 from packer.errors import LimitsError, MissingExtraError
+from packer.interrupt import Interrupt
 from packer.limit_search import PACK_WORK, Entry, LimitSearch, Progress
 from packer.limit_sweep import RowBytes, SweepRules, prices_of
 from packer.limits import PackLimits
@@ -65,7 +66,7 @@ class Suggestion:
 
     front: no candidate is as small, as well filled and as few in packs as another one; best, reason: the one to take,
     and why; num_triples: limits looked at; num_packed, num_solved: of those, packed by a heuristic and by the exact
-    solver; stopped_by: "done" or "time"; seconds: wall time, informative.
+    solver; stopped_by: "done", "time" or "interrupt"; seconds: wall time, informative.
     """
 
     front: tuple[Candidate, ...]
@@ -99,9 +100,10 @@ def suggest_limits(
     num_graphs: graph slots wanted, a number or (least, most); multiple_of: node and edge slots are multiples of it (8,
     64 or 128 where hardware likes that); max_nodes: most node slots; memory_bytes_per_pack: most tensor bytes; the
     bytes of one node, edge and graph: numbers, or dicts by axis key for heterogeneous graphs. time_limit: seconds or
-    None, a cap: unless it strikes, the same arguments give the same answer. work_limit: nominal seconds for each of the
-    most promising limits that are solved (below 2 fewer are packed, too); with 0, or without the extra `optimal`, plans
-    are heuristic and bounds come from volumes. progress: called with (done, total, seconds).
+    None, a cap: unless it strikes, the same arguments give the same answer; Ctrl-C gives what was found so far.
+    work_limit: nominal seconds for each of the most promising limits that are solved (below 2 fewer are packed, too);
+    with 0, or without the extra `optimal`, plans are heuristic and bounds come from volumes. progress: called with
+    (done, total, seconds).
 
     Some 800 limits are bounded by volume; those that may still win are packed by best-fit-decreasing; in each class of
     packs alike in bytes, limits whose bound promises less padding than the best plan are solved briefly, six a class
@@ -112,15 +114,16 @@ def suggest_limits(
     wanted = None if num_graphs is None else _ends(num_graphs)
     rules = SweepRules(null_graphs, multiple_of, max_nodes, wanted, memory_bytes_per_pack)
     prices = prices_of(sizes.axes, bytes_per_node, bytes_per_edge, bytes_per_graph)
-    search = LimitSearch(sizes, rules, prices, time_limit, seed, progress)
-    search.pack(min(PACK_WORK, 3 * work_limit) if work_limit > 0 else PACK_WORK)
-    if work_limit > 0:
-        # Without ortools the heuristic plans and volume bounds stand.
-        with contextlib.suppress(MissingExtraError):
-            search.solve(work_limit)
+    with Interrupt() as interrupt:
+        search = LimitSearch(sizes, rules, prices, time_limit, seed, progress, interrupt)
+        search.pack(min(PACK_WORK, 3 * work_limit) if work_limit > 0 else PACK_WORK)
+        if work_limit > 0:
+            # Without ortools the heuristic plans and volume bounds stand.
+            with contextlib.suppress(MissingExtraError):
+                search.solve(work_limit)
     front = tuple(_candidate(search, entry) for entry in search.front())
     best, reason = _choose(front)
-    stopped_by = "time" if search.out_of_time else "done"
+    stopped_by = "interrupt" if interrupt.requested else "time" if search.out_of_time else "done"
     counts = (len(search.entries), search.num_packed, search.num_solved)
     return Suggestion(front, best, reason, *counts, stopped_by, search.seconds)
 

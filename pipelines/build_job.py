@@ -181,7 +181,7 @@ def _run(job: Job, out: Path, executor: Executor, progress: Progress, overwrite:
     for name, graphs in chosen.items():
         with clock("plan"):
             progress("plan", len(targets), len(chosen))
-            targets.append(prepare(job, scan, limits, out, journal, name, graphs))
+            targets.append(prepare(job, scan, limits, out, journal, name, graphs, progress))
     progress("plan", len(chosen), len(chosen))
     with clock("write"):
         files = write_files(targets, journal, executor, progress)

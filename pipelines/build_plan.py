@@ -14,6 +14,7 @@ from packer.errors import PlanError, SizesError, SourceError
 from packer.fields import Axis
 from packer.graph_table import GraphTable
 from packer.limits import PackLimits
+from packer.packing import Progress as SolverProgress
 from packer.plan import PackPlan, make_plan
 from packer.plan_file import sizes_digest
 from packer.shards import FileEntry
@@ -74,13 +75,8 @@ def fitting(sizes: GraphSizes, limits: PackLimits) -> np.ndarray:
     return np.all(need <= capacity, axis=1)[of_row]
 
 
-def check_fit(
-    sizes: GraphSizes, limits: PackLimits, source_ids: np.ndarray, oversize: str, trims: bool = True
-) -> np.ndarray:
-    """bool [graphs], which graphs fit; SizesError naming the first that does not, unless `oversize` is "skip".
-
-    trims: whether the message may advise to trim.
-    """
+def check_fit(sizes: GraphSizes, limits: PackLimits, source_ids: np.ndarray, oversize: str) -> np.ndarray:
+    """bool [graphs], which graphs fit; SizesError naming the first that does not, unless `oversize` is "skip"."""
     fits = fitting(sizes, limits)
     if fits.all():
         return fits
@@ -90,10 +86,10 @@ def check_fit(
         return fits
     row, many = int(np.argmin(fits)), int((~fits).sum())
     all_of_them = f"; {_would_hold_all(sizes, limits)} would hold them all" if many > 1 else ""
-    trim = ", or --oversize trim-both to cut them down (they are counted)" if trims else ""
     raise SizesError(
         f"{too_large(sizes, limits, row, int(source_ids[row]))}; {many} of {len(fits)} graphs do not fit{all_of_them}. "
-        f"Raise the limit, or pass --oversize skip to leave such graphs out{trim}"
+        "Raise the limit, or pass --oversize skip to leave such graphs out, or --oversize trim-both to cut them down "
+        "(they are counted)"
     )
 
 
@@ -166,10 +162,17 @@ def store_plan(plan: PackPlan, path: Path) -> FileEntry:
     return hash_file(path)
 
 
-def obtain_plan(sizes: GraphSizes, limits: PackLimits, options: PlanOptions) -> PackPlan:
+def obtain_plan(
+    sizes: GraphSizes, limits: PackLimits, options: PlanOptions, progress: SolverProgress | None = None
+) -> PackPlan:
     """Make the plan, or take the given one, which must be of these very sizes and limits."""
     if options.given is None:
-        return make_plan(sizes, limits, options.algorithm, seed=options.seed, time_limit=options.time_limit)
+        plan = make_plan(
+            sizes, limits, options.algorithm, seed=options.seed, time_limit=options.time_limit, progress=progress
+        )
+        if plan.stopped_by == "interrupt":
+            raise KeyboardInterrupt  # a data set does not depend on when somebody grew impatient
+        return plan
     plan = PackPlan.load(options.given)
     if plan.limits != limits:
         raise PlanError(f"{options.given} was made for {plan.limits}, not for {limits}")

@@ -75,9 +75,10 @@ def check_job(job: Job) -> Job:
         if job.splits is not None:
             raise BuildError("a plan is of one data set: it cannot be used with splits")
         planned = PackPlan.load(job.plan.given).limits
-        if job.limits not in (None, planned):
+        if isinstance(job.limits, PackLimits) and job.limits != planned:
             raise BuildError(f"{job.plan.given} was made for {planned}; leave the limits out, or give these")
-        job = replace(job, limits=planned)
+        if job.limits is None:  # a rule finds its limits in the sizes; they are compared with the plan's then
+            job = replace(job, limits=planned)
     if job.limits is not None and job.limits.null_graphs == "none":
         raise LimitsError('null_graphs="none" leaves no place for padding: plan with it, but build with "all" or "one"')
     return job

@@ -24,7 +24,7 @@ from pipelines import build_plan
 from pipelines.build_folder import BUILD_FILE, CARD, SPLITS_FILE
 from pipelines.build_plan import Members
 from pipelines.build_request import Job, versions
-from pipelines.build_scan import Progress, ScanResult
+from pipelines.build_scan import Progress, ScanResult, as_stage
 from pipelines.build_shards import (
     TOO_LARGE,
     TRIMMED,
@@ -54,7 +54,14 @@ class Target:
 
 
 def prepare(
-    job: Job, scan: ScanResult, limits: PackLimits, out: Path, journal: Journal, name: str, graphs: Members
+    job: Job,
+    scan: ScanResult,
+    limits: PackLimits,
+    out: Path,
+    journal: Journal,
+    name: str,
+    graphs: Members,
+    progress: Progress,
 ) -> Target:
     """Make or load the plan, store it, and lay out the shards."""
     folder = out / name
@@ -66,7 +73,7 @@ def prepare(
         plan = PackPlan.load(folder / PLAN)
         entry = FileEntry(stored["bytes"], stored["sha256"])
     else:
-        plan = build_plan.obtain_plan(sizes, limits, job.plan)
+        plan = build_plan.obtain_plan(sizes, limits, job.plan, as_stage(progress))
         journal.add("target", name, shards=0)
         folder.mkdir(exist_ok=True)
         entry = build_plan.store_plan(plan, folder / PLAN)

@@ -14,7 +14,6 @@ from packer.shards.manifest import MANIFEST
 from pipelines import cli_options as options
 from pipelines.build_folder import split_names
 from pipelines.build_job import BuildResult, build
-from pipelines.build_request import OVERSIZE
 from pipelines.cli_checks import UsageError, check_choice, usage
 from pipelines.cli_draw import draw_one_pack, pack_as_text
 from pipelines.cli_output import percent, progress, say, show, show_json, table, tell_skips
@@ -48,7 +47,7 @@ def build_command(
     num_graphs: options.NumGraphs = None,
     null_graphs: options.NullGraphs = "all",
     limits: options.AutoLimits = None,
-    oversize: Annotated[str, typer.Option(metavar="|".join(OVERSIZE), help="Graphs that fit no pack.")] = "error",
+    oversize: options.Oversize = "error",
     algorithm: options.Algorithm = "optimal",
     seed: options.Seed = 0,
     time_limit: options.TimeLimit = 60.0,
@@ -88,7 +87,6 @@ def build_command(
         if null_graphs == "none":
             raise PackerError("--null-graphs none leaves no place for padding: build with all or one")
     check_choice("--compression", compression, ("zstd", "lz4", "none"))
-    check_choice("--oversize", oversize, OVERSIZE)
     attributes = options.read_attributes(exclude, index)
     levels, pads = options.read_levels(field), options.read_numbers("--pad", pad)
     with progress() as report:
@@ -301,6 +299,13 @@ def _show_build(result: BuildResult) -> None:
         f"{describe(first.limits)}, packed by {first.plan['algorithm']}",
         table("", ["folder", "graphs", "packed", "packs", "bound", "gap", "on disk"], rows),
     )
+    for name, manifest in result.manifests.items():
+        counts = manifest.counts
+        if counts.trimmed or counts.skipped:
+            show(
+                f"{result.out / name}: {counts.packed:,} graphs packed whole, {counts.trimmed:,} trimmed, "
+                f"{counts.skipped:,} skipped; graphs.parquet names each with its reason"
+            )
     if result.seconds:
         show(", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in result.seconds.items()))
 

@@ -9,11 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from packer.attributes import Attributes
-from packer.data_limits import LimitsRule
+from packer.data_limits import RULES, LimitsRule
 from packer.errors import LimitsError, SourceError
 from packer.limits import NULL_GRAPHS, PackLimits
 from packer.sizes import GraphSizes
 from pipelines.auto_limits import choose_limits
+from pipelines.build_request import OVERSIZE
 from pipelines.cli_checks import UsageError, above_zero, check_choice, file_place, nearest, one_of, picture_place, usage
 from pipelines.config import read_job
 from pipelines.executors import Executor, ProcessExecutor, SerialExecutor
@@ -25,6 +26,8 @@ def _use_job(context: typer.Context, path: Path | None) -> Path | None:
     if path is not None:
         with usage():
             given = read_job(path)
+        if context.command.name == "train" and str(given.get("source")).startswith("smiles:"):
+            given.pop("target", None)  # columns of the source, which packs hold as y
         for option in context.command.params:
             name = str(option.name)
             if option.multiple and name in given and not isinstance(given[name], list):
@@ -118,10 +121,19 @@ AutoLimits = Annotated[
     str | None,
     typer.Option(
         "--limits",
-        metavar="auto|max|mean|SHARE",
+        metavar="auto|max|mean|batches|SHARE",
         help="Limits from the data. auto: all of them; else with --num-graphs G: max holds G-1 of the largest graphs, "
-        "0.95 of the graph that 95 % do not exceed, mean G average ones.",
+        "0.95 of the graph that 95 % do not exceed, mean G average ones, batches the largest of those that follow "
+        "each other.",
         rich_help_panel=_LIMITS,
+    ),
+]
+Oversize = Annotated[
+    str,
+    typer.Option(
+        metavar="|".join(OVERSIZE),
+        help="Graphs that fit no pack: a fault, left out, or cut down; what goes is drawn by --seed.",
+        callback=one_of("--oversize", OVERSIZE),
     ),
 ]
 Algorithm = Annotated[str, typer.Option(metavar="NAME", help="How graphs are packed; `compare` lists the ways.")]
@@ -177,12 +189,9 @@ def read_limits(
     named = [name for name, value in given.items() if value]
     with usage():
         if auto not in (None, "auto"):
-            share = str(auto).replace(".", "", 1).isdigit()
-            if not share and auto not in ("max", "mean"):
-                ways = ("auto", "max", "mean")
-                raise LimitsError(
-                    f"--limits takes auto, max, mean or a share such as 0.95; got {auto!r}{nearest(str(auto), ways)}"
-                )
+            if not str(auto).replace(".", "", 1).isdigit() and auto not in RULES:
+                ways, meant = ", ".join(("auto", *RULES)), nearest(str(auto), ("auto", *RULES))
+                raise LimitsError(f"--limits takes {ways} or a share such as 0.95; got {auto!r}{meant}")
             return _rule(str(auto), num_nodes, num_edges, num_graphs, null_graphs)
         if auto and named:
             raise LimitsError(f"--limits auto chooses the limits: leave {', '.join(named)} out, or leave it out")
@@ -216,7 +225,7 @@ def _rule(
         raise LimitsError(f"--limits {by} finds nodes and edges itself: leave --num-nodes and --num-edges out")
     if num_graphs is None:
         raise LimitsError(f"--limits {by} needs --num-graphs G")
-    return LimitsRule(num_graphs, by if by in ("max", "mean") else float(by), null_graphs)
+    return LimitsRule(num_graphs, by if by in RULES else float(by), null_graphs)
 
 
 def read_pairs(option: str, given: Sequence[str] | None) -> dict[str, str]:

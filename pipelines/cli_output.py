@@ -21,6 +21,7 @@ _STAGES = {
     "scan": "scanning graphs",
     "join": "joining blocks",
     "plan": "planning data sets",
+    "solve": "planning",
     "suggest": "trying limits",
     "write": "writing packs",
     "verify": "checking shards",
@@ -133,7 +134,10 @@ def _bars() -> Generator[Report]:
                 tasks[stage] = (task, time.monotonic())
             task, start = tasks[stage]
             seconds = time.monotonic() - start
-            bars.update(task, completed=done, total=total, rate=f"{done / seconds:,.0f}/s" if seconds > 0.5 else "")
+            rate = f"{done / seconds:,.0f}/s" if seconds > 0.5 else ""
+            if stage == "solve":
+                rate = _so_far(stage, done, total)
+            bars.update(task, completed=done, total=total, rate=rate)
 
         yield report
 
@@ -148,8 +152,15 @@ def _lines(every: float = 10.0) -> Report:
         last = told.setdefault(stage, now)
         finished = total is not None and done >= total
         if (finished and last is not float("inf")) or now - last >= every:
-            of = f" of {total:,}" if total is not None else ""
-            say(f"{_STAGES.get(stage, stage)}: {done:,}{of} in {now - start:.1f} s")
+            say(f"{_STAGES.get(stage, stage)}: {_so_far(stage, done, total)} in {now - start:.1f} s")
             told[stage] = now
 
     return report
+
+
+def _so_far(stage: str, done: int, total: int | None) -> str:
+    if total is None:
+        return f"{done:,}"
+    if stage == "solve":
+        return f"{total:,} packs, at least {done:,} needed, gap {percent(total / done - 1)}"
+    return f"{done:,} of {total:,}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -10,14 +9,14 @@ import typer
 
 from packer.attributes import Attributes
 from packer.limits import PackLimits
-from packer.sizes import GraphSizes
 from pipelines import cli_options as options
 from pipelines.build_plan import fitting, too_large
 from pipelines.build_scan import ScanOptions
 from pipelines.build_survey import Survey, survey_source
 from pipelines.cli_draw import draw_sizes
-from pipelines.cli_output import progress, say, show, show_json, table, tell_skips
-from pipelines.sources.protocol import Skip, Source
+from pipelines.cli_output import progress, say, show, show_json, tell_skips
+from pipelines.cli_tables import fault_table, field_table, size_tables, summary
+from pipelines.sources.protocol import Source
 
 
 def register(app: typer.Typer) -> None:
@@ -37,27 +36,27 @@ def scan(
     num_edges: options.NumEdges = None,
     num_graphs: options.NumGraphs = None,
     null_graphs: options.NullGraphs = "all",
+    limits: options.AutoLimits = None,
     plot: options.Plot = None,
     workers: options.Workers = 2,
     json_output: options.Json = False,
     config: options.Config = None,
 ) -> None:
     """Sizes of the graphs, their fields, faults, and what would not fit the limits given. --plot draws the sizes."""
-    chosen = None
-    if num_nodes or num_edges or num_graphs:
-        chosen = options.read_limits(num_nodes, num_edges, num_graphs, null_graphs, None)
+    given = bool(num_nodes or num_edges or num_graphs or limits)
+    chosen = options.read_limits(num_nodes, num_edges, num_graphs, null_graphs, limits) if given else None
     asked = options.read_source(source, smiles_column, target, root)
     # All faults are to be seen, not the first alone.
     refused = on_empty is None and asked.on_empty == "error"
     found = survey(asked, "skip" if refused else on_empty, field, options.read_attributes(exclude, index), workers)
-    limits = None if chosen is None else options.used_limits(chosen, found.sizes)
-    fits = None if limits is None else fitting(found.sizes, limits)
+    used = options.used_limits(chosen, found.sizes) if given else None
+    fits = None if used is None else fitting(found.sizes, used)
     if plot is not None:
         draw_sizes(found.sizes, plot)
     if json_output:
-        show_json(_scan_json(found, limits, fits))
+        show_json(_scan_json(found, used, fits))
     else:
-        _show_scan(found, limits, fits)
+        _show_scan(found, used, fits)
     if refused and found.skips:
         say("graphs that cannot be packed are refused: correct them, or pass --on-empty skip to leave them out")
         raise typer.Exit(1)
@@ -66,8 +65,9 @@ def scan(
 def _show_scan(found: Survey, limits: PackLimits | None, fits: np.ndarray | None) -> None:
     tell_skips(found.skips)
     skipped = f", {len(found.skips):,} of them cannot be packed" if found.skips else ""
-    faults = _fault_table(found) if found.skips else "No faults found."
-    show(f"{found.source}: {found.num_graphs:,} graphs{skipped}", _size_table(found.sizes), _field_table(found), faults)
+    faults = fault_table(found) if found.skips else "No faults found."
+    about = f"{found.source}: {found.num_graphs:,} graphs{skipped}"
+    show(about, *size_tables(found.sizes), field_table(found), faults)
     for name in found.ambiguous:
         show(f"The data leave the level of {name} open: --field {name}=LEVEL decides otherwise.")
     if limits is not None and fits is not None:
@@ -79,10 +79,11 @@ def describe(limits: PackLimits) -> str:
 
     def number(limit: Any) -> str:
         if isinstance(limit, dict):
-            return "/".join(str(value) for value in limit.values())
+            return ", ".join(f"{name} {slots}" for name, slots in sorted(limit.items()))
         return "no limit on" if limit is None else str(limit)
 
-    parts = f"{number(limits.num_nodes)} nodes, {number(limits.num_edges)} edges, {number(limits.num_graphs)} graphs"
+    plain = limits.to_dict()
+    parts = ", ".join(f"{number(plain[f'num_{what}'])} {what}" for what in ("nodes", "edges", "graphs"))
     return f"{parts} (null graphs: {limits.null_graphs})"
 
 
@@ -97,59 +98,6 @@ def survey(
             return survey_source(source, asked, executor, report)
     finally:
         executor.close()
-
-
-def _size_table(sizes: GraphSizes) -> Any:
-    rows = [[key, *_summary(values).values()] for key, values in sizes.columns.items()]
-    columns = ["per graph", "mean", "std", "min", "25 %", "50 %", "75 %", "max", "total"]
-    return table(f"Sizes: {len(sizes.distinct[0]):,} distinct", columns, rows)
-
-
-def _summary(values: np.ndarray) -> dict[str, float | int]:
-    """The numbers that PyG's `Dataset.print_summary` shows, and the total."""
-    quarter, three = np.percentile(values, [25, 75])
-    return {
-        "mean": float(np.mean(values)),
-        "std": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0,
-        "min": int(np.min(values)),
-        "25%": float(quarter),
-        "50%": float(np.percentile(values, 50, method="lower")),
-        "75%": float(three),
-        "max": int(np.max(values)),
-        "total": int(np.sum(values)),
-    }
-
-
-def _field_table(found: Survey) -> Any:
-    schema = found.schema
-    rows = [
-        [field.key, field.level + (" ?" if field.key in found.ambiguous else ""), field.role, str(list(field.shape))]
-        + [field.dtype, field.storage, row_width(field.shape, field.dtype)]
-        for field in schema.fields
-    ]
-    rows += [[name, "graph", "string", "", "string", "graphs.parquet", None] for name in schema.strings]
-    return table(
-        "Fields: shape and bytes of one row",
-        ["name", "level", "role", "shape", "dtype", "stored as", "bytes"],
-        rows,
-        left=6,
-    )
-
-
-def _fault_table(found: Survey) -> Any:
-    """Reasons, how many graphs each concerns, and the place of the first."""
-    first: dict[str, Skip] = {}
-    for skip in found.skips:
-        first.setdefault(skip.reason, skip)
-    count = Counter(skip.reason for skip in found.skips)
-    rows = [[reason, skip.where or f"graph {skip.graph_id}", count[reason]] for reason, skip in first.items()]
-    return table("Faults: graphs that cannot be packed", ["fault", "first", "graphs"], rows, left=2)
-
-
-def row_width(shape: tuple[int, ...], dtype: str) -> int:
-    """Tensor bytes of one row of a field."""
-    size = 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
-    return int(np.prod(shape, dtype=np.int64)) * size
 
 
 def _show_fit(found: Survey, limits: PackLimits, fits: np.ndarray) -> None:
@@ -168,7 +116,7 @@ def _scan_json(found: Survey, limits: PackLimits | None, fits: np.ndarray | None
     plain: dict[str, Any] = {
         "source": found.source,
         "graphs": found.num_graphs,
-        "sizes": {key: _summary(values) for key, values in found.sizes.columns.items()},
+        "sizes": {key: summary(values) for key, values in found.sizes.columns.items()},
         "distinct_sizes": len(found.sizes.distinct[0]),
         "fields": found.schema.to_dict()["fields"],
         "strings": list(found.schema.strings),

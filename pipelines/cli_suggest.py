@@ -14,7 +14,8 @@ from pipelines import cli_options as options
 from pipelines.cli_checks import above_zero, usage
 from pipelines.cli_draw import draw_suggestion, write_csv
 from pipelines.cli_output import fill_column, percent, percents, progress, show, show_json, table, tell_skips
-from pipelines.cli_scan import row_width, survey
+from pipelines.cli_scan import survey
+from pipelines.cli_tables import row_width
 
 
 def register(app: typer.Typer) -> None:

@@ -98,7 +98,7 @@ def test_numpy_and_numba_give_the_same_bytes(monkeypatch: pytest.MonkeyPatch) ->
     rows = Runs(np.arange(len(size_counts(patterns))), size_counts(patterns))
     ranks = ranks_of(items.tolist())
     wanted = *assign_ids(items, patterns, 7), *slot_of(make_slots(patterns, 7), items, ranks)
-    monkeypatch.setattr(assign, "_numba_is_here", lambda: False)
+    monkeypatch.setattr(assign, "numba_is_here", lambda: False)
     found = *assign_ids(items, patterns, 7), *slot_of(make_slots(patterns, 7), items, ranks)
     monkeypatch.setattr(assign, "BLOCK", 1000)  # the size of a block is no part of the result
     for other in (found, (*assign_ids(items, patterns, 7), *found[2:]), (*assign_ids(rows, patterns, 7), *found[2:])):

@@ -51,6 +51,7 @@ def hashes(folder):
         [*LIMITS, *FAST, "--oversize", "skip"],
         [*LIMITS, *FAST, "--oversize", "trim-both", "--seed", "3"],
         ["--limits", "max", "--num-graphs", "3", "--null-graphs", "one", *FAST],
+        ["--limits", "batches", "--num-graphs", "4", *FAST],
         ["--limits", "auto", *FAST],
         ["--limits", "auto", "--time-limit", "7"],
         # Not in the order of the alphabet: shares are dealt in the order given.
@@ -71,12 +72,21 @@ def test_the_command_builds_the_same_bytes(place, options):
     assert main([*command, "--workers", "1"]) == 0, "the folder holds this very build: there is nothing to do"
 
 
-def test_a_plan_made_before_is_named(place):
-    assert main(["plan", *SOURCE, "--out", "in/plan.parquet", "--limits", "auto", *FAST, "--workers", "1"]) == 0
-    assert main(["build", *SOURCE, "--out", "out", "--plan", "in/plan.parquet", "--workers", "1"]) == 0
-    command = shown(Path("out"))
-    assert command[-4:-2] == ["--plan", "in/plan.parquet"] and "--num-nodes" not in command
+@pytest.mark.parametrize(
+    "limits",
+    [["--limits", "auto"], ["--limits", "0.5", "--num-graphs", "4", "--oversize", "trim-both", "--seed", "5"]],
+    ids=["auto", "rule"],
+)
+def test_a_plan_made_before_is_named(place, limits):
+    assert main(["plan", *SOURCE, "--out", "in/plan.parquet", *limits, *FAST, "--workers", "1"]) == 0
+    again = limits if "--seed" in limits else []
+    assert main(["build", *SOURCE, "--out", "out", "--plan", "in/plan.parquet", *again, "--workers", "1"]) == 0
+    command, first = shown(Path("out")), hashes(Path("out"))
+    assert command[command.index("--plan") + 1] == "in/plan.parquet" and "--algorithm" not in command
+    assert main([*command, "--workers", "1"]) == 0, "the folder holds this very build: there is nothing to do"
+    Path("out").rename("before")
     assert main([*command, "--workers", "1"]) == 0
+    assert hashes(Path("out")) == first
 
 
 def test_a_tudataset_keeps_its_folder(place, shared_data):

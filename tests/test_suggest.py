@@ -82,11 +82,12 @@ def test_solving_proves_and_never_packs_worse():
 def test_no_limits_of_the_sweep_beat_the_front():
     """All limits of a small sweep are solved here, one by one: in each class of packs the front pads as little, up to
     what is not worth a try (0.2 % of the bytes)."""
+    from packer.interrupt import Interrupt
     from packer.limit_search import LimitSearch, _class_of
 
     graphs, prices = molecules(70), prices_of(SIZES.axes, 64, 32, 16)
     front = suggest_limits(graphs, max_nodes=72, multiple_of=8, num_graphs=(3, 8), time_limit=None).front
-    search = LimitSearch(graphs, SweepRules("all", 8, 72, (3, 8)), prices, None, 0, None)
+    search = LimitSearch(graphs, SweepRules("all", 8, 72, (3, 8)), prices, None, 0, None, Interrupt())
     assert len(search.entries) > 40
     totals = {}
     for entry in search.entries:
@@ -109,6 +110,7 @@ def test_a_sample_gives_a_plan_of_all_graphs():
     random = np.random.default_rng(1)
     nodes = np.array([5, 8, 9, 12, 14])
     sizes = GraphSizes.from_histogram(nodes, 2 * nodes + 2, random.integers(9000, 11000, len(nodes)))
+    from packer.interrupt import Interrupt
     from packer.limit_search import LimitSearch
 
     search = LimitSearch(
@@ -118,6 +120,7 @@ def test_a_sample_gives_a_plan_of_all_graphs():
         None,
         0,
         None,
+        Interrupt(),
     )
     search.pack()
     search.solve(1.0)

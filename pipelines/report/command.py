@@ -24,15 +24,19 @@ def command_of(manifest: Manifest, folder: Path, build: Mapping[str, Any]) -> st
     split = manifest.source.get("split")
     words = ["graph-pack", "build", *(given.get("source") or _source(manifest.source))]
     words += ["--out", folder.resolve().parent.name if split else folder.resolve().name]
+    words += _limits(job.get("limits"), manifest)
     if given.get("plan") or "plan" in job.get("plan", {}):
         words += ["--plan", str(given.get("plan") or PLAN)]
     else:
-        words += _limits(job.get("limits"), manifest)
         words += ["--algorithm", str(manifest.plan["algorithm"]), "--seed", str(manifest.plan["seed"])]
         words += _unless(60.0, "--time-limit", job.get("plan", {}).get("time_limit"))
     words += _splits(job.get("splits") or split or {}, given.get("split_file"))
     oversize = job.get("oversize", "error")
-    words += _unless("error", "--oversize", oversize["policy"] if isinstance(oversize, Mapping) else oversize)
+    if isinstance(oversize, Mapping):  # what goes is drawn by the seed, whatever made the plan
+        words += ["--oversize", str(oversize["policy"])]
+        words += [] if "--seed" in words else ["--seed", str(oversize["seed"])]
+    else:
+        words += _unless("error", "--oversize", oversize)
     words += _scan(job.get("scan", {}))
     words += _unless("zstd", "--compression", manifest.compression)
     words += _unless(None, "--licence", given.get("licence"))
