@@ -16,7 +16,7 @@ from packer.graph_table import GraphTable
 from packer.limits import PackLimits
 from packer.packing import Progress as SolverProgress
 from packer.plan import PackPlan, make_plan
-from packer.plan_file import sizes_digest
+from packer.plan_file import save_plan
 from packer.shards import FileEntry
 from packer.shards.files import TEMPORARY, hash_file, sync_folder
 from packer.sizes import GraphSizes, need_of
@@ -146,11 +146,11 @@ def members(scan: ScanResult, splits: Splits | None, fits: np.ndarray) -> dict[s
     return found
 
 
-def store_plan(plan: PackPlan, path: Path) -> FileEntry:
-    """Write the plan's file, whole or not at all."""
+def store_plan(plan: PackPlan, path: Path, *, by_graph: bool) -> FileEntry:
+    """Write the plan's file, whole or not at all; by_graph: see `save_plan`."""
     temporary = path.with_name(path.name + TEMPORARY)
     try:
-        plan.save(temporary)
+        save_plan(plan, temporary, by_graph=by_graph)
         handle = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
         os.fsync(handle)
         os.close(handle)
@@ -176,12 +176,10 @@ def obtain_plan(
     plan = PackPlan.load(options.given)
     if plan.limits != limits:
         raise PlanError(f"{options.given} was made for {plan.limits}, not for {limits}")
-    if plan.sizes.num_graphs != sizes.num_graphs or sizes_digest(plan.sizes) != sizes_digest(sizes):
-        raise PlanError(
-            f"{options.given} was made for {plan.sizes.num_graphs} graphs of other sizes; here are {sizes.num_graphs}. "
-            "Make it from the same source with the same options"
-        )
-    return plan
+    try:
+        return plan.of(sizes)
+    except PlanError as error:
+        raise PlanError(f"{options.given}: {error}") from None
 
 
 def _labels(scan: ScanResult, column: str) -> np.ndarray:

@@ -70,13 +70,13 @@ def prepare(
     if stored is not None:
         if hash_file(folder / PLAN).sha256 != stored["sha256"]:
             raise BuildError(f"{folder / PLAN} is not the plan that the unfinished build stored: pass --overwrite")
-        plan = PackPlan.load(folder / PLAN)
+        plan = PackPlan.load(folder / PLAN).of(sizes)
         entry = FileEntry(stored["bytes"], stored["sha256"])
     else:
         plan = build_plan.obtain_plan(sizes, limits, job.plan, as_stage(progress))
         journal.add("target", name, shards=0)
         folder.mkdir(exist_ok=True)
-        entry = build_plan.store_plan(plan, folder / PLAN)
+        entry = build_plan.store_plan(plan, folder / PLAN, by_graph=False)
         journal.add("plan", name, bytes=entry.bytes, sha256=entry.sha256)
     arrays = out / WORK / f"plan-{name}"
     save_plan_arrays(arrays, graphs.rows[plan.graph_ids], plan.pack_offsets, graphs.source_ids)

@@ -140,7 +140,7 @@ def plan(
     with progress() as report:
         made = make_plan(sizes, used, algorithm, seed=seed, time_limit=time_limit, progress=as_stage(report))
     if plan_file is not None:
-        store_plan(made, plan_file)
+        store_plan(made, plan_file, by_graph=True)
     facts = {**_plan_facts(made, made.lower_bound), "stopped_by": made.stopped_by, "limits": used.to_dict()}
     facts["bytes_per_pack"] = pack_bytes(found.schema, used)
     facts["out"] = None if plan_file is None else str(plan_file)

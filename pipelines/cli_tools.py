@@ -45,7 +45,7 @@ def train(
     batch_size: Annotated[int, typer.Option(metavar="B", min=1, help="Packs a step.")] = 1,
     target: Annotated[str, typer.Option(metavar="FIELD", help="What to learn: y, paper/y.")] = "y",
     seed: options.Seed = 0,
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to train.")] = "auto",
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|ipu", help="Where to train.")] = "auto",
     plot: options.Plot = None,
     json_output: options.Json = False,
     config: options.Config = None,

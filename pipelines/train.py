@@ -17,6 +17,7 @@ from packer.errors import MissingExtraError, SourceError
 from packer.fields import Axis
 from packer.reading import PackDataset, masked_mean, torch_loader
 from pipelines.model import GNN, ColumnEmbedding, DenseEncoder, Edges, Nodes
+from pipelines.train_ipu import train_on_ipu
 from pipelines.train_task import Task as Task
 from pipelines.train_task import find_task as find_task
 from pipelines.train_task import packs_of
@@ -60,39 +61,65 @@ def train(
     target: a float field makes a regression, an integer one a classification; a node-level or edge-level one a model of
     nodes or edges; of heterogeneous graphs by name or key ("paper/y"). Graphs that lack the target, and NaN, take no
     part in loss and metrics.
-    lr: falls to 0 over the steps. device: "auto" takes CUDA when it is there. num_threads: of torch on the CPU, set for
-    the process; one is fastest for packs of some hundred nodes, None leaves it as it is. compile: torch.compile for
-    static shapes, with CUDA graphs on CUDA (the default there). plot: where to draw the loss curve. Randomness: `seed`
+    lr: falls to 0 over the steps. device: "cpu", "cuda", "ipu" (packs of a step accumulate their gradients; evaluation
+    is on the CPU), "auto" takes CUDA when it is there. num_threads: of torch on the CPU, set for the process; one is
+    fastest for packs of some hundred nodes, None leaves it as it is. compile: torch.compile for static shapes, with
+    CUDA graphs on CUDA (the default there). plot: where to draw the loss curve. Randomness: `seed`
     alone (weights and the order of packs).
     """
     splits = open_splits(folder)
     packs = splits["train"]
-    place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     torch.manual_seed(seed)
     if num_threads is not None:
         torch.set_num_threads(num_threads)
     task = find_task(packs, target)
-    model = build_model(packs, task, hidden, layers).to(place)
-    step: Any = model
+    model = build_model(packs, task, hidden, layers)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    report = TrainReport(task, device)
+
+    def tell(epoch: int, loss: float) -> None:
+        report.losses.append(loss)
+        if on_epoch is not None:
+            on_epoch(epoch, loss)
+
+    start = time.perf_counter()
+    if device == "ipu":
+        train_on_ipu(model, packs, task, loss_of, epochs=epochs, lr=lr, accumulate=batch_size, seed=seed, on_epoch=tell)
+    else:
+        _train_on(torch.device(device), model, packs, task, epochs, lr, batch_size, seed, compile, tell)
+    report.seconds = time.perf_counter() - start
+    place = torch.device("cpu" if device == "ipu" else device)
+    for split, dataset in splits.items():
+        report.metrics[split] = evaluate(model, dataset, task, place)
+    if plot is not None:
+        draw_losses(report, plot)
+    return report
+
+
+def _train_on(
+    place: torch.device,
+    model: torch.nn.Module,
+    packs: PackDataset,
+    task: Task,
+    epochs: int,
+    lr: float,
+    batch_size: int,
+    seed: int,
+    compile: bool | None,
+    on_epoch: Callable[[int, float], None],
+) -> None:
+    """The loop for CPU and CUDA."""
+    step: Any = model.to(place)
     if compile or (compile is None and place.type == "cuda"):
         step = torch.compile(model, dynamic=False, mode="reduce-overhead" if place.type == "cuda" else None)
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
     loader = torch_loader(packs, batch_size=batch_size, shuffle=True, seed=seed, pin_memory=place.type == "cuda")
     steps = epochs * len(loader)
     decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
-    report = TrainReport(task, str(place))
-    start = time.perf_counter()
     for epoch in range(epochs):
         loader.set_epoch(epoch)
-        report.losses.append(train_epoch(step, loader, optimizer, task, place, decay))
-        if on_epoch is not None:
-            on_epoch(epoch, report.losses[-1])
-    report.seconds = time.perf_counter() - start
-    for split, dataset in splits.items():
-        report.metrics[split] = evaluate(model, dataset, task, place)
-    if plot is not None:
-        draw_losses(report, plot)
-    return report
+        on_epoch(epoch, train_epoch(step, loader, optimizer, task, place, decay))
 
 
 def open_splits(folder: str | Path) -> dict[str, PackDataset]:
@@ -158,17 +185,19 @@ def train_epoch(
     decay: torch.optim.lr_scheduler.LRScheduler,
 ) -> float:
     """One pass over the loader; the mean loss over known targets."""
-    total, count = 0.0, 0
+    # Summed on the device: reading a number back at each step would make it wait.
+    total, count = torch.zeros((), device=device), torch.zeros((), device=device)
     for batch in loader:
-        batch = batch.to(device)
+        batch = batch.to(device, non_blocking=True)
         optimizer.zero_grad(set_to_none=True)
         loss = loss_of(step(batch), batch, task)
         loss.backward()
         optimizer.step()
         decay.step()
-        known = int(task.known(batch).sum())
-        total, count = total + loss.item() * known, count + known
-    return total / max(count, 1)
+        known = task.known(batch).sum()
+        total += loss.detach() * known
+        count += known
+    return (total / count.clamp(min=1)).item()
 
 
 def loss_of(output: torch.Tensor, batch: Any, task: Task) -> torch.Tensor:

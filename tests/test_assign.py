@@ -199,3 +199,11 @@ def test_memory_stays_below_40_bytes_an_item() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 40 * len(items)
+
+
+@given(st.integers(1, 5000), st.integers(-(2**70), 2**70))
+def test_shuffled_is_a_permutation_of_which_any_part_can_be_had(size: int, seed: int) -> None:
+    whole = assign.shuffled(np.arange(size), size, seed)
+    assert sorted(whole.tolist()) == list(range(size))
+    part = np.arange(size)[:: max(1, size // 7)]
+    assert assign.shuffled(part, size, seed).tolist() == whole[part].tolist()

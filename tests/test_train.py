@@ -1,5 +1,7 @@
 """Training on packs: losses fall, metrics count real rows, several processes share one loss."""
 
+import sys
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -8,7 +10,7 @@ pytest.importorskip("torch_geometric")
 from torch_geometric.data import Data, HeteroData  # noqa: E402
 
 from packer import PackDataset, PackLimits  # noqa: E402
-from packer.errors import SourceError  # noqa: E402
+from packer.errors import MissingExtraError, SourceError  # noqa: E402
 from pipelines import build  # noqa: E402
 from pipelines.train import Task, build_model, find_task, loss_of, open_splits, train  # noqa: E402
 
@@ -48,6 +50,25 @@ def test_classification_of_graphs(folder, tmp_path):
     assert report.metrics["train"]["accuracy_of_commonest_class"] == 0.5
     assert report.metrics["train"]["evaluated"] == 120
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_on_an_ipu(folder, monkeypatch):
+    import poptorch_double
+
+    monkeypatch.setitem(sys.modules, "poptorch", poptorch_double)
+    options = {"target": "size", "epochs": 12, "hidden": 16, "lr": 0.01, "seed": 2}
+    here, there = train(folder, **options), train(folder, device="ipu", **options)
+    assert there.device == "ipu"
+    # The same packs in the same order; only the rate falls in steps of eight packs.
+    assert there.losses[0] == pytest.approx(here.losses[0], rel=0.2)
+    assert there.metrics["train"]["evaluated"] == 120
+    assert there.metrics["train"]["mae"] < there.metrics["train"]["mae_of_training_mean"] / 2
+    assert train(folder, device="ipu", batch_size=3, **options).losses[-1] < here.losses[0]
+
+
+def test_an_ipu_needs_poptorch(folder):
+    with pytest.raises(MissingExtraError, match="training on an IPU needs poptorch, which Graphcore ships"):
+        train(folder, device="ipu")
 
 
 def test_regression_of_several_targets(folder):

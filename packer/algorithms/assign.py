@@ -285,6 +285,19 @@ def _write_loop(
         item_ids[offsets[packs[item]] + positions[item]] = first + item
 
 
+def shuffled(values: np.ndarray, size: int, seed: int) -> np.ndarray:
+    """The places of `values` (integers [n] in 0..size-1) in a shuffled 0..size-1, each by itself: int64 [n].
+
+    A keyed permutation of 0..size-1, so any part of it can be had anywhere. Randomness: `seed` alone.
+    """
+    key = _mixed(np.array([seed % (1 << 64)], dtype=np.uint64))
+    places = np.empty(len(values), dtype=np.int64)
+    for begin in range(0, len(values), BLOCK):
+        part = slice(begin, begin + BLOCK)
+        places[part] = _permute(values[part].astype(np.uint64), _permutations(np.array([size]), key))
+    return places
+
+
 def _permute(values: np.ndarray, permutations: np.ndarray) -> np.ndarray:
     """The image of each value: uint64 [n]. permutations: uint64 [n or 1, 3 + 2 * rounds], see `_permutations`."""
     images = values.copy()
