@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from packer.attributes import Attributes
 from packer.data_limits import LimitsRule
 from packer.errors import BuildError, LimitsError, MissingExtraError, PackerError
@@ -177,11 +179,12 @@ def _run(job: Job, out: Path, executor: Executor, progress: Progress, overwrite:
             _discard(out, journal, scan)
         raise
     journal.add("job", "job", key=key, content_hash=scan.content_hash)
+    layout = build_shards.sample_layout(scan.table, np.flatnonzero(fits), limits, job.compression)
     targets: list[Target] = []
     for name, graphs in chosen.items():
         with clock("plan"):
             progress("plan", len(targets), len(chosen))
-            targets.append(prepare(job, scan, limits, out, journal, name, graphs, progress))
+            targets.append(prepare(job, scan, limits, out, journal, name, graphs, layout, progress))
     progress("plan", len(chosen), len(chosen))
     with clock("write"):
         files = write_files(targets, journal, executor, progress)

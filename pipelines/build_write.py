@@ -32,7 +32,6 @@ from pipelines.build_shards import (
     PackSource,
     ShardTask,
     run_task,
-    sample_layout,
     save_plan_arrays,
 )
 from pipelines.executors import Executor
@@ -61,6 +60,7 @@ def prepare(
     journal: Journal,
     name: str,
     graphs: Members,
+    layout: Layout,
     progress: Progress,
 ) -> Target:
     """Make or load the plan, store it, and lay out the shards."""
@@ -81,7 +81,6 @@ def prepare(
     arrays = out / WORK / f"plan-{name}"
     save_plan_arrays(arrays, graphs.rows[plan.graph_ids], plan.pack_offsets, graphs.source_ids)
     source = PackSource(str(scan.folder), str(arrays), limits, job=uuid.uuid4().hex)
-    layout = sample_layout(source, plan.num_packs, job.compression)
     firsts = range(0, plan.num_packs, layout.packs_per_shard)
     journal.add("target", name, shards=len(firsts))
     own = set(graphs.source_ids.tolist()) if scan.skips else set[int]()
