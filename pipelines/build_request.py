@@ -28,7 +28,7 @@ OVERSIZE = ("error", "skip", *TRIM)
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that the output depends on."""
+    """Everything that the output depends on; licence: of the source, for the card alone."""
 
     source: Source
     limits: PackLimits | LimitsRule | None
@@ -37,6 +37,7 @@ class Job:
     splits: Splits | None
     oversize: str
     compression: str
+    licence: str | None = None
 
     def key(self) -> dict[str, Any]:
         """Plain values; two jobs with the same key write the same bytes, if the source is repeatable."""
@@ -50,6 +51,12 @@ class Job:
             "compression": self.compression,
             "versions": versions(),
         }
+
+    def given(self) -> dict[str, Any]:
+        """Source, files and licence as the user named them: outside of every hash, to repeat the build."""
+        split_file = None if self.splits is None else self.splits.file
+        others = {"plan": self.plan.given, "split_file": split_file, "licence": self.licence}
+        return {"source": list(self.source.words), **{name: str(value) for name, value in others.items() if value}}
 
 
 def check_job(job: Job) -> Job:

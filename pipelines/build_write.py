@@ -179,6 +179,11 @@ def _shard_entry(stored: Mapping[str, Any]) -> ShardEntry:
     return ShardEntry(**members)
 
 
+def card_title(split: str) -> str:
+    """Title of a data set's card."""
+    return f"Packed graphs: {split}" if split else "Packed graphs"
+
+
 def commit(
     out: Path,
     job: Job,
@@ -190,6 +195,7 @@ def commit(
     """Everything is on disk: say so, manifests last, then let the work folder go."""
     about = {
         "job": key,
+        "given": job.given(),
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "machine": {"system": platform.platform(), "cpus": os.cpu_count(), "python": platform.python_version()},
@@ -198,8 +204,7 @@ def commit(
     }
     write_bytes_atomically(out, BUILD_FILE, json.dumps(about, indent=1).encode() + b"\n")
     for name, manifest in manifests.items():
-        titled = f"Packed graphs: {name}" if name else "Packed graphs"
-        write_bytes_atomically(out / name, CARD, card_text(manifest, titled).encode())
+        write_bytes_atomically(out / name, CARD, card_text(manifest, card_title(name), job.licence).encode())
     for name, manifest in manifests.items():
         write_bytes_atomically(out / name, MANIFEST, manifest.to_bytes())
     if job.splits is not None:

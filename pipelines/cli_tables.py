@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from packer.sizes import GraphSizes
 from pipelines.build_survey import Survey
 from pipelines.cli_output import table
+from pipelines.sources.protocol import Skip
 
 
 def size_tables(sizes: GraphSizes) -> list[Any]:
@@ -57,9 +59,18 @@ def field_table(found: Survey) -> Any:
         for field in schema.fields
     ]
     rows += [[name, "graph", "string", "", "string", "graphs.parquet", None] for name in schema.strings]
-    return table(
-        "Fields", ["name", "level", "role", "shape of a row", "dtype", "stored as", "bytes a row"], rows, left=6
-    )
+    columns = ["name", "level", "role", "shape", "dtype", "stored as", "bytes"]
+    return table("Fields: shape and bytes of one row", columns, rows, left=6)
+
+
+def fault_table(found: Survey) -> Any:
+    """Reasons, how many graphs each concerns, and the place of the first."""
+    first: dict[str, Skip] = {}
+    for skip in found.skips:
+        first.setdefault(skip.reason, skip)
+    count = Counter(skip.reason for skip in found.skips)
+    rows = [[reason, skip.where or f"graph {skip.graph_id}", count[reason]] for reason, skip in first.items()]
+    return table("Faults: graphs that cannot be packed", ["fault", "first", "graphs"], rows, left=2)
 
 
 def row_width(shape: tuple[int, ...], dtype: str) -> int:

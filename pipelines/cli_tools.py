@@ -46,7 +46,7 @@ def train(
     target: Annotated[str, typer.Option(metavar="FIELD", help="What to learn: y, paper/y.")] = "y",
     seed: options.Seed = 0,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|ipu", help="Where to train.")] = "auto",
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the loss curve here.")] = None,
+    plot: options.Plot = None,
     json_output: options.Json = False,
     config: options.Config = None,
 ) -> None:

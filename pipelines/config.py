@@ -48,15 +48,16 @@ class JobFile(BaseModel):
     index: str | list[str] | dict[str, str] | None = None
     pad: dict[str, int | float] | None = None
     overwrite: bool | None = None
+    licence: str | None = None
     multiple_of: int | None = Field(default=None, ge=1)
     max_nodes: int | None = Field(default=None, ge=2)
-    max_bytes: int | float | None = None
+    max_bytes: int | float | None = Field(default=None, gt=0)
     csv: str | None = None
     plot: str | None = None
     epochs: int | None = Field(default=None, ge=1)
     hidden: int | None = Field(default=None, ge=1)
     layers: int | None = Field(default=None, ge=1)
-    lr: float | None = Field(default=None, gt=0)
+    lr: int | float | None = Field(default=None, gt=0)
     batch_size: int | None = Field(default=None, ge=1)
     device: str | None = None
     json_output: bool | None = Field(default=None, alias="json")
