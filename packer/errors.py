@@ -33,6 +33,10 @@ class FormatError(PackerError):
     """A data set on disk that is damaged, incomplete or not ours."""
 
 
+class MissingFileError(FormatError):
+    """A file of a data set that is not there."""
+
+
 class BuildError(PackerError):
     """An output folder that cannot be written or resumed."""
 
