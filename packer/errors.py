@@ -37,6 +37,10 @@ class MissingFileError(FormatError):
     """A file of a data set that is not there."""
 
 
+class StoreError(FormatError):
+    """An object store that refuses, or that did not give what was asked however often it was tried."""
+
+
 class BuildError(PackerError):
     """An output folder that cannot be written or resumed."""
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from packer.errors import FormatError
+from packer.errors import FormatError, StoreError
 from packer.fields import Axis, Schema
 from packer.shards.files import AtomicFile, FileEntry
 from packer.shards.manifest import GRAPHS, Manifest
@@ -153,6 +153,8 @@ def iter_graphs(
                 table = file.read_row_group(group, columns=columns, use_threads=False)
                 table.validate(full=True)
                 yield from table.combine_chunks().to_batches()
+        except StoreError:
+            raise
         except (FormatError, pa.ArrowException, OSError, ValueError) as error:
             raise FormatError(f"{GRAPHS} is damaged: {error}") from error
 

@@ -1,14 +1,18 @@
-"""Where the files of a data set lie, and how they are opened there."""
+"""Where the files of a data set lie: a folder here, or a URL (`packer.shards.remote`), perhaps behind a cache."""
 
 from __future__ import annotations
 
 import mmap
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Protocol, Union
+from typing import Any, Callable, Mapping, Protocol, Union
 
+from packer.errors import FormatError
 from packer.shards.files import open_plain, read_exactly
+
+_LOCAL = re.compile("(?:file|local)://(?:localhost)?(/.*)")
 
 
 class Entry(Protocol):
@@ -59,12 +63,22 @@ class Place(Protocol):
 Where = Union[str, "os.PathLike[str]", Place]
 
 
-def place_of(where: Where) -> Place:
-    """The place that a folder's path names; a place as it is."""
+def place_of(where: Where, storage_options: Mapping[str, Any] | None = None) -> Place:
+    """The place that a folder's path or a data set's URL names; a place as it is.
+
+    storage_options: for fsspec; only a URL can have some. Raises FormatError, MissingExtraError.
+    """
     if not isinstance(where, (str, os.PathLike)):
         return where
     text = os.fspath(where)
-    return LocalPlace(Path(text).absolute())
+    local = _LOCAL.fullmatch(text)
+    if "://" in text and local is None:
+        from packer.shards.remote import RemotePlace
+
+        return RemotePlace(text, storage_options)
+    if storage_options:
+        raise FormatError(f"storage_options are for URLs such as s3://bucket/packs; {text} is a folder on this machine")
+    return LocalPlace(Path(text if local is None else local[1]).absolute())
 
 
 @dataclass(frozen=True)
