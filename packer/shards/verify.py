@@ -6,11 +6,12 @@ import hashlib
 import os
 import time
 from dataclasses import dataclass
-from typing import Any, Callable, Iterable, Iterator
+from typing import Any, Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
 from packer.errors import FormatError
+from packer.shards.cache import scratch_copies
 from packer.shards.files import FileEntry
 from packer.shards.graphs_check import check_graphs, find_differences
 from packer.shards.manifest import GRAPHS, MANIFEST, PLAN, Manifest
@@ -38,14 +39,20 @@ class VerifyReport:
         return not self.faults
 
 
-def verify_shards(folder: Where, map: Callable[[Any, Iterable[Any]], Iterable[Any]] = map) -> VerifyReport:
+def verify_shards(
+    folder: Where,
+    map: Callable[[Any, Iterable[Any]], Iterable[Any]] = map,
+    storage_options: Mapping[str, Any] | None = None,
+) -> VerifyReport:
     """Check every file, checksum and invariant of a data set; nothing is raised for damage, all of it is reported.
 
-    map: as the built-in; an executor's runs one task a shard in other processes. Memory does not grow with the data
-    set. The random key of the comparison of graphs (see `multiset`) does not show in the report.
+    folder: where the data set lies: a path or an fsspec URL, whose bytes are then read there and not in any cache.
+    map: as the built-in; an executor's runs one task a shard in other processes. storage_options: for fsspec. Memory
+    does not grow with the data set. The random key of the comparison of graphs (see `multiset`) does not show in the
+    report. Raises MissingExtraError for a URL whose package is not installed.
     """
     start = time.perf_counter()
-    place = place_of(folder)
+    place = place_of(folder, storage_options)
     try:
         manifest = Manifest.load(place)
     except FormatError as error:
@@ -56,7 +63,8 @@ def verify_shards(folder: Where, map: Callable[[Any, Iterable[Any]], Iterable[An
     shards: list[ShardResult] = list(map(verify_shard, tasks))
     for result in shards:
         faults += result.faults
-    faults += _file_faults(place, manifest, shards, key)
+    with scratch_copies(place, manifest.sha256, manifest.files.values()) as copies:
+        faults += _file_faults(copies, manifest, shards, key)
     packs, graphs = sum(result.packs for result in shards), sum(result.graphs for result in shards)
     return VerifyReport(tuple(faults), packs, graphs, time.perf_counter() - start)
 
