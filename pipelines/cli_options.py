@@ -148,6 +148,12 @@ Config = Annotated[
     ),
 ]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder that a build wrote.", show_default=False)]
+FolderOrUrl = Annotated[
+    str,
+    typer.Argument(
+        metavar="DIR", help="Folder that a build wrote, or its URL, such as s3://bucket/packs.", show_default=False
+    ),
+]
 
 
 def read_source(
