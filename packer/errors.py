@@ -33,6 +33,14 @@ class FormatError(PackerError):
     """A data set on disk that is damaged, incomplete or not ours."""
 
 
+class MissingFileError(FormatError):
+    """A file of a data set that is not there."""
+
+
+class StoreError(FormatError):
+    """An object store that refuses, or that did not give what was asked however often it was tried."""
+
+
 class BuildError(PackerError):
     """An output folder that cannot be written or resumed."""
 

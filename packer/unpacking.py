@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Any, Iterator, Mapping, cast
+from typing import Any, Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -17,12 +16,14 @@ from packer.materialise import lift
 from packer.shards.container import open_shard
 from packer.shards.graphs_file import iter_graphs, string_columns
 from packer.shards.manifest import Manifest
+from packer.shards.place import Place, place_of
 
 
 def unpack(source: Any, dataset: Any = None) -> list[Any]:
     """The source's graphs as PyG `Data` or `HeteroData`, every attribute with its form, dtype and bits.
 
-    `unpack(dataset)`: all graphs of a data set (a PackDataset, its folder, or what `build` returned), in source order.
+    `unpack(dataset)`: all graphs of a data set (a PackDataset, its folder or URL, or what `build` returned), in source
+    order.
     `unpack(pack, dataset)`: the real graphs of a pack in slot order; pack is the number of a pack, or what a loader
     gives (a PackBatch or dict, also of several joined packs). Of a pack's tensors alone, strings are not known, and
     dtypes that the loader narrowed come back with the loader's precision. Transforms of the data set are not undone.
@@ -32,22 +33,20 @@ def unpack(source: Any, dataset: Any = None) -> list[Any]:
     """
     if dataset is None:
         return unpack_with_ids(source)[0]
-    path, verify = _folder(dataset)
-    manifest = Manifest.load(path)
+    place, manifest, verify = _opened(dataset)
     if isinstance(source, (int, np.integer)):
-        table = _read_pack(path, manifest, int(source), verify)
-        return graphs_of(_with_strings(table, path, manifest))
+        table = _read_pack(place, manifest, int(source), verify)
+        return graphs_of(_with_strings(table, place, manifest))
     packs = _stored_packs(source, manifest.schema, manifest.limits)
     return graphs_of(lift(packs, manifest.schema, manifest.limits)[0])
 
 
 def unpack_with_ids(dataset: Any) -> tuple[list[Any], np.ndarray]:
     """All graphs of a data set in source order, and their ids in the source: int64 [graphs], ascending."""
-    path, verify = _folder(dataset)
-    manifest = Manifest.load(path)
-    tables = [lift(packs, manifest.schema, manifest.limits)[0] for packs in _blocks(path, manifest, verify)]
+    place, manifest, verify = _opened(dataset)
+    tables = [lift(packs, manifest.schema, manifest.limits)[0] for packs in _blocks(place, manifest, verify)]
     table = concatenate(tables) if tables else empty_table(manifest.schema)
-    table = _with_strings(table.select(np.argsort(table.source_ids, kind="stable")), path, manifest)
+    table = _with_strings(table.select(np.argsort(table.source_ids, kind="stable")), place, manifest)
     return graphs_of(table), table.source_ids
 
 
@@ -103,31 +102,33 @@ def _tensor(values: np.ndarray, dtype: str) -> Any:
     return torch.from_numpy(np.array(values, dtype=dtype))
 
 
-def _folder(dataset: Any) -> tuple[Path, str]:
-    """The data set's folder, and how thoroughly to check it while reading."""
-    path = dataset if isinstance(dataset, (str, os.PathLike)) else getattr(dataset, "path", None)
-    if path is None:
+def _opened(dataset: Any) -> tuple[Place, Manifest, str]:
+    """Where the data set lies, its manifest, and how thoroughly to check it while reading."""
+    if isinstance(dataset, (str, os.PathLike)):
+        place = place_of(dataset)
+        return place, Manifest.load(place), "first-touch"
+    if not hasattr(dataset, "place"):
         raise FieldError(
             f"unpack needs a data set (PackDataset, its folder, or what build returned), got {type(dataset).__name__}; "
             "for a pack pass the data set as second argument"
         )
-    return Path(os.fspath(cast("str", path))), getattr(dataset, "verify", "first-touch")
+    return dataset.place, dataset.manifest, dataset.verify
 
 
-def _blocks(path: Path, manifest: Manifest, verify: str) -> Iterator[dict[str, np.ndarray]]:
+def _blocks(place: Place, manifest: Manifest, verify: str) -> Iterator[dict[str, np.ndarray]]:
     for number, entry in enumerate(manifest.shards):
-        reader = open_shard(path, manifest, number, verify)
+        reader = open_shard(place, manifest, number, verify)
         for block in range(entry.blocks):
             yield reader.block(block)
         reader.close()
 
 
-def _read_pack(path: Path, manifest: Manifest, pack: int, verify: str) -> GraphTable:
+def _read_pack(place: Place, manifest: Manifest, pack: int, verify: str) -> GraphTable:
     if not 0 <= pack < manifest.num_packs:
-        raise FieldError(f"there is no pack {pack}: {path} has packs 0 to {manifest.num_packs - 1}")
+        raise FieldError(f"there is no pack {pack}: {place} has packs 0 to {manifest.num_packs - 1}")
     for number, entry in enumerate(manifest.shards):
         if pack < entry.packs:
-            reader = open_shard(path, manifest, number, verify)
+            reader = open_shard(place, manifest, number, verify)
             block, row = divmod(pack, manifest.packs_per_block)
             columns = reader.block(block)
             reader.close()
@@ -136,11 +137,11 @@ def _read_pack(path: Path, manifest: Manifest, pack: int, verify: str) -> GraphT
     raise AssertionError("the manifest's shards hold its packs")
 
 
-def _with_strings(table: GraphTable, path: Path, manifest: Manifest) -> GraphTable:
+def _with_strings(table: GraphTable, place: Place, manifest: Manifest) -> GraphTable:
     names = string_columns(manifest.schema)
     if not names:
         return table
-    parts = pa.Table.from_batches(iter_graphs(path, manifest, ["id", *names.values()]))
+    parts = pa.Table.from_batches(iter_graphs(place, manifest, ["id", *names.values()]))
     rows = pa.array(np.searchsorted(parts.column("id").to_numpy(), table.source_ids))
     strings = {name: parts.column(column).take(rows) for name, column in names.items()}
     return GraphTable(table.schema, table.ptr, table.columns, strings, table.source_ids)

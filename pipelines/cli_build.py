@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,7 @@ from pipelines.build_job import BuildResult, build
 from pipelines.cli_checks import UsageError, check_choice, usage
 from pipelines.cli_draw import draw_one_pack, pack_as_text
 from pipelines.cli_output import percent, progress, say, show, show_json, table, tell_skips
+from pipelines.cli_place import Where, label, url_data_sets, where
 from pipelines.cli_scan import describe
 from pipelines.executors import Executor
 from pipelines.report.words import rows_of, some
@@ -121,27 +123,28 @@ def build_command(
     _show_build(result)
 
 
-def verify(folder: options.Folder, workers: options.Workers = 2, json_output: options.Json = False) -> None:
+def verify(folder: options.FolderOrUrl, workers: options.Workers = 2, json_output: options.Json = False) -> None:
     """Check every checksum and every invariant; exit status 1 on any fault."""
     from packer.shards.verify import VerifyReport, verify_shards
 
+    at = where(folder)
     reports: dict[str, VerifyReport] = {}
     executor: Executor = options.make_executor(workers)
     try:
-        for name, place in data_sets(folder).items():
+        for name, place in _places(at).items():
             reports[name] = verify_shards(place, map=executor.map)
     finally:
         executor.close()
     ok = all(report.ok for report in reports.values())
     if json_output:
-        show_json({"ok": ok, "data_sets": {str(folder / name): _report_json(r) for name, r in reports.items()}})
+        show_json({"ok": ok, "data_sets": {label(at, name): _report_json(r) for name, r in reports.items()}})
     else:
         for name, report in reports.items():
             for fault in report.faults:
-                say(f"{folder / name}: {fault}")
+                say(f"{label(at, name)}: {fault}")
             verdict = "sound" if report.ok else f"{len(report.faults)} faults"
             show(
-                f"{folder / name}: {verdict}; {report.packs:,} packs, {report.graphs:,} graphs checked "
+                f"{label(at, name)}: {verdict}; {report.packs:,} packs, {report.graphs:,} graphs checked "
                 f"in {report.seconds:.2f} s"
             )
     if not ok:
@@ -149,34 +152,35 @@ def verify(folder: options.Folder, workers: options.Workers = 2, json_output: op
 
 
 def inspect(
-    folder: options.Folder,
+    folder: options.FolderOrUrl,
     pack: Annotated[int | None, typer.Option(metavar="I", help="Show one pack.")] = None,
     plot: options.Plot = None,
     json_output: options.Json = False,
 ) -> None:
     """What a data set holds; with --pack, one pack and the source graphs in it, and with --plot a picture of it."""
-    places = data_sets(folder)
+    at = where(folder)
+    places = _places(at)
     if plot is not None and pack is None:
         raise UsageError("--plot draws one pack: name it, e.g. --pack 0")
     if pack is not None and len(places) > 1:
-        raise UsageError(f"{folder} holds {', '.join(places)}: name one, e.g. {folder / next(iter(places))}")
+        raise UsageError(f"{label(at)} holds {', '.join(places)}: name one, e.g. {label(at, next(iter(places)))}")
     if pack is None:
         manifests = {name: Manifest.load(place) for name, place in places.items()}
         if json_output:
-            show_json({str(folder / name): manifest_facts(manifest) for name, manifest in manifests.items()})
+            show_json({label(at, name): manifest_facts(manifest) for name, manifest in manifests.items()})
         else:
             for name, manifest in manifests.items():
-                _show_manifest(str(folder / name), manifest)
+                _show_manifest(label(at, name), manifest)
         return
-    facts = pack_facts(folder, pack)
+    facts = pack_facts(at, pack)
     if plot is not None:
-        draw_one_pack(folder, pack, plot)
+        draw_one_pack(at, pack, plot)
     if json_output:
         show_json(facts)
         return
     show(
-        f"pack {pack} of {folder}: {facts['real']}",
-        pack_as_text(folder, pack),
+        f"pack {pack} of {label(at)}: {facts['real']}",
+        pack_as_text(at, pack),
         _graphs_table(facts),
         table(
             "Columns",
@@ -207,6 +211,10 @@ def data_sets(folder: Path) -> dict[str, Path]:
     return {name: folder / name for name in names}
 
 
+def _places(at: Where) -> Mapping[str, Where]:
+    return data_sets(at) if isinstance(at, Path) else url_data_sets(at)
+
+
 def manifest_facts(manifest: Manifest) -> dict[str, Any]:
     """What the manifest says, as plain values."""
     counts = manifest.counts
@@ -229,7 +237,7 @@ def manifest_facts(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def pack_facts(folder: Path, pack: int) -> dict[str, Any]:
+def pack_facts(folder: Where, pack: int) -> dict[str, Any]:
     """One pack: its columns, and the source graphs in its slots."""
     import numpy as np
     import pyarrow as pa
@@ -239,7 +247,7 @@ def pack_facts(folder: Path, pack: int) -> dict[str, Any]:
 
     manifest = Manifest.load(folder)
     if not 0 <= pack < manifest.num_packs:
-        raise FormatError(f"{folder} has no pack {pack}: its packs are 0 to {manifest.num_packs - 1}")
+        raise FormatError(f"{label(folder)} has no pack {pack}: its packs are 0 to {manifest.num_packs - 1}")
     shard, block, row = manifest.locate(pack)
     reader = open_shard(folder, manifest, shard)
     columns = {name: values[row : row + 1] for name, values in reader.block(block).items()}

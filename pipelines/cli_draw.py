@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from packer.plan import PackPlan
 from packer.sizes import GraphSizes
 from pipelines.cli_output import say
+from pipelines.cli_place import Where
 
 
 def draw_sizes(sizes: GraphSizes, path: Path) -> None:
@@ -26,10 +27,10 @@ def draw_plans(plans: Sequence[PackPlan], path: Path) -> None:
     _save([compared(plans)], path)
 
 
-def draw_one_pack(folder: Path, pack: int, path: Path) -> None:
+def draw_one_pack(folder: Where, pack: int, path: Path) -> None:
     from pipelines.report.pack_drawing import draw_pack, read_pack
 
-    _save([draw_pack(read_pack(folder, pack))], path)
+    _save([draw_pack(read_pack(cast("Path", folder), pack))], path)  # it takes what open_shard takes
 
 
 def draw_suggestion(found: Any, path: Path) -> None:
@@ -38,11 +39,11 @@ def draw_suggestion(found: Any, path: Path) -> None:
     _save([suggested(found)], path)
 
 
-def pack_as_text(folder: Path, pack: int) -> str:
+def pack_as_text(folder: Where, pack: int) -> str:
     """The slots of a pack, a sign each."""
     from pipelines.report.pack_drawing import draw_text, read_pack
 
-    return draw_text(read_pack(folder, pack))
+    return draw_text(read_pack(cast("Path", folder), pack))
 
 
 def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

@@ -167,6 +167,12 @@ Licence = Annotated[
     str | None, typer.Option(metavar="TEXT", help="Licence of the source, for the data set card.", rich_help_panel=_RUN)
 ]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder that a build wrote.", show_default=False)]
+FolderOrUrl = Annotated[
+    str,
+    typer.Argument(
+        metavar="DIR", help="Folder that a build wrote, or its URL, such as s3://bucket/packs.", show_default=False
+    ),
+]
 
 
 def read_source(

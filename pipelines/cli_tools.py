@@ -27,6 +27,9 @@ _PACKAGES = (
     ("rdkit", "molecules", "sample:nci, smiles: sources"),
     ("typer", "cli", "this command"),
     ("matplotlib", "report", "plots"),
+    ("fsspec", "s3", "data sets at URLs"),
+    ("s3fs", "s3", "data sets at s3://"),
+    ("gcsfs", "gcs", "data sets at gs://"),
     ("poptorch", "", "loading on IPUs; from Graphcore's SDK, on no package index"),
 )
 

@@ -1,10 +1,12 @@
 """What several tests share: where the real data lies."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+from object_store import s3_server
 
 # Test processes run side by side; more threads each would only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -21,3 +23,10 @@ def shared_data() -> Path:
     if not root.is_dir():
         pytest.skip(f"no real data at {root} (set GRAPH_PACKER_TEST_DATA)")
     return root
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of an S3 server in a process of its own; tests skip where none is installed."""
+    with s3_server(tmp_path_factory.mktemp("s3") / "server.log") as url:
+        yield url

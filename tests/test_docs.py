@@ -55,6 +55,8 @@ def test_the_page_about_reading_runs(tmp_path, monkeypatch):
         "options": poptorch_double.Options(device_iterations=2),
     }
     for block in blocks(ROOT / "docs" / "reading.md", "python"):
+        if "://" in block:
+            continue  # stores that are not here; tests/test_object_store.py reads from one that is
         exec(compile(block, "reading.md", "exec"), names)
     assert float(names["loss"]) == 1.0
     # Seven packs of three graphs: four steps of two, the last one filled with an empty pack.

@@ -1,5 +1,6 @@
 """Python 3.8, where PopTorch lives: packer/ compiles there, and its reader runs there."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -86,6 +87,55 @@ LOAD = """
 """
 
 
+READ_URL = """
+    import json, os, sys
+    import numpy as np
+    from packer.reading.blocks import Blocks, Cast
+    from packer.shards import Manifest
+    from packer.shards.cache import cached
+    from packer.shards.place import place_of
+
+    url, options, cache, wanted = sys.argv[1:]
+    place = place_of(url, json.loads(options))
+    manifest, wanted = Manifest.load(place), np.load(wanted)
+
+    def read(cache_bytes):
+        at = cached(place, manifest.sha256, cache, cache_bytes)
+        blocks = Blocks(at, manifest, [Cast("x", np.dtype("int64")), Cast("y", np.dtype("float32"))], (), "always", 2)
+        for pack in range(manifest.num_packs):
+            number, row = divmod(pack, manifest.packs_per_block)
+            for name, stored, dtype in blocks.cached(number):
+                np.testing.assert_array_equal(stored[row].astype(dtype), wanted[name][pack])
+
+    if __name__ == "__main__":
+        read(0)
+        child = os.fork()
+        if child == 0:
+            read(1 << 30)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        assert len([name for name in os.listdir(cache) if name.endswith("parquet")]) == len(manifest.shards)
+        print(np.__version__, sys.version_info[:2])
+"""
+
+LOAD_URL = """
+    import json, sys
+    import numpy as np
+    import torch
+    from packer import PackDataset, torch_loader
+
+    url, options, cache, wanted = sys.argv[1:]
+    if __name__ == "__main__":
+        for cache_bytes in (0, 1 << 30):
+            dataset = PackDataset(url, storage_options=json.loads(options), cache_dir=cache, cache_bytes=cache_bytes)
+            np.testing.assert_array_equal(dataset[0]["x"].numpy(), np.load(wanted)["x"][0])
+            for workers in (0, 2):
+                batches = list(torch_loader(dataset, num_workers=workers))
+                assert sum(int(b["graphs_mask"].sum()) for b in batches) == dataset.manifest.counts.graphs
+        print(torch.__version__)
+"""
+
+
 @pytest.fixture(scope="session")
 def old_environment(python38: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A virtual environment of the oldest versions that the reader supports."""
@@ -135,6 +185,40 @@ def test_loaders_on_the_oldest_torch(old_environment: Path, tmp_path: Path) -> N
     done = subprocess.run([python, script, *_case(tmp_path)], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("2.0.1")
+
+
+def _read_url(python: str | Path, endpoint: str, tmp_path: Path, code: str = READ_URL) -> str:
+    """Read a data set with that interpreter from an S3 server that fails now and then."""
+    from object_store import FaultProxy, make_bucket, s3_options, upload
+
+    folder, wanted = _case(tmp_path)
+    with FaultProxy(endpoint, 0.1) as proxy:
+        options = s3_options(proxy.url)
+        make_bucket(endpoint, "py38")
+        upload(Path(folder), "s3://py38/packs", s3_options(endpoint))
+        arguments = ["s3://py38/packs", json.dumps(options), str(tmp_path / "cache"), wanted]
+        done = subprocess.run(
+            [python, "-c", textwrap.dedent(code), *arguments], capture_output=True, text=True, cwd=tmp_path
+        )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_urls_on_the_oldest_versions(old_environment: Path, s3_endpoint: str, tmp_path: Path) -> None:
+    _install(old_environment, f"{ROOT}[s3]", *OLD)
+    assert _read_url(old_environment / "bin" / "python", s3_endpoint, tmp_path).startswith("1.22.0")
+
+
+@pytest.mark.slow
+def test_loading_urls_with_the_oldest_torch(old_environment: Path, s3_endpoint: str, tmp_path: Path) -> None:
+    _install(old_environment, f"{ROOT}[s3]", "torch==2.0.1", *OLD)
+    assert _read_url(old_environment / "bin" / "python", s3_endpoint, tmp_path, LOAD_URL).startswith("2.0.1")
+
+
+def test_this_interpreter_reads_the_same_url(s3_endpoint: str, tmp_path: Path) -> None:
+    assert _read_url(sys.executable, s3_endpoint, tmp_path)
+    assert _read_url(sys.executable, s3_endpoint, tmp_path, LOAD_URL)
 
 
 def test_this_interpreter_runs_the_same_script(tmp_path: Path) -> None:

@@ -53,9 +53,7 @@ def test_blocks_come_back_to_the_bit(tmp_path, compression, verify):
     blocks = [random_block(MOLECULES, limits, packs, packs) for packs in (4, 4, 1)]
     entry = write_shard(tmp_path, "s.parquet", iter(blocks), MOLECULES, limits, compression)
     assert (entry.packs, entry.blocks, sum(entry.block_bytes) < entry.bytes) == (9, 3, True)
-    reader = ShardReader(
-        tmp_path / "s.parquet", entry, block_format(pack_columns(MOLECULES, limits), 4, compression), verify
-    )
+    reader = ShardReader(tmp_path, entry, block_format(pack_columns(MOLECULES, limits), 4, compression), verify)
     for i in (2, 0, 1, 0):
         found = reader.block(i)
         assert same(found, blocks[i])
@@ -86,7 +84,7 @@ def test_writing_then_reading_is_the_identity(tmp_path_factory, shape, storage, 
     blocks = [random_block(schema, limits, n, i) for i, n in enumerate([full] * (len(packs) - 1) + [packs[-1]])]
     entry = write_shard(folder, "s.parquet", blocks, schema, limits, compression)
     columns = pack_columns(schema, limits)
-    reader = ShardReader(folder / "s.parquet", entry, block_format(columns, full, compression))
+    reader = ShardReader(folder, entry, block_format(columns, full, compression))
     assert all(same(reader.block(i), block) for i, block in enumerate(blocks))
     table = pq.read_table(folder / "s.parquet", page_checksum_verification=True)
     for column in columns:

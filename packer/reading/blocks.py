@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from pathlib import Path
 from typing import Any, List, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from packer.errors import FormatError
 from packer.shards.container import ShardReader, open_shard
 from packer.shards.manifest import Manifest
+from packer.shards.place import Where, place_of
 
 OPEN_SHARDS = 64  # file descriptors a process holds at most
 _BOOL = np.dtype(bool)
@@ -75,21 +75,21 @@ def decoded_block(columns: Mapping[str, np.ndarray], casts: Sequence[Cast], mask
 class Blocks:
     """The blocks of a data set, numbered through all shards.
 
-    folder, manifest: of the data set; casts, masks: what to load; verify: as in ShardReader; cache_blocks: how many
+    where, manifest: of the data set; casts, masks: what to load; verify: as in ShardReader; cache_blocks: how many
     decoded blocks are kept. Pickled or forked, it opens its files anew: no descriptor is shared between processes.
     Threads may share it.
     """
 
     def __init__(
         self,
-        folder: Path,
+        where: Where,
         manifest: Manifest,
         casts: Sequence[Cast],
         masks: Sequence[Mask],
         verify: str,
         cache_blocks: int,
     ) -> None:
-        self.folder = folder
+        self.place = place_of(where)
         self.manifest = manifest
         self.casts = tuple(casts)
         self.masks = tuple(masks)
@@ -157,6 +157,6 @@ class Blocks:
         if reader is None:
             if len(self._open) >= OPEN_SHARDS:
                 self._open.popitem(last=False)[1].close()
-            reader = self._open[shard] = open_shard(self.folder, self.manifest, shard, self.verify)
+            reader = self._open[shard] = open_shard(self.place, self.manifest, shard, self.verify)
         self._open.move_to_end(shard)
         return reader

@@ -6,8 +6,7 @@ import math
 import operator
 import os
 from functools import lru_cache
-from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -22,9 +21,11 @@ from packer.reading.dtypes import FLOATS, INDICES, dtype_name, tensor_dtype
 from packer.reading.follow import Follow, followed
 from packer.reading.join import PLAIN, PackShape, join, join_arrays
 from packer.reading.order import LANES
+from packer.shards.cache import CACHE_BYTES, cached
 from packer.shards.container import VERIFY
 from packer.shards.graphs_file import iter_graphs
 from packer.shards.manifest import Manifest, read_manifest_bytes
+from packer.shards.place import LocalPlace, place_of
 
 Pack = Dict[str, torch.Tensor]
 Rows = List[Tuple[str, np.ndarray]]  # columns of several packs, in the dtypes that were asked for
@@ -45,8 +46,13 @@ class PackDataset(Dataset[Pack]):
     stored dtypes, some MiB each. follow_batch: fields to add `NAME_batch` and `NAME_ptr` for, as PyG's loader does:
     the graph slot of each row, of edge fields too.
 
+    path may be an fsspec URL: `s3://`, `gs://`, ... Then storage_options go to fsspec and are never shown. cache_dir:
+    the folder that keeps copies of shards, None for `~/.cache/graph-packer` (under $XDG_CACHE_HOME where that is set).
+    cache_bytes: what all copies there may take together; other shards, with cache_bytes=0 all, are read block by block.
+
     Files are opened on first use by each process for itself: it pickles, and survives fork, spawn and forkserver.
-    Raises FormatError for a folder that holds no whole data set, and for damage when it is read.
+    Raises FormatError where no whole data set lies, and for damage when it is read; StoreError, a FormatError, for a
+    store that refuses or keeps failing; MissingExtraError for a URL whose package is not installed.
     """
 
     def __init__(
@@ -59,13 +65,18 @@ class PackDataset(Dataset[Pack]):
         transform: Callable[[Pack], Pack] | None = None,
         cache_blocks: int = CACHE_BLOCKS,
         follow_batch: Sequence[str] = (),
+        storage_options: Mapping[str, Any] | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        cache_bytes: int = CACHE_BYTES,
     ) -> None:
         if verify not in VERIFY:
             raise FormatError(f"verify must be one of {', '.join(VERIFY)}; got {verify!r}")
         if cache_blocks < 1:
             raise FormatError(f"cache_blocks must be at least 1; got {cache_blocks}")
-        self.path = Path(os.fspath(path)).absolute()
-        self.manifest = _parsed(read_manifest_bytes(self.path))
+        place = place_of(path, storage_options)
+        self.manifest = _parsed(read_manifest_bytes(place))
+        self.place = cached(place, self.manifest.sha256, cache_dir, cache_bytes)
+        self.path = place.folder if isinstance(place, LocalPlace) else str(place)
         self.verify = verify
         self.index_dtype = dtype_name(index_dtype, INDICES, "index_dtype")
         self.float_dtype = None if float_dtype is None else dtype_name(float_dtype, FLOATS, "float_dtype")
@@ -93,7 +104,7 @@ class PackDataset(Dataset[Pack]):
         pack_bytes = sum(_bytes(column, names[column.name]) for column in self.columns)
         self.most_ahead = max(1, AHEAD_BYTES // max(1, pack_bytes))
         masks = _masks(self.manifest, self.columns)
-        self.blocks = Blocks(self.path, self.manifest, casts, masks, self.verify, self.cache_blocks)
+        self.blocks = Blocks(self.place, self.manifest, casts, masks, self.verify, self.cache_blocks)
         self._forget()
 
     def _forget(self) -> None:
@@ -204,7 +215,7 @@ class PackDataset(Dataset[Pack]):
         """The source's graph in each slot of pack `index`: int64 [num_graphs], -1 for null graphs."""
         if self._id_blocks is None:
             ids = [Cast("graph_ids", np.dtype(np.int64))]
-            self._id_blocks = Blocks(self.path, self.manifest, ids, (), self.verify, self.cache_blocks)
+            self._id_blocks = Blocks(self.place, self.manifest, ids, (), self.verify, self.cache_blocks)
         block, row = divmod(self._pack_id(index), self._per_block)
         _, stored, dtype = self._id_blocks.cached(block)[0]
         return stored[row].astype(dtype)
@@ -242,7 +253,7 @@ class PackDataset(Dataset[Pack]):
         slots = np.full(self.manifest.counts.graphs, -1, np.int64)
         num_graphs = int(self.limits.num_graphs or 0)
         row = 0
-        for part in iter_graphs(self.path, self.manifest, ["pack", "slot"]):
+        for part in iter_graphs(self.place, self.manifest, ["pack", "slot"]):
             pack, slot = part.column("pack").to_numpy(), part.column("slot").to_numpy()
             slots[row : row + len(pack)] = np.where(pack >= 0, pack * num_graphs + slot, -1)
             row += len(pack)

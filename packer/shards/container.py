@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import zlib
-from pathlib import Path
 from typing import Any, Collection
 
 import numpy as np
 import pyarrow as pa
 
 from packer.errors import FormatError
-from packer.shards.files import open_plain, read_exactly
 from packer.shards.manifest import Manifest, ShardEntry
 from packer.shards.pages import CODECS, BlockFormat, decode_page, empty_column, walk_pages
+from packer.shards.place import PlacedFile, Where, place_of
 
 VERIFY = ("off", "first-touch", "always")
 MAGIC = b"PAR1"
@@ -27,12 +25,13 @@ class ShardReader:
     a fork. A block is read by its place in the manifest into memory of its own and checked there, so that what was
     checked is what is used; a damaged disk or a shortened file is an error, not a signal.
 
-    verify: "first-touch" (each block's checksum when it is first read), "always" or "off".
+    verify: "first-touch" (each block's checksum when it is first read), "always" or "off". A block of a copy, or from
+    a network, that fails is fetched once more before it counts as damaged.
     """
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        where: Where,
         entry: ShardEntry,
         block_format: BlockFormat,
         verify: str = "first-touch",
@@ -41,20 +40,20 @@ class ShardReader:
             raise FormatError(f"verify must be one of {', '.join(VERIFY)}; got {verify!r}")
         if sys.byteorder != "little":
             raise FormatError("packs are stored little-endian; this machine is big-endian, which is not supported")
-        self.path = Path(path)
+        self.place = place_of(where)
         self.entry = entry
         self.block_format = block_format
         self.verify = verify
         self._reset()
 
     def _reset(self) -> None:
-        self._fd = -1
+        self._file: PlacedFile | None = None
         self._checked: set[int] = set()
         codec = CODECS[self.block_format.compression]
         self._codec = None if codec is None else pa.Codec(codec)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("path", "entry", "block_format", "verify")}
+        return {name: getattr(self, name) for name in ("place", "entry", "block_format", "verify")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -89,9 +88,12 @@ class ShardReader:
         """The stored bytes of a block, checked as `verify` demands."""
         if not 0 <= block < self.entry.blocks:
             raise FormatError(f"{self.entry.name} has blocks 0 to {self.entry.blocks - 1}; asked for {block}")
-        data = self._read(self.entry.block_offsets[block], self.entry.block_bytes[block])
+        file, offset = self._opened(), self.entry.block_offsets[block]
+        data = file.read(offset, self.entry.block_bytes[block])
         if self.verify == "always" or (self.verify == "first-touch" and block not in self._checked):
-            self._compare(f"block {block}", zlib.crc32(data), self.entry.block_crc32[block])
+            kept, data = self._compared(file, offset, data, self.entry.block_crc32[block], f"block {block}")
+            if kept is not file:
+                self._file = kept
             if block == 0 and not data.startswith(MAGIC):
                 raise FormatError(f"{self.entry.name} is not a Parquet file: it starts with {bytes(data[:4])!r}")
             self._checked.add(block)
@@ -100,55 +102,68 @@ class ShardReader:
     def raw_footer(self) -> bytearray:
         """What follows the last block: the Parquet footer, its length and the closing magic. Unchecked."""
         start = self.entry.block_offsets[-1]
-        return self._read(start, self.entry.bytes - start)
+        return self._opened().read(start, self.entry.bytes - start)
 
     def close(self) -> None:
         """Give the file back; the next read opens it again."""
-        if self._fd >= 0:
-            fd, self._fd = self._fd, -1
-            os.close(fd)
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
-    def __del__(self) -> None:
-        if getattr(self, "_fd", -1) >= 0:
-            self.close()
-
-    def _read(self, offset: int, size: int) -> bytearray:
-        if self._fd < 0:
-            self._open()
-        return read_exactly(self._fd, offset, size, self.entry.name)
-
-    def _open(self) -> None:
+    def _opened(self) -> PlacedFile:
+        if self._file is not None:
+            return self._file
         entry = self.entry
-        fd, size = open_plain(self.path)
-        try:
-            if size != entry.bytes:
-                raise FormatError(f"{entry.name} has {size} bytes, the manifest says {entry.bytes}")
-            if self.verify != "off":
-                start = entry.block_offsets[-1]
-                footer = read_exactly(fd, start, size - start, entry.name)
-                self._compare("the footer", zlib.crc32(footer), entry.footer_crc32)
-        except FormatError:
-            os.close(fd)
-            raise
-        if self._fd >= 0:  # another thread was faster
-            os.close(fd)
-        else:
-            self._fd = fd
+        file = self._sized(self.place.open(entry.name, entry))
+        if self.verify != "off":
+            start = entry.block_offsets[-1]
+            try:
+                footer = file.read(start, entry.bytes - start)
+                file, _ = self._compared(file, start, footer, entry.footer_crc32, "the footer")
+            except FormatError:
+                file.close()
+                raise
+        if self._file is None:
+            self._file = file
+        elif self._file is not file:  # another thread was faster
+            file.close()
+        return self._file
 
-    def _compare(self, what: str, found: int, stated: int) -> None:
-        if found != stated:
-            raise FormatError(
-                f"{self.entry.name}: {what} is damaged: its CRC-32 is {found:08x}, the manifest says {stated:08x}. "
-                "Restore the file from a copy, or build the data set anew"
-            )
+    def _sized(self, file: PlacedFile) -> PlacedFile:
+        if file.size != self.entry.bytes:
+            file.close()
+            raise FormatError(f"{self.entry.name} has {file.size} bytes, the manifest says {self.entry.bytes}")
+        return file
+
+    def _compared(
+        self, file: PlacedFile, offset: int, data: bytearray, stated: int, what: str
+    ) -> tuple[PlacedFile, bytearray]:
+        """The file's bytes from `offset` on, with the CRC-32 that the manifest states, and the file that has them."""
+        found = zlib.crc32(data)
+        if found == stated:
+            return file, data
+        copy = file.renewed()
+        if copy is not None:
+            file = self._sized(copy)
+            data = file.read(offset, len(data))
+            found = zlib.crc32(data)
+            if found == stated:
+                return file, data
+        raise FormatError(
+            f"{self.entry.name}: {what} is damaged: its CRC-32 is {found:08x}, the manifest says {stated:08x}. "
+            + ("Restore the file from a copy, or build the data set anew" if copy is None else _DAMAGED_THERE)
+        )
 
 
-def open_shard(
-    folder: str | os.PathLike[str], manifest: Manifest, shard: int, verify: str = "first-touch"
-) -> ShardReader:
+_DAMAGED_THERE = (
+    "It was fetched twice. Open the data set again if it has been built anew meanwhile; else restore the file from a "
+    "copy, or build the data set anew"
+)
+
+
+def open_shard(where: Where, manifest: Manifest, shard: int, verify: str = "first-touch") -> ShardReader:
     """The reader of a data set's shard number `shard`."""
-    entry = manifest.shards[shard]
-    return ShardReader(Path(folder) / entry.name, entry, manifest.block_format, verify)
+    return ShardReader(where, manifest.shards[shard], manifest.block_format, verify)
 
 
 def start_of_pages(block: int) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from packer.errors import FormatError
+from packer.errors import FormatError, MissingFileError
 
 TEMPORARY = ".tmp"
 """Ending of a file that is being written."""
@@ -101,13 +101,13 @@ def sync_folder(folder: str | os.PathLike[str]) -> None:
 def open_plain(path: str | os.PathLike[str]) -> tuple[int, int]:
     """(descriptor, bytes) of a plain file. A link, a pipe or a device is refused, and never waited for.
 
-    Raises FormatError; its text names the file.
+    Raises MissingFileError, FormatError; the text names the file.
     """
     name = Path(path).name
     try:
         fd = os.open(str(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise FormatError(f"{name} is missing from {Path(path).parent}") from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise MissingFileError(f"{name} is missing from {Path(path).parent}") from error
     except OSError as error:
         if Path(path).is_symlink():
             raise FormatError(f"{name} is a symbolic link; a data set holds plain files only") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import Collection, Iterator, NamedTuple, Sequence
 
 import numpy as np
@@ -16,6 +15,7 @@ from packer.shards.container import open_shard
 from packer.shards.graphs_file import STATUSES, iter_graphs, lost_column, size_column
 from packer.shards.manifest import GRAPHS, Manifest
 from packer.shards.multiset import add_to_blocks, row_hashes
+from packer.shards.place import Place
 from packer.shards.shard_check import Fault, graph_rows, sized_axes
 
 _NAMED = 3
@@ -30,7 +30,7 @@ class GraphsResult(NamedTuple):
     graphs: int
 
 
-def check_graphs(folder: Path, manifest: Manifest, key: int) -> GraphsResult:
+def check_graphs(place: Place, manifest: Manifest, key: int) -> GraphsResult:
     """Read the file once, a row group at a time: ids, statuses, places and sizes of the graphs, and the counts."""
     faults: list[str] = []
     sums = np.zeros(manifest.num_blocks, dtype=np.uint64)
@@ -39,7 +39,7 @@ def check_graphs(folder: Path, manifest: Manifest, key: int) -> GraphsResult:
     last, graphs = -1, 0
     sizes = [size_column(manifest.schema.axis(axis)) for axis in sized_axes(manifest.schema)]
     try:
-        for batch in iter_graphs(folder, manifest, verify=False):
+        for batch in iter_graphs(place, manifest, verify=False):
             column = _columns(batch)
             ids = column["id"]
             steps = np.diff(np.append(last, ids))
@@ -78,15 +78,15 @@ def check_graphs(folder: Path, manifest: Manifest, key: int) -> GraphsResult:
     return GraphsResult([_fault(what) for what in faults], sums, graphs)
 
 
-def find_differences(folder: Path, manifest: Manifest, blocks: Sequence[int]) -> Iterator[Fault]:
+def find_differences(place: Place, manifest: Manifest, blocks: Sequence[int]) -> Iterator[Fault]:
     """Which graphs of these blocks (numbered through all shards) are not where graphs.parquet puts them."""
     wanted = blocks[:_NAMED]
     axes = sized_axes(manifest.schema)
-    stated = _stated_rows(folder, manifest, wanted, [size_column(manifest.schema.axis(axis)) for axis in axes])
+    stated = _stated_rows(place, manifest, wanted, [size_column(manifest.schema.axis(axis)) for axis in axes])
     for block in wanted:
         shard, inside = divmod(block, manifest.blocks_per_shard)
         first = block * manifest.packs_per_block
-        reader = open_shard(folder, manifest, shard, verify="off")
+        reader = open_shard(place, manifest, shard, verify="off")
         columns = reader.block(inside)
         reader.close()
         found = np.stack(graph_rows(columns, check_block(columns, manifest.schema, manifest.limits)[1], axes, first), 1)
@@ -112,10 +112,10 @@ def _differing(found: np.ndarray, expected: np.ndarray, axes: Sequence[str], sha
         yield Fault(shard, block, pack, "graph_ids", f"slot {slot} holds {texts[0]}, {GRAPHS} says {texts[1]}{more}")
 
 
-def _stated_rows(folder: Path, manifest: Manifest, blocks: Collection[int], sizes: Sequence[str]) -> np.ndarray:
+def _stated_rows(place: Place, manifest: Manifest, blocks: Collection[int], sizes: Sequence[str]) -> np.ndarray:
     names = ["id", "pack", "slot", *sizes]
     kept = [np.zeros((0, len(names)), dtype=np.int64)]
-    for batch in iter_graphs(folder, manifest, names, verify=False):
+    for batch in iter_graphs(place, manifest, names, verify=False):
         column = _columns(batch)
         rows = np.isin(column["pack"] // manifest.packs_per_block, list(blocks)) & (column["pack"] >= 0)
         if rows.any():

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
-from pathlib import Path
 from typing import Any, Collection, Iterable, Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from packer.errors import FormatError
+from packer.errors import FormatError, StoreError
 from packer.fields import Axis, Schema
-from packer.shards.files import AtomicFile, FileEntry, open_plain
+from packer.shards.files import AtomicFile, FileEntry
 from packer.shards.manifest import GRAPHS, Manifest
 from packer.shards.parquet_check import MAX_GROUP_BYTES, check_parquet
+from packer.shards.place import Entry, PlacedFile, Where, place_of
 
 STATUSES = ("packed", "trimmed", "skipped")
 _GROUP_ROWS = 1 << 16
@@ -129,7 +128,7 @@ def _split(group: pa.Table) -> Iterator[pa.Table]:
 
 
 def iter_graphs(
-    folder: str | os.PathLike[str],
+    where: Where,
     manifest: Manifest,
     columns: Collection[str] | None = None,
     verify: bool = True,
@@ -141,12 +140,12 @@ def iter_graphs(
     """
     target = graphs_schema(manifest.schema)
     entry = manifest.files[GRAPHS]
-    with MappedFile(Path(folder) / GRAPHS, entry.bytes) as data:
+    with MappedFile(where, GRAPHS, entry) as mapped:
         try:
-            if verify and hashlib.sha256(data).hexdigest() != entry.sha256:
+            if verify and mapped.sha256() != entry.sha256 and (not mapped.renew() or mapped.sha256() != entry.sha256):
                 raise FormatError("its SHA-256 is not the one that the manifest says")
-            check_parquet(data, manifest.counts.graphs)
-            source = pa.BufferReader(pa.py_buffer(data))
+            check_parquet(mapped.data, manifest.counts.graphs)
+            source = pa.BufferReader(pa.py_buffer(mapped.data))
             file = pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True)
             if not file.schema_arrow.equals(target):
                 raise FormatError(f"it has columns {file.schema_arrow.names[:20]}, not {target.names}")
@@ -154,25 +153,40 @@ def iter_graphs(
                 table = file.read_row_group(group, columns=columns, use_threads=False)
                 table.validate(full=True)
                 yield from table.combine_chunks().to_batches()
+        except StoreError:
+            raise
         except (FormatError, pa.ArrowException, OSError, ValueError) as error:
             raise FormatError(f"{GRAPHS} is damaged: {error}") from error
 
 
 class MappedFile:
-    """A plain file of a known size, mapped for reading, as a context."""
+    """A whole file of a data set, mapped for reading as `data`, as a context."""
 
-    def __init__(self, path: Path, size: int) -> None:
-        fd, found = open_plain(path)
-        try:
-            if found != size or size == 0:
-                raise FormatError(f"{path.name} has {found} bytes, the manifest says {size}")
-            self._map = mmap.mmap(fd, size, access=mmap.ACCESS_READ)
-        finally:
-            os.close(fd)
+    def __init__(self, where: Where, name: str, entry: Entry) -> None:
+        self._name, self._entry = name, entry
+        self._map(place_of(where).open(name, entry))
 
-    def __enter__(self) -> memoryview:
-        return memoryview(self._map)
+    def _map(self, file: PlacedFile) -> None:
+        self._file = file
+        if file.size != self._entry.bytes or file.size == 0:
+            file.close()
+            raise FormatError(f"{self._name} has {file.size} bytes, the manifest says {self._entry.bytes}")
+        self.data = file.map()
+
+    def sha256(self) -> str:
+        return hashlib.sha256(self.data).hexdigest()
+
+    def renew(self) -> bool:
+        """Map another copy, if this is one; whether it is."""
+        file = self._file.renewed()
+        if file is not None:
+            self._map(file)
+        return file is not None
+
+    def __enter__(self) -> MappedFile:
+        return self
 
     def __exit__(self, *_: object) -> None:
         """The mapping goes when the last array that looks into it does."""
-        del self._map
+        self._file.close()
+        del self.data

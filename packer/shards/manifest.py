@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Mapping, cast
 
-from packer.errors import FormatError
+from packer.errors import FormatError, MissingFileError
 from packer.fields import Column, Schema, pack_columns
 from packer.limits import PackLimits
 from packer.shards import canonical
-from packer.shards.files import FileEntry, open_plain, read_exactly
+from packer.shards.files import FileEntry
 from packer.shards.layout import MAX_BLOCK_BYTES, MAX_BLOCK_PACKS
 from packer.shards.pages import CODECS, BlockFormat, block_format
+from packer.shards.place import Where, place_of
 from packer.shards.schema_check import check_schema
 
 FORMAT = "graph-packer/1"
@@ -160,8 +159,8 @@ class Manifest:
         return self.to_bytes()[-67:-3].decode()
 
     @classmethod
-    def load(cls, source: str | os.PathLike[str] | bytes) -> Manifest:
-        """Read from a data set's folder, or from the manifest's bytes.
+    def load(cls, source: Where | bytes) -> Manifest:
+        """Read from where a data set lies (a folder, a URL, a place), or from the manifest's bytes.
 
         Raises FormatError for anything but what `to_bytes` wrote, and for numbers that do not fit together.
         """
@@ -175,18 +174,21 @@ class Manifest:
         return _parse(canonical.unseal(data, MANIFEST))
 
 
-def read_manifest_bytes(folder: str | os.PathLike[str]) -> bytes:
-    """The bytes of a folder's manifest. Raises FormatError where there is none, or an absurd one."""
-    path = Path(folder) / MANIFEST
-    if not path.is_symlink() and not path.exists():
-        raise FormatError(f"{folder} holds no {MANIFEST}: not a data set, or a build that did not finish")
-    fd, size = open_plain(path)
+def read_manifest_bytes(where: Where) -> bytes:
+    """The bytes of a data set's manifest. MissingFileError where there is none, FormatError for an absurd one."""
+    place = place_of(where)
     try:
-        if size > canonical.MAX_BYTES:
-            raise FormatError(f"{MANIFEST} has {size} bytes; at most {canonical.MAX_BYTES} are read")
-        return bytes(read_exactly(fd, 0, size, MANIFEST))
+        file = place.open(MANIFEST)
+    except MissingFileError as error:
+        raise MissingFileError(
+            f"{place} holds no {MANIFEST}: not a data set, or a build that did not finish"
+        ) from error
+    try:
+        if file.size > canonical.MAX_BYTES:
+            raise FormatError(f"{MANIFEST} has {file.size} bytes; at most {canonical.MAX_BYTES} are read")
+        return bytes(file.read(0, file.size))
     finally:
-        os.close(fd)
+        file.close()
 
 
 def shard_name(shard: int) -> str:

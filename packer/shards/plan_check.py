@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,12 @@ from packer.errors import FormatError, PackerError
 from packer.shards.graphs_file import MappedFile, iter_graphs, size_column
 from packer.shards.manifest import PLAN, Manifest
 from packer.shards.parquet_check import check_parquet
+from packer.shards.place import Where
 
 _METADATA_KEY = b"graph-packer-plan"
 
 
-def check_plan(folder: Path, manifest: Manifest) -> list[str]:
+def check_plan(place: Where, manifest: Manifest) -> list[str]:
     """What is wrong with `plan.parquet` and with the plan in the manifest; nothing when all is well.
 
     The lower bound is proven again from the certificate (in the manifest's plan, else in the file's metadata) over the
@@ -31,19 +31,19 @@ def check_plan(folder: Path, manifest: Manifest) -> list[str]:
     if status == "optimal" and bound != packs:
         return [f"the manifest's plan is {status!r} with {packs} packs and a lower bound of {bound}"]
     try:
-        stored = plan.get("certificate") or _stored_certificate(folder, manifest)
-        return [] if stored is None else _certificate_faults(folder, manifest, stored)
+        stored = plan.get("certificate") or _stored_certificate(place, manifest)
+        return [] if stored is None else _certificate_faults(place, manifest, stored)
     except PackerError as error:
         return [str(error)]
 
 
-def _certificate_faults(folder: Path, manifest: Manifest, stored: Any) -> list[str]:
+def _certificate_faults(place: Where, manifest: Manifest, stored: Any) -> list[str]:
     from packer.certificate import Certificate, check_certificate
     from packer.sizes import need_of
 
     if not isinstance(stored, dict):
         return ["its certificate is not one"]
-    sizes, count = distinct_sizes(folder, manifest)
+    sizes, count = distinct_sizes(place, manifest)
     need, capacity = need_of(sizes, manifest.schema.axes, manifest.limits)
     proven = check_certificate(Certificate.from_dict(stored), need, capacity, count)
     if proven != manifest.plan["lower_bound"]:
@@ -51,11 +51,11 @@ def _certificate_faults(folder: Path, manifest: Manifest, stored: Any) -> list[s
     return []
 
 
-def distinct_sizes(folder: Path, manifest: Manifest) -> tuple[np.ndarray, np.ndarray]:
+def distinct_sizes(place: Where, manifest: Manifest) -> tuple[np.ndarray, np.ndarray]:
     """Sizes of the graphs in packs, and how many have each: int64 [distinct, axes], int64 [distinct]."""
     names = [size_column(axis) for axis in manifest.schema.axes]
     sizes, count = np.zeros((0, len(names)), dtype=np.int64), np.zeros(0, dtype=np.int64)
-    for batch in iter_graphs(folder, manifest, ["pack", *names], verify=False):
+    for batch in iter_graphs(place, manifest, ["pack", *names], verify=False):
         rows = np.stack([batch.column(name).to_numpy() for name in names], axis=1)
         rows = np.concatenate([sizes, rows[batch.column("pack").to_numpy() >= 0]])
         weights = np.r_[count, np.ones(len(rows) - len(count), dtype=np.int64)]
@@ -65,12 +65,12 @@ def distinct_sizes(folder: Path, manifest: Manifest) -> tuple[np.ndarray, np.nda
     return sizes, count
 
 
-def _stored_certificate(folder: Path, manifest: Manifest) -> Any:
+def _stored_certificate(place: Where, manifest: Manifest) -> Any:
     """The certificate in the metadata of plan.parquet, None where there is none."""
-    with MappedFile(folder / PLAN, manifest.files[PLAN].bytes) as data:
-        check_parquet(data, manifest.counts.graphs)
+    with MappedFile(place, PLAN, manifest.files[PLAN]) as file:
+        check_parquet(file.data, manifest.counts.graphs)
         try:
-            metadata = pq.read_schema(pa.BufferReader(pa.py_buffer(data))).metadata or {}
+            metadata = pq.read_schema(pa.BufferReader(pa.py_buffer(file.data))).metadata or {}
             return json.loads(metadata.get(_METADATA_KEY, b"{}")).get("certificate")
         except (pa.ArrowException, OSError, ValueError, AttributeError, RecursionError) as error:
             raise FormatError(f"its metadata cannot be read: {error}") from error

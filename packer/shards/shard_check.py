@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import zlib
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +18,7 @@ from packer.shards.footer_check import check_footer
 from packer.shards.manifest import Manifest
 from packer.shards.multiset import row_hashes
 from packer.shards.pages import CODECS, Page, check_page, decode_page, empty_column, walk_pages
+from packer.shards.place import Place
 
 
 class Fault(NamedTuple):
@@ -41,9 +41,9 @@ class Fault(NamedTuple):
 
 
 class ShardTask(NamedTuple):
-    """folder: of the data set; manifest: its SHA-256, so that a worker reads it once; key: of the graphs' hashes."""
+    """place: of the data set; manifest: its SHA-256, so that a worker reads it once; key: of the graphs' hashes."""
 
-    folder: str
+    place: Place
     manifest: str
     shard: int
     key: int
@@ -61,12 +61,12 @@ class ShardResult(NamedTuple):
 
 def verify_shard(task: ShardTask) -> ShardResult:
     """Check one shard: a task for `map`, here or in another process."""
-    manifest = load_manifest(task.folder, task.manifest)
+    manifest = load_manifest(task.place, task.manifest)
     entry = manifest.shards[task.shard]
     result = ShardResult(
         [], np.zeros(entry.blocks, dtype=np.uint64), np.zeros(entry.blocks, dtype=bool), entry.packs, 0
     )
-    reader = open_shard(task.folder, manifest, task.shard, verify="off")
+    reader = open_shard(task.place, manifest, task.shard, verify="off")
     found = hashlib.sha256()
     pages: list[list[Page]] = []
     graphs = 0
@@ -107,11 +107,11 @@ def sized_axes(schema: Schema) -> list[str]:
 
 
 @functools.lru_cache(maxsize=2)
-def load_manifest(folder: str, sha256: str) -> Manifest:
-    """The manifest of a folder, read once a process; sha256 tells apart what lies there at different times."""
-    manifest = Manifest.load(folder)
+def load_manifest(place: Place, sha256: str) -> Manifest:
+    """The manifest of a data set, read once a process; sha256 tells apart what lies there at different times."""
+    manifest = Manifest.load(place)
     if manifest.sha256 != sha256:
-        raise FormatError(f"{Path(folder)} was written anew while it was verified")
+        raise FormatError(f"{place} was written anew while it was verified")
     return manifest
 
 

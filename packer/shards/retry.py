@@ -1,0 +1,122 @@
+"""Asking an object store again: which errors pass, how often and how long to try, and what may be said of them."""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from typing import Any, Callable, Iterator, Mapping, TypeVar
+
+from packer.errors import StoreError
+
+Answer = TypeVar("Answer")
+
+TRIES = 8
+PATIENCE = 120.0
+"""Seconds after which no further try begins, however few there were: clients wait and retry for themselves too."""
+_FIRST_WAIT, _LONGEST_WAIT = 0.1, 10.0
+
+_jitter = random.SystemRandom()  # not the run's own random numbers, and not the same ones in every forked worker
+_FINAL = (
+    FileNotFoundError,
+    PermissionError,
+    IsADirectoryError,
+    NotADirectoryError,
+    ValueError,
+    TypeError,
+    ImportError,
+    RuntimeError,  # of the event loop: not of the network
+)
+
+
+_FINAL_NAMES = ("NoCredentialsError", "PartialCredentialsError")
+"""Of botocore, which is not imported here."""
+
+
+class ShortAnswerError(ConnectionError):
+    """A store sent fewer bytes than it was asked for."""
+
+
+def retried(ask: Callable[[], Answer], what: str, hide: Callable[[str], str]) -> Answer:
+    """ask(), again while it fails as networks and servers do for a while: at most TRIES times, over PATIENCE seconds.
+
+    Waits 0.1, 0.2, ... 10 seconds between tries, each shortened by a random share so that many processes do not come
+    back at once. what: was asked, for the error; hide: takes out of a text what must not be shown. Errors that pass
+    not (missing, forbidden, not possible) are raised as they are, the last of others as StoreError.
+    """
+    start = time.monotonic()
+    for number in range(TRIES):
+        try:
+            return ask()
+        except Exception as error:
+            if is_final(error):
+                raise
+            seconds = time.monotonic() - start
+            if number + 1 == TRIES or seconds > PATIENCE:
+                # The cause stays out of the traceback: its text is the client's and may hold what must not be shown.
+                raise StoreError(
+                    f"{what} failed {number + 1} times in {seconds:.0f} s, last with {cause(error, hide)}. "
+                    "Check the network and the store, then run again"
+                ) from None
+        time.sleep(min(_LONGEST_WAIT, _FIRST_WAIT * 2**number) * _jitter.uniform(0.5, 1))
+    raise AssertionError("the last try returns or raises")
+
+
+def is_final(error: BaseException) -> bool:
+    """Whether asking again is in vain. A client's error counts as what it was raised from, where it says so."""
+    if isinstance(error, (ConnectionError, TimeoutError)):
+        return False
+    status = http_status(error)
+    if status is not None:
+        return 400 <= status < 500 and status not in (408, 425, 429)
+    if error.__cause__ is not None:
+        return is_final(error.__cause__)
+    return isinstance(error, _FINAL) or type(error).__name__ in _FINAL_NAMES
+
+
+def http_status(error: BaseException) -> int | None:
+    """The status of the answer that a client's error stands for: botocore's, aiohttp's, gcsfs's."""
+    response: Any = getattr(error, "response", None)
+    about = response.get("ResponseMetadata") if isinstance(response, Mapping) else None
+    found = about.get("HTTPStatusCode") if isinstance(about, Mapping) else None
+    for name in ("status", "code"):  # in this order: aiohttp warns of its older name
+        found = getattr(error, name, None) if found is None else found
+    return found if isinstance(found, int) and 100 <= found < 600 else None
+
+
+def cause(error: BaseException, hide: Callable[[str], str]) -> str:
+    """One line that says what went wrong."""
+    text = " ".join(str(error).split())[:300]
+    return hide(f"{type(error).__name__}: {text}" if text else type(error).__name__)
+
+
+_USER = re.compile(r"//[^/@\s]*@")
+_QUERY = re.compile(r"\?[^\s'\"]*")
+
+
+def shown(url: str) -> str:
+    """A URL, or a text with URLs, without user names, passwords and signatures."""
+    return _QUERY.sub("", _USER.sub("//", url))
+
+
+def hider(options: Mapping[str, Any]) -> Callable[[str], str]:
+    """A function that takes every text among the values of `options` out of a text, and what `shown` takes out."""
+    secrets = sorted({text for text in _texts(options) if "://" not in text}, key=len, reverse=True)
+
+    def hide(text: str) -> str:
+        for secret in secrets:
+            text = text.replace(secret, "***")
+        return shown(text)
+
+    return hide
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str) and len(value) > 2:
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _texts(inner)
