@@ -1,62 +1,61 @@
-"""The output folder: what it holds before a build, and that nothing foreign is ever touched."""
+"""What the place of a build holds before it, and that nothing foreign is ever touched."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from packer.errors import BuildError, FormatError
+from packer.errors import BuildError, FormatError, MissingFileError
 from packer.shards.files import TEMPORARY
 from packer.shards.manifest import GRAPHS, MANIFEST, PLAN, Manifest, shard_name
+from packer.shards.place import Place
 from pipelines.journal import WORK
+from pipelines.splits import check_name
+from pipelines.stores import Store
 
 BUILD_FILE, SPLITS_FILE = "build.json", "splits.json"
 CARD, REPORT = "README.md", "report.html"
+_MOST_BYTES = 1 << 20
 
 
-@dataclass(frozen=True)
-class Target:
-    """One data set that a build writes: split name ("" without splits), and its folder."""
-
-    name: str
-    folder: Path
+def inside(split: str, file: str) -> str:
+    """The name of a file of a data set, from where the build is; split: "" without splits."""
+    return f"{split}/{file}" if split else file
 
 
-def data_set_files(num_shards: int) -> list[str]:
-    """Every file of a data set of so many shards, with the card and the report that tell of it."""
-    return [MANIFEST, GRAPHS, PLAN, CARD, REPORT, *(shard_name(i) for i in range(num_shards))]
-
-
-def finished_targets(out: Path) -> dict[str, Manifest]:
+def finished_targets(out: Store) -> dict[str, Manifest]:
     """Split name -> manifest of the complete build in `out` ("" without splits); {} where there is none."""
-    names = [""] if (out / MANIFEST).is_file() else split_names(out)
-    if not all((out / name / MANIFEST).is_file() for name in names):
+    names = [""] if out.size(MANIFEST) is not None else split_names(out.place)
+    if any(out.size(inside(name, MANIFEST)) is None for name in names):
         return {}
     try:
-        return {name: Manifest.load(out / name) for name in names}
+        return {name: Manifest.load(out.below(name).place) for name in names}
     except FormatError as error:
         raise BuildError(f"{out} holds a damaged data set: {error}. Remove it, or choose another folder") from error
 
 
-def split_names(out: Path) -> list[str]:
-    """The splits that `out`/splits.json lists; [] without such a file."""
-    path = out / SPLITS_FILE
-    if not path.is_file():
+def split_names(place: Place) -> list[str]:
+    """The splits that its splits.json lists; [] where there is none. FormatError for what is no list of splits."""
+    try:
+        file = place.open(SPLITS_FILE)
+    except MissingFileError:
         return []
     try:
-        names = list(json.loads(path.read_bytes())["splits"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise FormatError(f"{path} is not a list of splits: {error}") from error
-    for name in names:
-        if not isinstance(name, str) or Path(name).name != name or name in ("", ".", ".."):
-            raise FormatError(f"{path} names a split {name!r}, which is no folder name")
+        found: Any = json.loads(bytes(file.read(0, min(file.size, _MOST_BYTES))))
+        names = [str(name) for name in found["splits"]]
+        for name in names:
+            check_name(name)
+    except (ValueError, KeyError, TypeError, BuildError) as error:
+        raise FormatError(f"{SPLITS_FILE} of {place} is not a list of splits: {error}") from error
+    finally:
+        file.close()
     return names
 
 
-def own_files(out: Path, journalled: Mapping[str, Mapping[str, Any]]) -> set[Path]:
+def own_files(out: Store, journalled: Mapping[str, Mapping[str, Any]]) -> set[str]:
     """All files that a finished build (by its manifests) or an unfinished one (by its journal) may have in `out`.
 
     journalled: split name -> {"shards": number} of the unfinished build.
@@ -64,50 +63,45 @@ def own_files(out: Path, journalled: Mapping[str, Mapping[str, Any]]) -> set[Pat
     shards = {name: len(manifest.shards) for name, manifest in finished_targets(out).items()}
     for name, facts in journalled.items():
         shards[name] = max(shards.get(name, 0), int(facts["shards"]))
-    files = {out / name for name in (BUILD_FILE, SPLITS_FILE, REPORT)} if shards else set[Path]()
+    files = {BUILD_FILE, SPLITS_FILE, REPORT} if shards else set[str]()
     for name, count in shards.items():
-        files |= {out / name / file for file in data_set_files(count)}
-    return files | {file.with_name(file.name + TEMPORARY) for file in files}
+        files |= {inside(name, file) for file in (MANIFEST, GRAPHS, PLAN, CARD, REPORT)}
+        files |= {inside(name, shard_name(number)) for number in range(count)}
+    return files | {file + TEMPORARY for file in files}
 
 
-def refuse_foreign(out: Path, own: Iterable[Path]) -> None:
+def refuse_foreign(out: Store, own: Collection[str]) -> None:
     """Raise BuildError where `out` holds something, but no build (whose files are `own`)."""
-    if out.exists() and not out.is_dir():
-        raise BuildError(f"{out} is a file; give a folder that is empty or absent")
-    if not out.is_dir() or list(own):
+    if own:
         return
-    foreign = [entry for entry in sorted(out.iterdir()) if entry.name != WORK]
+    foreign = list(islice((name for name in out.names() if not name.startswith(f"{WORK}/")), 6))
     if foreign:
-        names = ", ".join(str(entry.relative_to(out)) for entry in foreign[:5])
-        more = f" and {len(foreign) - 5} more" if len(foreign) > 5 else ""
-        raise BuildError(f"{out} holds something else: {names}{more}. Give a folder that is empty or absent")
+        more = " and more" if len(foreign) > 5 else ""
+        raise BuildError(
+            f"{out} holds something else: {', '.join(foreign[:5])}{more}. Give a folder that is empty or absent"
+        )
 
 
-def remove_own(out: Path, own: Iterable[Path]) -> None:
-    """Remove these files, manifests first so that a half-removed data set is none; then the folders left empty."""
-    files = sorted(own, key=lambda file: (file.name not in (SPLITS_FILE, MANIFEST), str(file)))
-    for file in files:
-        file.unlink(missing_ok=True)
-    for folder in {file.parent for file in files} - {out}:
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+def remove_own(out: Store, own: Collection[str]) -> None:
+    """Remove these files, manifests first so that a half-removed data set is none; and the folders left empty."""
+    out.remove(sorted(own, key=lambda name: (Path(name).name not in (SPLITS_FILE, MANIFEST), name)))
 
 
-def same_job(out: Path, job: Mapping[str, Any], targets: Mapping[str, Manifest]) -> list[str]:
+def same_job(out: Store, job: Mapping[str, Any], targets: Mapping[str, Manifest]) -> list[str]:
     """What differs between the finished build in `out` and `job`, missing files included; [] where nothing does."""
-    path = out / BUILD_FILE
     try:
-        built = json.loads(path.read_bytes())["job"]
-    except (OSError, ValueError, KeyError, TypeError):
+        built = json.loads(out.read(BUILD_FILE))["job"]
+    except (MissingFileError, OSError, ValueError, KeyError, TypeError):
         return [f"{BUILD_FILE} does not say how it was built"]
     found = differences(built, job)
     for name, manifest in targets.items():
         sizes = {file: entry.bytes for file, entry in manifest.files.items()}
         sizes |= {shard.name: shard.bytes for shard in manifest.shards}
-        for file, size in sizes.items():
-            there = out / name / file
-            if not there.is_file() or there.stat().st_size != size:
-                found.append(f"{there.relative_to(out)} is missing or of another size")
+        found += [
+            f"{inside(name, file)} is missing or of another size"
+            for file, size in sizes.items()
+            if out.size(inside(name, file)) != size
+        ]
     return found
 
 

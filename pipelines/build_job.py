@@ -29,13 +29,14 @@ from pipelines.build_plan import PlanOptions
 from pipelines.build_request import Job, check_job, limits_for
 from pipelines.build_scan import Progress, ScanOptions, ScanResult, scan_source
 from pipelines.build_trim import trim_scan
-from pipelines.build_write import Target, card_title, commit, manifest_of, prepare, write_files
+from pipelines.build_write import Target, card_title, commit, contents, manifest_of, prepare, write_files
 from pipelines.executors import Executor, ProcessExecutor, SerialExecutor
-from pipelines.journal import JOURNAL, WORK, Journal, locked, remove
+from pipelines.journal import JOURNAL, SCRATCH, WORK, Journal, locked, remove
 from pipelines.report.card import write_card
 from pipelines.sources import as_source
 from pipelines.sources.protocol import Skip
 from pipelines.splits import Splits
+from pipelines.stores import FolderStore
 
 # A finished scan of so many graphs is worth keeping when the limits turn out too small.
 _KEEP_SCAN_FROM = 100_000
@@ -127,11 +128,12 @@ def build(
     if executor is None and workers < 1:
         raise BuildError(f"workers must be at least 1; got {workers}")
     folder = Path(out)
-    build_folder.refuse_foreign(folder, build_folder.own_files(folder, Journal(folder / WORK).find("target")))
+    store = FolderStore(folder, folder / WORK / SCRATCH)
+    build_folder.refuse_foreign(store, build_folder.own_files(store, Journal(folder / WORK).find("target")))
     with locked(folder) as lock:
         place = executor or (SerialExecutor() if workers == 1 else ProcessExecutor(workers, inherit=(lock,)))
         try:
-            return _run(job, folder, place, progress or _silent, overwrite)
+            return _run(job, store, place, progress or _silent, overwrite)
         except OSError as error:
             raise _disk_error(folder, error) from error
         finally:
@@ -140,16 +142,16 @@ def build(
                 place.close()
 
 
-def _run(job: Job, out: Path, executor: Executor, progress: Progress, overwrite: bool) -> BuildResult:
-    clock = _Clock()
+def _run(job: Job, store: FolderStore, executor: Executor, progress: Progress, overwrite: bool) -> BuildResult:
+    clock, out = _Clock(), store.folder
     journal = Journal(out / WORK)
     key = job.key()
     if overwrite or (journal.find("target") and not journal.find("job")):
-        _remove_earlier(out, journal)
+        _remove_earlier(store, journal)
     earlier = journal.find("job").get("job")
-    finished = {} if overwrite or earlier else build_folder.finished_targets(out)
+    finished = {} if overwrite or earlier else build_folder.finished_targets(store)
     if finished:
-        _refuse_other(out, build_folder.same_job(out, key, finished), "already holds a data set built otherwise")
+        _refuse_other(out, build_folder.same_job(store, key, finished), "already holds a data set built otherwise")
         if job.source.repeatable:
             remove(out / WORK)
             return _already(out, finished, job)
@@ -188,12 +190,13 @@ def _run(job: Job, out: Path, executor: Executor, progress: Progress, overwrite:
     progress("plan", len(chosen), len(chosen))
     with clock("write"):
         files = write_files(targets, journal, executor, progress)
-    manifests = {target.name: manifest_of(job, scan, target, files[target.name]) for target in targets}
-    commit(out, job, key, manifests, scan, clock.seconds)
+    manifests = {target.name: manifest_of(job, contents(scan, target), files[target.name]) for target in targets}
+    commit(store, job, key, manifests, scan.ambiguous, scan.skips, clock.seconds)
+    remove(out / WORK)
     return BuildResult(out, manifests, clock.seconds, scan.skips)
 
 
-def _remove_earlier(out: Path, journal: Journal) -> None:
+def _remove_earlier(out: FolderStore, journal: Journal) -> None:
     """Remove the files of an earlier build. What they are is journalled first, so that a kill in between is mended."""
     journal.drop("job")
     for name, manifest in build_folder.finished_targets(out).items():

@@ -8,20 +8,21 @@ import platform
 import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from packer.errors import BuildError
+from packer.fields import Schema
 from packer.limits import PackLimits
 from packer.plan import PackPlan
-from packer.shards import FileEntry, GraphCounts, Manifest, ShardEntry, shard_name, write_bytes_atomically
+from packer.shards import FileEntry, GraphCounts, Manifest, ShardEntry, shard_name
 from packer.shards.files import hash_file
 from packer.shards.layout import Layout
 from packer.shards.manifest import GRAPHS, MANIFEST, PLAN
 from pipelines import build_plan
-from pipelines.build_folder import BUILD_FILE, CARD, SPLITS_FILE
+from pipelines.build_folder import BUILD_FILE, CARD, SPLITS_FILE, inside
 from pipelines.build_plan import Members
 from pipelines.build_request import Job, versions
 from pipelines.build_scan import Progress, ScanResult, as_stage
@@ -35,8 +36,10 @@ from pipelines.build_shards import (
     save_plan_arrays,
 )
 from pipelines.executors import Executor
-from pipelines.journal import WORK, Journal, remove
+from pipelines.journal import WORK, Journal
 from pipelines.report.card import card_text
+from pipelines.sources.protocol import Skip
+from pipelines.stores import Store
 
 
 @dataclass(frozen=True)
@@ -128,37 +131,53 @@ def write_files(
     return found
 
 
-def manifest_of(job: Job, scan: ScanResult, target: Target, files: Mapping[str, dict[str, Any]]) -> Manifest:
-    """What the data set is; files: file name -> entry as plain values, graphs.parquet and the shards."""
-    plan, graphs = target.plan, target.members
+@dataclass(frozen=True)
+class Contents:
+    """What a data set holds, as far as its manifest says. split: its name, "" without splits."""
+
+    split: str
+    schema: Schema
+    plan: PackPlan
+    plan_file: FileEntry
+    layout: Layout
+    counts: GraphCounts
+    content_hash: str
+
+
+def contents(scan: ScanResult, target: Target) -> Contents:
+    """Of a data set whose graphs stand in the table of a scan."""
+    graphs = target.members
     own = next(task for task in target.tasks if isinstance(task, GraphsTask))
     reasons = Counter(skip.reason for skip in own.skips)
-    too_large = len(graphs.source_ids) - len(graphs.rows) - len(own.skips)
-    if too_large:
-        reasons[TOO_LARGE] += too_large
-    skipped = sum(reasons.values())
+    reasons[TOO_LARGE] += len(graphs.source_ids) - len(graphs.rows) - len(own.skips)
     trimmed = 0 if scan.trimmed is None else int(scan.trimmed[graphs.rows].sum())
-    if trimmed:
-        reasons[TRIMMED] += trimmed
+    counts = counts_of(len(graphs.source_ids), len(graphs.rows), trimmed, reasons)
+    schema = scan.table.schema
+    return Contents(target.name, schema, target.plan, target.plan_file, target.layout, counts, scan.content_hash)
+
+
+def counts_of(graphs: int, in_packs: int, trimmed: int, skipped: Counter[str]) -> GraphCounts:
+    """graphs: of the source; in_packs: trimmed ones among them; skipped: reason -> graphs that are in no pack."""
+    reasons = {reason: number for reason, number in (skipped + Counter({TRIMMED: trimmed})).items() if number}
+    return GraphCounts(graphs, in_packs - trimmed, trimmed, skipped.total(), reasons=dict(sorted(reasons.items())))
+
+
+def manifest_of(job: Job, held: Contents, files: Mapping[str, dict[str, Any]]) -> Manifest:
+    """What the data set is; files: file name -> entry as plain values, graphs.parquet and the shards."""
+    plan = held.plan
     source = job.source.key()
     if job.splits is not None:
-        source["split"] = {"name": target.name, **job.splits.key()}
+        source["split"] = {"name": held.split, **job.splits.key()}
     shards = [files[shard_name(number)] for number in range(len(files) - 1)]
     return Manifest(
-        schema=scan.table.schema,
+        schema=held.schema,
         limits=plan.limits,
         num_packs=plan.num_packs,
-        packs_per_block=target.layout.packs_per_block,
+        packs_per_block=held.layout.packs_per_block,
         compression=job.compression,
-        uncompressed=target.layout.uncompressed,
+        uncompressed=held.layout.uncompressed,
         shards=tuple(_shard_entry(shard) for shard in shards),
-        counts=GraphCounts(
-            len(graphs.source_ids),
-            len(graphs.rows) - trimmed,
-            trimmed,
-            skipped,
-            reasons=dict(sorted(reasons.items())),
-        ),
+        counts=held.counts,
         plan={
             "algorithm": plan.algorithm,
             "seed": plan.seed,
@@ -167,9 +186,9 @@ def manifest_of(job: Job, scan: ScanResult, target: Target, files: Mapping[str, 
             "status": plan.status,
             "stopped_by": plan.stopped_by,
         },
-        files={PLAN: target.plan_file, GRAPHS: FileEntry(**files[GRAPHS])},
+        files={PLAN: held.plan_file, GRAPHS: FileEntry(**files[GRAPHS])},
         source=source,
-        content_hash=scan.content_hash,
+        content_hash=held.content_hash,
         versions=versions(),
     )
 
@@ -185,29 +204,29 @@ def card_title(split: str) -> str:
 
 
 def commit(
-    out: Path,
+    out: Store,
     job: Job,
     key: Mapping[str, Any],
     manifests: Mapping[str, Manifest],
-    scan: ScanResult,
+    ambiguous: Sequence[str],
+    skips: Sequence[Skip],
     seconds: Mapping[str, float],
 ) -> None:
-    """Everything is on disk: say so, manifests last, then let the work folder go."""
+    """All files are there: say so, manifests last."""
     about = {
         "job": key,
         "given": job.given(),
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "machine": {"system": platform.platform(), "cpus": os.cpu_count(), "python": platform.python_version()},
-        "ambiguous_fields": list(scan.ambiguous),
-        "skipped": [{"graph": s.graph_id, "where": s.where, "reason": s.reason} for s in scan.skips[:10_000]],
+        "ambiguous_fields": list(ambiguous),
+        "skipped": [{"graph": s.graph_id, "where": s.where, "reason": s.reason} for s in skips[:10_000]],
     }
-    write_bytes_atomically(out, BUILD_FILE, json.dumps(about, indent=1).encode() + b"\n")
+    out.put(BUILD_FILE, json.dumps(about, indent=1).encode() + b"\n")
     for name, manifest in manifests.items():
-        write_bytes_atomically(out / name, CARD, card_text(manifest, card_title(name), job.licence).encode())
+        out.put(inside(name, CARD), card_text(manifest, card_title(name), job.licence).encode())
     for name, manifest in manifests.items():
-        write_bytes_atomically(out / name, MANIFEST, manifest.to_bytes())
+        out.create(inside(name, MANIFEST), manifest.to_bytes())
     if job.splits is not None:
         listed = {"splits": {name: {"manifest_sha256": manifest.sha256} for name, manifest in manifests.items()}}
-        write_bytes_atomically(out, SPLITS_FILE, json.dumps(listed, indent=1).encode() + b"\n")
-    remove(out / WORK)
+        out.put(SPLITS_FILE, json.dumps(listed, indent=1).encode() + b"\n")

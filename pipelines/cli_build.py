@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,16 +10,14 @@ import typer
 from packer.algorithms.registry import find_algorithm
 from packer.errors import FormatError, PackerError
 from packer.shards import Manifest
-from packer.shards.manifest import MANIFEST
 from pipelines import cli_options as options
-from pipelines.build_folder import split_names
 from pipelines.build_job import BuildResult, build
 from pipelines.cli_checks import UsageError, check_choice, usage
 from pipelines.cli_draw import draw_one_pack, pack_as_text
 from pipelines.cli_output import percent, progress, say, show, show_json, table, tell_skips
-from pipelines.cli_place import Where, label, url_data_sets, where
 from pipelines.cli_scan import describe
 from pipelines.executors import Executor
+from pipelines.places import Where, data_sets, label, where
 from pipelines.report.words import rows_of, some
 from pipelines.splits import Splits
 
@@ -131,7 +128,7 @@ def verify(folder: options.FolderOrUrl, workers: options.Workers = 2, json_outpu
     reports: dict[str, VerifyReport] = {}
     executor: Executor = options.make_executor(workers)
     try:
-        for name, place in _places(at).items():
+        for name, place in data_sets(at).items():
             reports[name] = verify_shards(place, map=executor.map)
     finally:
         executor.close()
@@ -159,7 +156,7 @@ def inspect(
 ) -> None:
     """What a data set holds; with --pack, one pack and the source graphs in it, and with --plot a picture of it."""
     at = where(folder)
-    places = _places(at)
+    places = data_sets(at)
     if plot is not None and pack is None:
         raise UsageError("--plot draws one pack: name it, e.g. --pack 0")
     if pack is not None and len(places) > 1:
@@ -199,20 +196,6 @@ def _graphs_table(facts: dict[str, Any]) -> Any:
     texts = [g["strings"] for g in facts["graphs"]]
     rows = [[*row, text] for row, text in zip(rows, texts, strict=True)]
     return table("Graphs", ["slot", "graph", *facts["axes"], "strings"], rows, left=0, last="left")
-
-
-def data_sets(folder: Path) -> dict[str, Path]:
-    """Split name ("" for the folder itself) -> folder of each data set. FormatError where there is none."""
-    if (folder / MANIFEST).is_file():
-        return {"": folder}
-    names = split_names(folder) if folder.is_dir() else []
-    if not names:
-        raise FormatError(f"{folder} holds no packs: neither {MANIFEST} nor splits.json; run graph-pack build")
-    return {name: folder / name for name in names}
-
-
-def _places(at: Where) -> Mapping[str, Where]:
-    return data_sets(at) if isinstance(at, Path) else url_data_sets(at)
 
 
 def manifest_facts(manifest: Manifest) -> dict[str, Any]:

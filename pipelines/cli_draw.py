@@ -10,7 +10,7 @@ from typing import Any, cast
 from packer.plan import PackPlan
 from packer.sizes import GraphSizes
 from pipelines.cli_output import say
-from pipelines.cli_place import Where
+from pipelines.places import Where
 
 
 def draw_sizes(sizes: GraphSizes, path: Path) -> None:

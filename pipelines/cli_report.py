@@ -32,7 +32,7 @@ def report(
     if card:
         for name, place in places.items():
             named = f"{folder.resolve().name} ({name})" if name else folder.resolve().name
-            say(f"data set card: {write_card(place, named, licence)}")
+            say(f"data set card: {write_card(Path(place), named, licence)}")
     path, faults = write_report(folder, out, verify)
     show(str(path))
     if faults:

@@ -16,7 +16,7 @@ from typing import Any
 from packer.errors import BuildError
 from packer.shards.files import write_bytes_atomically
 
-WORK, JOURNAL = ".work", "journal.jsonl"
+WORK, JOURNAL, SCRATCH = ".work", "journal.jsonl", "scratch"
 _LOCK = "lock"
 
 

@@ -248,7 +248,7 @@ def test_no_space_is_told_from_other_faults_of_the_disk(
     def refuse(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("pipelines.build_write.write_bytes_atomically", refuse)
+    monkeypatch.setattr("pipelines.stores.FolderStore.put", refuse)
     with pytest.raises(BuildError, match=r"no space left .* run the same command again"):
         run(tmp_path)
     assert not list(tmp_path.rglob("manifest.json"))

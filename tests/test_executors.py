@@ -1,9 +1,11 @@
 """Executors: order, errors, death of a worker, what a worker imports."""
 
+import gc
 import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -51,8 +53,12 @@ def pool() -> Iterator[ProcessExecutor]:
 def engines(pool: ProcessExecutor) -> Iterator[dict[str, Executor]]:
     found: dict[str, Executor] = {"serial": SerialExecutor(), "process": pool}
     yield found
-    for executor in found.values():
-        executor.close()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # Ray does not wait for the processes that it ends
+        for executor in found.values():
+            executor.close()
+        found.clear()
+        gc.collect()
 
 
 @pytest.fixture(params=["serial", "process", "dask", "ray"])

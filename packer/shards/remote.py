@@ -10,11 +10,13 @@ import hashlib
 import mmap
 import os
 import tempfile
-from typing import Any, Mapping, NoReturn, Sequence, Tuple
+from typing import Any, Callable, Mapping, NoReturn, Sequence, Tuple, TypeVar
 
 from packer.errors import FormatError, MissingExtraError, MissingFileError, StoreError
 from packer.shards.place import Entry, PlacedFile
 from packer.shards.retry import ShortAnswerError, cause, hider, http_status, is_final, retried, shown
+
+Answer = TypeVar("Answer")
 
 PIECE_BYTES, PIECES_AT_ONCE = 4 << 20, 4
 """What a file is copied in: one connection alone gets only a part of a store's bandwidth."""
@@ -133,12 +135,24 @@ class RemotePlace:
                 _write_all(fd, data)
         return digest.hexdigest()
 
+    def below(self, name: str) -> RemotePlace:
+        """The place of the files below a folder of this one."""
+        return RemotePlace(f"{self.url}/{name}", self._options)
+
+    def ask(self, ask: Callable[[Any, str], Answer], name: str, what: str) -> Answer:
+        """ask(file system, path of the folder in it), again while the network or the store fails.
+
+        name, what: the file, and what is done with it, for errors: MissingFileError, FileExistsError, StoreError.
+        """
+        fs, root = self._connect()
+        return self._ask(lambda: ask(fs, root), name, what)
+
     def _ask(self, ask: Any, name: str, what: str) -> Any:
         """The answer of the store, or an error that says what was asked of whom."""
         whole = f"{self}{name and '/'}{name}: {what}"
         try:
             return retried(ask, whole, self._hide)
-        except StoreError:
+        except (StoreError, FileExistsError):
             raise
         except Exception as error:
             self._refuse(error, name, whole)

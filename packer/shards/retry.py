@@ -19,6 +19,7 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.1, 10.0
 _jitter = random.SystemRandom()  # not the run's own random numbers, and not the same ones in every forked worker
 _FINAL = (
     FileNotFoundError,
+    FileExistsError,
     PermissionError,
     IsADirectoryError,
     NotADirectoryError,

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from packer.errors import FormatError
 from packer.shards import write_bytes_atomically
-from packer.shards.manifest import MANIFEST
-from pipelines.build_folder import REPORT, split_names
+from pipelines.build_folder import REPORT
+from pipelines.places import data_sets
 from pipelines.report.facts import read_facts
 from pipelines.report.page import page
 
@@ -23,13 +22,7 @@ def write_report(
     holds no packs.
     """
     place = Path(folder)
-    if (place / MANIFEST).is_file():
-        folders = {"": place}
-    else:
-        folders = {name: place / name for name in (split_names(place) if place.is_dir() else [])}
-    if not folders:
-        raise FormatError(f"{place} holds no packs: neither {MANIFEST} nor splits.json; run graph-pack build")
-    facts = [read_facts(where, name, verify) for name, where in folders.items()]
+    facts = [read_facts(Path(at), name, verify) for name, at in data_sets(place).items()]
     text = page(facts)
     target = Path(out) if out is not None else place
     target = target / REPORT if target.is_dir() else target

@@ -1,0 +1,257 @@
+"""Where a build writes: a folder that all workers share, or a URL of an object store.
+
+A file appears whole, under its name, and may be written twice with the same content: that is all that tasks rely on.
+Object stores have no rename; there one PUT of the whole file does what a rename does here. No upload has parts, so none
+can be left half done.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from packer.errors import BuildError, MissingFileError
+from packer.shards.files import sync_folder
+from packer.shards.place import LocalPlace, Place
+from packer.shards.remote import RemotePlace
+
+_WHOLE = 1 << 40
+"""Clients cut uploads into parts from some size on; not ours."""
+_AT_ONCE = 64
+"""Ranges that are asked for together."""
+
+Ranges = Sequence[tuple[int, int]]
+
+
+class Store(Protocol):
+    """Files by name, "a/b" below "a". Values: they pickle, and str() is fit to be shown."""
+
+    @property
+    def place(self) -> Place:
+        """The same files, to be read as a data set."""
+        ...
+
+    def below(self, name: str) -> Store:
+        """The store of the files below `name`; itself for ""."""
+        ...
+
+    def size(self, name: str) -> int | None:
+        """Bytes of a file; None where it is not there."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """MissingFileError where it is not there."""
+        ...
+
+    def ranges(self, name: str, wanted: Ranges) -> list[bytes]:
+        """The bytes [offset, offset + size) of a file for each (offset, size)."""
+        ...
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write a file, whole and for good, in place of what may be there."""
+        ...
+
+    def create(self, name: str, data: bytes) -> None:
+        """The same where there is none yet; BuildError where there is another one, if the store can tell."""
+        ...
+
+    def put_file(self, name: str, path: Path) -> None:
+        """The same with a file of this machine, made in a folder that `scratch` gave; it is gone afterwards."""
+        ...
+
+    def scratch(self) -> Any:
+        """A context: a folder of this machine for a file that is to be `put_file`."""
+        ...
+
+    def names(self) -> Iterable[str]:
+        """All files, those below folders included, in order."""
+        ...
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove files, in this order; those that are not there are none to remove."""
+        ...
+
+
+@dataclass(frozen=True)
+class FolderStore:
+    """A folder. scratch_in: where files are made before they get their names, in the same file system."""
+
+    folder: Path
+    scratch_in: Path
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    @property
+    def place(self) -> Place:
+        return LocalPlace(self.folder)
+
+    def below(self, name: str) -> FolderStore:
+        return FolderStore(self.folder / name, self.scratch_in)
+
+    def size(self, name: str) -> int | None:
+        path = self.folder / name
+        return path.stat().st_size if path.is_file() else None
+
+    def read(self, name: str) -> bytes:
+        try:
+            return (self.folder / name).read_bytes()
+        except FileNotFoundError:
+            raise MissingFileError(f"{name} is missing from {self}") from None
+
+    def ranges(self, name: str, wanted: Ranges) -> list[bytes]:
+        found: list[bytes] = []
+        with (self.folder / name).open("rb") as file:
+            for offset, size in wanted:
+                found.append(os.pread(file.fileno(), size, offset))
+                if len(found[-1]) != size:
+                    raise BuildError(f"{self.folder / name} is cut short: pass --overwrite to start afresh")
+        return found
+
+    def put(self, name: str, data: bytes) -> None:
+        with self.scratch() as folder:
+            (folder / "file").write_bytes(data)
+            self.put_file(name, folder / "file")
+
+    def create(self, name: str, data: bytes) -> None:
+        """The folder's lock keeps other builds away."""
+        self.put(name, data)
+
+    def put_file(self, name: str, path: Path) -> None:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        final = self.folder / name
+        final.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(final)
+        sync_folder(final.parent)
+
+    @contextmanager
+    def scratch(self) -> Generator[Path]:
+        """Of its own for each writer: two that write the same file do not meet before it is whole."""
+        folder = self.scratch_in / uuid.uuid4().hex
+        folder.mkdir(parents=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def names(self) -> Generator[str]:
+        if self.folder.exists() and not self.folder.is_dir():
+            raise BuildError(f"{self} is a file; give a folder that is empty or absent")
+        for root, folders, files in os.walk(self.folder):
+            folders.sort()
+            yield from (str(Path(root, name).relative_to(self.folder)) for name in sorted(files))
+
+    def remove(self, names: Iterable[str]) -> None:
+        for name in names:
+            path = self.folder / name
+            path.unlink(missing_ok=True)
+            for folder in path.parents:
+                if folder == self.folder or not folder.is_dir() or any(folder.iterdir()):
+                    break
+                folder.rmdir()
+
+
+@dataclass(frozen=True)
+class ObjectStore:
+    """What lies at a URL, through fsspec."""
+
+    place: RemotePlace
+
+    def __str__(self) -> str:
+        return str(self.place)
+
+    def below(self, name: str) -> ObjectStore:
+        return ObjectStore(self.place.below(name)) if name else self
+
+    def size(self, name: str) -> int | None:
+        def ask(fs: Any, root: str) -> int:
+            fs.invalidate_cache()  # other processes write here too
+            return int(fs.info(f"{root}/{name}")["size"])
+
+        try:
+            return self.place.ask(ask, name, "asking for its size")
+        except MissingFileError:
+            return None
+
+    def read(self, name: str) -> bytes:
+        file = self.place.open(name)
+        return bytes(file.read(0, file.size))
+
+    def ranges(self, name: str, wanted: Ranges) -> list[bytes]:
+        found: list[bytes] = []
+        for start in range(0, len(wanted), _AT_ONCE):
+            found += self.place.ranges(name, wanted[start : start + _AT_ONCE])
+        return found
+
+    def put(self, name: str, data: bytes) -> None:
+        self.place.ask(lambda fs, root: fs.pipe_file(f"{root}/{name}", data, chunksize=_WHOLE), name, "writing it")
+
+    def create(self, name: str, data: bytes) -> None:
+        tried: list[bool] = []
+
+        def create(fs: Any, root: str) -> None:
+            tried.append(True)
+            try:
+                fs.pipe_file(f"{root}/{name}", data, mode="create", chunksize=_WHOLE)
+            except FileExistsError:
+                # An answer that was lost, or another build: what is there tells.
+                if len(tried) == 1 or fs.cat_file(f"{root}/{name}") != data:
+                    raise
+
+        try:
+            self.place.ask(create, name, "writing it")
+        except FileExistsError:
+            raise BuildError(
+                f"{self}/{name} is there already: another build has written to {self}. Choose another place, or pass "
+                "--overwrite"
+            ) from None
+
+    def put_file(self, name: str, path: Path) -> None:
+        self.put(name, path.read_bytes())
+        path.unlink()
+
+    @contextmanager
+    def scratch(self) -> Generator[Path]:
+        with tempfile.TemporaryDirectory(prefix="graph-pack-") as folder:
+            yield Path(folder)
+
+    def names(self) -> list[str]:
+        def find(fs: Any, root: str) -> list[str]:
+            fs.invalidate_cache()
+            return sorted(str(path)[len(root) + 1 :] for path in fs.find(root))
+
+        try:
+            return self.place.ask(find, "", "listing it")
+        except MissingFileError:
+            return []
+
+    def remove(self, names: Iterable[str]) -> None:
+        for name in names:
+            try:
+                self.place.ask(lambda fs, root, name=name: fs.rm_file(f"{root}/{name}"), name, "removing it")
+            except MissingFileError:
+                continue
+
+
+def store_of(where: str | os.PathLike[str], scratch_in: Path, storage_options: Any = None) -> Store:
+    """The store that a path or a URL names."""
+    text = os.fspath(where)
+    if is_url(text):
+        return ObjectStore(RemotePlace(text, storage_options))
+    return FolderStore(Path(text), scratch_in)
+
+
+def is_url(where: str | os.PathLike[str]) -> bool:
+    """Whether it names an object store; file:// is a folder here."""
+    return "://" in os.fspath(where)
