@@ -79,7 +79,7 @@ def prepare(kind: str, copies: int, seed: int, folder: Path) -> Packs:
     save_plan_arrays(folder / f"{kind}-plan", plan.graph_ids, plan.pack_offsets, table.table.source_ids)
     source = PackSource(str(table.folder), str(folder / f"{kind}-plan"), limits)
     ids = np.split(plan.graph_ids, plan.pack_offsets[1:-1])
-    return Packs(kind, source, ids, graphs, sample_layout(source, plan.num_packs, "zstd"))
+    return Packs(kind, source, ids, graphs, sample_layout(table.table, plan.graph_ids, limits, "zstd"))
 
 
 def best(run: Callable[[], Any], passes: int) -> float:

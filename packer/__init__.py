@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from packer.suggest import Suggestion as Suggestion
     from packer.suggest import suggest_limits as suggest_limits
     from packer.unpacking import unpack as unpack
+    from packer.unpacking import unpack_with_ids as unpack_with_ids
 
 _HOME = {
     "Candidate": "suggest",
@@ -50,6 +51,7 @@ _HOME = {
     "suggest_limits": "suggest",
     "torch_loader": "reading",
     "unpack": "unpacking",
+    "unpack_with_ids": "unpacking",
     "verify_shards": "shards",
 }
 __all__ = sorted([*_HOME, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]

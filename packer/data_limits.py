@@ -14,7 +14,11 @@ from packer.limits import NULL_GRAPHS, PackLimits
 from packer.scan_graphs import block_of_storage, count_rows, reads_from_storage
 from packer.sizes import GraphSizes
 
+RULES = ("max", "mean", "batches")
+"""How limits can follow from sizes, besides a share of the graphs."""
+
 _STORED = 8192
+_BATCHES = 1000  # as many as a loader is asked for
 
 
 @dataclass(frozen=True)
@@ -23,8 +27,10 @@ class LimitsRule:
 
     by: "max": largest graph * (num_graphs - 1) + 1, so that any num_graphs - 1 graphs fit; a number q above 0 and up
     to 1: the same with the smallest size that a share q of the graphs does not exceed; "mean": mean * num_graphs,
-    rounded down. Each is found for every node type and edge type by itself, and raised where null_graphs wants more.
-    Under a q below 1 or "mean" single graphs may be too large. Raises LimitsError.
+    rounded down; "batches": the largest of the first 1,000 batches of num_graphs - 1 consecutive graphs, plus 1, which
+    is what `limits_from_loader` finds in an unshuffled PyG loader of such batches. Each is found for every node type
+    and edge type by itself, and raised where null_graphs wants more. Under all but "max" and 1.0 single graphs may be
+    too large. Raises LimitsError.
     """
 
     num_graphs: int
@@ -37,8 +43,10 @@ class LimitsRule:
                 f"num_graphs must be a whole number, at least 2, one of them for padding; got {self.num_graphs}"
             )
         is_share = isinstance(self.by, (int, float)) and 0 < self.by <= 1
-        if self.by not in ("max", "mean") and not is_share:
-            raise LimitsError(f'by must be "max", "mean" or a share above 0 and up to 1; got {self.by!r}')
+        if self.by not in RULES and not is_share:
+            raise LimitsError(
+                f"by must be {', '.join(map(repr, RULES))} or a share above 0 and up to 1; got {self.by!r}"
+            )
         if self.null_graphs not in NULL_GRAPHS:
             raise LimitsError(f"null_graphs must be one of {', '.join(NULL_GRAPHS)}; got {self.null_graphs!r}")
 
@@ -57,6 +65,11 @@ class LimitsRule:
         if self.by == "mean":
             total = sum(value * number for value, number in zip(values.tolist(), count.tolist()))
             return total * int(self.num_graphs) // sum(count.tolist())
+        if self.by == "batches":
+            most = _BATCHES * (int(self.num_graphs) - 1)
+            taken = np.diff(np.minimum(np.cumsum(np.minimum(count, most)), most), prepend=0)
+            first = np.repeat(values, taken).astype(np.int64)
+            return int(np.add.reduceat(first, np.arange(0, len(first), int(self.num_graphs) - 1)).max()) + 1
         share = 1.0 if self.by == "max" else float(self.by)
         order = np.argsort(values, kind="stable")
         below = np.cumsum(count[order])
@@ -93,7 +106,7 @@ def limits_from_dataset(dataset: Any, num_graphs: int, by: str | float = "max", 
     return LimitsRule(num_graphs, by, null_graphs).limits(sizes_of_dataset(dataset))
 
 
-def limits_from_loader(loader: Iterable[Any], sample_limit: int = 1000, null_graphs: str = "all") -> PackLimits:
+def limits_from_loader(loader: Iterable[Any], sample_limit: int = _BATCHES, null_graphs: str = "all") -> PackLimits:
     """See PackLimits.from_loader."""
     if sample_limit < 1:
         raise LimitsError(f"sample_limit must be at least 1; got {sample_limit}")

@@ -50,7 +50,7 @@ class StateError(PackerError):
 
 
 class MissingExtraError(ImportError):
-    """An optional package is absent; the message names the extra to install."""
+    """An optional package is absent; the message names the extra to install, or says how else to get it."""
 
-    def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(f"{purpose} needs {package}: pip install 'graph-packer[{extra}]'")
+    def __init__(self, package: str, extra: str, purpose: str, how: str = "") -> None:
+        super().__init__(f"{purpose} needs {package}: " + (how or f"pip install 'graph-packer[{extra}]'"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Mapping, Sequence
 
@@ -94,8 +95,16 @@ def merge(a: Statistics, b: Statistics) -> Statistics:
 
 
 def joined_axes(axes: Sequence[Axis]) -> tuple[Axis, ...]:
-    """Each axis once, nodes before edges, in the order seen."""
-    return tuple(axis for level in ("node", "edge") for axis in dict.fromkeys(axes) if axis.level == level)
+    """Each axis once, nodes before edges, in the order seen. FieldError for types that packs cannot tell apart."""
+    found = tuple(axis for level in ("node", "edge") for axis in dict.fromkeys(axes) if axis.level == level)
+    by_key: dict[str, Axis] = {}
+    for axis in found:
+        if not axis.key:
+            raise FieldError("a node type has an empty name, which packs cannot write: rename it")
+        other = by_key.setdefault(axis.key, axis)
+        if other != axis:
+            raise FieldError(f"packs call both types {other.type!r} and {axis.type!r} {axis.key!r}: rename one of them")
+    return found
 
 
 def decide(
@@ -110,6 +119,7 @@ def decide(
     overrides, pads = overrides or {}, pads or {}
     _check_known(statistics, "level", overrides, ())
     _check_known(statistics, "padding value", pads, ("node", "edge", "graph"))
+    _check_used(statistics, overrides, pads)
     fields: list[Field] = []
     ambiguous: list[str] = []
     for found in statistics.fields:
@@ -272,28 +282,38 @@ def _field(found: FieldStatistics, level: str, pads: Mapping[str, Any]) -> Field
 
 def _pad(found: FieldStatistics, level: str, pads: Mapping[str, Any]) -> Any:
     """The padding value asked for, as a Python number that the field's dtype holds."""
-    asked = next((pads[name] for name in (found.key, found.name, level) if name in pads), 0)
+    given = next((name for name in (found.key, found.name, level) if name in pads), None)
+    asked: Any = 0 if given is None else pads[given]
+    if getattr(asked, "ndim", None) == 0:  # a number of numpy or torch
+        asked = asked.item()
     if not isinstance(asked, (bool, int, float)):
         raise FieldError(f"the padding value of {found.key!r} must be a number; got {asked!r}")
-    if found.dtype == "bool":
-        if asked not in (0, 1):
-            raise FieldError(f"{found.key!r} is bool: its padding value must be 0 or 1; got {asked}")
-        return bool(asked)
-    dtype = np.dtype("float32" if found.dtype == "bfloat16" else found.dtype)
-    if dtype.kind == "f":
-        largest = 3.3895313892515355e38 if found.dtype == "bfloat16" else float(np.finfo(dtype).max)
-        if np.isfinite(asked) and abs(asked) > largest:
-            raise FieldError(f"{found.key!r} is {found.dtype}: its padding value {asked} overflows")
-        return float(asked)
-    if not np.isfinite(asked) or asked != int(asked):
-        raise FieldError(f"{found.key!r} is {found.dtype}: its padding value must be a whole number; got {asked}")
+    fault = _misfit(asked, found.dtype)
+    if fault:
+        own = f"; all fields of level {level} were given it: give this one its own, --pad {found.key}=VALUE"
+        raise FieldError(f"{found.key!r} is {found.dtype}: its padding value {fault}{own if given == level else ''}")
+    return _kind_of(found.dtype)(asked)
+
+
+def _kind_of(dtype: str) -> type:
+    return bool if dtype == "bool" else float if dtype.startswith(("float", "bfloat")) else int
+
+
+def _misfit(asked: float, dtype: str) -> str:
+    """Why a field of this dtype cannot hold a number; "" if it can."""
+    kind = _kind_of(dtype)
+    if kind is bool:
+        return "" if asked in (0, 1) else f"must be 0 or 1; got {asked}"
+    if kind is float:
+        largest = 3.3895313892515355e38 if dtype == "bfloat16" else float(np.finfo(dtype).max)
+        is_finite = isinstance(asked, int) or math.isfinite(asked)
+        return f"{asked} overflows" if is_finite and abs(asked) > largest else ""
+    if not isinstance(asked, int) and not asked.is_integer():
+        return f"must be a whole number; got {asked}"
     limits = np.iinfo(dtype)
     if not limits.min <= asked <= limits.max:
-        raise FieldError(
-            f"{found.key!r} is {found.dtype}: its padding value must lie between {limits.min} and {limits.max}; "
-            f"got {asked}"
-        )
-    return int(asked)
+        return f"must lie between {limits.min} and {limits.max}; got {asked}"
+    return ""
 
 
 def _check_known(statistics: Statistics, what: str, asked: Mapping[str, Any], more: Sequence[str]) -> None:
@@ -301,6 +321,27 @@ def _check_known(statistics: Statistics, what: str, asked: Mapping[str, Any], mo
     for name in asked:
         if name not in known:
             raise FieldError(f"a {what} is given for {name!r}; the fields are {', '.join(dict.fromkeys(known))}")
+
+
+def _check_used(statistics: Statistics, overrides: Mapping[str, Any], pads: Mapping[str, Any]) -> None:
+    """Raise FieldError for a level or padding value that no field would take up."""
+    for what, asked in (("level", overrides), ("padding value", pads)):
+        for name in asked:
+            own = [field for field in statistics.fields if name in (field.key, field.name)]
+            reasons = [_fixed(field, what) for field in own]
+            if own and all(reasons):
+                raise FieldError(f"a {what} is given for {name!r}, {reasons[0]}: leave it out")
+
+
+def _fixed(found: FieldStatistics, what: str) -> str:
+    """Why a field takes no level or padding value; "" where it does."""
+    if found.form == "string":
+        return "a string, which stays outside packs, in graphs.parquet"
+    if found.role == "index" and what == "padding value":
+        return "an index, whose padding points at the first node of its null graph"
+    if found.role == "count":
+        return "which follows from the number of nodes"
+    return ""
 
 
 def _least(a: int | None, b: int | None) -> int | None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from itertools import zip_longest
-from typing import Any, Callable, Sequence
+from itertools import islice, zip_longest
+from typing import Any, Callable, Iterator, Sequence
 
 import numpy as np
 
 from packer.algorithms.best_fit_decreasing import best_fit_decreasing
-from packer.algorithms.groups import merged
 from packer.algorithms.instance import Instance, Patterns
+from packer.algorithms.patterns import merged
 from packer.certificate import volume_certificate
+from packer.interrupt import Interrupt
 from packer.limit_sweep import Prices, SweepRules, sweep
 from packer.limits import PackLimits
 from packer.sizes import GraphSizes, need_of
@@ -23,14 +24,20 @@ _STEP = 2.0 ** (1 / 3)
 """Packs nearly alike in bytes, up to this ratio, compete with each other."""
 PACK_WORK = 6.0
 """Nominal seconds for heuristic plans."""
-_PROMISING = 3
+_TRIES, _TRIES_EACH = 12, 3.0
+"""Limits of a class that are tried with the exact solver at most, and in the mean for each unit of work."""
+_GAIN = 0.002
+"""Only limits whose bound promises to save this share of the bytes of the best plan are tried."""
 _SAMPLES = (4_000, 16_000)
-_SAMPLE_WORK = 0.3
+_TRY_WORK = 0.3
 
 
 @dataclass
 class Entry:
-    """One triple of limits: `plan` takes `packs` (without a plan more than there are graphs); `bound` are needed."""
+    """One triple of limits: `plan` takes `packs` (without a plan more than there are graphs); `bound` are needed.
+
+    solved: the exact solver was tried.
+    """
 
     limits: PackLimits
     capacity: np.ndarray
@@ -38,11 +45,17 @@ class Entry:
     bound: int
     packs: int
     plan: Patterns | None = None
+    solved: bool = False
 
     @property
     def total(self) -> float:
         """Tensor bytes of all packs of the plan."""
         return self.packs * self.bytes
+
+    @property
+    def least_total(self) -> float:
+        """No plan takes fewer tensor bytes."""
+        return self.bound * self.bytes
 
     @property
     def likely_packs(self) -> int:
@@ -64,12 +77,13 @@ class LimitSearch:
         time_limit: float | None,
         seed: int,
         tell: Progress | None,
+        interrupt: Interrupt,
     ) -> None:
         self.started = time.perf_counter()
         self.seconds_limit = float("inf") if time_limit is None else time_limit
         self.seed, self.tell, self.sizes, self.prices = seed, tell, sizes, prices
-        self.num_packed = self.num_solved = 0
-        self.out_of_time = False
+        self.num_packed = 0
+        self.out_of_time, self.interrupt = False, interrupt
         distinct, count, _ = sizes.distinct
         times = count.tolist()
         self.totals = {
@@ -95,14 +109,20 @@ class LimitSearch:
         return Instance(self.need, entry.capacity, self.count)
 
     @property
+    def num_solved(self) -> int:
+        return sum(entry.solved for entry in self.entries)
+
+    @property
     def seconds(self) -> float:
         return time.perf_counter() - self.started
 
-    def _go_on(self, done: int, total: int) -> bool:
+    def _go_on(self, done: int, total: int, share: float = 1.0) -> bool:
+        """Tell progress; whether there is time left, or this share of it has not passed."""
         if self.tell is not None:
             self.tell(done, total, self.seconds)
-        self.out_of_time = self.out_of_time or self.seconds >= self.seconds_limit
-        return not self.out_of_time
+        over = self.seconds >= share * self.seconds_limit
+        self.out_of_time = self.out_of_time or over
+        return not over and not self.interrupt.requested
 
     def _classes(self, entries: Sequence[Entry]) -> list[list[Entry]]:
         """By rising bytes: packs alike in bytes, the most promising first."""
@@ -122,48 +142,77 @@ class LimitSearch:
             if (self.num_packed >= most or not self._go_on(done, len(order))) and self.num_packed:
                 break
             if not self._beaten(entry):
-                self._take(entry, best_fit_decreasing(self.instance(entry)))
+                plan = best_fit_decreasing(self.instance(entry))
+                entry.plan, entry.packs = plan, plan.num_packs
                 self.num_packed += 1
         self._go_on(len(order), len(order))
 
     def solve(self, work: float) -> None:
-        """The exact solver for the most promising entries of each class, on a sample first."""
+        """The exact solver: briefly for entries that may become the best of their class, then for the best."""
         from packer.algorithms.optimal import solve
 
-        promising = [members[:_PROMISING] for members in self._classes([e for e in self.entries if e.plan is not None])]
-        total = sum(map(len, promising)) + len(promising)
-        done = 0
-        for rank in range(_PROMISING):
-            for members in promising:
-                done += 1
-                if rank < len(members) and not self._settled(members[rank]) and self._go_on(done, total):
-                    self._sample(members[rank], solve)
-        # Should time run out, the best classes have been solved.
-        for members in sorted(promising, key=lambda m: min(e.bound * e.bytes for e in m)):
-            done += 1
+        classes = self._classes([entry for entry in self.entries if entry.plan is not None])
+        most = int(len(classes) * max(1.0, _TRIES_EACH * work))
+        total = most + len(classes)
+        # Half of the time is kept for the best of each class, the most promising class first.
+        for done, entry in enumerate(islice(self._promising(classes), most)):
+            if not self._go_on(done, total, 0.5):
+                break
+            self._try(entry, solve, min(work, _TRY_WORK))
+        for done, members in enumerate(sorted(classes, key=lambda m: min(e.least_total for e in m)), most):
             entry = min(members, key=lambda e: e.total)
-            if not self._settled(entry) and self._go_on(done, total):
-                starts = self._starts(entry)
-                left = self._seconds_left()
-                found = solve(self.instance(entry), seed=self.seed, time_limit=left, work_limit=work, start=starts)
-                self.num_solved += 1
-                entry.bound = max(entry.bound, found.certificate.bound)
-                self._take(entry, found.patterns)
+            if not (entry.proven or self._beaten(entry)) and self._go_on(done, total):
+                starts, left = self._starts(entry), self._seconds_left()
+                limits: dict[str, Any] = {"time_limit": left, "work_limit": work, "interrupt": self.interrupt}
+                found = solve(self.instance(entry), seed=self.seed, start=starts, **limits)
+                entry.solved = True
+                self._learn(entry, found.patterns, found.certificate.bound)
+        self._go_on(total, total)
 
-    def _sample(self, entry: Entry, solve: Callable[..., Any]) -> None:
-        """Solve for one graph in k, so that thousands are left; use that plan k times and pack the rest by best fit."""
+    def _promising(self, classes: Sequence[Sequence[Entry]]) -> Iterator[Entry]:
+        """Entries to try, one of each class in turn, as long as the bound of one says that it may be worth it.
+
+        By turns the least bytes by the bound alone, which is nearly reached where many graphs share a pack, and by the
+        mean of bound and plan, which tells more where few do.
+        """
+        left = [list(members) for members in classes]
+        for rank in range(_TRIES):
+            for members, rest in zip(classes, left):
+                while rest:
+                    best = min(entry.total for entry in members)
+                    entry = min(rest, key=lambda e: e.least_total if rank % 2 == 0 else e.bytes * (e.bound + e.packs))
+                    rest.remove(entry)
+                    if entry.least_total < (1 - _GAIN) * best and not self._beaten(entry):
+                        yield entry
+                        break
+
+    def _try(self, entry: Entry, solve: Callable[..., Any], work: float) -> None:
+        """Solve briefly. Of many graphs one in k, so that thousands are left: that plan k times, and the rest by best
+        fit, is a plan of all."""
+        entry.solved = True
         for items in _SAMPLES:
-            times = self.sizes.num_graphs // items
-            fewer = self.count // max(times, 1)
-            if times < 2 or not fewer.any() or entry.proven:
+            times = max(1, self.sizes.num_graphs // items)
+            fewer = self.count // times
+            if entry.proven or not fewer.any():
                 return
             kept, rest = np.flatnonzero(fewer), self.count - fewer * times
             part = Instance(self.need[kept], entry.capacity, fewer[kept])
-            found = solve(part, seed=self.seed, time_limit=self._seconds_left(), work_limit=_SAMPLE_WORK)
-            plan = _joined(found.patterns, kept, times, self._rest(entry, rest))
-            self._take(entry, plan)
+            left = self._seconds_left()
+            found = solve(part, seed=self.seed, time_limit=left, work_limit=work, interrupt=self.interrupt)
+            if times == 1:
+                self._learn(entry, found.patterns, found.certificate.bound)
+                return
+            self._learn(entry, _joined(found.patterns, kept, times, self._rest(entry, rest)), 1)
             if found.status != "optimal":
                 return  # a larger sample is harder still
+
+    def _learn(self, entry: Entry, plan: Patterns, bound: int) -> None:
+        """Keep what was found: a plan is one under wider limits too, and a bound holds under narrower ones."""
+        for other in self.entries:
+            if bound > other.bound and (other.capacity <= entry.capacity).all():
+                other.bound = bound
+            if plan.num_packs < other.packs and (entry.capacity <= other.capacity).all():
+                other.plan, other.packs = plan, plan.num_packs
 
     def _rest(self, entry: Entry, count: np.ndarray) -> Patterns:
         """Best fit of so many graphs of each size: patterns over the numbers of all sizes."""
@@ -173,13 +222,6 @@ class LimitSearch:
 
     def _seconds_left(self) -> float | None:
         return None if np.isinf(self.seconds_limit) else max(0.05, self.seconds_limit - self.seconds)
-
-    def _settled(self, entry: Entry) -> bool:
-        return entry.proven or self._beaten(entry)
-
-    def _take(self, entry: Entry, plan: Patterns) -> None:
-        if plan.num_packs < entry.packs:
-            entry.plan, entry.packs = plan, plan.num_packs
 
     def _starts(self, entry: Entry) -> Sequence[Patterns]:
         """The best plan known under limits nowhere wider, and the entry's own."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Mapping, Union
+from typing import Any, Mapping, Sequence, Union
 
 import numpy as np
 
@@ -20,6 +20,7 @@ _GRAPH_SHARES = (0.92, 1.0, 1.04, 1.1, 1.2, 1.4, 2.0)
 _LARGEST_GRAPHS = 8
 _MEAN_GRAPHS = 64
 _LEAST_PACKS = 16
+_FEW = 8
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,17 @@ class SweepRules:
         least = 1 if self.null_graphs == "none" else 2
         if self.num_graphs is not None and not least <= self.num_graphs[0] <= self.num_graphs[1]:
             raise LimitsError(f"num_graphs must be slots or (least, most), at least {least}; got {self.num_graphs}")
+        most = self.memory_bytes_per_pack
+        if most is not None and not most > 0:
+            raise LimitsError(f"memory_bytes_per_pack must be a number above 0; got {most}")
+
+    def allows(self, limits: PackLimits, axes: tuple[Axis, ...], pack_bytes: float) -> bool:
+        """Whether neither nodes (of any type) nor bytes are too many."""
+        most_nodes = np.inf if self.max_nodes is None else self.max_nodes
+        most_bytes = np.inf if self.memory_bytes_per_pack is None else self.memory_bytes_per_pack
+        slots = limits.slots(axes)
+        nodes = [slots[axis.key] for axis in axes if axis.level == "node"]
+        return pack_bytes <= most_bytes and all(number <= most_nodes for number in nodes)
 
 
 @dataclass(frozen=True)
@@ -79,19 +91,34 @@ def sweep(
 
     distinct: int64 [sizes, axes]; count: int64 [sizes]. 24 sizes of packs, in equal ratios from the smallest that holds
     the largest graph to the larger of 8 such and 64 average graphs, but no more than a sixteenth of all (or what
-    `rules` want); each with 5 edge and 7 graph limits around those that the mean graph suggests; then rounded. No
-    randomness. Raises LimitsError where the rules leave none.
+    `rules` want); each with 5 edge and 7 graph limits around those that the mean graph suggests; then rounded. Where
+    the rules leave none of them, or there are fewer than 16 graphs, also limits for the largest graph and little
+    more. No randomness. Raises LimitsError where the rules allow nothing.
     """
     shape = _Shape.of(distinct, count, axes, rules.null_graphs)
-    found: dict[tuple[Any, ...], PackLimits] = {}
-    for graphs in _scales(shape, rules):
-        for edge_share, graph_share in product(_EDGE_SHARES, _GRAPH_SHARES):
-            limits = _limits(shape, rules, graphs, edge_share, graph_share)
-            if limits is not None and prices.of_pack(limits, axes) <= (rules.memory_bytes_per_pack or np.inf):
-                found.setdefault(tuple(limits.slots(axes).values()) + (limits.num_graphs,), limits)
+    shares = list(product(_EDGE_SHARES, _GRAPH_SHARES))
+    tried = [
+        _limits(shape, rules, graphs, edge, graphs * slot) for graphs in _scales(shape, rules) for edge, slot in shares
+    ]
+    found = _allowed(tried, axes, rules, prices)
+    if not found or shape.graphs < _LEAST_PACKS:
+        # Packs for the largest graph and little more: mostly padding, unless there are few graphs.
+        tried = [_limits(shape, rules, graphs, 1.0, few) for few in range(_FEW) for graphs in (0.0, float(few))]
+        found.update(_allowed(tried, axes, rules, prices))
     if not found:
-        raise LimitsError(_none_left(shape, rules, prices))
+        raise LimitsError(_none_left(tried[0], axes, rules, prices))
     return sorted(found.values(), key=lambda limits: (prices.of_pack(limits, axes), limits.num_graphs, str(limits)))
+
+
+def _allowed(
+    tried: Sequence[PackLimits], axes: tuple[Axis, ...], rules: SweepRules, prices: Prices
+) -> dict[tuple[Any, ...], PackLimits]:
+    """By slots, those that the rules allow."""
+    return {
+        (*limits.slots(axes).values(), limits.num_graphs): limits
+        for limits in tried
+        if rules.allows(limits, axes, prices.of_pack(limits, axes))
+    }
 
 
 @dataclass(frozen=True)
@@ -124,13 +151,12 @@ def _scales(shape: _Shape, rules: SweepRules) -> np.ndarray:
     return np.unique(np.append(np.geomspace(least, most, _STEPS), holds if rules.num_graphs is not None else least))
 
 
-def _limits(
-    shape: _Shape, rules: SweepRules, graphs: float, edge_share: float, graph_share: float
-) -> PackLimits | None:
-    """Limits for `graphs` average graphs, with these shares of the edges and graph slots that those take."""
+def _limits(shape: _Shape, rules: SweepRules, graphs: float, edge_share: float, held: float) -> PackLimits:
+    """Limits for the nodes of `graphs` average graphs, this share of their edges, and slots for `held` graphs; at least
+    for the largest one."""
     padding = rules.null_graphs != "none"
     low, high = rules.num_graphs or (1 + padding, 2**31 - 1)
-    slots = min(max(round(graphs * graph_share) + padding, low), high)
+    slots = min(max(round(held) + padding, low), high)
     reserved = {"all": slots, "one": 1, "none": 0}[rules.null_graphs]
     by_level: dict[str, dict[Any, int]] = {"node": {}, "edge": {}}
     for axis, mean, most in zip(shape.axes, shape.mean.tolist(), shape.most.tolist()):
@@ -138,22 +164,20 @@ def _limits(
         wanted = max(int(np.ceil(graphs * mean * share)), most) + reserved
         rounded = max(round(wanted / rules.multiple_of), -(-(most + reserved) // rules.multiple_of)) * rules.multiple_of
         by_level[axis.level][axis.type] = max(rounded, rules.multiple_of)
-    if any(nodes > (rules.max_nodes or 2**31 - 1) for nodes in by_level["node"].values()):
-        return None
     nodes, edges = (level.get(None, level) for level in by_level.values())
     return PackLimits(nodes, edges, slots, rules.null_graphs)  # pyright: ignore[reportArgumentType]
 
 
-def _none_left(shape: _Shape, rules: SweepRules, prices: Prices) -> str:
-    largest = {axis.key: int(most) for axis, most in zip(shape.axes, shape.most.tolist())}
+def _none_left(smallest: PackLimits, axes: tuple[Axis, ...], rules: SweepRules, prices: Prices) -> str:
     asked = {
+        "multiple_of": rules.multiple_of if rules.multiple_of > 1 else None,
         "max_nodes": rules.max_nodes,
         "num_graphs": rules.num_graphs,
         "memory_bytes_per_pack": rules.memory_bytes_per_pack,
     }
     given = ", ".join(f"{name}={value}" for name, value in asked.items() if value is not None)
-    bytes_needed = sum(prices.axes[key] * most for key, most in largest.items())
+    slots = ", ".join(f"{number:,} {key}s" for key, number in smallest.slots(axes).items())
     return (
-        f"no limits keep {given or 'the rules'}: beside padding the largest graph takes {largest} and "
-        f"{bytes_needed:,.0f} bytes. Allow more, or leave the largest graphs out"
+        f"no limits keep {given}: the smallest that hold every graph are {slots} and {smallest.num_graphs} graphs, "
+        f"{prices.of_pack(smallest, axes):,.0f} bytes a pack. Allow more, or leave the largest graphs out"
     )

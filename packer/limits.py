@@ -92,7 +92,8 @@ class PackLimits:
         """Limits for `num_graphs` graph slots of a PyG data set, an iterable of Data or HeteroData, or GraphSizes.
 
         by: "max" (largest graph * (num_graphs - 1) + 1: any num_graphs - 1 graphs fit), a share of the graphs instead
-        of the largest (0.95), or "mean" (mean * num_graphs). Heterogeneous graphs get limits by type.
+        of the largest (0.95), "mean" (mean * num_graphs), or "batches" (as from_loader finds them in batches of
+        num_graphs - 1 consecutive graphs). Heterogeneous graphs get limits by type. Raises LimitsError, SizesError.
         """
         from packer.data_limits import limits_from_dataset
 
@@ -121,12 +122,17 @@ class PackLimits:
             limit: Any = getattr(self, name)
             own = [axis for axis in axes if axis.level == level]
             if isinstance(limit, dict):
-                missing = [axis.type for axis in own if axis.type not in limit]
-                foreign = [key for key in limit if key not in [axis.type for axis in own]]
-                if missing or foreign:
+                types = [axis.type for axis in own]
+                if types == [None]:
+                    raise LimitsError(f"{name} is given for {list(limit)}, but the graphs have no types: give a number")
+                missing = [key for key in types if key not in limit]
+                foreign = [key for key in limit if key not in types]
+                asked = [(missing, "give a limit for"), (foreign, "leave out")]
+                remedies = [f"{verb} {keys}" for keys, verb in asked if keys]
+                if remedies:
                     raise LimitsError(
-                        f"{name} has types {list(limit)}, the graphs have {[axis.type for axis in own]}: "
-                        f"missing {missing}, unknown {foreign}"
+                        f"{name} has types {list(limit)}, the graphs have {types}: {', '.join(remedies)}, or give one "
+                        "number for all types"
                     )
             found.update((axis.key, limit[axis.type] if isinstance(limit, Mapping) else limit) for axis in own)
         return found
@@ -148,9 +154,11 @@ class PackLimits:
         }
 
     @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> PackLimits:
-        """The inverse of to_dict."""
+    def from_dict(cls, plain: Mapping[str, Any], axes: Iterable[Axis] = ()) -> PackLimits:
+        """The inverse of to_dict. axes: of the graphs, which tell edge types whose names have "__" in them."""
         edges: Any = plain["num_edges"]
         if isinstance(edges, dict):
-            edges = {tuple(key.split("__")): limit for key, limit in cast("dict[str, int]", edges).items()}
+            types = {axis.key: axis.type for axis in axes if axis.level == "edge"}
+            by_key = cast("dict[str, int]", edges)
+            edges = {types.get(key) or tuple(key.split("__")): limit for key, limit in by_key.items()}
         return cls(plain["num_nodes"], edges, plain["num_graphs"], plain["null_graphs"])

@@ -264,7 +264,7 @@ def _edge_owners(
     key, source = axis.column("edge_index"), axis.ends[0]
     if key not in packs:
         return np.zeros(0, dtype=np.int64)
-    batch = np.asarray(packs["batch" if source == "node" else f"{source}/batch"])
+    batch = np.asarray(packs["batch" if axis.type is None else f"{source}/batch"])
     pack = np.repeat(np.arange(len(mask)), mask.sum(axis=1))
     return pack * num_slots + batch[pack, np.asarray(packs[key])[:, 0][mask]]
 

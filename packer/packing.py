@@ -10,20 +10,21 @@ from typing import TYPE_CHECKING, Callable, Union
 import numpy as np
 
 from packer.algorithms.assign import Runs, assign_ids
+from packer.algorithms.in_order import seconds_of
 from packer.algorithms.instance import Instance, Patterns, Solution
+from packer.algorithms.patterns import patterns_of
 from packer.algorithms.registry import ALGORITHMS, Algorithm, find_algorithm
 from packer.certificate import Certificate, volume_certificate
 from packer.errors import SizesError
+from packer.interrupt import Interrupt
 
 if TYPE_CHECKING:
     from typing import Tuple
 
 Progress = Callable[[int, int, float], None]
 
-MOST_HISTOGRAM_SIZES = 5_000
-"""Distinct sizes up to which `histogram` takes about a second."""
-MOST_SINGLE_ITEMS = 200_000
-"""Items up to which packing them one by one takes less than that."""
+RIVAL_SECONDS, RIVAL_SHARE = 0.6, 0.08
+"""Heuristics may take so long, or such a share of the time limit, after the solver has stopped without a proof."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +130,7 @@ def pack_items(
     even: bool = True,
     progress: Progress | None = None,
 ) -> Packing:
-    """Pack with the algorithm of that name; `even` asks `optimal` for its second stage."""
+    """Pack with the algorithm of that name; `even` asks `optimal` for its second stage. Ctrl-C ends `optimal` early."""
     chosen = find_algorithm(algorithm)
     start = time.perf_counter()
     instance, stopped_by = items.instance, "done"
@@ -137,16 +138,22 @@ def pack_items(
     if chosen.takes != "solver":
         found = _run(chosen, items)
     else:
-        plans = _rivals(items)
-        left = None if time_limit is None else max(0.0, time_limit - (time.perf_counter() - start))
-        solution: Solution = chosen.load()(
-            instance, seed=seed, time_limit=left, work_limit=work_limit, progress=progress, start=plans
-        )
-        found, certificate, stopped_by = solution.patterns, solution.certificate, solution.stopped_by
-        if even:
-            from packer.algorithms.spread import reduce_spread
+        with Interrupt() as interrupt:
+            solution: Solution = chosen.load()(
+                instance,
+                seed=seed,
+                time_limit=time_limit,
+                work_limit=work_limit,
+                progress=progress,
+                interrupt=interrupt,
+            )
+            found, certificate, stopped_by = solution.patterns, solution.certificate, solution.stopped_by
+            if stopped_by not in ("proof", "interrupt"):
+                found = _better(items, found, 60.0 if time_limit is None else time_limit)
+            if even:
+                from packer.algorithms.spread import reduce_spread
 
-            found = reduce_spread(instance, found, seed=seed)
+                found = reduce_spread(instance, found, seed=seed)
     if certificate is None:
         certificate = volume_certificate(instance.need, instance.capacity, instance.count)
     return Packing(items, algorithm, seed, certificate, stopped_by, time.perf_counter() - start, found)
@@ -161,20 +168,31 @@ def _run(heuristic: Algorithm, items: Items) -> Assignment:
     return answer if isinstance(answer, tuple) else (np.arange(len(size_of_item), dtype=np.int64), answer)
 
 
-def _rivals(items: Items) -> list[Patterns]:
-    """Plans of the heuristics that the solver does not try itself, so that it is never worse than any of them.
+def _better(items: Items, found: Patterns, time_limit: float) -> Patterns:
+    """The best of a plan and those of the heuristics that fit into a part of the time: `optimal` is never worse.
 
-    Beyond the two limits they are left out, since they would cost seconds: there a solver stopped very early may be
-    worse than `first-fit`, which sees the order of the items.
+    The solver starts from some over reduced sizes; those here break ties otherwise, see the order of the items, or take
+    their time. Which of them run depends on the instance and the time limit alone, not on the clock.
     """
-    rivals = ["histogram"] if len(items.instance.need) <= MOST_HISTOGRAM_SIZES else []
-    if items.instance.num_items <= MOST_SINGLE_ITEMS:
-        rivals += ["first-fit", "stream"]
-    plans: list[Patterns] = []
-    for name in rivals:
-        found = _run(ALGORITHMS[name], items)
-        plans.append(found if isinstance(found, Patterns) else patterns_of(items.size_of_item()[found[0]], found[1]))
-    return plans
+    instance = items.instance
+    needed = {
+        "stream": 2e-8 * instance.num_items,
+        "first-fit-decreasing": seconds_of(instance, best=False),
+        "first-fit": 1.2e-7 * instance.num_items,
+        "best-fit-decreasing": seconds_of(instance, best=True),
+        "histogram": 6e-8 * len(instance.need) ** 2,
+    }
+    left = max(RIVAL_SECONDS, RIVAL_SHARE * time_limit)
+    for name, seconds in needed.items():
+        if seconds > left:
+            continue
+        left -= seconds
+        rival = _run(ALGORITHMS[name], items)
+        packs = rival.num_packs if isinstance(rival, Patterns) else len(rival[1]) - 1
+        if packs < found.num_packs:
+            is_plan = isinstance(rival, Patterns)
+            found = rival if is_plan else patterns_of(items.size_of_item()[rival[0]], rival[1])
+    return found
 
 
 def pack_vectors(
@@ -209,26 +227,3 @@ def pack_vectors(
         raise SizesError(f"item {item} needs {rows[item, dim]} in dimension {dim}; a pack offers {space[dim]}")
     items = Items.from_need(rows.astype(np.int64), space.astype(np.int64), None, np.arange(len(rows)))
     return pack_items(items, algorithm, seed=seed, time_limit=time_limit, work_limit=work_limit, progress=progress)
-
-
-def patterns_of(size_of_slot: np.ndarray, pack_offsets: np.ndarray) -> Patterns:
-    """The distinct fillings of given packs. size_of_slot: int [items] in pack order; pack_offsets: int64 [packs+1]."""
-    held = np.diff(pack_offsets)
-    pack = np.repeat(np.arange(len(held)), held)
-    order = np.lexsort((size_of_slot, pack))
-    rows = np.full((len(held), int(held.max())), -1, dtype=np.int64)
-    rows[pack, np.arange(len(pack)) - np.repeat(pack_offsets[:-1], held)] = size_of_slot[order]
-    distinct, counts = np.unique(rows, axis=0, return_counts=True)
-    new = np.ones(distinct.shape, dtype=bool)
-    new[:, 1:] = distinct[:, 1:] != distinct[:, :-1]
-    new &= distinct >= 0
-    starts = np.flatnonzero(new)
-    real = distinct.ravel() >= 0
-    # Rows are padded at the right, so an entry runs to the next start or to the end of its row's real slots.
-    run = np.cumsum(real)
-    ends = np.append(run[starts[1:] - 1], run[-1])
-    multiplicity = ends - np.append(0, ends[:-1])
-    ptr = np.append(0, np.cumsum(new.sum(axis=1)))
-    return Patterns(
-        ptr.astype(np.int64), distinct.ravel()[starts], multiplicity.astype(np.int64), counts.astype(np.int64)
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from packer.algorithms.instance import Patterns
 from packer.certificate import Certificate
+from packer.errors import PlanError
 from packer.limits import PackLimits
 from packer.packing import Items, Packing, Progress, pack_items
 from packer.sizes import GraphSizes, check_fit, need_of
@@ -99,10 +100,30 @@ class PackPlan:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> PackPlan:
-        """The inverse of save. Raises FormatError for a damaged or foreign file."""
+        """The inverse of save. Raises FormatError for a damaged or foreign file.
+
+        A data set's own plan.parquet may hold patterns instead of graphs: then `sizes` is a histogram and ids number
+        the graphs by size; `of` gives the plan of the graphs themselves.
+        """
         from packer.plan_file import load_plan
 
         return load_plan(path)
+
+    def of(self, sizes: GraphSizes) -> PackPlan:
+        """The same plan for graphs of these sizes, given in source order. PlanError where they are other graphs."""
+        from packer.plan_file import sizes_digest
+
+        found = self.packing.found
+        if isinstance(found, Patterns):
+            mine, theirs = self.sizes.distinct, sizes.distinct
+            if self.sizes.axes == sizes.axes and all(map(np.array_equal, mine[:2], theirs[:2])):
+                return replace(self, sizes=sizes, packing=replace(self.packing, items=items_of(sizes, self.limits)))
+        elif sizes_digest(self.sizes) == sizes_digest(sizes):
+            return replace(self, sizes=sizes)
+        raise PlanError(
+            f"the plan was made for {self.sizes.num_graphs} graphs of other sizes; here are {sizes.num_graphs}. "
+            "Make it from the same source with the same options"
+        )
 
 
 def items_of(sizes: GraphSizes, limits: PackLimits) -> Items:

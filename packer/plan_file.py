@@ -1,20 +1,25 @@
-"""A plan as one Parquet file that any tool can read: a row a graph, in pack order."""
+"""A plan as one Parquet file that any tool can read: a row a graph in pack order, or a row for each size in a pattern.
+
+The second form tells as much for the algorithms that pack sizes, whatever the number of graphs: which graph goes where
+is a function of size, rank and seed (`packer.algorithms.assign`).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from packer.algorithms.instance import Patterns
 from packer.certificate import Certificate
-from packer.errors import FormatError, PackerError
+from packer.errors import FormatError
 from packer.limits import PackLimits
-from packer.packing import Packing
+from packer.packing import Items, Packing
 from packer.sizes import GraphSizes
 
 if TYPE_CHECKING:
@@ -23,20 +28,25 @@ if TYPE_CHECKING:
     from packer.plan import PackPlan
 
 _KEY = b"graph-packer-plan"
+_BY_GRAPH, _BY_PATTERN = "graph-packer-plan/1", "graph-packer-plan/2"
 _WRITING: Any = {"compression": "zstd", "write_statistics": False, "write_page_checksum": True}
 
 
-def save_plan(plan: PackPlan, path: str | os.PathLike[str]) -> None:
-    """Columns `pack`, `graph_id` (int64) and the size on each axis; all else as JSON in the schema's metadata."""
-    ids, offsets = plan.graph_ids, plan.pack_offsets
-    held = np.diff(offsets)
-    columns: dict[str, Any] = {"pack": np.repeat(np.arange(len(held), dtype=np.int64), held), "graph_id": ids}
-    for axis in plan.sizes.axes:
-        rows = plan.sizes.columns[axis.key]
-        rows = rows if plan.sizes.count is None else np.repeat(rows, plan.sizes.count)
-        columns[f"size/{axis.key}"] = rows.astype(np.int64)[ids]
-    about: dict[str, Any] = {
-        "format": "graph-packer-plan/1",
+def save_plan(plan: PackPlan, path: str | os.PathLike[str], *, by_graph: bool = True) -> None:
+    """Write the plan; everything but the rows stands as JSON in the schema's metadata.
+
+    by_graph: columns `pack`, `graph_id` (int64) and the size on each axis, a row a graph. Otherwise, where the
+    algorithm packs sizes: `pattern`, `packs` that are filled so, `size_id` and `graphs` of that size in the pack, all
+    int64; size ids are places in the metadata's `need`, what each kind of graph takes of a pack.
+    """
+    patterns = plan.packing.found
+    if by_graph or not isinstance(patterns, Patterns):
+        columns, about = _graph_rows(plan), {"sizes": sizes_digest(plan.sizes)}
+    else:
+        columns, about = _pattern_rows(patterns), _histogram(plan)
+    about = {
+        **about,
+        "format": _BY_GRAPH if "sizes" in about else _BY_PATTERN,
         "limits": plan.limits.to_dict(),
         "node_types": [axis.type for axis in plan.sizes.axes if axis.level == "node"],
         "edge_types": [axis.type for axis in plan.sizes.axes if axis.level == "edge"],
@@ -47,7 +57,6 @@ def save_plan(plan: PackPlan, path: str | os.PathLike[str]) -> None:
         "status": plan.status,
         "stopped_by": plan.stopped_by,
         "certificate": plan.certificate.to_dict(),
-        "sizes": sizes_digest(plan.sizes),
     }
     table = pa.table(columns).replace_schema_metadata({_KEY: json.dumps(about, sort_keys=True).encode()})
     pq.write_table(table, str(path), row_group_size=1 << 16, **_WRITING)
@@ -55,32 +64,96 @@ def save_plan(plan: PackPlan, path: str | os.PathLike[str]) -> None:
 
 def load_plan(path: str | os.PathLike[str]) -> PackPlan:
     """Read what save_plan wrote; every number is checked against the rows."""
-    from packer.plan import PackPlan, items_of
+    from packer.plan import PackPlan
 
     try:
         table = pq.read_table(str(path), page_checksum_verification=True)
         about: dict[str, Any] = json.loads((table.schema.metadata or {})[_KEY])
-        if about["format"] != "graph-packer-plan/1":
+        if about["format"] not in (_BY_GRAPH, _BY_PATTERN):
             raise FormatError(f"{path}: plan format {about['format']!r} is not known; upgrade graph-packer")
-        limits = PackLimits.from_dict(about["limits"])
         columns = {name: table.column(name).to_numpy() for name in table.column_names}
-        ids, pack = columns["graph_id"], columns["pack"]
-        sizes = _sizes(columns, about, ids)
         certificate = Certificate.from_dict(about["certificate"])
-    except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
-        if isinstance(error, (PackerError, FileNotFoundError)):
+        read = _read_graphs if about["format"] == _BY_GRAPH else _read_patterns
+        sizes, items, found = read(columns, about)
+        limits = PackLimits.from_dict(about["limits"], sizes.axes)
+    except (OSError, KeyError, TypeError, ValueError, IndexError, pa.ArrowException) as error:
+        if isinstance(error, FileNotFoundError):
             raise
         raise FormatError(f"{Path(path).name} is not a plan of graph-packer: {error}") from error
-    offsets = np.append(0, np.cumsum(np.bincount(pack, minlength=about["num_packs"])))
-    if (np.diff(pack) < 0).any() or len(offsets) != about["num_packs"] + 1 or (np.diff(offsets) < 1).any():
-        raise FormatError(f"{Path(path).name}: its packs are not the {about['num_packs']} packs that it states")
-    if sizes_digest(sizes) != about["sizes"]:
-        raise FormatError(f"{Path(path).name}: its sizes are not those that it was made for")
-    items = items_of(sizes, limits)
-    packing = Packing(
-        items, about["algorithm"], about["seed"], certificate, about["stopped_by"], 0.0, (ids, offsets.astype(np.int64))
-    )
+    packing = Packing(items, about["algorithm"], about["seed"], certificate, about["stopped_by"], 0.0, found)
     return PackPlan(sizes, limits, packing)
+
+
+def _graph_rows(plan: PackPlan) -> dict[str, Any]:
+    ids, offsets = plan.graph_ids, plan.pack_offsets
+    held = np.diff(offsets)
+    columns: dict[str, Any] = {"pack": np.repeat(np.arange(len(held), dtype=np.int64), held), "graph_id": ids}
+    for axis in plan.sizes.axes:
+        rows = plan.sizes.columns[axis.key]
+        rows = rows if plan.sizes.count is None else np.repeat(rows, plan.sizes.count)
+        columns[f"size/{axis.key}"] = rows.astype(np.int64)[ids]
+    return columns
+
+
+def _read_graphs(columns: dict[str, np.ndarray], about: dict[str, Any]) -> tuple[GraphSizes, Items, Any]:
+    from packer.plan import items_of
+
+    ids, pack = columns["graph_id"], columns["pack"]
+    if not np.array_equal(np.sort(ids), np.arange(len(ids))):
+        raise FormatError("its graph ids are not each of 0.. once")
+    offsets = np.append(0, np.cumsum(np.bincount(pack, minlength=about["num_packs"]))).astype(np.int64)
+    if (np.diff(pack) < 0).any() or len(offsets) != about["num_packs"] + 1 or (np.diff(offsets) < 1).any():
+        raise FormatError(f"its packs are not the {about['num_packs']} packs that it states")
+
+    def in_source_order(key: str) -> np.ndarray:
+        rows = np.empty(len(ids), dtype=np.int64)
+        rows[ids] = columns[f"size/{key}"]
+        return rows
+
+    sizes = _sizes(about, in_source_order, None)
+    if sizes_digest(sizes) != about["sizes"]:
+        raise FormatError("its sizes are not those that it was made for")
+    return sizes, items_of(sizes, PackLimits.from_dict(about["limits"], sizes.axes)), (ids, offsets)
+
+
+def _pattern_rows(patterns: Patterns) -> dict[str, Any]:
+    pattern = np.repeat(np.arange(len(patterns), dtype=np.int64), np.diff(patterns.ptr))
+    return {
+        "pattern": pattern,
+        "packs": patterns.counts[pattern],
+        "size_id": patterns.size_ids,
+        "graphs": patterns.multiplicity,
+    }
+
+
+def _histogram(plan: PackPlan) -> dict[str, Any]:
+    distinct, count, _ = plan.sizes.distinct
+    by_axis = {axis.key: distinct[:, i].tolist() for i, axis in enumerate(plan.sizes.axes)}
+    return {"histogram": {**by_axis, "count": count.tolist()}, "need": plan.packing.items.instance.need.tolist()}
+
+
+def _read_patterns(columns: dict[str, np.ndarray], about: dict[str, Any]) -> tuple[GraphSizes, Items, Any]:
+    from packer.plan import items_of
+
+    histogram = {key: np.array(values, dtype=np.int64) for key, values in about["histogram"].items()}
+    sizes = _sizes(about, histogram.__getitem__, histogram["count"])
+    items = items_of(sizes, PackLimits.from_dict(about["limits"], sizes.axes))
+    pattern, packs, size_ids, graphs = (columns[name] for name in ("pattern", "packs", "size_id", "graphs"))
+    first = np.flatnonzero(np.diff(pattern, prepend=-1))
+    found = Patterns(np.append(first, len(pattern)), size_ids, graphs, packs[first])
+    instance = items.instance
+    if not np.array_equal(pattern[first], np.arange(len(first))) or (packs != found.counts[pattern]).any():
+        raise FormatError("its patterns are not numbered 0, 1, ...")
+    if not np.array_equal(instance.need, np.array(about["need"], dtype=np.int64)):
+        raise FormatError("what its sizes take of a pack is not what it states")
+    if min(packs.min(), graphs.min(), size_ids.min()) < 0 or found.num_packs != about["num_packs"]:
+        raise FormatError(f"its packs are not the {about['num_packs']} packs that it states")
+    held, filled = np.zeros(len(instance.need), np.int64), np.zeros((len(first), len(instance.capacity)), np.int64)
+    np.add.at(held, size_ids, graphs * packs)
+    np.add.at(filled, pattern, graphs[:, None] * instance.need[size_ids])
+    if not np.array_equal(held, instance.count) or (filled > instance.capacity).any():
+        raise FormatError("its patterns do not hold each graph once within the limits")
+    return sizes, items, found
 
 
 def sizes_digest(sizes: GraphSizes) -> str:
@@ -94,18 +167,11 @@ def sizes_digest(sizes: GraphSizes) -> str:
     return digest.hexdigest()
 
 
-def _sizes(columns: dict[str, np.ndarray], about: dict[str, Any], ids: np.ndarray) -> GraphSizes:
-    if not np.array_equal(np.sort(ids), np.arange(len(ids))):
-        raise FormatError("its graph ids are not each of 0.. once")
-
-    def in_source_order(key: str) -> np.ndarray:
-        rows = np.empty(len(ids), dtype=np.int64)
-        rows[ids] = columns[f"size/{key}"]
-        return rows
-
+def _sizes(about: dict[str, Any], column: Callable[[str], np.ndarray], count: np.ndarray | None) -> GraphSizes:
     if about["node_types"] == [None]:
-        return GraphSizes(in_source_order("node"), in_source_order("edge"))
+        return GraphSizes(column("node"), column("edge"), count)
     return GraphSizes(
-        {key: in_source_order(key) for key in about["node_types"]},
-        {(s, r, t): in_source_order(f"{s}__{r}__{t}") for s, r, t in about["edge_types"]},
+        {key: column(key) for key in about["node_types"]},
+        {(s, r, t): column(f"{s}__{r}__{t}") for s, r, t in about["edge_types"]},
+        count,
     )

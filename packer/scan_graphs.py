@@ -27,6 +27,7 @@ from packer.scan_parts import (
     is_tensor,
     joining,
     number_of_nodes,
+    numbering,
 )
 from packer.scan_storage import block_of_storage as block_of_storage
 from packer.scan_storage import reads_from_storage as reads_from_storage
@@ -61,7 +62,10 @@ def block_of_graphs(
         if not hasattr(type(graph), "stores"):
             raise SourceError(f"graph {graph_id} is a {type(graph).__name__}; a source gives PyG Data or HeteroData")
         if hetero is not None and hetero != is_hetero(graph):
-            raise SourceError(f"graph {graph_id} is {'not ' * hetero}heterogeneous, unlike those before it")
+            raise SourceError(
+                f"graph {graph_id} is {'not ' * hetero}heterogeneous, unlike those before it: pack them as two data "
+                "sets"
+            )
         hetero = is_hetero(graph)
         stores = [(store, dict(store.items())) for store in graph.stores]
         found = _counts(graph_id, hetero, stores)
@@ -160,7 +164,9 @@ def _part(type_: Type, name: str, column: _Column, graph_ids: np.ndarray, attrib
         return Part(name, type_, form, positions, column.values, np.ones_like(positions), "string", 0, 0)
     if form == "scalar":
         values = _scalars(column.values, key, ids)
-        return Part(name, type_, form, positions, values, np.ones_like(positions), values.dtype.name, 0, 0)
+        role, targets = numbering(column.graph, column.store, type_, name, first, int(ids[0]), attributes)
+        ones = np.ones_like(positions)
+        return Part(name, type_, form, positions, values, ones, values.dtype.name, 0, 0, targets, role)
     pairs = [array_of(value, key, graph_id) for value, graph_id in zip(column.values, ids.tolist())]
     cat_dim, role, targets = joining(column.graph, column.store, type_, name, first, int(ids[0]), attributes)
     ndim, dtype = pairs[0][0].ndim, pairs[0][1]

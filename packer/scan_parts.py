@@ -97,19 +97,26 @@ def array_of(value: Any, key: str, graph_id: int) -> tuple[np.ndarray, str]:
 def joining(
     graph: Any, store: Any, type_: Type, name: str, value: Any, graph_id: int, attributes: Attributes = ALL
 ) -> tuple[int | None, str, tuple[str, ...]]:
-    """How PyG joins an attribute: (joined dimension, role, targets), asked of the first graph that has it.
-
-    What `attributes` declares an index is shifted as well.
-    """
-    key = Axis("graph", type_).column(name)
+    """How PyG joins a tensor attribute: (joined dimension, role, targets), asked of the first graph that has it."""
     cat_dim = graph.__cat_dim__(name, value, store)
     if cat_dim and value.ndim and cat_dim in (-1, value.ndim - 1):
         cat_dim = -1
     if cat_dim not in (None, 0, -1):
         raise FieldError(
-            f"graph {graph_id}: {key!r} joins along dimension {cat_dim} (__cat_dim__); packs join along the first or "
-            "the last: transpose it"
+            f"graph {graph_id}: {Axis('graph', type_).column(name)!r} joins along dimension {cat_dim} (__cat_dim__); "
+            "packs join along the first or the last: transpose it"
         )
+    return (cat_dim, *numbering(graph, store, type_, name, value, graph_id, attributes))
+
+
+def numbering(
+    graph: Any, store: Any, type_: Type, name: str, value: Any, graph_id: int, attributes: Attributes = ALL
+) -> tuple[str, tuple[str, ...]]:
+    """Whether PyG shifts an attribute when it joins graphs, or `attributes` declares that: (role, targets).
+
+    value: a tensor, or a Python number, which PyG shifts as well.
+    """
+    key = Axis("graph", type_).column(name)
     if getattr(type(graph).__inc__, "__module__", "").startswith("torch_geometric.data."):
         # PyG's rule, not asked: for an edge type whose node type a graph lacks it fails.
         is_index = (
@@ -119,20 +126,21 @@ def joining(
         is_index = _is_shifted(graph, store, name, value, key, graph_id)
     declared, target = attributes.declared(type_, name)
     if declared and target is not None:
-        return cat_dim, "index", (_known_type(graph, key, target),)
+        return "index", (_known_type(graph, key, target),)
     if not is_index and not declared:
-        return cat_dim, "value", ()
+        return "value", ()
     if declared and is_hetero(graph) and not isinstance(type_, tuple):
         if type_ is None:
             raise FieldError(f"{key!r} is declared an index: say of which node type, {key}=TYPE")
-        return cat_dim, "index", (type_,)
+        return "index", (type_,)
     if isinstance(type_, tuple):
-        if value.ndim < 2 or value.shape[0] != 2:
+        shape = tuple(getattr(value, "shape", ()))
+        if len(shape) < 2 or shape[0] != 2:
             raise FieldError(
-                f"graph {graph_id}: {key!r} has shape {list(value.shape)}; an edge type numbers nodes as [2, ...]"
+                f"graph {graph_id}: {key!r} has shape {list(shape)}; an edge type numbers nodes as [2, ...]"
             )
-        return cat_dim, "index", (type_[0], type_[2])
-    return cat_dim, "index", ("node",)
+        return "index", (type_[0], type_[2])
+    return "index", ("node",)
 
 
 def _known_type(graph: Any, key: str, target: str) -> str:
@@ -152,7 +160,7 @@ def _is_shifted(graph: Any, store: Any, name: str, value: Any, key: str, graph_i
     if shift.any() and (is_hetero(graph) or shift.size != 1 or int(shift.reshape(())) != graph.num_nodes):
         raise FieldError(
             f"graph {graph_id}: {key!r} is shifted by {shift.tolist()} when graphs are joined (__inc__); packs shift "
-            "by the number of nodes only"
+            "by the number of nodes only: make what it numbers a node type of HeteroData"
         )
     return bool(shift.any())
 
@@ -275,10 +283,11 @@ def _check_range(part: Part, counts: Mapping[str, np.ndarray], ids: np.ndarray) 
         wrong = np.argwhere((own < 0) | (own >= nodes))
         if len(wrong):
             row, column = wrong[0]
+            remedy = "" if part.name in ("edge_index", "face") else ", or rename the attribute if it numbers no nodes"
             raise FieldError(
                 f"graph {ids[owner[row]]}: {part.key!r} has the entry {own[row, column]}, but the graph has "
                 f"{nodes[row, 0]} {'' if target == 'node' else target + ' '}nodes (0 to {nodes[row, 0] - 1}): correct "
-                "the entry, or set num_nodes"
+                f"the entry, or set num_nodes{remedy}"
             )
 
 

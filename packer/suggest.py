@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 from dataclasses import dataclass
 from typing import Any, Sequence
 
-from packer.errors import MissingExtraError
+from packer.errors import LimitsError, MissingExtraError
+from packer.interrupt import Interrupt
 from packer.limit_search import PACK_WORK, Entry, LimitSearch, Progress
 from packer.limit_sweep import RowBytes, SweepRules, prices_of
 from packer.limits import PackLimits
@@ -38,6 +40,12 @@ class Candidate:
         """No plan under these limits pads less: the padding share at `lower_bound` packs."""
         return 1.0 - (1.0 - self.padding_share) * self.num_packs / self.lower_bound
 
+    @property
+    def name(self) -> str:
+        """The limits in short, "256/552/32"; several types of nodes or edges as "64+192/552/32"."""
+        slots = (self.limits.num_nodes, self.limits.num_edges, self.limits.num_graphs)
+        return "/".join("+".join(map(str, s.values())) if isinstance(s, dict) else str(s) for s in slots)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {
@@ -58,7 +66,7 @@ class Suggestion:
 
     front: no candidate is as small, as well filled and as few in packs as another one; best, reason: the one to take,
     and why; num_triples: limits looked at; num_packed, num_solved: of those, packed by a heuristic and by the exact
-    solver; stopped_by: "done" or "time"; seconds: wall time, informative.
+    solver; stopped_by: "done", "time" or "interrupt"; seconds: wall time, informative.
     """
 
     front: tuple[Candidate, ...]
@@ -92,32 +100,41 @@ def suggest_limits(
     num_graphs: graph slots wanted, a number or (least, most); multiple_of: node and edge slots are multiples of it (8,
     64 or 128 where hardware likes that); max_nodes: most node slots; memory_bytes_per_pack: most tensor bytes; the
     bytes of one node, edge and graph: numbers, or dicts by axis key for heterogeneous graphs. time_limit: seconds or
-    None, a cap: unless it strikes, the same arguments give the same answer. work_limit: nominal seconds for each of the
-    most promising limits that are solved (below 2 fewer are packed, too); with 0, or without the extra `optimal`, plans
-    are heuristic and bounds come from volumes. progress: called with (done, total, seconds).
+    None, a cap: unless it strikes, the same arguments give the same answer; Ctrl-C gives what was found so far.
+    work_limit: nominal seconds for each of the most promising limits that are solved (below 2 fewer are packed, too);
+    with 0, or without the extra `optimal`, plans are heuristic and bounds come from volumes. progress: called with
+    (done, total, seconds).
 
     Some 800 limits are bounded by volume; those that may still win are packed by best-fit-decreasing; in each class of
-    packs alike in bytes, the one or two most promising are solved, starting from plans of smaller limits, which stay
-    valid. A plan's tensor bytes are packs times bytes per pack, so of two limits with as many bytes per pack the one
-    with fewer packs pads less. Raises LimitsError where no limits keep what is asked. Randomness: `seed`.
+    packs alike in bytes, limits whose bound promises less padding than the best plan are solved briefly, six a class
+    in the mean, and the best one longer. Plans stay valid under wider limits, and bounds under narrower ones. A plan's
+    tensor bytes are packs times bytes per pack, so of two limits with as many bytes per pack the one with fewer packs
+    pads less. Raises LimitsError where no limits keep what is asked. Randomness: `seed`.
     """
-    if isinstance(num_graphs, int):
-        wanted = (num_graphs, num_graphs)
-    else:
-        wanted = None if num_graphs is None else (min(num_graphs, default=0), max(num_graphs, default=0))
+    wanted = None if num_graphs is None else _ends(num_graphs)
     rules = SweepRules(null_graphs, multiple_of, max_nodes, wanted, memory_bytes_per_pack)
     prices = prices_of(sizes.axes, bytes_per_node, bytes_per_edge, bytes_per_graph)
-    search = LimitSearch(sizes, rules, prices, time_limit, seed, progress)
-    search.pack(min(PACK_WORK, 3 * work_limit) if work_limit > 0 else PACK_WORK)
-    if work_limit > 0:
-        # Without ortools the heuristic plans and volume bounds stand.
-        with contextlib.suppress(MissingExtraError):
-            search.solve(work_limit)
+    with Interrupt() as interrupt:
+        search = LimitSearch(sizes, rules, prices, time_limit, seed, progress, interrupt)
+        search.pack(min(PACK_WORK, 3 * work_limit) if work_limit > 0 else PACK_WORK)
+        if work_limit > 0:
+            # Without ortools the heuristic plans and volume bounds stand.
+            with contextlib.suppress(MissingExtraError):
+                search.solve(work_limit)
     front = tuple(_candidate(search, entry) for entry in search.front())
     best, reason = _choose(front)
-    stopped_by = "time" if search.out_of_time else "done"
+    stopped_by = "interrupt" if interrupt.requested else "time" if search.out_of_time else "done"
     counts = (len(search.entries), search.num_packed, search.num_solved)
     return Suggestion(front, best, reason, *counts, stopped_by, search.seconds)
+
+
+def _ends(wanted: Any) -> tuple[int, int]:
+    """(least, most) of a number, a pair or a range. Raises LimitsError for anything else."""
+    try:
+        ends = (wanted, wanted) if hasattr(wanted, "__index__") else (wanted[0], wanted[-1])
+        return operator.index(ends[0]), operator.index(ends[1])
+    except (TypeError, IndexError):
+        raise LimitsError(f"num_graphs must be a whole number of slots or (least, most); got {wanted!r}") from None
 
 
 def _candidate(search: LimitSearch, entry: Entry) -> Candidate:
@@ -135,7 +152,7 @@ def _choose(front: Sequence[Candidate]) -> tuple[Candidate, str]:
     best = next(candidate for candidate in front if candidate.padding_share <= least + _WORTH)
     fill = 100 * (1 - best.padding_share)
     most = f"at most {100 * (1 - best.least_padding_share):.1f} % can be"
-    proof = "proven to be the most" if best.status == "optimal" else most
+    proof = "proven: no plan has fewer packs" if best.status == "optimal" else most
     larger = [c for c in front if c.bytes_per_pack > best.bytes_per_pack]
     more = min(larger, key=lambda c: c.padding_share, default=None)
     if more is None or more.padding_share >= best.padding_share:
@@ -143,7 +160,8 @@ def _choose(front: Sequence[Candidate]) -> tuple[Candidate, str]:
     else:
         ratio = more.bytes_per_pack / best.bytes_per_pack
         after = f"packs of {ratio:.1f} times the bytes would fill {100 * (1 - more.padding_share):.1f} %"
-    said = f"the smallest packs that fill nearly best: {fill:.1f} % of the tensor bytes are real ({proof})"
-    slots = (best.limits.num_nodes, best.limits.num_edges, best.limits.num_graphs)
-    named = "/".join("+".join(map(str, s.values())) if isinstance(s, dict) else str(s) for s in slots)
-    return best, f"take {named} (nodes/edges/graphs), {said}; {after}"
+    said = f"{fill:.1f} % of the tensor bytes are real in {best.num_packs:,} pack{'s' * (best.num_packs != 1)}"
+    return (
+        best,
+        f"take {best.name} (nodes/edges/graphs), the smallest packs that fill nearly best: {said} ({proof}); {after}",
+    )

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from packer.attributes import Attributes
 from packer.data_limits import LimitsRule
 from packer.errors import BuildError, LimitsError, MissingExtraError, PackerError
@@ -27,9 +29,10 @@ from pipelines.build_plan import PlanOptions
 from pipelines.build_request import Job, check_job, limits_for
 from pipelines.build_scan import Progress, ScanOptions, ScanResult, scan_source
 from pipelines.build_trim import trim_scan
-from pipelines.build_write import Target, commit, manifest_of, prepare, write_files
+from pipelines.build_write import Target, card_title, commit, manifest_of, prepare, write_files
 from pipelines.executors import Executor, ProcessExecutor, SerialExecutor
 from pipelines.journal import JOURNAL, WORK, Journal, locked, remove
+from pipelines.report.card import write_card
 from pipelines.sources import as_source
 from pipelines.sources.protocol import Skip
 from pipelines.splits import Splits
@@ -82,6 +85,7 @@ def build(
     exclude_keys: Iterable[str] = (),
     index_fields: Iterable[str] | Mapping[str, str | None] = (),
     overwrite: bool = False,
+    licence: str | None = None,
     executor: Executor | None = None,
     progress: Progress | None = None,
     **source_options: Any,
@@ -95,7 +99,8 @@ def build(
     for graphs that fit no pack; what a trimmed graph loses is drawn by `seed`. on_empty: "error" or "skip", for graphs
     without nodes. levels: field name -> "node", "edge" or "graph". pad_values: by field or level. exclude_keys:
     attributes to leave out. index_fields: attributes that hold numbers of nodes though their names do not say "index";
-    a mapping says of which node type. executor: where tasks run, instead of `workers` processes.
+    a mapping says of which node type. licence: of the source, for the data set's card. executor: where tasks run,
+    instead of `workers` processes.
 
     The bytes of the data set depend neither on workers nor on executor, nor on interruptions: call again to go on.
     Raises PackerError; then nothing of a data set is in `out`.
@@ -116,6 +121,7 @@ def build(
             Splits.of(splits, split_seed, split_column, split_file),
             oversize,
             compression,
+            licence,
         )
     )
     if executor is None and workers < 1:
@@ -146,7 +152,7 @@ def _run(job: Job, out: Path, executor: Executor, progress: Progress, overwrite:
         _refuse_other(out, build_folder.same_job(out, key, finished), "already holds a data set built otherwise")
         if job.source.repeatable:
             remove(out / WORK)
-            return BuildResult(out, finished, already=True)
+            return _already(out, finished, job)
     if earlier is not None:
         _refuse_other(out, build_folder.differences(earlier["key"], key), "holds an unfinished build of another job")
     scan: ScanResult | None = None
@@ -154,7 +160,7 @@ def _run(job: Job, out: Path, executor: Executor, progress: Progress, overwrite:
         with clock("scan"):
             scan = scan_source(job.source, job.scan, out / WORK, journal, executor, progress)
         if finished:
-            return _same_content(out, finished, scan)
+            return _same_content(out, finished, scan, job)
         if earlier is not None and earlier["content_hash"] != scan.content_hash:
             raise BuildError(f"{job.source.name} has changed since the unfinished build in {out}: pass --overwrite")
         with clock("limits"):
@@ -173,11 +179,12 @@ def _run(job: Job, out: Path, executor: Executor, progress: Progress, overwrite:
             _discard(out, journal, scan)
         raise
     journal.add("job", "job", key=key, content_hash=scan.content_hash)
+    layout = build_shards.sample_layout(scan.table, np.flatnonzero(fits), limits, job.compression)
     targets: list[Target] = []
     for name, graphs in chosen.items():
         with clock("plan"):
             progress("plan", len(targets), len(chosen))
-            targets.append(prepare(job, scan, limits, out, journal, name, graphs))
+            targets.append(prepare(job, scan, limits, out, journal, name, graphs, layout, progress))
     progress("plan", len(chosen), len(chosen))
     with clock("write"):
         files = write_files(targets, journal, executor, progress)
@@ -195,12 +202,19 @@ def _remove_earlier(out: Path, journal: Journal) -> None:
     journal.drop("target", "plan", "file")
 
 
-def _same_content(out: Path, finished: Mapping[str, Manifest], scan: ScanResult) -> BuildResult:
+def _already(out: Path, finished: Mapping[str, Manifest], job: Job, skips: tuple[Skip, ...] = ()) -> BuildResult:
+    """Nothing to do, but to say of a licence that was not given before."""
+    for name in finished if job.licence else ():
+        write_card(out / name, card_title(name), job.licence)
+    return BuildResult(out, finished, skips=skips, already=True)
+
+
+def _same_content(out: Path, finished: Mapping[str, Manifest], scan: ScanResult, job: Job) -> BuildResult:
     """The folder's own build, if the source still holds the same graphs."""
     remove(out / WORK)
     if any(manifest.content_hash != scan.content_hash for manifest in finished.values()):
         raise BuildError(f"{out} already holds a data set of other graphs: pass --overwrite, or choose another folder")
-    return BuildResult(out, finished, skips=scan.skips, already=True)
+    return _already(out, finished, job, scan.skips)
 
 
 def _refuse_other(out: Path, differing: list[str], what: str) -> None:

@@ -14,8 +14,9 @@ from packer.errors import PlanError, SizesError, SourceError
 from packer.fields import Axis
 from packer.graph_table import GraphTable
 from packer.limits import PackLimits
+from packer.packing import Progress as SolverProgress
 from packer.plan import PackPlan, make_plan
-from packer.plan_file import sizes_digest
+from packer.plan_file import save_plan
 from packer.shards import FileEntry
 from packer.shards.files import TEMPORARY, hash_file, sync_folder
 from packer.sizes import GraphSizes, need_of
@@ -83,29 +84,42 @@ def check_fit(sizes: GraphSizes, limits: PackLimits, source_ids: np.ndarray, ove
         if not fits.any():
             raise SizesError(f"none of the {len(fits)} graphs fits the limits: {too_large(sizes, limits, 0, 0)}")
         return fits
-    row = int(np.argmin(fits))
+    row, many = int(np.argmin(fits)), int((~fits).sum())
+    all_of_them = f"; {_would_hold_all(sizes, limits)} would hold them all" if many > 1 else ""
     raise SizesError(
-        f"{too_large(sizes, limits, row, int(source_ids[row]))}; {int((~fits).sum())} of {len(fits)} graphs do not "
-        "fit. Raise the limit, or pass --oversize skip to leave such graphs out, or --oversize trim-both to cut them "
-        "down (they are counted)"
+        f"{too_large(sizes, limits, row, int(source_ids[row]))}; {many} of {len(fits)} graphs do not fit{all_of_them}. "
+        "Raise the limit, or pass --oversize skip to leave such graphs out, or --oversize trim-both to cut them down "
+        "(they are counted)"
     )
 
 
 def too_large(sizes: GraphSizes, limits: PackLimits, row: int, graph_id: int) -> str:
     """Why graph `row` does not fit: what it needs, what a pack offers, what would do."""
-    slots = limits.slots(sizes.axes)
-    reserved = (limits.num_graphs or 1) - 1 if limits.null_graphs == "all" else 1 if limits.null_graphs == "one" else 0
+    slots, reserved = limits.slots(sizes.axes), _reserved(limits)
     said: list[str] = []
     for axis in sizes.axes:
         has, limit = int(sizes.columns[axis.key][row]), slots[axis.key]
         if limit is not None and has > limit - reserved:
             what = f"{axis.level}s" if axis.type is None else f"{axis.key} {axis.level}s"
             less = f" ({limit}, less {reserved} for padding)" if reserved else ""
-            said.append(
-                f"{has} {what}; a pack offers {limit - reserved}{less}: --num-{axis.level}s "
-                f"{'' if axis.type is None else axis.key + '='}{has + reserved} would do"
-            )
+            option = _option(axis, has + reserved)
+            said.append(f"{has} {what}; a pack offers {limit - reserved}{less}: {option} would do")
     return f"graph {graph_id} needs {', and '.join(said)}"
+
+
+def _would_hold_all(sizes: GraphSizes, limits: PackLimits) -> str:
+    slots, reserved = limits.slots(sizes.axes), _reserved(limits)
+    most = {axis: int(sizes.columns[axis.key].max()) + reserved for axis in sizes.axes}
+    return " ".join(_option(axis, needed) for axis, needed in most.items() if needed > (slots[axis.key] or needed))
+
+
+def _reserved(limits: PackLimits) -> int:
+    """Rows of each axis that the padding of a pack with one real graph takes at least."""
+    return (limits.num_graphs or 1) - 1 if limits.null_graphs == "all" else 1 if limits.null_graphs == "one" else 0
+
+
+def _option(axis: Axis, slots: int) -> str:
+    return f"--num-{axis.level}s {'' if axis.type is None else axis.key + '='}{slots}"
 
 
 def members(scan: ScanResult, splits: Splits | None, fits: np.ndarray) -> dict[str, Members]:
@@ -132,11 +146,11 @@ def members(scan: ScanResult, splits: Splits | None, fits: np.ndarray) -> dict[s
     return found
 
 
-def store_plan(plan: PackPlan, path: Path) -> FileEntry:
-    """Write the plan's file, whole or not at all."""
+def store_plan(plan: PackPlan, path: Path, *, by_graph: bool) -> FileEntry:
+    """Write the plan's file, whole or not at all; by_graph: see `save_plan`."""
     temporary = path.with_name(path.name + TEMPORARY)
     try:
-        plan.save(temporary)
+        save_plan(plan, temporary, by_graph=by_graph)
         handle = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
         os.fsync(handle)
         os.close(handle)
@@ -148,19 +162,24 @@ def store_plan(plan: PackPlan, path: Path) -> FileEntry:
     return hash_file(path)
 
 
-def obtain_plan(sizes: GraphSizes, limits: PackLimits, options: PlanOptions) -> PackPlan:
+def obtain_plan(
+    sizes: GraphSizes, limits: PackLimits, options: PlanOptions, progress: SolverProgress | None = None
+) -> PackPlan:
     """Make the plan, or take the given one, which must be of these very sizes and limits."""
     if options.given is None:
-        return make_plan(sizes, limits, options.algorithm, seed=options.seed, time_limit=options.time_limit)
+        plan = make_plan(
+            sizes, limits, options.algorithm, seed=options.seed, time_limit=options.time_limit, progress=progress
+        )
+        if plan.stopped_by == "interrupt":
+            raise KeyboardInterrupt  # a data set does not depend on when somebody grew impatient
+        return plan
     plan = PackPlan.load(options.given)
     if plan.limits != limits:
         raise PlanError(f"{options.given} was made for {plan.limits}, not for {limits}")
-    if plan.sizes.num_graphs != sizes.num_graphs or sizes_digest(plan.sizes) != sizes_digest(sizes):
-        raise PlanError(
-            f"{options.given} was made for {plan.sizes.num_graphs} graphs of other sizes; here are {sizes.num_graphs}. "
-            "Make it from the same source with the same options"
-        )
-    return plan
+    try:
+        return plan.of(sizes)
+    except PlanError as error:
+        raise PlanError(f"{options.given}: {error}") from None
 
 
 def _labels(scan: ScanResult, column: str) -> np.ndarray:

@@ -28,7 +28,7 @@ OVERSIZE = ("error", "skip", *TRIM)
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that the output depends on."""
+    """Everything that the output depends on; licence: of the source, for the card alone."""
 
     source: Source
     limits: PackLimits | LimitsRule | None
@@ -37,6 +37,7 @@ class Job:
     splits: Splits | None
     oversize: str
     compression: str
+    licence: str | None = None
 
     def key(self) -> dict[str, Any]:
         """Plain values; two jobs with the same key write the same bytes, if the source is repeatable."""
@@ -50,6 +51,12 @@ class Job:
             "compression": self.compression,
             "versions": versions(),
         }
+
+    def given(self) -> dict[str, Any]:
+        """Source, files and licence as the user named them: outside of every hash, to repeat the build."""
+        split_file = None if self.splits is None else self.splits.file
+        others = {"plan": self.plan.given, "split_file": split_file, "licence": self.licence}
+        return {"source": list(self.source.words), **{name: str(value) for name, value in others.items() if value}}
 
 
 def check_job(job: Job) -> Job:
@@ -68,9 +75,10 @@ def check_job(job: Job) -> Job:
         if job.splits is not None:
             raise BuildError("a plan is of one data set: it cannot be used with splits")
         planned = PackPlan.load(job.plan.given).limits
-        if job.limits not in (None, planned):
+        if isinstance(job.limits, PackLimits) and job.limits != planned:
             raise BuildError(f"{job.plan.given} was made for {planned}; leave the limits out, or give these")
-        job = replace(job, limits=planned)
+        if job.limits is None:  # a rule finds its limits in the sizes; they are compared with the plan's then
+            job = replace(job, limits=planned)
     if job.limits is not None and job.limits.null_graphs == "none":
         raise LimitsError('null_graphs="none" leaves no place for padding: plan with it, but build with "all" or "one"')
     return job

@@ -24,7 +24,8 @@ from pipelines.journal import Journal, clear
 from pipelines.sources.protocol import BlockTask, Skip, Source
 
 Progress = Callable[[str, int, "int | None"], None]
-"""Called with the stage ("scan", "join", "plan", "write"), what is done of it, and the total where it is known."""
+"""Called with the stage ("scan", "join", "plan", "write"), what is done of it, and the total where it is known. While a
+plan is made, the stage is "solve": the packs that are proven to be needed, and those of the best plan so far."""
 
 _BLOCKS, _TABLE = "blocks", "table"
 
@@ -75,6 +76,11 @@ class ScanResult:
     ambiguous: tuple[str, ...]
     content_hash: str
     trimmed: np.ndarray | None = None
+
+
+def as_stage(progress: Progress) -> Callable[[int, int, float], None]:
+    """What a solver reports its progress to, as the stage "solve"."""
+    return lambda packs, bound, seconds: progress("solve", bound, packs)
 
 
 def scan_source(

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from packer.graph_table import HASH_GRAPHS, GraphTable
 from packer.limits import PackLimits
 from packer.materialise import place
+from packer.plan import make_plan
 from packer.shards import FileEntry, Layout, ShardEntry, choose_layout, shard_name, write_graphs, write_shard
 from packer.shards.graphs_file import lost_column, size_column, string_columns
 from packer.shards.manifest import GRAPHS
@@ -102,9 +103,15 @@ def save_plan_arrays(folder: Path, rows: np.ndarray, pack_offsets: np.ndarray, m
         np.save(folder / name, values)
 
 
-def sample_layout(source: PackSource, num_packs: int, compression: str) -> Layout:
-    """Packs per block and shard, from the first packs."""
-    return choose_layout(source.columns(0, min(num_packs, _SAMPLE_PACKS)), compression)
+def sample_layout(table: GraphTable, rows: np.ndarray, limits: PackLimits, compression: str) -> Layout:
+    """Packs per block and shard: from the first of the graphs `rows` of a table, all of which fit, packed in order.
+
+    No plan has a part in it, so all data sets of a source are laid out alike, and it is known before any plan.
+    """
+    first = table.select(rows[: _SAMPLE_PACKS * int(limits.num_graphs or 1)])
+    plan = make_plan(first.sizes(), limits, "stream")
+    offsets = plan.pack_offsets[: _SAMPLE_PACKS + 1]
+    return choose_layout(place(first, plan.graph_ids[: offsets[-1]], offsets, limits), compression)
 
 
 def run_task(task: Task) -> ShardEntry | FileEntry:

@@ -24,7 +24,7 @@ from pipelines import build_plan
 from pipelines.build_folder import BUILD_FILE, CARD, SPLITS_FILE
 from pipelines.build_plan import Members
 from pipelines.build_request import Job, versions
-from pipelines.build_scan import Progress, ScanResult
+from pipelines.build_scan import Progress, ScanResult, as_stage
 from pipelines.build_shards import (
     TOO_LARGE,
     TRIMMED,
@@ -32,7 +32,6 @@ from pipelines.build_shards import (
     PackSource,
     ShardTask,
     run_task,
-    sample_layout,
     save_plan_arrays,
 )
 from pipelines.executors import Executor
@@ -54,7 +53,15 @@ class Target:
 
 
 def prepare(
-    job: Job, scan: ScanResult, limits: PackLimits, out: Path, journal: Journal, name: str, graphs: Members
+    job: Job,
+    scan: ScanResult,
+    limits: PackLimits,
+    out: Path,
+    journal: Journal,
+    name: str,
+    graphs: Members,
+    layout: Layout,
+    progress: Progress,
 ) -> Target:
     """Make or load the plan, store it, and lay out the shards."""
     folder = out / name
@@ -63,18 +70,17 @@ def prepare(
     if stored is not None:
         if hash_file(folder / PLAN).sha256 != stored["sha256"]:
             raise BuildError(f"{folder / PLAN} is not the plan that the unfinished build stored: pass --overwrite")
-        plan = PackPlan.load(folder / PLAN)
+        plan = PackPlan.load(folder / PLAN).of(sizes)
         entry = FileEntry(stored["bytes"], stored["sha256"])
     else:
-        plan = build_plan.obtain_plan(sizes, limits, job.plan)
+        plan = build_plan.obtain_plan(sizes, limits, job.plan, as_stage(progress))
         journal.add("target", name, shards=0)
         folder.mkdir(exist_ok=True)
-        entry = build_plan.store_plan(plan, folder / PLAN)
+        entry = build_plan.store_plan(plan, folder / PLAN, by_graph=False)
         journal.add("plan", name, bytes=entry.bytes, sha256=entry.sha256)
     arrays = out / WORK / f"plan-{name}"
     save_plan_arrays(arrays, graphs.rows[plan.graph_ids], plan.pack_offsets, graphs.source_ids)
     source = PackSource(str(scan.folder), str(arrays), limits, job=uuid.uuid4().hex)
-    layout = sample_layout(source, plan.num_packs, job.compression)
     firsts = range(0, plan.num_packs, layout.packs_per_shard)
     journal.add("target", name, shards=len(firsts))
     own = set(graphs.source_ids.tolist()) if scan.skips else set[int]()
@@ -173,6 +179,11 @@ def _shard_entry(stored: Mapping[str, Any]) -> ShardEntry:
     return ShardEntry(**members)
 
 
+def card_title(split: str) -> str:
+    """Title of a data set's card."""
+    return f"Packed graphs: {split}" if split else "Packed graphs"
+
+
 def commit(
     out: Path,
     job: Job,
@@ -184,6 +195,7 @@ def commit(
     """Everything is on disk: say so, manifests last, then let the work folder go."""
     about = {
         "job": key,
+        "given": job.given(),
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "machine": {"system": platform.platform(), "cpus": os.cpu_count(), "python": platform.python_version()},
@@ -192,8 +204,7 @@ def commit(
     }
     write_bytes_atomically(out, BUILD_FILE, json.dumps(about, indent=1).encode() + b"\n")
     for name, manifest in manifests.items():
-        titled = f"Packed graphs: {name}" if name else "Packed graphs"
-        write_bytes_atomically(out / name, CARD, card_text(manifest, titled).encode())
+        write_bytes_atomically(out / name, CARD, card_text(manifest, card_title(name), job.licence).encode())
     for name, manifest in manifests.items():
         write_bytes_atomically(out / name, MANIFEST, manifest.to_bytes())
     if job.splits is not None:

@@ -13,8 +13,8 @@ from typer.main import get_command
 
 from packer.errors import MissingExtraError, PackerError
 from packer.version import __version__
-from pipelines import cli_build, cli_report, cli_scan, cli_suggest, cli_tools
-from pipelines.cli_options import UsageError
+from pipelines import cli_build, cli_plan, cli_report, cli_scan, cli_suggest, cli_tools
+from pipelines.cli_checks import UsageError
 from pipelines.cli_output import say, show_json
 
 app = typer.Typer(
@@ -27,7 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit status: 0 done, 1 a fault in the data or in what was asked of it, 2 wrong usage.",
 )
-for module in (cli_scan, cli_suggest, cli_build, cli_report, cli_tools):
+for module in (cli_scan, cli_suggest, cli_plan, cli_build, cli_report, cli_tools):
     module.register(app)
 
 
@@ -53,8 +53,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         get_command(app)(given, prog_name="graph-pack")
     except SystemExit as end:
         if end.code == 130:  # Typer's word for Ctrl-C
-            return _fail(130, "interrupted. The same command goes on where it was", given)
-        return end.code if isinstance(end.code, int) else int(bool(end.code))
+            more = ". The same command goes on where it was" if given[:1] == ["build"] else ""
+            return _fail(130, f"interrupted{more}", given)
+        status = end.code if isinstance(end.code, int) else int(bool(end.code))
+        if status == 2 and "--json" in given:
+            show_json({"error": "wrong usage: standard error says what is wrong", "status": 2})
+        return status
     except UsageError as error:
         return _fail(2, str(error), given)
     except (PackerError, MissingExtraError) as error:

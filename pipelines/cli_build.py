@@ -15,12 +15,13 @@ from packer.shards.manifest import MANIFEST
 from pipelines import cli_options as options
 from pipelines.build_folder import split_names
 from pipelines.build_job import BuildResult, build
-from pipelines.build_request import OVERSIZE
+from pipelines.cli_checks import UsageError, check_choice, usage
 from pipelines.cli_draw import draw_one_pack, pack_as_text
 from pipelines.cli_output import percent, progress, say, show, show_json, table, tell_skips
 from pipelines.cli_place import Where, label, url_data_sets, where
 from pipelines.cli_scan import describe
 from pipelines.executors import Executor
+from pipelines.report.words import rows_of, some
 from pipelines.splits import Splits
 
 
@@ -48,7 +49,7 @@ def build_command(
     num_graphs: options.NumGraphs = None,
     null_graphs: options.NullGraphs = "all",
     limits: options.AutoLimits = None,
-    oversize: Annotated[str, typer.Option(metavar="|".join(OVERSIZE), help="Graphs that fit no pack.")] = "error",
+    oversize: options.Oversize = "error",
     algorithm: options.Algorithm = "optimal",
     seed: options.Seed = 0,
     time_limit: options.TimeLimit = 60.0,
@@ -67,6 +68,7 @@ def build_command(
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Padding of a field, or of all fields of level node, edge or graph."),
     ] = None,
+    licence: options.Licence = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the build that DIR holds.")] = False,
     workers: options.Workers = 2,
     json_output: options.Json = False,
@@ -81,16 +83,14 @@ def build_command(
     )
     asked = options.read_source(source, smiles_column, target, root, [split_column] if split_column else ())
     shares = ",".join(splits) if splits else None
-    with options.usage():
+    with usage():
         find_algorithm(algorithm)
         Splits.of(shares, split_seed, split_column, split_file)
         if null_graphs == "none":
             raise PackerError("--null-graphs none leaves no place for padding: build with all or one")
-    options.check_choice("--compression", compression, ("zstd", "lz4", "none"))
-    options.check_choice("--oversize", oversize, OVERSIZE)
-    options.check_choice("--on-empty", on_empty, ("error", "skip"))
+    check_choice("--compression", compression, ("zstd", "lz4", "none"))
     attributes = options.read_attributes(exclude, index)
-    levels, pads = options.read_pairs("--field", field), options.read_numbers("--pad", pad)
+    levels, pads = options.read_levels(field), options.read_numbers("--pad", pad)
     with progress() as report:
         result = build(
             asked,
@@ -113,12 +113,13 @@ def build_command(
             exclude_keys=attributes.exclude,
             index_fields=dict(attributes.index),
             overwrite=overwrite,
+            licence=licence,
             progress=report,
         )
     if json_output:
         show_json(_build_json(result))
         return
-    tell_skips(result.skips)
+    tell_skips(result.skips, "graphs.parquet names")
     _show_build(result)
 
 
@@ -160,11 +161,9 @@ def inspect(
     at = where(folder)
     places = _places(at)
     if plot is not None and pack is None:
-        raise options.UsageError("--plot draws one pack: name it, e.g. --pack 0")
+        raise UsageError("--plot draws one pack: name it, e.g. --pack 0")
     if pack is not None and len(places) > 1:
-        raise options.UsageError(
-            f"{label(at)} holds {', '.join(places)}: name one, e.g. {label(at, next(iter(places)))}"
-        )
+        raise UsageError(f"{label(at)} holds {', '.join(places)}: name one, e.g. {label(at, next(iter(places)))}")
     if pack is None:
         manifests = {name: Manifest.load(place) for name, place in places.items()}
         if json_output:
@@ -182,11 +181,7 @@ def inspect(
     show(
         f"pack {pack} of {label(at)}: {facts['real']}",
         pack_as_text(at, pack),
-        table(
-            "Graphs",
-            ["slot", "graph", *facts["axes"], "strings"],
-            [[g["slot"], g["graph"], *g["sizes"], g["strings"]] for g in facts["graphs"]],
-        ),
+        _graphs_table(facts),
         table(
             "Columns",
             ["name", "kind", "shape", "dtype", "stored as", "bytes"],
@@ -194,6 +189,16 @@ def inspect(
             left=5,
         ),
     )
+
+
+def _graphs_table(facts: dict[str, Any]) -> Any:
+    """The graphs of a pack; their strings, such as SMILES, only where there are any."""
+    rows = [[g["slot"], g["graph"], *g["sizes"]] for g in facts["graphs"]]
+    if not any(g["strings"] for g in facts["graphs"]):
+        return table("Graphs", ["slot", "graph", *facts["axes"]], rows, left=0)
+    texts = [g["strings"] for g in facts["graphs"]]
+    rows = [[*row, text] for row, text in zip(rows, texts, strict=True)]
+    return table("Graphs", ["slot", "graph", *facts["axes"], "strings"], rows, left=0, last="left")
 
 
 def data_sets(folder: Path) -> dict[str, Path]:
@@ -261,7 +266,7 @@ def pack_facts(folder: Where, pack: int) -> dict[str, Any]:
         "shard": manifest.shards[shard].name,
         "block": block,
         "axes": [f"{key}s" for key in axes],
-        "real": ", ".join(f"{count} {key}s" for count, key in zip(real, [*axes, "graph"], strict=True)),
+        "real": ", ".join(f"{count} {rows_of(key)}" for count, key in zip(real, [*axes, "graph"], strict=True)),
         "graphs": [
             {
                 "slot": slot,
@@ -302,6 +307,13 @@ def _show_build(result: BuildResult) -> None:
         f"{describe(first.limits)}, packed by {first.plan['algorithm']}",
         table("", ["folder", "graphs", "packed", "packs", "bound", "gap", "on disk"], rows),
     )
+    for name, manifest in result.manifests.items():
+        counts = manifest.counts
+        if counts.trimmed or counts.skipped:
+            show(
+                f"{result.out / name}: {counts.packed:,} graphs packed whole, {counts.trimmed:,} trimmed, "
+                f"{counts.skipped:,} skipped; graphs.parquet names each with its reason"
+            )
     if result.seconds:
         show(", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in result.seconds.items()))
 
@@ -309,16 +321,19 @@ def _show_build(result: BuildResult) -> None:
 def _show_manifest(name: str, manifest: Manifest) -> None:
     facts = manifest_facts(manifest)
     graphs, plan = facts["graphs"], facts["plan"]
+    proven = plan["status"] == "optimal"
+    proof = "no plan has fewer packs" if proven else f"no plan has fewer than {plan['lower_bound']:,} packs"
+    reasons = "; ".join(f"{reason}: {number:,}" for reason, number in facts["reasons"].items())
     show(
         f"{name}: {facts['packs']:,} packs of {describe(manifest.limits)}",
         f"graphs: {graphs['in']:,} in the source, {graphs['packed']:,} packed, "
         + (f"{graphs['trimmed']:,} trimmed, " if graphs["trimmed"] else "")
-        + f"{graphs['skipped']:,} skipped "
-        + str(facts["reasons"] or ""),
-        f"plan: {plan['algorithm']}, {plan['status']}, at least {plan['lower_bound']:,} packs, stopped by "
-        f"{plan['stopped_by']}",
+        + f"{graphs['skipped']:,} skipped"
+        + (f" ({reasons})" if reasons else ""),
+        f"plan: {plan['algorithm']}, seed {plan['seed']}; {proof}; stopped by {plan['stopped_by']}",
         f"fields: {', '.join([*facts['fields'], *facts['strings']])}",
-        f"{facts['shards']} shards, {facts['bytes']:,} bytes, {facts['compression']}; manifest {facts['sha256'][:12]}",
+        f"{some(facts['shards'], 'shard')}, {facts['bytes']:,} bytes, {facts['compression']}; "
+        f"manifest {facts['sha256'][:12]}",
     )
 
 

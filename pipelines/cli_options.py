@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from packer.attributes import Attributes
-from packer.data_limits import LimitsRule
-from packer.errors import LimitsError, PackerError, SourceError
-from packer.limits import PackLimits
+from packer.data_limits import RULES, LimitsRule
+from packer.errors import LimitsError, SourceError
+from packer.limits import NULL_GRAPHS, PackLimits
 from packer.sizes import GraphSizes
 from pipelines.auto_limits import choose_limits
+from pipelines.build_request import OVERSIZE
+from pipelines.cli_checks import UsageError, above_zero, check_choice, file_place, nearest, one_of, picture_place, usage
 from pipelines.config import read_job
 from pipelines.executors import Executor, ProcessExecutor, SerialExecutor
 from pipelines.sources import parse_source
 from pipelines.sources.protocol import Source
 
 
-class UsageError(Exception):
-    """Wrong usage, found before any data is read: exit status 2."""
-
-
-@contextmanager
-def usage() -> Generator[None]:
-    """What goes wrong inside is wrong usage."""
-    try:
-        yield
-    except PackerError as error:
-        raise UsageError(str(error)) from error
-
-
 def _use_job(context: typer.Context, path: Path | None) -> Path | None:
     if path is not None:
         with usage():
             given = read_job(path)
+        if context.command.name == "train" and str(given.get("source")).startswith("smiles:"):
+            given.pop("target", None)  # columns of the source, which packs hold as y
         for option in context.command.params:
             name = str(option.name)
             if option.multiple and name in given and not isinstance(given[name], list):
@@ -71,6 +61,7 @@ OnEmpty = Annotated[
     typer.Option(
         metavar="error|skip",
         help="Graphs without nodes, texts that are no molecule.  [default: error; sample:nci: skip]",
+        callback=one_of("--on-empty", ("error", "skip")),
         rich_help_panel=_GRAPHS,
     ),
 ]
@@ -117,23 +108,48 @@ NumEdges = Annotated[
 NumGraphs = Annotated[
     int | None, typer.Option(metavar="G", help="Graph slots of a pack, padding included.", rich_help_panel=_LIMITS)
 ]
-NullGraphs = Annotated[str, typer.Option(metavar="all|one|none", help="Who owns the padding.", rich_help_panel=_LIMITS)]
+NullGraphs = Annotated[
+    str,
+    typer.Option(
+        metavar="all|one|none",
+        help="Who owns the padding.",
+        callback=one_of("--null-graphs", NULL_GRAPHS),
+        rich_help_panel=_LIMITS,
+    ),
+]
 AutoLimits = Annotated[
     str | None,
     typer.Option(
         "--limits",
-        metavar="auto|max|mean|SHARE",
+        metavar="auto|max|mean|batches|SHARE",
         help="Limits from the data. auto: all of them; else with --num-graphs G: max holds G-1 of the largest graphs, "
-        "0.95 of the graph that 95 % do not exceed, mean G average ones.",
+        "0.95 of the graph that 95 % do not exceed, mean G average ones, batches the largest of those that follow "
+        "each other.",
         rich_help_panel=_LIMITS,
+    ),
+]
+Oversize = Annotated[
+    str,
+    typer.Option(
+        metavar="|".join(OVERSIZE),
+        help="Graphs that fit no pack: a fault, left out, or cut down; what goes is drawn by --seed.",
+        callback=one_of("--oversize", OVERSIZE),
     ),
 ]
 Algorithm = Annotated[str, typer.Option(metavar="NAME", help="How graphs are packed; `compare` lists the ways.")]
 Seed = Annotated[int, typer.Option(metavar="S", help="Seed of everything random.")]
-TimeLimit = Annotated[float, typer.Option(metavar="SECONDS", help="Most that `optimal` may take.")]
-Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw here: .svg, .png or .pdf.", rich_help_panel=_RUN)]
+TimeLimit = Annotated[
+    float, typer.Option(metavar="SECONDS", help="Most that `optimal` may take.", callback=above_zero("--time-limit"))
+]
+Plot = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Draw here: .svg, .png or .pdf.", callback=picture_place, rich_help_panel=_RUN),
+]
 Csv = Annotated[
-    Path | None, typer.Option("--csv", metavar="FILE", help="Write the table here too.", rich_help_panel=_RUN)
+    Path | None,
+    typer.Option(
+        "--csv", metavar="FILE", help="Write the table here too.", callback=file_place("--csv"), rich_help_panel=_RUN
+    ),
 ]
 Workers = Annotated[int, typer.Option(metavar="W", min=1, help="Processes.", rich_help_panel=_RUN)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.", rich_help_panel=_RUN)]
@@ -146,6 +162,9 @@ Config = Annotated[
         is_eager=True,
         rich_help_panel=_RUN,
     ),
+]
+Licence = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="Licence of the source, for the data set card.", rich_help_panel=_RUN)
 ]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder that a build wrote.", show_default=False)]
 FolderOrUrl = Annotated[
@@ -176,6 +195,9 @@ def read_limits(
     named = [name for name, value in given.items() if value]
     with usage():
         if auto not in (None, "auto"):
+            if not str(auto).replace(".", "", 1).isdigit() and auto not in RULES:
+                ways, meant = ", ".join(("auto", *RULES)), nearest(str(auto), ("auto", *RULES))
+                raise LimitsError(f"--limits takes {ways} or a share such as 0.95; got {auto!r}{meant}")
             return _rule(str(auto), num_nodes, num_edges, num_graphs, null_graphs)
         if auto and named:
             raise LimitsError(f"--limits auto chooses the limits: leave {', '.join(named)} out, or leave it out")
@@ -209,12 +231,7 @@ def _rule(
         raise LimitsError(f"--limits {by} finds nodes and edges itself: leave --num-nodes and --num-edges out")
     if num_graphs is None:
         raise LimitsError(f"--limits {by} needs --num-graphs G")
-    try:
-        return LimitsRule(num_graphs, by if by in ("max", "mean") else float(by), null_graphs)
-    except ValueError as error:
-        if isinstance(error, LimitsError):
-            raise
-        raise LimitsError(f"--limits takes auto, max, mean or a share such as 0.95; got {by!r}") from None
+    return LimitsRule(num_graphs, by if by in RULES else float(by), null_graphs)
 
 
 def read_pairs(option: str, given: Sequence[str] | None) -> dict[str, str]:
@@ -225,6 +242,14 @@ def read_pairs(option: str, given: Sequence[str] | None) -> dict[str, str]:
         if not separator or not name or not value:
             raise UsageError(f"{option} takes NAME=VALUE; got {text!r}")
         found[name] = value
+    return found
+
+
+def read_levels(given: Sequence[str] | None) -> dict[str, str]:
+    """["x=node"] -> {"x": "node"}, where node is a level."""
+    found = read_pairs("--field", given)
+    for name, level in found.items():
+        check_choice(f"--field {name}", level, ("node", "edge", "graph"))
     return found
 
 
@@ -241,12 +266,6 @@ def read_numbers(option: str, given: Sequence[str] | None) -> dict[str, float]:
 
 def make_executor(workers: int) -> Executor:
     return SerialExecutor() if workers == 1 else ProcessExecutor(workers)
-
-
-def check_choice(option: str, value: str | None, known: Sequence[str]) -> None:
-    """Raise UsageError unless the value is one of the known ones."""
-    if value is not None and value not in known:
-        raise UsageError(f"{option} must be one of {', '.join(known)}; got {value!r}")
 
 
 def _slots(option: str, given: Any) -> Any:

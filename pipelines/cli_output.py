@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -20,11 +21,14 @@ _STAGES = {
     "scan": "scanning graphs",
     "join": "joining blocks",
     "plan": "planning data sets",
+    "solve": "planning",
     "suggest": "trying limits",
     "write": "writing packs",
     "verify": "checking shards",
 }
 _SHOWN_SKIPS = 20
+WIDTH = 160
+"""Columns of text where nobody looks; on a terminal its own."""
 
 
 def say(text: str) -> None:
@@ -39,16 +43,29 @@ def show_json(value: Any) -> None:
 
 def show(*parts: Any) -> None:
     """Text and tables on standard output; not cut to a width where nobody looks."""
-    console = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+    console = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH)
     for part in parts:
         console.print(part)
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 1) -> Table:
-    """A table whose first `left` columns are words and the others numbers."""
-    found = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+def table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 1, last: str = "right"
+) -> Table:
+    """A table whose first `left` columns are words and the others numbers, but for the last one where it says so.
+
+    Narrow, for terminals of 80 columns.
+    """
+    found = Table(
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        header_style="bold",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
     for number, column in enumerate(columns):
-        found.add_column(column, justify="left" if number < left else "right", overflow="fold")
+        words = number < left or (number == len(columns) - 1 and last == "left")
+        found.add_column(column, justify="left" if words else "right", overflow="fold")
     for row in rows:
         found.add_row(*(cell if isinstance(cell, str) else number_text(cell) for cell in row))
     return found
@@ -65,14 +82,25 @@ def percent(share: float) -> str:
     return f"{100 * share:.2f} %"
 
 
-def tell_skips(skips: Sequence[Skip]) -> None:
-    """Source graphs that cannot be packed, one a line with its place and reason."""
+def percents(shares: Iterable[float]) -> str:
+    """Several of them in one cell: "98.4/98.7/79.8"."""
+    return "/".join(f"{100 * share:.1f}" for share in shares)
+
+
+def fill_column(keys: Iterable[str]) -> tuple[str, list[str]]:
+    """Title of a column of `percents`, and a line to explain it where the names of types would make it too wide."""
+    names = "/".join(keys)
+    return ("fill %\n" + names, []) if len(names) <= 20 else ("fill %", [f"fill %: {names}"])
+
+
+def tell_skips(skips: Sequence[Skip], named_by: str = "graph-pack scan --json names") -> None:
+    """Source graphs that cannot be packed, one a line with its place and reason; named_by: where to find all."""
     for skip in skips[:_SHOWN_SKIPS]:
         where = skip.where or f"graph {skip.graph_id}"
         text = f": {dict(skip.strings)['smiles'][:60]}" if "smiles" in dict(skip.strings) else ""
         say(f"skipped {where}: {skip.reason}{text}")
     if len(skips) > _SHOWN_SKIPS:
-        say(f"skipped {len(skips) - _SHOWN_SKIPS} more; build.json and graphs.parquet name them all")
+        say(f"skipped {len(skips) - _SHOWN_SKIPS:,} more; {named_by} them all")
 
 
 @contextmanager
@@ -106,7 +134,10 @@ def _bars() -> Generator[Report]:
                 tasks[stage] = (task, time.monotonic())
             task, start = tasks[stage]
             seconds = time.monotonic() - start
-            bars.update(task, completed=done, total=total, rate=f"{done / seconds:,.0f}/s" if seconds > 0.5 else "")
+            rate = f"{done / seconds:,.0f}/s" if seconds > 0.5 else ""
+            if stage == "solve":
+                rate = _so_far(stage, done, total)
+            bars.update(task, completed=done, total=total, rate=rate)
 
         yield report
 
@@ -121,8 +152,15 @@ def _lines(every: float = 10.0) -> Report:
         last = told.setdefault(stage, now)
         finished = total is not None and done >= total
         if (finished and last is not float("inf")) or now - last >= every:
-            of = f" of {total:,}" if total is not None else ""
-            say(f"{_STAGES.get(stage, stage)}: {done:,}{of} in {now - start:.1f} s")
+            say(f"{_STAGES.get(stage, stage)}: {_so_far(stage, done, total)} in {now - start:.1f} s")
             told[stage] = now
 
     return report
+
+
+def _so_far(stage: str, done: int, total: int | None) -> str:
+    if total is None:
+        return f"{done:,}"
+    if stage == "solve":
+        return f"{total:,} packs, at least {done:,} needed, gap {percent(total / done - 1)}"
+    return f"{done:,} of {total:,}"

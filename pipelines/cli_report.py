@@ -10,6 +10,7 @@ import typer
 from pipelines import cli_options as options
 from pipelines.cli_build import data_sets
 from pipelines.cli_output import say, show
+from pipelines.report.words import some
 
 
 def register(app: typer.Typer) -> None:
@@ -20,8 +21,8 @@ def report(
     folder: options.Folder,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="The page.  [default: DIR/report.html]")] = None,
     verify: Annotated[bool, typer.Option(help="Check every byte first, and say so on the page.")] = True,
-    card: Annotated[bool, typer.Option(help="Also write the data set card anew, with the licence given.")] = True,
-    licence: Annotated[str | None, typer.Option(metavar="TEXT", help="Licence of the source, for the card.")] = None,
+    card: Annotated[bool, typer.Option(help="Also write the card anew; a licence stated before stays.")] = True,
+    licence: options.Licence = None,
 ) -> None:
     """One HTML page about a build, with pictures, that needs no network; and a data set card."""
     from pipelines.report.card import write_card
@@ -32,4 +33,8 @@ def report(
         for name, place in places.items():
             named = f"{folder.resolve().name} ({name})" if name else folder.resolve().name
             say(f"data set card: {write_card(place, named, licence)}")
-    show(str(write_report(folder, out, verify)))
+    path, faults = write_report(folder, out, verify)
+    show(str(path))
+    if faults:
+        say(f"{some(faults, 'fault')} found: the page lists them, as does graph-pack verify {folder}. Build anew")
+        raise typer.Exit(1)

@@ -1,36 +1,26 @@
-"""`scan`, `compare` and `plan`: looking at a source and at what packing would give, without writing packs."""
+"""`scan`: looking at a source, without writing anything; and what other commands say of sizes and limits."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import typer
 
-from packer.algorithms.registry import ALGORITHMS, find_algorithm
 from packer.attributes import Attributes
-from packer.errors import MissingExtraError
-from packer.fields import Schema, pack_columns
 from packer.limits import PackLimits
-from packer.plan import PackPlan, make_plan
-from packer.sizes import GraphSizes
 from pipelines import cli_options as options
-from pipelines.build_plan import check_fit, fitting, select_sizes, store_plan, too_large
+from pipelines.build_plan import fitting, too_large
 from pipelines.build_scan import ScanOptions
 from pipelines.build_survey import Survey, survey_source
-from pipelines.cli_draw import draw_plans, draw_sizes, write_csv
-from pipelines.cli_output import percent, progress, say, show, show_json, table, tell_skips
+from pipelines.cli_draw import draw_sizes
+from pipelines.cli_output import progress, say, show, show_json, tell_skips
+from pipelines.cli_tables import fault_table, field_table, size_tables, summary
 from pipelines.sources.protocol import Source
 
 
 def register(app: typer.Typer) -> None:
     app.command("scan", epilog="Example: graph-pack scan sample:nci")(scan)
-    app.command("compare", epilog="Example: graph-pack compare sample:nci --limits auto")(compare)
-    app.command(
-        "plan",
-        epilog="Example: graph-pack plan sample:nci --num-nodes 256 --num-edges 552 --num-graphs 32 --out plan.parquet",
-    )(plan)
 
 
 def scan(
@@ -46,161 +36,42 @@ def scan(
     num_edges: options.NumEdges = None,
     num_graphs: options.NumGraphs = None,
     null_graphs: options.NullGraphs = "all",
+    limits: options.AutoLimits = None,
     plot: options.Plot = None,
     workers: options.Workers = 2,
     json_output: options.Json = False,
     config: options.Config = None,
 ) -> None:
-    """Sizes of the graphs, their fields, and what would not fit the limits given. --plot draws the sizes."""
-    chosen = None
-    if num_nodes or num_edges or num_graphs:
-        chosen = options.read_limits(num_nodes, num_edges, num_graphs, null_graphs, None)
+    """Sizes of the graphs, their fields, faults, and what would not fit the limits given. --plot draws the sizes."""
+    given = bool(num_nodes or num_edges or num_graphs or limits)
+    chosen = options.read_limits(num_nodes, num_edges, num_graphs, null_graphs, limits) if given else None
     asked = options.read_source(source, smiles_column, target, root)
-    found = survey(asked, on_empty, field, options.read_attributes(exclude, index), workers)
-    limits = None if chosen is None else options.used_limits(chosen, found.sizes)
-    fits = None if limits is None else fitting(found.sizes, limits)
+    # All faults are to be seen, not the first alone.
+    refused = on_empty is None and asked.on_empty == "error"
+    found = survey(asked, "skip" if refused else on_empty, field, options.read_attributes(exclude, index), workers)
+    used = options.used_limits(chosen, found.sizes) if given else None
+    fits = None if used is None else fitting(found.sizes, used)
     if plot is not None:
         draw_sizes(found.sizes, plot)
     if json_output:
-        show_json(_scan_json(found, limits, fits))
-        return
+        show_json(_scan_json(found, used, fits))
+    else:
+        _show_scan(found, used, fits)
+    if refused and found.skips:
+        say("graphs that cannot be packed are refused: correct them, or pass --on-empty skip to leave them out")
+        raise typer.Exit(1)
+
+
+def _show_scan(found: Survey, limits: PackLimits | None, fits: np.ndarray | None) -> None:
     tell_skips(found.skips)
     skipped = f", {len(found.skips):,} of them cannot be packed" if found.skips else ""
-    show(f"{found.source}: {found.num_graphs:,} graphs{skipped}", _size_table(found.sizes), _field_table(found))
+    faults = fault_table(found) if found.skips else "No faults found."
+    about = f"{found.source}: {found.num_graphs:,} graphs{skipped}"
+    show(about, *size_tables(found.sizes), field_table(found), faults)
     for name in found.ambiguous:
         show(f"The data leave the level of {name} open: --field {name}=LEVEL decides otherwise.")
     if limits is not None and fits is not None:
         _show_fit(found, limits, fits)
-
-
-def compare(
-    source: options.SourceArgument,
-    algorithm: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Only these; may be repeated.  [default: all]")
-    ] = None,
-    smiles_column: options.SmilesColumn = None,
-    target: options.Target = None,
-    root: options.Root = None,
-    on_empty: options.OnEmpty = None,
-    exclude: options.Exclude = None,
-    index: options.Index = None,
-    num_nodes: options.NumNodes = None,
-    num_edges: options.NumEdges = None,
-    num_graphs: options.NumGraphs = None,
-    null_graphs: options.NullGraphs = "all",
-    limits: options.AutoLimits = None,
-    oversize: Annotated[str, typer.Option(metavar="error|skip", help="Graphs that fit no pack.")] = "error",
-    seed: options.Seed = 0,
-    time_limit: options.TimeLimit = 60.0,
-    csv: options.Csv = None,
-    plot: options.Plot = None,
-    workers: options.Workers = 2,
-    json_output: options.Json = False,
-    config: options.Config = None,
-) -> None:
-    """Packing algorithms side by side: packs, how full they are, the bound that no packing beats, the gap, seconds."""
-    options.check_choice("--oversize", oversize, ("error", "skip"))
-    with options.usage():
-        names = [find_algorithm(name).name for name in algorithm or ALGORITHMS]
-    chosen = options.read_limits(num_nodes, num_edges, num_graphs, null_graphs, limits)
-    asked = options.read_source(source, smiles_column, target, root)
-    found = survey(asked, on_empty, None, options.read_attributes(exclude, index), workers)
-    used = options.used_limits(chosen, found.sizes)
-    sizes = select_sizes(found.sizes, np.flatnonzero(check_fit(found.sizes, used, found.source_ids, oversize)))
-    plans: list[PackPlan] = []
-    for name in names:
-        try:
-            plans.append(make_plan(sizes, used, name, seed=seed, time_limit=time_limit))
-        except MissingExtraError as error:
-            if algorithm:
-                raise
-            say(f"{name} is left out: {error}")
-    bound = max(plan.lower_bound for plan in plans)
-    rows = [_plan_facts(plan, bound) for plan in plans]
-    if csv is not None:
-        write_csv(rows, csv)
-    if plot is not None:
-        draw_plans(plans, plot)
-    if json_output:
-        show_json({"source": found.source, "limits": used.to_dict(), "graphs": sizes.num_graphs, "plans": rows})
-        return
-    tell_skips(found.skips)
-    fills = [f"{key} fill" for key in plans[0].fill]
-    show(
-        f"{found.source}: {sizes.num_graphs:,} graphs under {describe(used)}",
-        table(
-            "",
-            ["algorithm", "packs", *fills, "bound", "gap", "status", "seconds"],
-            [
-                [
-                    row["algorithm"],
-                    row["packs"],
-                    *(percent(value) for value in row["fill"].values()),
-                    bound,
-                    percent(row["gap"]),
-                    row["status"],
-                    row["seconds"],
-                ]
-                for row in rows
-            ],
-        ),
-    )
-
-
-def plan(
-    source: options.SourceArgument,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep the plan here, for build --plan.")] = None,
-    smiles_column: options.SmilesColumn = None,
-    target: options.Target = None,
-    root: options.Root = None,
-    on_empty: options.OnEmpty = None,
-    field: options.FieldLevel = None,
-    exclude: options.Exclude = None,
-    index: options.Index = None,
-    num_nodes: options.NumNodes = None,
-    num_edges: options.NumEdges = None,
-    num_graphs: options.NumGraphs = None,
-    null_graphs: options.NullGraphs = "all",
-    limits: options.AutoLimits = None,
-    oversize: Annotated[str, typer.Option(metavar="error|skip", help="Graphs that fit no pack.")] = "error",
-    algorithm: options.Algorithm = "optimal",
-    seed: options.Seed = 0,
-    time_limit: options.TimeLimit = 60.0,
-    workers: options.Workers = 2,
-    json_output: options.Json = False,
-    config: options.Config = None,
-) -> None:
-    """A dry run: how many packs, how full, how many bytes. --out keeps the plan for build --plan."""
-    options.check_choice("--oversize", oversize, ("error", "skip"))
-    with options.usage():
-        find_algorithm(algorithm)
-    chosen = options.read_limits(num_nodes, num_edges, num_graphs, null_graphs, limits)
-    asked = options.read_source(source, smiles_column, target, root)
-    found = survey(asked, on_empty, field, options.read_attributes(exclude, index), workers)
-    used = options.used_limits(chosen, found.sizes)
-    sizes = select_sizes(found.sizes, np.flatnonzero(check_fit(found.sizes, used, found.source_ids, oversize)))
-    made = make_plan(sizes, used, algorithm, seed=seed, time_limit=time_limit)
-    if out is not None:
-        store_plan(made, out)
-    facts = {**_plan_facts(made, made.lower_bound), "stopped_by": made.stopped_by, "limits": used.to_dict()}
-    facts["bytes_per_pack"] = pack_bytes(found.schema, used)
-    facts["out"] = None if out is None else str(out)
-    if json_output:
-        show_json({"source": found.source, "graphs": sizes.num_graphs, **facts})
-        return
-    tell_skips(found.skips)
-    fills = ", ".join(f"{key}s {percent(value)}" for key, value in made.fill.items())
-    proof = "proven: no plan has fewer" if made.status == "optimal" else f"no plan has fewer than {made.lower_bound:,}"
-    show(
-        f"{found.source}: {sizes.num_graphs:,} graphs under {describe(used)}",
-        f"{made.num_packs:,} packs by {made.algorithm} ({proof}) in {made.seconds:.2f} s",
-        f"filled: {fills}",
-    )
-    if facts["bytes_per_pack"] is not None:
-        total = facts["bytes_per_pack"] * made.num_packs
-        show(f"{facts['bytes_per_pack']:,} bytes a pack before compression, {total / 1e6:,.1f} MB in all")
-    if out is not None:
-        show(f"plan kept in {out}: graph-pack build {found.source} ... --plan {out}")
 
 
 def describe(limits: PackLimits) -> str:
@@ -208,72 +79,25 @@ def describe(limits: PackLimits) -> str:
 
     def number(limit: Any) -> str:
         if isinstance(limit, dict):
-            return "/".join(str(value) for value in limit.values())
+            return ", ".join(f"{name} {slots}" for name, slots in sorted(limit.items()))
         return "no limit on" if limit is None else str(limit)
 
-    parts = f"{number(limits.num_nodes)} nodes, {number(limits.num_edges)} edges, {number(limits.num_graphs)} graphs"
+    plain = limits.to_dict()
+    parts = ", ".join(f"{number(plain[f'num_{what}'])} {what}" for what in ("nodes", "edges", "graphs"))
     return f"{parts} (null graphs: {limits.null_graphs})"
-
-
-def pack_bytes(schema: Schema, limits: PackLimits) -> int | None:
-    """Stored bytes of a pack before compression; None for limits that are for planning only."""
-    if limits.null_graphs == "none":
-        return None
-    return sum(column.width for column in pack_columns(schema, limits))
 
 
 def survey(
     source: Source, on_empty: str | None, field: list[str] | None, attributes: Attributes, workers: int
 ) -> Survey:
     """Sizes and statistics of the source, with progress on standard error."""
-    options.check_choice("--on-empty", on_empty, ("error", "skip"))
-    asked = ScanOptions(options.read_pairs("--field", field), {}, on_empty, attributes)
+    asked = ScanOptions(options.read_levels(field), {}, on_empty, attributes)
     executor = options.make_executor(workers)
     try:
         with progress() as report:
             return survey_source(source, asked, executor, report)
     finally:
         executor.close()
-
-
-def _size_table(sizes: GraphSizes) -> Any:
-    rows = [[key, *_summary(values).values()] for key, values in sizes.columns.items()]
-    columns = ["per graph", "mean", "std", "min", "25 %", "50 %", "75 %", "max", "total"]
-    return table(f"Sizes: {len(sizes.distinct[0]):,} distinct", columns, rows)
-
-
-def _summary(values: np.ndarray) -> dict[str, float | int]:
-    """The numbers that PyG's `Dataset.print_summary` shows, and the total."""
-    quarter, three = np.percentile(values, [25, 75])
-    return {
-        "mean": float(np.mean(values)),
-        "std": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0,
-        "min": int(np.min(values)),
-        "25%": float(quarter),
-        "50%": float(np.percentile(values, 50, method="lower")),
-        "75%": float(three),
-        "max": int(np.max(values)),
-        "total": int(np.sum(values)),
-    }
-
-
-def _field_table(found: Survey) -> Any:
-    schema = found.schema
-    rows = [
-        [field.key, field.level + (" ?" if field.key in found.ambiguous else ""), field.role, str(list(field.shape))]
-        + [field.dtype, field.storage, row_width(field.shape, field.dtype)]
-        for field in schema.fields
-    ]
-    rows += [[name, "graph", "string", "", "string", "graphs.parquet", None] for name in schema.strings]
-    return table(
-        "Fields", ["name", "level", "role", "shape of a row", "dtype", "stored as", "bytes a row"], rows, left=6
-    )
-
-
-def row_width(shape: tuple[int, ...], dtype: str) -> int:
-    """Tensor bytes of one row of a field."""
-    size = 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
-    return int(np.prod(shape, dtype=np.int64)) * size
 
 
 def _show_fit(found: Survey, limits: PackLimits, fits: np.ndarray) -> None:
@@ -288,23 +112,11 @@ def _show_fit(found: Survey, limits: PackLimits, fits: np.ndarray) -> None:
         show(f"  and {len(outside) - 10:,} more")
 
 
-def _plan_facts(plan: PackPlan, bound: int) -> dict[str, Any]:
-    return {
-        "algorithm": plan.algorithm,
-        "packs": plan.num_packs,
-        "fill": plan.fill,
-        "bound": bound,
-        "gap": plan.num_packs / bound - 1,
-        "status": "optimal" if plan.num_packs == bound else "feasible",
-        "seconds": round(plan.seconds, 3),
-    }
-
-
 def _scan_json(found: Survey, limits: PackLimits | None, fits: np.ndarray | None) -> dict[str, Any]:
     plain: dict[str, Any] = {
         "source": found.source,
         "graphs": found.num_graphs,
-        "sizes": {key: _summary(values) for key, values in found.sizes.columns.items()},
+        "sizes": {key: summary(values) for key, values in found.sizes.columns.items()},
         "distinct_sizes": len(found.sizes.distinct[0]),
         "fields": found.schema.to_dict()["fields"],
         "strings": list(found.schema.strings),

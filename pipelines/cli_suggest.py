@@ -8,11 +8,14 @@ import typer
 
 from packer.errors import LimitsError
 from packer.fields import Axis, Schema
+from packer.limit_sweep import SweepRules
 from packer.suggest import Candidate, Suggestion, suggest_limits
 from pipelines import cli_options as options
+from pipelines.cli_checks import above_zero, usage
 from pipelines.cli_draw import draw_suggestion, write_csv
-from pipelines.cli_output import percent, progress, show, show_json, table, tell_skips
-from pipelines.cli_scan import row_width, survey
+from pipelines.cli_output import fill_column, percent, percents, progress, show, show_json, table, tell_skips
+from pipelines.cli_scan import survey
+from pipelines.cli_tables import row_width
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +36,10 @@ def suggest(
         int, typer.Option(metavar="M", min=1, help="Node and edge slots are multiples of this.")
     ] = 1,
     max_nodes: Annotated[int | None, typer.Option(metavar="N", min=2, help="Most node slots.")] = None,
-    max_bytes: Annotated[float | None, typer.Option(metavar="B", help="Most tensor bytes of a pack.")] = None,
+    max_bytes: Annotated[
+        float | None,
+        typer.Option(metavar="B", help="Most tensor bytes of a pack.", callback=above_zero("--max-bytes")),
+    ] = None,
     null_graphs: options.NullGraphs = "all",
     seed: options.Seed = 0,
     time_limit: options.TimeLimit = 60.0,
@@ -45,6 +51,8 @@ def suggest(
 ) -> None:
     """Limits worth using: hundreds are tried, the best trade-offs between pack size and padding are proven."""
     wanted = _range(num_graphs)
+    with usage():
+        SweepRules(null_graphs, multiple_of, max_nodes, (wanted, wanted) if isinstance(wanted, int) else wanted)
     asked = options.read_source(source, smiles_column, target, root)
     found = survey(asked, on_empty, None, options.read_attributes(exclude, None), workers)
     per_row = row_bytes(found.schema)
@@ -71,17 +79,17 @@ def suggest(
         show_json(_plain(found.source, suggestion))
         return
     tell_skips(found.skips)
-    axes = [axis.key for axis in found.schema.axes]
-    rows = [_row(candidate, axes, candidate is suggestion.best) for candidate in suggestion.front]
-    fills = [f"{key} fill" for key in (*axes, "graph")]
+    fill, notes = fill_column(suggestion.best.fill)
+    columns = ["", "limits\nnodes/edges/graphs", "packs", "bound", fill]
     show(
         f"{found.source}: {found.sizes.num_graphs:,} graphs; {suggestion.num_triples:,} limits looked at, "
         f"{suggestion.num_packed:,} packed, {suggestion.num_solved:,} solved in {suggestion.seconds:.1f} s",
         table(
             "",
-            ["", *(f"{key}s" for key in (*axes, "graph")), "packs", "bound", *fills, "padding bytes", "kB a pack"],
-            rows,
+            [*columns, "padding\nof bytes", "kB\na pack"],
+            [_row(candidate, candidate is suggestion.best) for candidate in suggestion.front],
         ),
+        *notes,
         f"*: {suggestion.reason}.",
     )
 
@@ -101,23 +109,23 @@ def _range(text: str | None) -> int | tuple[int, int] | None:
     if text is None:
         return None
     least, separator, most = text.partition(":")
-    with options.usage():
+    with usage():
         if not least.isdigit() or (separator and not most.isdigit()):
             raise LimitsError(f"--num-graphs takes a number or LEAST:MOST; got {text!r}")
     return (int(least), int(most)) if separator else int(least)
 
 
-def _row(candidate: Candidate, axes: list[str], best: bool) -> list[Any]:
-    limits = candidate.limits.to_dict()
-    slots: list[Any] = []
-    for name in ("num_nodes", "num_edges"):
-        slots += limits[name].values() if isinstance(limits[name], dict) else [limits[name]]
-    fills = [percent(candidate.fill[key]) for key in (*axes, "graph")]
-    return (
-        ["*" if best else "", *slots, limits["num_graphs"], candidate.num_packs]
-        + ["proven" if candidate.status == "optimal" else candidate.lower_bound, *fills]
-        + [percent(candidate.padding_share), candidate.bytes_per_pack / 1e3]
-    )
+def _row(candidate: Candidate, best: bool) -> list[Any]:
+    bound = "proven" if candidate.status == "optimal" else candidate.lower_bound
+    return [
+        "*" if best else "",
+        candidate.name,
+        candidate.num_packs,
+        bound,
+        percents(candidate.fill.values()),
+        percent(candidate.padding_share),
+        f"{candidate.bytes_per_pack / 1e3:,.1f}",
+    ]
 
 
 def _flat(candidate: Candidate) -> dict[str, Any]:

@@ -46,10 +46,10 @@ def train(
     layers: Annotated[int, typer.Option(metavar="N", min=1, help="Message passing layers.")] = 3,
     lr: Annotated[float, typer.Option(metavar="R", help="Learning rate.")] = 2e-3,
     batch_size: Annotated[int, typer.Option(metavar="B", min=1, help="Packs a step.")] = 1,
-    target: Annotated[str, typer.Option(metavar="FIELD", help="What to learn.")] = "y",
+    target: Annotated[str, typer.Option(metavar="FIELD", help="What to learn: y, paper/y.")] = "y",
     seed: options.Seed = 0,
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to train.")] = "auto",
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the loss curve here.")] = None,
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|ipu", help="Where to train.")] = "auto",
+    plot: options.Plot = None,
     json_output: options.Json = False,
     config: options.Config = None,
 ) -> None:

@@ -16,7 +16,8 @@ Count = int | dict[str, int]
 
 class JobFile(BaseModel):
     """Keys of a job file: the long options of the commands, with - or _. Keys that a command does not take are for the
-    other commands. Tables may stand where the command line repeats NAME=VALUE."""
+    other commands: `out` is the folder of `build`, not the file of `plan --out`; beside a smiles: source `target` names
+    its columns, else what `train` learns. Tables may stand where the command line repeats NAME=VALUE."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -29,7 +30,7 @@ class JobFile(BaseModel):
     num_edges: Count | None = None
     num_graphs: int | None = None
     null_graphs: Literal["all", "one", "none"] | None = None
-    limits: Literal["auto", "max", "mean"] | float | None = None
+    limits: Literal["auto", "max", "mean", "batches"] | float | None = None
     algorithm: str | list[str] | None = None
     seed: int | None = None
     time_limit: float | None = Field(default=None, gt=0)
@@ -47,8 +48,18 @@ class JobFile(BaseModel):
     index: str | list[str] | dict[str, str] | None = None
     pad: dict[str, int | float] | None = None
     overwrite: bool | None = None
+    licence: str | None = None
+    multiple_of: int | None = Field(default=None, ge=1)
+    max_nodes: int | None = Field(default=None, ge=2)
+    max_bytes: int | float | None = Field(default=None, gt=0)
+    csv: str | None = None
+    plot: str | None = None
     epochs: int | None = Field(default=None, ge=1)
     hidden: int | None = Field(default=None, ge=1)
+    layers: int | None = Field(default=None, ge=1)
+    lr: int | float | None = Field(default=None, gt=0)
+    batch_size: int | None = Field(default=None, ge=1)
+    device: str | None = None
     json_output: bool | None = Field(default=None, alias="json")
 
 

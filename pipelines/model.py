@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from packer.errors import MissingExtraError
 
@@ -14,43 +14,83 @@ except ImportError as error:
     raise MissingExtraError("torch and torch_geometric", "pyg", "training") from error
 
 
-class GNN(torch.nn.Module):
-    """Residual GIN layers, with edge features where there are any; one output row a graph slot, or a node slot.
+class Nodes(NamedTuple):
+    """One node type: names of its features and of its `batch` in packs, and which encoder its features take."""
 
-    node_encoder, edge_encoder: rows of features to [rows, hidden], or None where the graphs have no such feature.
+    key: str
+    features: str
+    batch: str
+    encoder: int | None
+
+
+class Edges(NamedTuple):
+    """One edge type: the node types it leads from and to, names of its ends and features, and their encoder."""
+
+    key: str
+    source: str
+    target: str
+    edge_index: str
+    features: str
+    encoder: int | None
+
+
+class GNN(torch.nn.Module):
+    """Residual GIN layers over each edge type; one output row a graph slot, or a node or edge slot of one type.
+
+    nodes, edges: the types of the packs, one each in homogeneous graphs. encoders: rows of features to [rows, hidden];
+    a type without one has no features. readout: the node or edge type that has the outputs, None for graphs.
     """
 
     def __init__(
         self,
-        node_encoder: torch.nn.Module | None,
-        edge_encoder: torch.nn.Module | None,
+        nodes: Sequence[Nodes],
+        edges: Sequence[Edges],
+        encoders: Sequence[torch.nn.Module],
         *,
         hidden: int,
         layers: int,
         outputs: int,
-        level: str,
+        readout: str | None,
     ) -> None:
         super().__init__()
-        self.hidden, self.level = hidden, level
-        self.node_encoder, self.edge_encoder = node_encoder, edge_encoder
-        conv: Any = GINConv if edge_encoder is None else GINEConv
-        self.convs = torch.nn.ModuleList([conv(_mlp(hidden, hidden, hidden)) for _ in range(layers)])
-        self.head = _mlp(2 * hidden if level == "graph" else hidden, hidden, outputs)
+        self.hidden, self.readout = hidden, readout
+        self.nodes, self.edges = tuple(nodes), tuple(edges)
+        self.encoders = torch.nn.ModuleList(encoders)
+        self.convs = torch.nn.ModuleList(
+            torch.nn.ModuleList(_conv(edge.encoder is not None, hidden) for edge in edges) for _ in range(layers)
+        )
+        is_node = any(node.key == readout for node in nodes)
+        self.head = _mlp(hidden if is_node else 2 * hidden * (len(nodes) if readout is None else 1), hidden, outputs)
 
     def forward(self, batch: Any) -> torch.Tensor:
-        if self.node_encoder is None:
-            h = torch.ones((batch.num_nodes, self.hidden), device=batch.batch.device)
-        else:
-            h = self.node_encoder(batch.x)
-        edges = () if self.edge_encoder is None else (self.edge_encoder(batch.edge_attr),)
-        for conv in self.convs:
-            h = h + torch.relu(conv(h, batch.edge_index, *edges))
-        if self.level == "graph":
+        h: dict[str, torch.Tensor] = {}
+        for node in self.nodes:
+            owner = batch[node.batch]
+            if node.encoder is None:
+                h[node.key] = torch.ones((len(owner), self.hidden), device=owner.device)
+            else:
+                h[node.key] = self.encoders[node.encoder](batch[node.features])
+        features = [
+            () if edge.encoder is None else (self.encoders[edge.encoder](batch[edge.features]),) for edge in self.edges
+        ]
+        for convs in self.convs:
+            after = dict(h)
+            for conv, edge, own in zip(convs, self.edges, features, strict=True):  # pyright: ignore[reportArgumentType]
+                message = conv((h[edge.source], h[edge.target]), batch[edge.edge_index], *own)
+                after[edge.target] = after[edge.target] + torch.relu(message)
+            h = after
+        if self.readout in h:
+            return self.head(h[self.readout])
+        for edge in self.edges:
+            if edge.key == self.readout:
+                first, last = batch[edge.edge_index]
+                return self.head(torch.cat([h[edge.source][first], h[edge.target][last]], dim=1))
+        pooled: list[torch.Tensor] = []
+        for node in self.nodes:
             # `size` keeps the output's shape fixed; the sum is scaled to the magnitude of the mean.
-            slots = batch.num_graphs
-            pooled = global_mean_pool(h, batch.batch, slots), global_add_pool(h, batch.batch, slots) / 32
-            h = torch.cat(pooled, dim=1)
-        return self.head(h)
+            rows, owner, slots = h[node.key], batch[node.batch], batch.num_graphs
+            pooled += [global_mean_pool(rows, owner, slots), global_add_pool(rows, owner, slots) / 32]
+        return self.head(torch.cat(pooled, dim=1))
 
 
 class DenseEncoder(torch.nn.Module):
@@ -83,6 +123,11 @@ class ColumnEmbedding(torch.nn.Module):
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         columns = rows.reshape(len(rows), -1).long().clamp(min=0)
         return self.table(torch.minimum(columns, self.largest) + self.start).sum(dim=1)
+
+
+def _conv(with_features: bool, hidden: int) -> torch.nn.Module:
+    conv: Any = GINEConv if with_features else GINConv
+    return conv(_mlp(hidden, hidden, hidden))
 
 
 def _mlp(width: int, hidden: int, outputs: int) -> torch.nn.Module:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from packer.algorithms.assign import shuffled
 from packer.errors import BuildError, SourceError
 from pipelines.sources.text import digest, open_file
 
@@ -78,14 +79,19 @@ def check_name(name: str) -> None:
 
 
 def by_fractions(splits: Splits, num_graphs: int) -> dict[str, np.ndarray]:
-    """Split name -> int64 ids, ascending. A seeded permutation cut at the rounded running shares."""
-    order = np.random.Generator(np.random.PCG64(splits.seed)).permutation(num_graphs)
+    """Split name -> int64 ids, ascending."""
+    numbers = numbers_by_fractions(splits, np.arange(num_graphs, dtype=np.int64), num_graphs)
+    return {name: np.flatnonzero(numbers == number) for number, (name, _) in enumerate(splits.fractions)}
+
+
+def numbers_by_fractions(splits: Splits, ids: np.ndarray, num_graphs: int) -> np.ndarray:
+    """Which of the splits each of these graphs of the source belongs to, each by itself: int64 [ids].
+
+    All graphs are shuffled by the seed, and cut at the rounded running shares.
+    """
     shares = np.cumsum([share for _, share in splits.fractions])
-    cuts = [0, *np.rint(shares * num_graphs).astype(np.int64).tolist()]
-    return {
-        name: np.sort(order[start:stop]).astype(np.int64)
-        for (name, _), start, stop in zip(splits.fractions, cuts[:-1], cuts[1:], strict=True)
-    }
+    cuts = np.rint(shares * num_graphs).astype(np.int64)
+    return np.searchsorted(cuts, shuffled(ids, num_graphs, splits.seed), side="right")
 
 
 def by_labels(labels: np.ndarray, column: str) -> dict[str, np.ndarray]:

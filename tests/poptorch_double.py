@@ -23,6 +23,50 @@ class DataLoaderMode(enum.Enum):
     AsyncRebatched = 2
 
 
+class OutputMode(enum.Enum):
+    Final = 0
+    All = 1
+
+
+optim = torch.optim
+
+
+def identity_loss(loss: torch.Tensor, reduction: str) -> torch.Tensor:
+    assert reduction == "none" and loss.requires_grad
+    return loss
+
+
+class trainingModel:
+    """The device: it cuts a step's tensors, runs the model on each part, and moves the weights after each group."""
+
+    def __init__(self, model: torch.nn.Module, options: Options, optimizer: torch.optim.Optimizer) -> None:
+        self.model, self.options, self.optimizer = model, options, optimizer
+        self.weights_on_host = True
+
+    def __call__(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        accumulate = self.options.gradient_accumulation
+        parts = self.options.device_iterations * accumulate
+        self.weights_on_host = False
+        outputs: list[tuple[torch.Tensor, ...]] = []
+        step = {str(number): tensor for number, tensor in enumerate(tensors)}
+        for part, seen in enumerate(device_iterations(step, parts)):
+            outputs.append(self.model(*seen.values()))
+            (outputs[-1][0] / accumulate).backward()
+            if part % accumulate == accumulate - 1:
+                self.optimizer.step()
+                self.optimizer.zero_grad(set_to_none=True)
+        return tuple(torch.stack([output.detach() for output in column]) for column in zip(*outputs, strict=True))
+
+    def setOptimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        assert optimizer is self.optimizer
+
+    def copyWeightsToHost(self) -> None:
+        self.weights_on_host = True
+
+    def destroy(self) -> None:
+        assert self.weights_on_host, "the host's weights are those before training"
+
+
 @dataclass
 class Options:
     """deviceIterations(n) and so on of the original, as plain numbers."""
@@ -37,7 +81,18 @@ class Options:
 
     @property
     def Training(self) -> SimpleNamespace:
-        return SimpleNamespace(gradient_accumulation=self.gradient_accumulation)
+        return SimpleNamespace(
+            gradient_accumulation=self.gradient_accumulation, gradientAccumulation=self._set_accumulation
+        )
+
+    def _set_accumulation(self, steps: int) -> None:
+        self.gradient_accumulation = steps
+
+    def deviceIterations(self, iterations: int) -> None:
+        self.device_iterations = iterations
+
+    def outputMode(self, mode: OutputMode) -> None:
+        assert mode is OutputMode.All, "the stand-in gives out every iteration"
 
     @property
     def Distributed(self) -> SimpleNamespace:

@@ -118,7 +118,7 @@ def _target(rng: np.random.Generator, form: str, n: int, e: int, kind: Any) -> A
     return values(rng, leading if form == "scalar tensor" else (*leading, *shape), dtype, style)
 
 
-NODE_TYPES = ("author", "paper", "term", "venue")
+NODE_TYPES = ("author", "paper", "node", "edge")  # the last two are also words of homogeneous packs
 
 
 @st.composite

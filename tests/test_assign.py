@@ -98,7 +98,7 @@ def test_numpy_and_numba_give_the_same_bytes(monkeypatch: pytest.MonkeyPatch) ->
     rows = Runs(np.arange(len(size_counts(patterns))), size_counts(patterns))
     ranks = ranks_of(items.tolist())
     wanted = *assign_ids(items, patterns, 7), *slot_of(make_slots(patterns, 7), items, ranks)
-    monkeypatch.setattr(assign, "_numba_is_here", lambda: False)
+    monkeypatch.setattr(assign, "numba_is_here", lambda: False)
     found = *assign_ids(items, patterns, 7), *slot_of(make_slots(patterns, 7), items, ranks)
     monkeypatch.setattr(assign, "BLOCK", 1000)  # the size of a block is no part of the result
     for other in (found, (*assign_ids(items, patterns, 7), *found[2:]), (*assign_ids(rows, patterns, 7), *found[2:])):
@@ -199,3 +199,11 @@ def test_memory_stays_below_40_bytes_an_item() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 40 * len(items)
+
+
+@given(st.integers(1, 5000), st.integers(-(2**70), 2**70))
+def test_shuffled_is_a_permutation_of_which_any_part_can_be_had(size: int, seed: int) -> None:
+    whole = assign.shuffled(np.arange(size), size, seed)
+    assert sorted(whole.tolist()) == list(range(size))
+    part = np.arange(size)[:: max(1, size // 7)]
+    assert assign.shuffled(part, size, seed).tolist() == whole[part].tolist()

@@ -1,6 +1,7 @@
 """The command: what it prints where, its exit status, and that it works wherever it is called."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from packer import PackDataset
 from packer.version import __version__
 from pipelines.cli import app
+from pipelines.config import JobFile
 from pipelines.entry import main
 
 LIMITS = ("--num-nodes", "48", "--num-edges", "100", "--num-graphs", "8")
@@ -57,6 +60,55 @@ def test_scan_shows_sizes_fields_and_what_does_not_fit(call: Callable[..., Any],
     assert found["sizes"]["node"]["max"] == 6 and found["distinct_sizes"] == 4 and found["strings"] == ["smiles"]
 
 
+def test_scan_shows_all_faults_and_refuses_them(call: Callable[..., Any], tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text("smiles\n" + 'CCO\nnonsense\n""\n' * 15)
+    status, out, err = call("scan", f"smiles:{path}", "--workers", 1)
+    assert status == 1 and "45 graphs, 30 of them cannot be packed" in out and "refused: correct them" in err
+    assert re.search(r"RDKit cannot parse the SMILES +line 3 +15 ", out)
+    assert "skipped 10 more; graph-pack scan --json names them all" in err
+    assert re.search(r"mean +3\.0 +4\.0 ", out), "the graphs that can be packed are shown: C, C and O"
+    status, out, err = call("scan", f"smiles:{path}", "--workers", 1, "--on-empty", "skip", "--json")
+    assert status == 0 and [skip["graph"] for skip in json.loads(out)["skipped"]] == [i for i in range(45) if i % 3]
+    status, out, err = call("scan", f"smiles:{path}", "--workers", 1, "--on-empty", "error")
+    assert status == 1 and "graph 1 of" in err and out == ""
+    path.write_text("smiles\nCCO\n")
+    assert "No faults found." in call("scan", f"smiles:{path}", "--workers", 1)[1]
+
+
+def test_tables_fit_80_columns(call: Callable[..., Any], source: str, packs: Path, monkeypatch: Any) -> None:
+    """No cell is broken: what stands in one line at 160 columns does so at 80."""
+    monkeypatch.setattr("pipelines.cli_output.WIDTH", 80)
+    common = (source, "--smiles-column", "SMILES", "--target", "t", "--workers", 1)
+    for arguments, words in (
+        (("scan", *common), ("stored as", "graphs.parquet", "edge_index")),
+        (("compare", *common, *LIMITS), ("first-fit-decreasing", "seconds", "node/edge/graph")),
+        (("suggest", *common, "--num-graphs", "8", "--max-nodes", "40"), ("nodes/edges/graphs", "proven")),
+        (("inspect", packs, "--pack", 0), ("stored as", "graphs_mask")),
+        (("doctor",), ("torch_geometric",)),
+    ):
+        out = call(*arguments)[1]
+        assert max(map(len, out.splitlines()[1:4])) <= 80
+        assert all(word in out for word in words), arguments
+
+
+def test_tables_of_several_types_fit_too(call: Callable[..., Any], tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "graphs_of_types.py").write_text(
+        "import torch\nfrom torch_geometric.data import HeteroData\n"
+        "def load():\n    data = HeteroData()\n"
+        "    data['author'].x, data['paper'].x = torch.ones(2, 1), torch.ones(3, 1)\n"
+        "    data['author', 'writes', 'paper'].edge_index = torch.tensor([[0, 1], [0, 2]])\n    return [data] * 40\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pipelines.cli_output.WIDTH", 80)
+    status, out, _ = call("suggest", "pyg:graphs_of_types:load", "--csv", "s.csv")
+    fill = re.search(r"proven +([\d.]+/[\d.]+/[\d.]+/[\d.]+) ", out)
+    assert status == 0 and fill and "fill %: author/paper/author__writes__paper/graph" in out
+    assert "num_nodes_author,num_nodes_paper,num_edges_author__writes__paper" in Path("s.csv").read_text()
+    status, out, _ = call("compare", "pyg:graphs_of_types:load", "--limits", "auto")
+    assert status == 0 and re.search("best-fit-decreasing .*/", out) and "fill %: author/paper/" in out
+
+
 def test_compare_shows_algorithms_side_by_side(call: Callable[..., Any], source: str) -> None:
     names = ("--algorithm", "stream", "--algorithm", "first-fit-decreasing")
     status, out, _ = call("compare", source, "--smiles-column", "SMILES", *LIMITS, *names, "--workers", 1, "--json")
@@ -66,7 +118,31 @@ def test_compare_shows_algorithms_side_by_side(call: Callable[..., Any], source:
         assert plan["packs"] >= plan["bound"] and plan["gap"] == plan["packs"] / plan["bound"] - 1
         assert set(plan["fill"]) == {"node", "edge", "graph"}
     status, out, _ = call("compare", source, "--smiles-column", "SMILES", *LIMITS, *names, "--workers", 1)
-    assert status == 0 and "node fill" in out and "bound" in out and "first-fit-decreasing" in out
+    assert status == 0 and "node/edge/graph" in out and "bound" in out
+    [best] = [plan for plan in found["plans"] if plan["algorithm"] == "first-fit-decreasing"]
+    [line] = [line for line in out.splitlines() if "first-fit-decreasing" in line]
+    fill = "/".join(f"{100 * share:.1f}" for share in best["fill"].values())
+    assert line.split()[1:3] == [str(best["packs"]), str(best["bound"])] and fill in line
+
+
+def test_seconds_of_a_comparison_leave_out_loading(monkeypatch: pytest.MonkeyPatch) -> None:
+    import numpy as np
+
+    from packer import GraphSizes, PackLimits
+    from pipelines import comparison
+
+    asked = []
+    monkeypatch.setattr(comparison, "make_plan", lambda sizes, *rest, **options: asked.append(sizes.num_graphs))
+    comparison.warm_plan(GraphSizes(np.full(100, 4), np.full(100, 6)), PackLimits(40, 60, 8), "stream")
+    assert asked == [64, 100]
+
+
+def test_what_does_not_fit_names_limits_that_hold_all(call: Callable[..., Any], source: str) -> None:
+    limits = ("--num-nodes", 8, "--num-edges", 16, "--num-graphs", 5, "--workers", 1)
+    status, _, err = call("compare", source, "--smiles-column", "SMILES", *limits)
+    # Five slots keep 4 nodes and 4 edges. Benzene (1): 6 nodes, 12 edges; pyrrole (2): 5, 10; acetic acid: 4, 6.
+    assert status == 1 and "graph 1 needs 6 nodes; a pack offers 4 (8, less 4 for padding): --num-nodes 10" in err
+    assert "20 of 40 graphs do not fit; --num-nodes 10 would hold them all" in err
 
 
 def test_suggest_proposes_limits_that_hold_every_graph(call: Callable[..., Any], source: str) -> None:
@@ -150,7 +226,7 @@ def test_verify_tells_faults_and_its_exit_status(call: Callable[..., Any], packs
         (["--num-nodes", "many", "--num-edges", "1", "--num-graphs", "2"], "--num-nodes must be a whole number; got"),
         ([*LIMITS, "--limits", "auto"], "--limits auto chooses the limits: leave --num-nodes"),
         ([*LIMITS, "--algorithm", "optimum"], "Did you mean 'optimal'?"),
-        ([*LIMITS, "--null-graphs", "some"], "null_graphs must be one of all, one, none"),
+        ([*LIMITS, "--null-graphs", "some"], "--null-graphs must be one of all, one, none; got 'some'"),
         ([*LIMITS, "--null-graphs", "none"], "leaves no place for padding"),
         (
             [*LIMITS, "--oversize", "trim"],
@@ -158,6 +234,11 @@ def test_verify_tells_faults_and_its_exit_status(call: Callable[..., Any], packs
         ),
         ([*LIMITS, "--splits", "a=0.5"], "the shares of the splits must add up to 1"),
         ([*LIMITS, "--field", "x"], "--field takes NAME=VALUE; got 'x'"),
+        ([*LIMITS, "--field", "x=nod"], "--field x must be one of node, edge, graph; got 'nod'. Did you mean 'node'?"),
+        ([*LIMITS, "--on-empty", "skp"], "--on-empty must be one of error, skip; got 'skp'. Did you mean 'skip'?"),
+        ([*LIMITS, "--time-limit", "-3"], "--time-limit must be above 0; got -3"),
+        (["--limits", "atuo"], "or a share such as 0.95; got 'atuo'. Did you mean 'auto'?"),
+        (["--limits", "max"], "--limits max needs --num-graphs G"),
         ([*LIMITS, "--pad", "x=red"], "--pad takes NAME=NUMBER; got x=red"),
         ([*LIMITS, "--workers", "0"], "greater than or equal to 1"),
         ([*LIMITS, "--algoritm", "optimal"], "--algorithm"),
@@ -173,6 +254,30 @@ def test_wrong_usage_is_status_2_before_any_data_is_read(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (["scan", "--plot", "sizes.gif"], "--plot sizes.gif: pictures are written as .svg, .png, .pdf"),
+        (["scan", "--plot", "/nowhere/sizes.svg"], "--plot /nowhere/sizes.svg cannot be written: there is no folder"),
+        (["scan", "--null-graphs", "some"], "--null-graphs must be one of all, one, none"),
+        (["compare", "--limits", "auto", "--csv", "/nowhere/c.csv"], "there is no folder /nowhere"),
+        (["compare", "--limits", "auto", "--csv", "/"], "--csv / is a folder"),
+        (["plan", "--limits", "auto", "--out", "/nowhere/p.parquet"], "--out /nowhere/p.parquet cannot be written"),
+        (["suggest", "--num-graphs", "1"], "num_graphs must be slots or (least, most), at least 2; got (1, 1)"),
+        (["suggest", "--num-graphs", "5:2"], "at least 2; got (5, 2)"),
+        (["suggest", "--num-graphs", "2:x"], "--num-graphs takes a number or LEAST:MOST; got '2:x'"),
+        (["suggest", "--max-bytes", "-5"], "--max-bytes must be above 0; got -5"),
+        (["suggest", "--time-limit", "0"], "--time-limit must be above 0; got 0"),
+    ],
+)
+def test_options_are_checked_before_the_source_is_read(
+    call: Callable[..., Any], arguments: list[str], fault: str
+) -> None:
+    command, *rest = arguments
+    status, out, err = call(command, "smiles:/nowhere.csv", *rest)
+    assert status == 2 and fault in " ".join(err.split()) and out == ""
+
+
+@pytest.mark.parametrize(
     ("arguments", "status", "fault"),
     [
         (["scan", "smiles:/nowhere.csv"], 1, "cannot read /nowhere.csv: No such file or directory"),
@@ -182,6 +287,8 @@ def test_wrong_usage_is_status_2_before_any_data_is_read(
         (["inspect", "/nowhere"], 1, "holds no packs"),
         (["bild"], 2, "Did you mean 'build'?"),
         (["scan", "pyg:no_such_module:load"], 1, "no module named 'no_such_module'"),
+        (["scan", "pyg:json:laod"], 1, "pyg:json:laod: json has no 'laod'. Did you mean 'load'?"),
+        (["scan", "pyg:json:packs"], 1, "What can be called there: JSONDecodeError"),
     ],
 )
 def test_faults_and_their_status(call: Callable[..., Any], arguments: list[str], status: int, fault: str) -> None:
@@ -218,9 +325,17 @@ def test_a_job_file_holds_the_options_and_the_command_line_overrides(
     assert call("build", "--config", tmp_path / "gone.toml")[0] == 2
 
 
+def test_a_job_file_may_hold_every_option() -> None:
+    known = {field.alias or name for name, field in JobFile.model_fields.items()}
+    for name, command in get_command(app).commands.items():  # pyright: ignore[reportAttributeAccessIssue]
+        options = {flag[2:].replace("-", "_") for option in command.params for flag in option.opts if flag[:2] == "--"}
+        if "config" in options:
+            assert options - {"config", "help"} <= known, name
+
+
 def test_help_has_an_example_for_each_command(call: Callable[..., Any]) -> None:
     names = [command.name for command in app.registered_commands]
-    assert names == ["scan", "compare", "plan", "suggest", "build", "verify", "inspect", "report", "train", "doctor"]
+    assert names == ["scan", "suggest", "compare", "plan", "build", "verify", "inspect", "report", "train", "doctor"]
     for name in names:
         status, out, _ = call(name, "--help")
         assert status == 0 and f"Example: graph-pack {name}" in " ".join(out.split())
@@ -230,7 +345,26 @@ def test_version_and_doctor(call: Callable[..., Any]) -> None:
     assert call("--version") == (0, f"graph-pack {__version__}\n", "")
     status, out, _ = call("doctor", "--json")
     assert status == 0 and json.loads(out)["packages"]["pyarrow"]
-    assert "pip install" in call("doctor")[1] or "poptorch" in call("doctor")[1]
+
+
+def test_doctor_says_what_to_install(call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines import cli_tools
+
+    known = cli_tools._version
+    monkeypatch.setattr(cli_tools, "_version", lambda name: None if name in ("matplotlib", "numba") else known(name))
+    status, out, _ = call("doctor")
+    lines = {line.split()[0]: line for line in out.splitlines() if line.strip()}
+    assert status == 0 and "pip install 'graph-packer[report]'" in lines["matplotlib"]
+    assert "missing" in lines["numba"] and "pip install 'graph-packer[optimal]'" in lines["numba"]
+    assert known("numpy") in lines["numpy"] and "pip install" not in lines["numpy"]
+    monkeypatch.setattr(cli_tools, "_version", lambda name: None)
+    assert call("doctor")[0] == 1, "nothing works without numpy and pyarrow"
+
+
+def test_wrong_usage_is_json_too(call: Callable[..., Any]) -> None:
+    for arguments in (["scan", "--json"], ["doctor", "--jsn", "--json"], ["verify", "--json", "--worker", "2", "x"]):
+        status, out, err = call(*arguments)
+        assert status == 2 and json.loads(out)["status"] == 2 and err
 
 
 def test_no_traceback_for_a_fault_of_ours(call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:

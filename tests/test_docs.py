@@ -25,13 +25,56 @@ def blocks(page, language):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_python_runs(page, tmp_path, monkeypatch, capsys):
-    """Blocks of one page run one after the other; those marked `# notest`, and the reader's own pages, must parse."""
+    """Blocks of one page run one after the other; those marked `# notest` must parse, as must those of pages that have
+    a test of their own (reading, format, from-poptorch-geometric)."""
     monkeypatch.chdir(tmp_path)
     names = {}
     for block in blocks(page, "python"):
         code = compile(block, page.name, "exec")
         if page.stem in RUN and not block.startswith("# notest"):
             exec(code, names)
+
+
+def test_the_page_about_reading_runs(tmp_path, monkeypatch):
+    """With packs, a model, a loss and options of a reader's own; poptorch is a stand-in."""
+    import poptorch_double
+    import torch
+    from torch_geometric.data import Data
+
+    from packer import PackLimits
+    from pipelines import build
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "poptorch", poptorch_double)
+    ring = torch.tensor([[0, 1, 2], [1, 2, 0]])
+    graphs = [Data(x=torch.ones(3, 2), edge_index=ring, edge_attr=torch.ones(3, 1), y=torch.ones(1))] * 20
+    build(graphs, "packs", PackLimits(12, 12, 4), algorithm="stream", workers=1)
+    names = {
+        "model": lambda x, edge_index, edge_attr, batch, num_graphs: torch.zeros(num_graphs),
+        "loss_function": lambda out, y: (out - y).square(),
+        "options": poptorch_double.Options(device_iterations=2),
+    }
+    for block in blocks(ROOT / "docs" / "reading.md", "python"):
+        if "://" in block:
+            continue  # stores that are not here; tests/test_object_store.py reads from one that is
+        exec(compile(block, "reading.md", "exec"), names)
+    assert float(names["loss"]) == 1.0
+    # Seven packs of three graphs: four steps of two, the last one filled with an empty pack.
+    assert len(list(names["loader"])) == 4
+
+
+@pytest.mark.slow
+def test_commands_run(tmp_path, monkeypatch, capsys):
+    """All commands of the pages about choosing, one after the other, in an empty folder."""
+    from pipelines.entry import main
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("index", "limits", "algorithms"):
+        for block in blocks(ROOT / "docs" / f"{name}.md", "bash"):
+            for line in block.splitlines():
+                if line.startswith("graph-pack "):
+                    assert main(shlex.split(line, comments=True)[1:]) == 0, line
+    assert {"packs", "pack.svg", "limits.svg", "plans.csv", "plans.svg"} <= {path.name for path in tmp_path.iterdir()}
 
 
 def commands():
@@ -66,6 +109,17 @@ def test_the_reference_names_every_command_and_option():
             if not getattr(option, "hidden", False):
                 flag = option.opts[0]
                 assert (flag if flag.startswith("-") else option.metavar) in section, f"{name}: {option.name}"
+
+
+def test_the_interface_page_has_every_public_name():
+    import packer
+    import pipelines
+
+    text = (ROOT / "docs" / "api.md").read_text()
+    for module in (packer, pipelines):
+        for name in set(module.__all__) - {"__version__"}:
+            assert f"::: {module.__name__}.{name}\n" in text, name
+    assert "::: packer.errors\n" in text
 
 
 def test_pages_link_to_pages_that_exist():

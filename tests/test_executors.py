@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from packer.errors import BuildError, FieldError
-from pipelines.executors import Executor, ProcessExecutor, SerialExecutor
+from pipelines.executors import Executor, ProcessExecutor, SerialExecutor, make_executor
 
 
 def square(number: int) -> int:
@@ -47,9 +47,21 @@ def pool() -> Iterator[ProcessExecutor]:
     executor.close()
 
 
-@pytest.fixture(params=["serial", "processes"])
-def executor(request: pytest.FixtureRequest, pool: ProcessExecutor) -> Executor:
-    return SerialExecutor() if request.param == "serial" else pool
+@pytest.fixture(scope="module")
+def engines(pool: ProcessExecutor) -> Iterator[dict[str, Executor]]:
+    found: dict[str, Executor] = {"serial": SerialExecutor(), "process": pool}
+    yield found
+    for executor in found.values():
+        executor.close()
+
+
+@pytest.fixture(params=["serial", "process", "dask", "ray"])
+def executor(request: pytest.FixtureRequest, engines: dict[str, Executor]) -> Executor:
+    """Each engine is started once, when a test first asks for it."""
+    if request.param not in engines:
+        pytest.importorskip("distributed" if request.param == "dask" else request.param)
+        engines[request.param] = make_executor(request.param)
+    return engines[request.param]
 
 
 def test_results_come_in_the_order_of_the_items(executor: Executor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from packer.algorithms import first_fit as first_fit_module
+from packer.algorithms import in_order
 from packer.algorithms import stream as stream_module
 from packer.algorithms.best_fit_decreasing import best_fit_decreasing
 from packer.algorithms.first_fit import first_fit
 from packer.algorithms.first_fit_decreasing import first_fit_decreasing
-from packer.algorithms.groups import merged, shares
 from packer.algorithms.histogram import histogram
+from packer.algorithms.in_order import place_in_order
 from packer.algorithms.instance import Instance, Patterns
 from packer.algorithms.pad_to_max import items_per_pack, pad_to_max
+from packer.algorithms.patterns import merged
+from packer.algorithms.shares import largest_first, shares
 from packer.algorithms.stream import stream
 
 SIZE_WISE = [first_fit_decreasing, best_fit_decreasing, histogram]
@@ -199,6 +203,42 @@ def test_item_wise_packs_stay_within_capacity(case: tuple[np.ndarray, Instance])
         assert offsets[0] == 0 and offsets[-1] == len(items) and (np.diff(offsets) > 0).all()
         for begin, end in itertools.pairwise(offsets.tolist()):
             assert (instance.need[items[item_ids[begin:end]]].sum(axis=0) <= instance.capacity).all()
+
+
+@settings(deadline=None)
+@given(instance=instances(), best=st.booleans())
+def test_item_by_item_or_in_groups_is_the_same(instance: Instance, best: bool) -> None:
+    order = largest_first(instance.need, shares(instance.need, instance.capacity).sum(axis=1))
+    by_item = in_order._one_by_one(instance, order, best)
+    in_groups = place_in_order(instance, order, best=best)
+    assert [part.tolist() for part in astuple(by_item)] == [part.tolist() for part in astuple(in_groups)]
+
+
+def test_many_distinct_sizes_are_placed_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    need = np.unique(np.random.default_rng(0).integers(1, 10**6, (8000, 2)), axis=0)
+    instance = Instance(need, np.array([3 * 10**6, 3 * 10**6]), np.ones(len(need), np.int64))
+    monkeypatch.setattr(in_order, "fill_groups", None)
+    for algorithm in (first_fit_decreasing, best_fit_decreasing):
+        check_patterns(instance, algorithm(instance))
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.lists(st.integers(0, 2), max_size=4), st.integers(0, 3)), max_size=12))
+def test_merged_equals_a_dict(rows: list[tuple[list[int], int]]) -> None:
+    expected: dict[tuple[int, ...], int] = {}
+    for row, number in rows:
+        if number:
+            expected[tuple(sorted(row))] = expected.get(tuple(sorted(row)), 0) + number
+    found = [np.unique(np.array(row, dtype=np.int64), return_counts=True) for row, _ in rows]
+    empty = np.zeros(0, np.int64)
+    result = merged(
+        np.cumsum([0] + [len(ids) for ids, _ in found]),
+        np.concatenate([*(ids for ids, _ in found), empty]),
+        np.concatenate([*(times for _, times in found), empty]),
+        np.array([number for _, number in rows], dtype=np.int64),
+    )
+    held = [tuple(np.repeat(*result[p]).tolist()) for p in range(len(result))]
+    assert list(zip(held, result.counts.tolist(), strict=True)) == list(expected.items())
 
 
 def test_without_numba_the_packs_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

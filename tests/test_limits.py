@@ -50,8 +50,16 @@ def test_heterogeneous_limits_have_a_dimension_for_each_type():
     assert need.tolist() == [[1, 2, 3, 1], [0, 0, 0, 1]]
     assert capacity.tolist() == [8 - 3, 9 - 3, 10 - 3, 3 - 1]
     assert PackLimits.from_dict(limits.to_dict()) == limits
-    with pytest.raises(LimitsError, match=r"missing \['paper'\]"):
-        PackLimits({"author": 8}, {wrote: 10}, 3).slots(sizes.axes)
+    for nodes, remedy in (
+        ({"author": 8}, r"give a limit for \['paper'\], or give one number for all types"),
+        ({"author": 8, "paper": 9, "term": 4}, r"leave out \['term'\]"),
+        ({"author": 8, "term": 4}, r"give a limit for \['paper'\], leave out \['term'\]"),
+    ):
+        with pytest.raises(LimitsError, match=remedy):
+            PackLimits(nodes, {wrote: 10}, 3).slots(sizes.axes)
+    plain = GraphSizes(np.array([2]), np.array([4]))
+    with pytest.raises(LimitsError, match=r"num_nodes is given for \['author'\], but the graphs have no types"):
+        PackLimits({"author": 8}, 9, 3).slots(plain.axes)
 
 
 @pytest.mark.parametrize(

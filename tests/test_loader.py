@@ -63,6 +63,21 @@ def test_the_same_order_for_any_workers_and_ranks(dataset, written) -> None:
     assert ids_of(torch_loader(dataset, shuffle=False), written) == list(range(PACKS))
 
 
+def test_a_pack_is_the_consumer_s_own(dataset, written) -> None:
+    known = [copy.deepcopy(dataset[i]) for i in range(PACKS)]
+    for options in ({"shuffle": False}, {}):
+        loader = torch_loader(dataset, layout="dict", **options)
+        for _ in range(2):
+            loader.set_epoch(0)
+            seen = []
+            for pack in loader:
+                seen.append(id_of(pack, written))
+                for name, tensor in pack.items():
+                    assert torch.equal(tensor, known[seen[-1]][name]), name
+                    tensor.fill_(1)  # must reach neither the block nor a neighbour
+            assert sorted(seen) == list(range(PACKS))
+
+
 def test_every_pass_is_an_epoch_and_set_epoch_names_it(dataset, written) -> None:
     for options in ({}, {"as_dataloader": True}):
         loader = torch_loader(dataset, **options)

@@ -1,10 +1,8 @@
 """The optimal solver: proofs on real sizes, reproducible, any-time, independent of counts, and of numba."""
 
 import os
-import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -13,7 +11,11 @@ import pytest
 
 from packer.algorithms.instance import Instance, Patterns, Solution
 from packer.algorithms.optimal import solve
-from packer.algorithms.optimal.greedy import greedy_plans
+from packer.algorithms.optimal.budget import Budget
+from packer.algorithms.optimal.generation import ColumnGeneration
+from packer.algorithms.optimal.greedy import greedy_plans, single_sizes
+from packer.algorithms.optimal.grid import GridPricer
+from packer.algorithms.optimal.master import Master, MasterError
 from packer.algorithms.optimal.reduce import merge_sizes, reduce_instance, restore
 from packer.bounds import vector_bound
 from packer.certificate import check_certificate
@@ -120,6 +122,13 @@ def test_progress_tells_every_improvement() -> None:
     assert (packs[-1], bounds[-1]) == (solution.patterns.num_packs, solution.certificate.bound)
 
 
+def test_progress_goes_on_while_nothing_improves() -> None:
+    told: list[tuple[int, int, float]] = []
+    instance = vectors(0, 200, 10, 1, 100, 300)
+    solve(instance, time_limit=6.0, work_limit=1e9, progress=lambda *state: told.append(state))
+    assert len(told) > len({state[:2] for state in told})
+
+
 def test_the_clock_stops_it_with_a_plan_and_a_bound() -> None:
     instance = vectors(0, 400, 10, 1, 100, 300)
     solve(instance, work_limit=0.5)  # compiles
@@ -132,17 +141,19 @@ def test_the_clock_stops_it_with_a_plan_and_a_bound() -> None:
     assert took < 20
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals")
-@pytest.mark.slow  # a signal that arrives inside a native call is sometimes lost; the time limit then ends the solve
-def test_ctrl_c_gives_the_best_plan_so_far() -> None:
-    instance = vectors(0, 400, 10, 1, 100, 300)
-    solve(instance, work_limit=0.5)
-    timer = threading.Timer(1.0, signal.raise_signal, [signal.SIGINT])
-    timer.start()
-    solution = solve(instance, time_limit=60, work_limit=1e9)
-    timer.join()
-    assert_plan(instance, solution)
-    assert (solution.status, solution.stopped_by) == ("feasible", "interrupt")
+def test_an_lp_cut_short_by_its_turn_goes_on_in_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    instance = vectors(4, 60, 3, 20, 100, 150)
+    generation = ColumnGeneration(instance, GridPricer(instance), [single_sizes(instance)], 0)
+    solve_lp = Master.solve
+
+    def stopped(*_: object, **__: object) -> None:
+        raise MasterError("the limit was reached", stopped=True, iterations=10**9)
+
+    monkeypatch.setattr(Master, "solve", stopped)
+    budget = Budget(1e9, 60.0)
+    assert generation.run(1000, budget.part(1.0)).progress
+    monkeypatch.setattr(Master, "solve", solve_lp)
+    assert generation.run(1000, budget.part(100.0)).closed
 
 
 def test_bound_alone() -> None:

@@ -29,9 +29,17 @@ def test_the_options_of_the_peer_are_all_there() -> None:
         *("num_nodes", "num_edges", "num_graphs", "node_pad_value", "edge_pad_value", "graph_pad_value"),
         *("pad_graph_defaults", "from_dataset", "from_loader", "to_hetero", "PadToMax", "StreamPack", "Error", "Skip"),
         *("TrimNodes", "TrimEdges", "TrimNodesAndEdges", "add_pad_masks", "shuffle", "follow_batch", "exclude_keys"),
-        *("batch_sampler", "options="),
+        *("batch_sampler", "options=", "batch_size", "num_workers", "drop_last", "is_hetero", "total_num_nodes"),
     ):
         assert option in named, option
+
+
+def test_the_job_file_is_one(tmp_path: Path) -> None:
+    from pipelines.config import read_job
+
+    (tmp_path / "job.toml").write_text(re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)[0])
+    job = read_job(tmp_path / "job.toml")
+    assert job["limits"] == "max" and job["pad"] == ["node=-1", "paper/x=0.5"] and job["index"] == ["partner=author"]
 
 
 def test_the_example_after_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,8 @@ def everything(n: int, number: int) -> Data:
         face=torch.stack([nodes, (nodes + 1) % n, (nodes + 2) % n]),
         next_index=(nodes + 2) % n,
         corner_index=torch.tensor([[0, n - 1, 0], [n - 1, 0, 0]]),
+        root_index=n - 1,
+        leaf=0,
         partner=(nodes + 1) % n,
         bonds=torch.tensor([[0, n - 1, 0], [n - 1, 0, 0]]),
         y=torch.randn(1, 2),
@@ -56,7 +58,7 @@ def everything(n: int, number: int) -> Data:
 
 
 GRAPHS = [everything(n, number) for number, n in enumerate((3, 5, 4, 3, 6, 4, 3))]
-DECLARED = ["partner", "bonds"]
+DECLARED = ["partner", "bonds", "leaf"]
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +81,7 @@ class Declared(Data):
 @pytest.mark.parametrize("batch_size", [1, 2, 3])
 @pytest.mark.parametrize("layout", ["pyg", "dict"])
 def test_index_fields_are_shifted_as_pyg_shifts_them(dataset: PackDataset, batch_size: int, layout: str) -> None:
-    """Also across joined packs: of several rows, of none, declared, and at graph level."""
+    """Also across joined packs: of several rows, of none, declared, and at graph level, Python numbers too."""
     slots = int(dataset.limits.num_nodes) * torch.arange(batch_size)
     for step, found in enumerate(torch_loader(dataset, batch_size, shuffle=False, layout=layout)):
         ids = [dataset.graph_ids(i) for i in range(step * batch_size, min((step + 1) * batch_size, len(dataset)))]
@@ -101,6 +103,8 @@ def test_index_fields_are_shifted_as_pyg_shifts_them(dataset: PackDataset, batch
                 values = found[name][..., part] if last else found[name][part]
                 assert torch.equal(values, batch[name] + slots[place]), name
             own_slots = slice(place * graphs, place * graphs + len(real))
+            for name in ("root_index", "leaf"):
+                assert torch.equal(found[name][own_slots], batch[name] + slots[place]), name
             shifts = batch.ptr[:-1].reshape(-1, 1, 1) + slots[place]
             for name in ("corner_index", "bonds"):
                 values = torch.stack([graph[name] for graph in real]) + shifts
@@ -267,6 +271,20 @@ def test_what_cannot_be_excluded_or_declared(tmp_path: Path) -> None:
             tmp_path / "d",
             index_fields="y",
         )
+
+
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        (1.5, "'my_index' is float64, but as an index it is shifted by the number of nodes"),
+        (True, "'my_index' is bool, but as an index it is shifted"),
+        (2, "has the entry 2, but the graph has 2 nodes .0 to 1.: .* or rename the attribute if it numbers no nodes"),
+    ],
+)
+def test_a_python_number_that_is_no_index(tmp_path: Path, value: Any, fault: str) -> None:
+    graphs = [Data(x=torch.rand(2, 1), edge_index=torch.zeros(2, 1, dtype=torch.long), my_index=value)]
+    with pytest.raises(FieldError, match=fault):
+        packs(graphs, tmp_path, PackLimits(9, 9, 3))
 
 
 def test_declared_indices_of_a_node_type(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -90,6 +92,23 @@ def test_a_short_loader_is_run_again_up_to_the_limit() -> None:
     assert loader.begun == 3
 
 
+def test_batches_are_those_of_an_unshuffled_loader() -> None:
+    # Batches of two: 8 nodes and 6 edges, 4 nodes and 6 edges; of three: 10 and 12, then 2 and 0.
+    assert PackLimits.from_dataset(GRAPHS, 3, by="batches") == PackLimits(9, 7, 3)
+    assert PackLimits.from_dataset(GRAPHS, 4, by="batches") == PackLimits(11, 13, 4)
+    for num_graphs in (2, 3, 4, 5):
+        loader = DataLoader(GRAPHS, batch_size=num_graphs - 1)
+        assert PackLimits.from_dataset(GRAPHS, num_graphs, by="batches") == PackLimits.from_loader(loader)
+    mixed = [papers(3, 1, 5), papers(2, 4, 0), papers(1, 1, 9)]
+    assert PackLimits.from_dataset(mixed, 3, by="batches") == PackLimits.from_loader(DataLoader(mixed, batch_size=2))
+    # Of a histogram the first 1,000 batches of 2 are of its first row.
+    sizes = GraphSizes.from_histogram(np.array([2, 9]), np.array([1, 20]), np.array([10**12, 10**12]))
+    assert PackLimits.from_dataset(sizes, 3, by="batches") == PackLimits(5, 3, 3)
+    assert PackLimits.from_dataset(GraphSizes(np.array([1] * 2000 + [9]), np.ones(2001, int)), 3, by="batches") == (
+        PackLimits(3, 3, 3)
+    )
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.one_of(homogeneous(), heterogeneous()), st.integers(2, 5))
 def test_any_graphs_fit_the_largest_and_the_summary_agrees(graphs, num_graphs: int) -> None:
@@ -115,15 +134,39 @@ def test_sizes_are_the_summarys_of_pyg() -> None:
 
 
 def test_the_summary_of_the_command_is_that_of_pyg() -> None:
-    from pipelines.cli_scan import _summary
+    from pipelines.cli_tables import summary as summary_of
 
     summary = Summary.from_dataset(GRAPHS, progress_bar=False)
     values = np.array([g.num_edges for g in GRAPHS])
-    found = _summary(values)
+    found = summary_of(values)
     stats = summary.num_edges
     names = {"mean": "mean", "std": "std", "min": "min", "25%": "quantile25", "50%": "median", "75%": "quantile75"}
     for ours, theirs in {**names, "max": "max"}.items():
         assert found[ours] == pytest.approx(getattr(stats, theirs), rel=1e-6), ours
+
+
+@pytest.mark.parametrize("graphs", [GRAPHS, [papers(3, 1, 5), papers(2, 4, 0), papers(2, 2, 1)]])
+def test_the_command_prints_the_tables_of_pyg(graphs, tmp_path, monkeypatch, capsys) -> None:
+    """Cell by cell: the statistics below each other, nodes and edges beside each other, then each type."""
+    from pipelines.cli import run
+
+    (tmp_path / "summed_graphs.py").write_text("graphs = []\ndef load():\n    return graphs\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import summed_graphs
+
+    monkeypatch.setattr(summed_graphs, "graphs", graphs)
+    assert run(["scan", "pyg:summed_graphs:load", "--workers", "1"]) == 0
+    lines = [re.split(r"  +", line.strip()) for line in capsys.readouterr().out.splitlines()]
+    summary = Summary.from_dataset(graphs, progress_bar=False)
+    tables = [{"#nodes": summary.num_nodes, "#edges": summary.num_edges}]
+    if summary.num_nodes_per_type:
+        tables += [summary.num_nodes_per_type, {"__".join(k): v for k, v in summary.num_edges_per_type.items()}]
+    for columns in tables:
+        start = lines.index(list(columns))
+        assert lines[start + 2 : start + 9] == [
+            [field, *(f"{getattr(stats, field):.1f}" for stats in columns.values())]
+            for field in ("mean", "std", "min", "quantile25", "median", "quantile75", "max")
+        ]
 
 
 def test_a_histogram_needs_no_graphs() -> None:
@@ -136,7 +179,11 @@ def test_a_histogram_needs_no_graphs() -> None:
     ("make", "error", "fault"),
     [
         (lambda: PackLimits.from_dataset(GRAPHS, 1), LimitsError, "at least 2"),
-        (lambda: PackLimits.from_dataset(GRAPHS, 4, by="median"), LimitsError, "'median'"),
+        (
+            lambda: PackLimits.from_dataset(GRAPHS, 4, by="median"),
+            LimitsError,
+            "by must be 'max', 'mean', 'batches' or a share above 0 and up to 1; got 'median'",
+        ),
         (lambda: PackLimits.from_dataset(GRAPHS, 4, by=0.0), LimitsError, "share above 0"),
         (lambda: PackLimits.from_dataset(GRAPHS, 4, null_graphs="two"), LimitsError, "'two'"),
         (lambda: PackLimits.from_dataset([], 4), SizesError, "none of the 0 graphs"),

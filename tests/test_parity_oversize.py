@@ -15,7 +15,7 @@ from strategies import assert_same, heterogeneous, homogeneous
 from torch_geometric.data import Data, HeteroData
 from torch_geometric.utils import subgraph
 
-from packer import PackLimits, unpack, verify_shards
+from packer import PackLimits, unpack, unpack_with_ids, verify_shards
 from packer.errors import FieldError, SizesError
 from packer.field_statistics import decide
 from packer.graph_table import GraphTable
@@ -176,6 +176,52 @@ def test_builds_tell_what_was_lost(policy: str, tmp_path: Path) -> None:
         assert row["lost_edges"] == before.num_edges - after.num_edges
         assert after.name == before.name and after.y.equal(before.y)
         assert (row["status"] == "trimmed") == (row["lost_nodes"] + row["lost_edges"] > 0)
+
+
+@pytest.mark.parametrize("policy", ["skip", *TRIM])
+def test_builds_tell_what_each_type_lost(policy: str, tmp_path: Path) -> None:
+    """Graphs 1 and 3 have too many edges of one type, graph 2 has no authors."""
+    writes, cites = ("author", "writes", "paper"), ("paper", "cites", "paper")
+
+    def library(authors: int, papers: int, written: int, cited: int) -> HeteroData:
+        found = HeteroData()
+        found["paper"].x = torch.arange(papers)
+        if authors:
+            found["author"].x = torch.arange(authors)
+            found[writes].edge_index = torch.stack([torch.arange(written) % authors, torch.arange(written) % papers])
+            found[writes].edge_attr = torch.arange(written)
+        found[cites].edge_index = torch.stack([torch.arange(cited) % papers, torch.arange(cited) * 3 % papers])
+        found.name = f"{authors} and {papers}"
+        return found
+
+    graphs = [library(2, 3, 4, 2), library(5, 6, 30, 3), library(0, 4, 0, 5), library(6, 7, 3, 40)]
+    limits = PackLimits({"author": 9, "paper": 10}, {writes: 10, cites: 9}, 3)  # alone: 7, 8; 8, 7
+    result = build(graphs, tmp_path / "out", limits, "stream", seed=1, workers=1, oversize=policy)
+    assert verify_shards(result).faults == ()
+    rows = pq.read_table(tmp_path / "out" / "graphs.parquet").to_pylist()
+    status = "skipped" if policy == "skip" else "trimmed"
+    assert [row["status"] for row in rows] == ["packed", status, "packed", status]
+    counts = result.manifest.counts
+    assert (counts.packed, counts.trimmed, counts.skipped) == ((2, 0, 2) if policy == "skip" else (2, 2, 0))
+    found, ids = unpack_with_ids(result)
+    assert ids.tolist() == ([0, 2] if policy == "skip" else [0, 1, 2, 3])
+    for after, number in zip(found, ids.tolist(), strict=True):
+        before, row = graphs[number], rows[number]
+        for key in before.node_types:
+            left = after[key].num_nodes if key in after.node_types else 0
+            assert (row[f"{key}/num_nodes"], row[f"{key}/lost_nodes"]) == (left, before[key].num_nodes - left)
+        for key in before.edge_types:
+            left, name = after[key].num_edges, "__".join(key)
+            assert (row[f"{name}/num_edges"], row[f"{name}/lost_edges"]) == (left, before[key].num_edges - left)
+            # The numbers of the nodes that are left, taken back by what x says, are those of before.
+            ends = [after[end].x[index] for end, index in zip((key[0], key[2]), after[key].edge_index, strict=True)]
+            pairs = {tuple(pair) for pair in before[key].edge_index.T.tolist()}
+            assert {tuple(pair) for pair in torch.stack(ends, dim=1).tolist()} <= pairs
+        if row["status"] == "packed":
+            assert_same(after, before)
+    if policy == "trim-edges":  # as many stay as there is room for, and no node goes
+        assert (rows[1]["author__writes__paper/lost_edges"], rows[3]["paper__cites__paper/lost_edges"]) == (22, 33)
+        assert not any(row[name] for row in rows for name in ("author/lost_nodes", "paper/lost_nodes"))
 
 
 def test_trimmed_builds_are_the_same_bytes_for_any_workers(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -130,6 +131,12 @@ def test_a_level_is_that_of_all_graphs(tmp_path: Path) -> None:
     assert pack["y"].tolist() == [5, 6, 7, 8, 0, 0, 0, 0, 0]
 
 
+def test_a_level_that_no_field_takes_up_is_an_error(tmp_path: Path) -> None:
+    graphs = [chain(3, smiles="C"), chain(4, smiles="N")]
+    with pytest.raises(FieldError, match="a level is given for 'smiles', a string, which stays outside packs"):
+        packs(tmp_path, graphs, PackLimits(12, 9, 3), levels={"smiles": "node"})
+
+
 def test_targets_of_every_form(tmp_path: Path) -> None:
     """There `y [T]`, a y without dimension and edge-level y crash."""
     forms = {
@@ -192,16 +199,40 @@ def test_each_type_has_its_own_limit(tmp_path: Path) -> None:
         ({"node": float("nan")}, "'z' is int64: its padding value must be a whole number; got nan"),
         ({"small": 300}, "'small' is uint8: its padding value must lie between 0 and 255; got 300"),
         ({"train_mask": 2}, "'train_mask' is bool: its padding value must be 0 or 1; got 2"),
+        ({"node": -1}, "'small' is uint8: .*; all fields of level node were given it: .*its own, --pad small=VALUE"),
         ({"x": 1e60}, "'x' is float32: its padding value 1e[+]60 overflows"),
+        ({"x": 10**400}, "'x' is float32: its padding value 1000+ overflows"),
+        ({"z": 2**63}, "'z' is int64: its padding value must lie between -9223372036854775808 and 922337203685477580"),
+        ({"z": float("inf")}, "'z' is int64: its padding value must be a whole number; got inf"),
+        ({"x": "0"}, "the padding value of 'x' must be a number; got '0'"),
+        ({"x": torch.zeros(2)}, "the padding value of 'x' must be a number; got tensor"),
+        ({"edge_index": 3}, "for 'edge_index', an index, whose padding points at the first node of its null graph"),
+        ({"smiles": 3}, "for 'smiles', a string, which stays outside packs, in graphs.parquet: leave it out"),
+        ({"num_nodes": 3}, "for 'num_nodes', which follows from the number of nodes: leave it out"),
         ({"w": 1}, "padding value is given for 'w'; the fields are"),
     ],
 )
 def test_a_padding_value_that_does_not_fit_is_an_error(tmp_path: Path, pads: dict[str, float], fault: str) -> None:
     """There a float in an integer field is cut off silently."""
     more = {"z": torch.arange(4), "small": torch.arange(4).byte(), "train_mask": torch.arange(4) > 1}
+    more |= {"smiles": "C", "num_nodes": 4}
     with pytest.raises(FieldError, match=fault):
         packs(tmp_path, [chain(4, **more), chain(4, **more)], PackLimits(12, 12, 3), pad_values=pads)
     assert not (tmp_path / "out").exists() or not any((tmp_path / "out").iterdir())
+
+
+def test_numbers_of_numpy_and_torch_are_padding_values(tmp_path: Path) -> None:
+    """And Python numbers, which PyG joins to one tensor, take padding like any graph-level tensor."""
+    pads = {"x": np.float32(0.5), "z": torch.tensor(7), "weight": np.float64(0.25), "kind": np.int64(-100), "graph": 1}
+    more = {"weight": 2.0, "kind": 3, "good": False}
+    graphs = [chain(n, z=torch.arange(n), **more) for n in (3, 4)]
+    pack = packs(tmp_path, graphs, PackLimits(12, 9, 3), pad_values=pads)[0]
+    assert pack["x"][7:].eq(0.5).all() and pack["z"][7:].eq(7).all()
+    assert (pack["weight"][2:].tolist(), pack["kind"][2:].tolist(), pack["good"][2:].tolist()) == (
+        [0.25],
+        [-100],
+        [True],
+    )
 
 
 def test_padding_by_level_and_by_attribute(tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 """Plans: published figures, every graph once, plans on disk."""
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from packer import GraphSizes, PackLimits, PackPlan, check_certificate, lower_bound, make_plan, pack_vectors
+from packer.algorithms.patterns import patterns_of
 from packer.algorithms.registry import ALGORITHMS
-from packer.errors import AlgorithmError, FormatError, SizesError
-from packer.packing import patterns_of
+from packer.errors import AlgorithmError, FormatError, PlanError, SizesError
+from packer.plan_file import save_plan
 from packer.sizes import need_of
 
 
@@ -62,6 +65,15 @@ def test_optimal_is_never_worse_than_a_heuristic_even_without_time(seed):
     assert packs["optimal"] == min(packs.values()), packs
 
 
+def test_optimal_is_never_worse_than_a_heuristic_on_many_graphs_without_work(shared_data):
+    # 1.58 million: first-fit, which sees their order, beats every heuristic over distinct sizes here.
+    stored = np.load(shared_data / "sizes" / "moses_train.npz")
+    sizes, limits = GraphSizes(stored["num_nodes"], stored["num_edges"]), PackLimits(256, 552, 16)
+    packs = {name: make_plan(sizes, limits, name, work_limit=1e-9).num_packs for name in ALGORITHMS}
+    assert packs["first-fit"] < min(packs["histogram"], packs["best-fit-decreasing"])
+    assert packs["optimal"] <= packs["first-fit"]
+
+
 def test_a_histogram_gives_the_plan_of_the_graphs_it_counts():
     nodes, edges, count = np.array([3, 4, 9]), np.array([4, 4, 16]), np.array([40, 30, 20])
     limits = PackLimits(20, 40, 5)
@@ -92,6 +104,35 @@ def test_a_plan_survives_the_disk(tmp_path):
     assert back.sizes.columns["edge"].tolist() == [2, 2, 6, 0]
     plan.save(tmp_path / "again.parquet")
     assert (tmp_path / "again.parquet").read_bytes() == (tmp_path / "plan.parquet").read_bytes()
+
+
+@pytest.mark.parametrize("algorithm", ["optimal", "best-fit-decreasing", "stream"])
+def test_a_plan_by_patterns_gives_the_same_ids_to_the_same_graphs(tmp_path, algorithm):
+    rng = np.random.default_rng(3)
+    nodes, edges = rng.integers(1, 9, 200), rng.integers(0, 17, 200)  # edgeless ones need what those of one edge need
+    sizes, limits = GraphSizes(nodes, edges), PackLimits(40, 60, 6)
+    plan = make_plan(sizes, limits, algorithm=algorithm, seed=5)
+    save_plan(plan, tmp_path / "plan.parquet", by_graph=False)
+    back = PackPlan.load(tmp_path / "plan.parquet")
+    assert (back.num_packs, back.lower_bound, back.status) == (plan.num_packs, plan.lower_bound, plan.status)
+    again = back.of(GraphSizes(nodes, edges))
+    assert again.graph_ids.tolist() == plan.graph_ids.tolist()
+    assert again.pack_offsets.tolist() == plan.pack_offsets.tolist()
+    with pytest.raises(PlanError, match="made for 200 graphs of other sizes; here are 199"):
+        back.of(GraphSizes(nodes[1:], edges[1:]))
+
+
+def test_patterns_that_contradict_their_sizes_are_refused(tmp_path):
+    plan = make_plan(GraphSizes(np.array([3, 4, 4]), np.array([2, 2, 2])), PackLimits(16, 16, 4))
+    path = tmp_path / "plan.parquet"
+    save_plan(plan, path, by_graph=False)
+    table = pq.read_table(path)
+    for column, text in (("packs", "the 1 packs"), ("graphs", "each graph once"), ("size_id", "index 9")):
+        wrong = {"packs": 2, "graphs": 1, "size_id": 9}[column]
+        rows = pa.array([wrong] * table.num_rows, pa.int64())
+        pq.write_table(table.set_column(table.column_names.index(column), column, rows), path)
+        with pytest.raises(FormatError, match=text):
+            PackPlan.load(path)
 
 
 def test_a_damaged_or_foreign_plan_is_refused(tmp_path):

@@ -3,7 +3,6 @@
 import csv
 import html.parser
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -12,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from packer import GraphSizes, PackLimits, make_plan, suggest_limits, verify_shards
+from packer import GraphSizes, PackDataset, PackLimits, make_plan, suggest_limits, verify_shards
 from packer.errors import FormatError, MissingExtraError, PackerError
 from packer.shards import Manifest
 from pipelines.entry import main
 from pipelines.report import figures
 from pipelines.report.card import card_text, write_card
-from pipelines.report.facts import command_of, read_facts
+from pipelines.report.facts import read_facts
 from pipelines.report.pack_drawing import draw_pack, draw_text, read_pack
 from pipelines.report.report import write_report
 from pipelines.report.style import inline_svg, save_picture
@@ -40,7 +39,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(folder):
-    return write_report(folder).read_text()
+    return write_report(folder)[0].read_text()
 
 
 class Reader(html.parser.HTMLParser):
@@ -121,18 +120,30 @@ def test_a_damaged_byte_is_on_the_page(folder, tmp_path):
         read_facts(copy)  # sizes come from that file: no page can be honest
 
 
+def test_a_damaged_shard_is_told_on_the_page(folder, tmp_path, capsys):
+    copy = tmp_path / "packs"
+    shutil.copytree(folder, copy)
+    path = copy / "shard-00000.parquet"
+    data = bytearray(path.read_bytes())
+    data[100] ^= 1
+    path.write_bytes(data)
+    assert main(["report", str(copy), "--out", str(tmp_path)]) == 1
+    text = Reader((tmp_path / "report.html").read_text()).text
+    assert re.search(r"\d faults found when verifying: shard-00000.parquet, block 0: CRC-32 is", text)
+    assert "faults found: the page lists them" in capsys.readouterr().err
+
+
+def test_real_rows_are_those_of_the_shards(folder):
+    dataset = PackDataset(folder)
+    real = [
+        [int(dataset[i][f"{level}_mask"].sum()) for level in ("nodes", "edges", "graphs")] for i in range(len(dataset))
+    ]
+    assert read_facts(folder, verify=False).num_real.tolist() == real
+
+
 def test_what_is_written_beside_the_packs_is_no_fault(folder, page):
     write_card(folder)
     assert verify_shards(folder).ok
-
-
-def test_the_command_on_the_page_builds_the_same_bytes(folder, tmp_path, monkeypatch):
-    command = shlex.split(command_of(read_facts(folder, verify=False)))
-    assert command[:2] == ["graph-pack", "build"]
-    monkeypatch.chdir(tmp_path)
-    shutil.copy(folder.parent / "molecules.csv", tmp_path)
-    assert main([*command[1:], "--workers", "1"]) == 0
-    assert Manifest.load(tmp_path / "packs").sha256 == Manifest.load(folder).sha256
 
 
 def test_splits_share_a_page(folder, tmp_path, capsys):
@@ -174,7 +185,40 @@ def test_the_card_loads_the_packs(folder, tmp_path, monkeypatch, capsys):
     assert "* 20 left out or trimmed: RDKit cannot parse the SMILES" in text
     monkeypatch.chdir(copy)
     exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], {})
-    assert "torch.Size([24, 9])" in capsys.readouterr().out
+    assert "x=[24, 9]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["hetero", "without features"])
+def test_the_card_fits_any_graphs(kind, tmp_path, monkeypatch, capsys):
+    import torch
+    from torch_geometric.data import Data, HeteroData
+
+    from pipelines import build
+
+    data, ring = HeteroData(), torch.tensor([[0, 1, 2], [1, 2, 0]])
+    data["a"].x, data["b"].x, data["a", "to", "b"].edge_index = torch.ones(3, 2), torch.ones(3, 1), ring
+    graphs = [data if kind == "hetero" else Data(edge_index=ring, num_nodes=3)] * 3
+    build(graphs, tmp_path / "packs", PackLimits(8, 8, 2), algorithm="stream", workers=1)
+    text = (tmp_path / "packs" / "README.md").read_text()
+    monkeypatch.chdir(tmp_path / "packs")
+    exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], {})
+    assert "edge_index=[2, " in capsys.readouterr().out
+    assert ("a nodes, 8 b nodes, 8 a__to__b edges" if kind == "hetero" else "8 nodes, 8 edges") in text
+    assert "1 Parquet shard," in text and "3 graphs in " in text
+
+
+def test_the_card_keeps_what_it_was_told(folder, tmp_path):
+    """A licence given to the build stays when a report writes the card anew; sources are listed, not printed."""
+    source = [f"smiles:{folder.parent / 'molecules.csv'}", "--on-empty", "skip", "--algorithm", "stream"]
+    command = ["build", *source, *LIMITS, "--out", str(tmp_path / "p"), "--workers", "1"]
+    card = tmp_path / "p" / "README.md"
+    assert main([*command, "--licence", "CC BY 4.0"]) == 0
+    assert card.read_text().endswith("Licence of the source: CC BY 4.0.\n")
+    assert main(["report", str(tmp_path / "p")]) == 0
+    assert card.read_text().endswith("Licence of the source: CC BY 4.0.\n")
+    assert main([*command, "--licence", "MIT"]) == 0, "the same build, and a licence corrected"
+    assert card.read_text().endswith("Licence of the source: MIT.\n")
+    assert "\n* file: molecules.csv\n" in card.read_text() and "{" not in card.read_text()
 
 
 @pytest.fixture(scope="module")
@@ -241,6 +285,70 @@ def test_numbers_in_alternative_texts():
     assert "a__to__a edges per graph" in figures.size_histogram(hetero, "a__to__a").alt
 
 
+def test_a_pack_of_several_types_as_a_picture(tmp_path):
+    import torch
+    from torch_geometric.data import HeteroData
+
+    from pipelines import build
+
+    data = HeteroData()
+    data["a"].x, data["b"].x = torch.ones(2, 1), torch.ones(3, 1)
+    data["a", "to", "b"].edge_index = torch.tensor([[0, 0, 1], [0, 1, 2]])
+    data["b", "by", "b"].edge_index = torch.tensor([[0], [1]])
+    edges = {("a", "to", "b"): 8, ("b", "by", "b"): 5}
+    limits = PackLimits({"a": 6, "b": 8}, edges, 3)
+    build([data], tmp_path / "packs", limits, algorithm="stream", workers=1)
+    picture = draw_pack(read_pack(tmp_path / "packs", 0))
+    counts = "2 of 6 a nodes, 3 of 8 b nodes, 3 of 8 a__to__b edges, 1 of 5 b__by__b edges are real"
+    assert f"1 real graph in 3 slots, {counts}" in picture.alt
+    text = inline_svg(picture, "p")
+    # Two null graphs share 4 + 5 nodes, 2 + 3 and 2 + 2, and 5 + 4 edges: 3 + 2 and 2 + 2, the latter loops.
+    found = [text.count(f">{words}<") for words in ("5 n, 4 e", "5 n, 5 e", "4 n, 4 e", "×3", "×2", "a/mask")]
+    assert found == [1, 1, 1, 1, 3, 1]
+
+
+def test_limits_alike_in_size_have_numbers_on_their_axis():
+    nodes = np.full(40, 5)
+    for kw in ({"num_graphs": 6}, {"num_graphs": (2, 40)}):
+        found = suggest_limits(GraphSizes(nodes, 2 * nodes), work_limit=0, **kw)
+        text = inline_svg(figures.suggested(found), "p")
+        ticks = re.search(r'id="p-matplotlib.axis_1">(.*?)id="p-matplotlib.axis_2">', text, re.DOTALL)[1]
+        assert len(re.findall(r">[\d.]+</text>", ticks)) >= 2, kw
+
+
+def test_parts_of_a_graph_stay_together():
+    from pipelines.report.pack_drawing import _layout
+
+    rings = np.array([[0, 1, 2, 3, 4, 5], [1, 2, 0, 4, 5, 3]])
+    where = _layout(6, np.concatenate([rings, rings[::-1]], axis=1))
+    apart = np.linalg.norm(where[:, None] - where[None], axis=-1)[np.triu_indices(6, 1)]
+    # In a square of side 2: nodes of 4.5 points in a cell of about 80 are apart from 0.15 on.
+    assert apart.min() > 0.3
+
+
+def test_bins_hold_the_same_share_of_what_may_occur():
+    # Even numbers from 2 to 20: ten of them, in five bins of two each.
+    edges = figures._bin_edges(np.arange(2, 22, 2), 5)
+    assert edges.tolist() == [1, 5, 9, 13, 17, 21]
+    assert figures._bin_edges(np.arange(3, 8), 60).tolist() == [2.5, 3.5, 4.5, 5.5, 6.5, 7.5]
+    assert figures._bin_edges(np.array([4]), 60).tolist() == [3.5, 4.5]
+    # 121 numbers in at most 48 bins: 41 of three.
+    edges = figures._bin_edges(np.arange(2, 123), 48)
+    assert len(edges) == 42 and set(np.diff(edges)) == {3.0} and edges[-1] >= 122
+
+
+def test_pictures_say_what_they_show(pack, tmp_path):
+    from PIL import Image
+
+    picture = draw_pack(pack)
+    save_picture(picture, tmp_path / "pack.png")
+    with Image.open(tmp_path / "pack.png") as image:
+        assert image.info["Description"] == picture.alt
+    save_picture(picture, tmp_path / "pack.svg")
+    assert f"<dc:description>{picture.alt}" in (tmp_path / "pack.svg").read_text()
+    assert picture.alt not in re.sub(r'aria-label="[^"]*"', "", inline_svg(picture, "p"))
+
+
 def test_without_matplotlib_the_error_names_the_extra(monkeypatch, folder):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingExtraError, match=r"graph-packer\[report\]"):
@@ -269,23 +377,32 @@ def test_commands_draw_and_keep_tables(folder, tmp_path, monkeypatch, capsys):
     assert main(["inspect", str(folder), "--plot", "pack.svg"]) == 2
 
 
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"]
+FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--enable-logging=stderr"]
+
+
+def chromium(place, address, *more):
+    """Run a browser that knows no network; its standard output. Fails where the page complains."""
+    done = subprocess.run(
+        ["chromium", *FLAGS, "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={place / 'profile'}", *more]
+        + [address],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ":CONSOLE:" not in done.stderr and "CONSOLE(" not in done.stderr, done.stderr
+    return done.stdout
+
+
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
 def test_a_browser_shows_the_page_without_complaint(page, folder, tmp_path):
+    from PIL import Image
+
     shots = {}
     for name, extra in (("light", []), ("dark", ["--blink-settings=preferredColorScheme=0"])):
         picture = tmp_path / f"{name}.png"
-        flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-        flags += "--disable-component-update --disable-sync --hide-scrollbars --enable-logging=stderr"
-        done = subprocess.run(
-            ["chromium", *flags.split(), *extra, f"--user-data-dir={tmp_path / 'profile'}", "--window-size=400,2000"]
-            + [f"--screenshot={picture}", (folder / "report.html").as_uri()],
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert ":CONSOLE:" not in done.stderr and "CONSOLE(" not in done.stderr, done.stderr
-        from PIL import Image
-
+        address = (folder / "report.html").as_uri()
+        chromium(tmp_path, address, *extra, "--window-size=400,2000", f"--screenshot={picture}")
         with Image.open(picture) as image:
             shots[name] = np.asarray(image.convert("L"))
     corner = {name: int(shot[-5, 3]) for name, shot in shots.items()}
@@ -293,3 +410,26 @@ def test_a_browser_shows_the_page_without_complaint(page, folder, tmp_path):
     # On a phone nothing hangs over: the last columns hold the page's own margin only.
     assert all(np.ptp(shot[:, -6:]) <= 1 for shot in shots.values())
     assert all(len(np.unique(shot)) > 20 for shot in shots.values())
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+def test_on_a_phone_nothing_has_to_be_moved_sideways(page, tmp_path):
+    """In a frame 390 pixels wide neither the page nor a table in it is wider than its place."""
+    measure = (
+        "<script>const wide = [document.documentElement, ...document.querySelectorAll('.scroll')]"
+        ".map(e => e.scrollWidth - e.clientWidth); parent.postMessage(String(Math.max(...wide)), '*')</script>"
+    )
+    (tmp_path / "page.html").write_text(page.replace("</body>", measure + "</body>"))
+    (tmp_path / "phone.html").write_text(
+        "<script>onmessage = said => { document.title = 'over by ' + said.data }</script>"
+        '<iframe src="page.html" style="width: 390px; height: 800px; border: 0"></iframe>'
+    )
+    dumped = chromium(tmp_path, (tmp_path / "phone.html").as_uri(), "--virtual-time-budget=5000", "--dump-dom")
+    assert "<title>over by 0</title>" in dumped, dumped[:300]
+
+
+def test_numbers_in_tiles_stand_out_and_hashes_have_their_own_row(page, folder):
+    shard = Manifest.load(folder).shards[0]
+    assert f'<tr class="hash"><td colspan="4"><code>{shard.sha256}</code>' in page
+    # A colour of its own for the proof inside a tile: the rule for tiles must not reach into it.
+    assert ".numbers div > span {" in page

@@ -179,7 +179,7 @@ def test_a_callable_of_the_working_folder_gives_graphs(tmp_path: Path, monkeypat
     assert [(skip.graph_id, skip.reason) for skip in scan.skips] == [(2, "no nodes")]
     for text, fault in (
         ("pyg:my_grafs:load", "no module named 'my_grafs'"),
-        ("pyg:my_graphs:lod", "no attribute 'lod'"),
+        ("pyg:my_graphs:lod", "no 'lod'. Did you mean 'load'"),
         ("pyg:my_graphs:number", "is a int"),
     ):
         with pytest.raises(SourceError, match=fault):

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from strategies import assert_same, heterogeneous, homogeneous, limits_of, packings
 from torch_geometric.data import Data, HeteroData
 
-from packer import PackDataset, PackLimits, torch_loader
+from packer import PackDataset, PackLimits, torch_loader, unpack_with_ids
 from packer.errors import FieldError
 from packer.field_statistics import decide, merge
 from packer.graph_table import GraphTable
 from packer.materialise import lift, place
 from packer.scan_block import join
 from packer.scan_graphs import block_of_graphs, block_of_storage, reads_from_storage
-from packer.unpacking import graphs_of, unpack, unpack_with_ids
+from packer.unpacking import graphs_of, unpack
 from pipelines import build
 
 

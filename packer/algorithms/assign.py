@@ -12,14 +12,13 @@ Each step is written twice, as a loop that numba compiles and as numpy over a bl
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from typing import Iterator
 
 import numpy as np
 
 from packer.algorithms.instance import Patterns
-from packer.algorithms.jit import kernel
+from packer.algorithms.jit import kernel, numba_is_here
 from packer.errors import PlanError
 
 BLOCK = 1 << 15  # items handled at a time: all that is random about a block stays in the cache
@@ -119,7 +118,7 @@ def slot_of(slots: Slots, size_ids: np.ndarray, ranks: np.ndarray) -> tuple[np.n
 def pack_offsets(slots: Slots) -> np.ndarray:
     """Where each pack of the output begins, and the end: int64 [packs+1]. Time and memory O(packs)."""
     offsets = np.zeros(sum(slots.pattern_counts.tolist()) + 1, dtype=np.int64)
-    if _numba_is_here():
+    if numba_is_here():
         _lengths_loop(slots.pattern_lengths, slots.pattern_counts, slots.pack_permutation[0], offsets)
     else:
         for first, pattern in _blocks(Runs(np.arange(len(slots.pattern_counts)), slots.pattern_counts)):
@@ -189,7 +188,7 @@ def _check_counts(size_of_item: np.ndarray | Runs, offered: np.ndarray) -> None:
 
 def _rank(size_ids: np.ndarray, seen: np.ndarray, ranks: np.ndarray) -> None:
     """Write the rank of each item inside its size, and count the items in `seen` (int64 [sizes])."""
-    if _numba_is_here():
+    if numba_is_here():
         _rank_loop(size_ids, seen, ranks)
         return
     order = np.argsort(size_ids, kind="stable")
@@ -207,7 +206,7 @@ def _rank_loop(size_ids: np.ndarray, seen: np.ndarray, ranks: np.ndarray) -> Non
 
 def _locate(slots: Slots, size_ids: np.ndarray, ranks: np.ndarray, packs: np.ndarray, positions: np.ndarray) -> None:
     """Write pack and position of each item."""
-    if _numba_is_here():
+    if numba_is_here():
         tables = (slots.size_entry, slots.entry_start, slots.entries, slots.size_permutations, slots.pack_permutation)
         _locate_loop(size_ids, ranks, *tables, slots.slot_key, packs, positions)
         return
@@ -272,7 +271,7 @@ def _locate_loop(
 
 def _write(item_ids: np.ndarray, offsets: np.ndarray, packs: np.ndarray, positions: np.ndarray, first: int) -> None:
     """Put ids first, first + 1, ... into their slots."""
-    if _numba_is_here():
+    if numba_is_here():
         _write_loop(item_ids, offsets, packs, positions, first)
     else:
         item_ids[offsets[packs] + positions] = np.arange(first, first + len(packs))
@@ -284,6 +283,19 @@ def _write_loop(
 ) -> None:
     for item in range(len(packs)):
         item_ids[offsets[packs[item]] + positions[item]] = first + item
+
+
+def shuffled(values: np.ndarray, size: int, seed: int) -> np.ndarray:
+    """The places of `values` (integers [n] in 0..size-1) in a shuffled 0..size-1, each by itself: int64 [n].
+
+    A keyed permutation of 0..size-1, so any part of it can be had anywhere. Randomness: `seed` alone.
+    """
+    key = _mixed(np.array([seed % (1 << 64)], dtype=np.uint64))
+    places = np.empty(len(values), dtype=np.int64)
+    for begin in range(0, len(values), BLOCK):
+        part = slice(begin, begin + BLOCK)
+        places[part] = _permute(values[part].astype(np.uint64), _permutations(np.array([size]), key))
+    return places
 
 
 def _permute(values: np.ndarray, permutations: np.ndarray) -> np.ndarray:
@@ -327,14 +339,6 @@ def _permuted(value: np.uint64, permutation: np.ndarray) -> np.uint64:
         value ^= value >> shift
         if value < size:
             return value
-
-
-def _numba_is_here() -> bool:
-    try:
-        importlib.import_module("numba")
-    except ImportError:
-        return False
-    return True
 
 
 # --- keyed permutations -----------------------------------------------------------------------------------------------

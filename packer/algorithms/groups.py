@@ -12,24 +12,9 @@ from typing import Callable
 import numpy as np
 
 from packer.algorithms.instance import Instance, Patterns
+from packer.algorithms.patterns import merged
 
-SHARE_BITS = 24
 Score = Callable[[np.ndarray], np.ndarray]
-
-
-def shares(amount: np.ndarray, capacity: np.ndarray) -> np.ndarray:
-    """`amount` as parts of `capacity` in units of 2^-24, rounded down: int64, exact, never decreasing in `amount`.
-
-    amount: int64 [..., dims], at most `capacity`: int64 [dims]. A dimension without capacity has share 0.
-    """
-    # Capacities of 2^38 and more lose their lowest bits first, so that nothing overflows.
-    spare_bits = np.array([max(0, value.bit_length() - 38) for value in capacity.tolist()], dtype=np.int64)
-    return ((amount >> spare_bits) << SHARE_BITS) // np.maximum(capacity >> spare_bits, 1)
-
-
-def largest_first(need: np.ndarray, *keys: np.ndarray) -> np.ndarray:
-    """Size ids by falling `keys` (the first decides), ties by falling need, dimension by dimension: int64 [sizes]."""
-    return np.lexsort([-column for column in (*keys, *need.T)][::-1]) if need.size else np.arange(len(need))
 
 
 @dataclass
@@ -56,13 +41,14 @@ def fill_groups(instance: Instance, order: np.ndarray, score: Score | None = Non
     order: int64 [sizes], a permutation; score: from the room left after placing, int64 [groups, dims], to int64
     [groups], never increasing when room shrinks; None: all packs alike. Ties go to the pack opened first; a pack is
     opened when no open one has room. This is what placing the items one by one gives: a pack that took an item has less
-    room than before, so it stays the best for the next item of that size until it has no room for it.
-    Time O(sizes^2 * dims), whatever the counts. No randomness.
+    room than before, so it stays the best for the next item of that size until it has no room for it. Patterns come in
+    the order in which their first packs were opened. Time O(sizes^2 * dims), whatever the counts. No randomness.
     """
     need, capacity = instance.need, instance.capacity
     trail = _Trail([], [], [])
-    room, packs, last = np.empty((0, len(capacity)), dtype=np.int64), np.empty(0, np.int64), np.empty(0, np.int64)
-    closed: list[tuple[np.ndarray, np.ndarray]] = []
+    room, (packs, last, first) = np.empty((0, len(capacity)), np.int64), np.empty((3, 0), np.int64)
+    closed: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    num_packs = 0
     smallest_left = np.minimum.accumulate(need[order][::-1])[::-1]
     for step, size_id in enumerate(order.tolist()):
         row, left = need[size_id], int(instance.count[size_id])
@@ -87,7 +73,7 @@ def fill_groups(instance: Instance, order: np.ndarray, score: Score | None = Non
             last[takers] = trail.add(last[takers], size_id, copies[takers])
             room[takers] -= copies[takers, None] * row
             if pieces:
-                room, packs, last = _split(room, packs, last, split, pieces, size_id, row, trail)
+                room, packs, last, first = _split(room, packs, last, first, split, pieces, size_id, row, trail)
         if left:
             fresh = int(_copies(capacity[None], row, left)[0])
             opened = [piece for piece in ((left // fresh, fresh), (int(left % fresh > 0), left % fresh)) if piece[0]]
@@ -95,13 +81,17 @@ def fill_groups(instance: Instance, order: np.ndarray, score: Score | None = Non
             room = np.concatenate([room, capacity - multiplicity[:, None] * row])
             packs = np.concatenate([packs, numbers])
             last = np.concatenate([last, trail.add(np.full(len(opened), -1), size_id, multiplicity)])
+            first = np.concatenate([first, num_packs + np.cumsum(numbers) - numbers])
+            num_packs += int(numbers.sum())
         if step + 1 < len(order):
             alive = (room >= smallest_left[step + 1]).all(axis=1)
             if not alive.all():
-                closed.append((packs[~alive], last[~alive]))
-                room, packs, last = room[alive], packs[alive], last[alive]
-    closed.append((packs, last))
-    return _patterns(trail, np.concatenate([part[1] for part in closed]), np.concatenate([part[0] for part in closed]))
+                closed.append((packs[~alive], last[~alive], first[~alive]))
+                room, packs, last, first = room[alive], packs[alive], last[alive], first[alive]
+    closed.append((packs, last, first))
+    packs, last, first = (np.concatenate(parts) for parts in zip(*closed))
+    opened_first = np.argsort(first)
+    return _patterns(trail, last[opened_first], packs[opened_first])
 
 
 def _copies(room: np.ndarray, row: np.ndarray, at_most: int) -> np.ndarray:
@@ -124,21 +114,22 @@ def _split(
     room: np.ndarray,
     packs: np.ndarray,
     last: np.ndarray,
+    first: np.ndarray,
     group: int,
     pieces: list[tuple[int, int]],
     size_id: int,
     row: np.ndarray,
     trail: _Trail,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Put `pieces` in the place of `group`, so that groups stay in the order in which their packs were opened."""
     numbers, multiplicity = np.array(pieces, dtype=np.int64).T
     steps = np.full(len(pieces), last[group])
     used = multiplicity > 0
     steps[used] = trail.add(steps[used], size_id, multiplicity[used])
     rooms = room[group] - multiplicity[:, None] * row
-    parts = [(room, rooms), (packs, numbers), (last, steps)]
-    room, packs, last = (np.concatenate([old[:group], new, old[group + 1 :]]) for old, new in parts)
-    return room, packs, last
+    parts = [(room, rooms), (packs, numbers), (last, steps), (first, first[group] + np.cumsum(numbers) - numbers)]
+    room, packs, last, first = (np.concatenate([old[:group], new, old[group + 1 :]]) for old, new in parts)
+    return room, packs, last, first
 
 
 def _patterns(trail: _Trail, last: np.ndarray, packs: np.ndarray) -> Patterns:
@@ -159,28 +150,3 @@ def _patterns(trail: _Trail, last: np.ndarray, packs: np.ndarray) -> Patterns:
     all_steps = all_steps[by_group]
     ptr = np.concatenate([[0], np.cumsum(np.bincount(all_groups, minlength=len(last)))])
     return merged(ptr, size_id[all_steps], multiplicity[all_steps], packs)
-
-
-def merged(ptr: np.ndarray, size_ids: np.ndarray, multiplicity: np.ndarray, counts: np.ndarray) -> Patterns:
-    """Patterns from rows that may repeat or have count 0: equal rows become one, in the order of their first.
-
-    ptr: int64 [rows+1]; size_ids, multiplicity: int64 [entries], size ids ascending in a row; counts: int64 [rows].
-    """
-    entries = np.ascontiguousarray(np.stack([size_ids, multiplicity], axis=1))
-    row_of: dict[bytes, int] = {}
-    total: list[int] = []
-    bounds = ptr.tolist()
-    for row, packs in enumerate(counts.tolist()):
-        if packs:
-            place = row_of.setdefault(entries[bounds[row] : bounds[row + 1]].tobytes(), len(total))
-            if place == len(total):
-                total.append(0)
-            total[place] += packs
-    kept = np.frombuffer(b"".join(row_of), dtype=np.int64).reshape(-1, 2)
-    lengths = [len(key) // 16 for key in row_of]
-    return Patterns(
-        ptr=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
-        size_ids=kept[:, 0].copy(),
-        multiplicity=kept[:, 1].copy(),
-        counts=np.array(total, dtype=np.int64),
-    )

@@ -6,8 +6,10 @@ from typing import Callable
 
 import numpy as np
 
-from packer.algorithms.groups import fill_groups, largest_first, merged, shares
+from packer.algorithms.groups import fill_groups
 from packer.algorithms.instance import Instance, Patterns
+from packer.algorithms.patterns import merged
+from packer.algorithms.shares import largest_first, shares
 
 Fit = Callable[[np.ndarray, np.ndarray], np.ndarray]
 

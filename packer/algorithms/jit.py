@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import types
+from importlib import import_module
 from typing import Any, Callable, TypeVar, cast
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
@@ -59,3 +60,12 @@ def _with_compiled_callees(function: types.FunctionType) -> types.FunctionType:
     )
     code.__module__, code.__qualname__ = function.__module__, function.__qualname__
     return code
+
+
+def numba_is_here() -> bool:
+    """Whether kernels are compiled."""
+    try:
+        import_module("numba")
+    except ImportError:
+        return False
+    return True

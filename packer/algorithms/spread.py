@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from packer.algorithms.groups import merged
 from packer.algorithms.instance import Instance, Patterns
 from packer.algorithms.jit import kernel
+from packer.algorithms.patterns import merged
 
 MOST_ROWS = 1 << 16
+MOST_CELLS = 1 << 23
+"""Patterns times twice the sizes in the longest: above that the plan stays as it is, for it would cost gigabytes."""
 STEPS_PER_PAIR = 300
 
 
@@ -32,6 +34,8 @@ def reduce_spread(instance: Instance, patterns: Patterns, seed: int = 0, work: i
         return patterns
     rows = min(patterns.num_packs, max(len(patterns), min(8 * len(patterns), MOST_ROWS)))
     width = 2 * int(np.diff(patterns.ptr).max())
+    if rows * width > MOST_CELLS:
+        return patterns
     size_ids, multiplicity = np.zeros((2, rows, width), dtype=np.int64)
     column = np.arange(len(pattern)) - patterns.ptr[pattern]
     size_ids[pattern, column], multiplicity[pattern, column] = patterns.size_ids, patterns.multiplicity

@@ -13,9 +13,10 @@ from packer.reading.join import PackShape
 class PackBatch:
     """The tensors of one or several joined packs: `batch.x` or `batch["x"]`, with PyG's names.
 
-    In heterogeneous graphs `batch["author"].x`, `batch["author", "writes", "paper"].edge_index`, `batch.x_dict` and
-    `batch.edge_index_dict` as in PyG; flat keys are `batch["author/x"]`. Attributes can be set. Nothing else is held
-    but what all packs have in common, so models take it under torch.compile as they would a dict of tensors.
+    In heterogeneous graphs `batch["author"].x`, `batch["author", "writes", "paper"].edge_index`, `batch.x_dict`,
+    `batch.edge_index_dict` and `batch.metadata()` as in PyG; flat keys are `batch["author/x"]`. Attributes can be set.
+    Nothing else is held but what all packs have in common, so models take it under torch.compile as they would a dict
+    of tensors.
     """
 
     __slots__ = ("__dict__", "_num_packs", "_shape")  # __dict__ holds the tensors and nothing else
@@ -98,7 +99,12 @@ class PackBatch:
         self.__dict__[key] = tensor
 
     def __getattr__(self, name: str) -> Any:
-        """Only called for what is not there: `x_dict` gathers the `x` of every type."""
+        """Only called for what is not there: `x_dict` gathers the `x` of every type; `node_types`, `edge_types` and
+        `metadata()` are those of PyG's heterogeneous graphs."""
+        if name in ("node_types", "edge_types", "metadata") and self._shape.axes[0].type is not None:
+            if name == "metadata":
+                return lambda: (self.node_types, self.edge_types)
+            return [axis.type for axis in self._shape.axes if name.startswith(axis.level)]
         if name.endswith("_dict") and not name.startswith("_"):
             found = {
                 axis.type: self.__dict__[f"{axis.key}/{name[:-5]}"]
@@ -155,6 +161,9 @@ class TypeView:
 
     def __getitem__(self, name: str) -> torch.Tensor:
         return self._batch[self._prefix + name]
+
+    def __contains__(self, name: str) -> bool:
+        return self._prefix + name in self._batch
 
     def __getattr__(self, name: str) -> torch.Tensor:
         if self._prefix + name not in self._batch:

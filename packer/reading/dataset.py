@@ -28,7 +28,7 @@ from packer.shards.manifest import Manifest, read_manifest_bytes
 from packer.shards.place import LocalPlace, place_of
 
 Pack = Dict[str, torch.Tensor]
-Cut = Tuple[int, List[Tuple[str, np.ndarray]]]  # the first of some packs, and its and the next ones' columns
+Rows = List[Tuple[str, np.ndarray]]  # columns of several packs, in the dtypes that were asked for
 CACHE_BLOCKS = 2 * LANES  # a shuffled epoch reads `LANES` blocks in turn; it needs no block twice
 AHEAD_BYTES = 1 << 20  # of packs cast at once when they are asked for in order; more no longer fit a processor's cache
 
@@ -102,13 +102,13 @@ class PackDataset(Dataset[Pack]):
         self._len = self.manifest.num_packs
         self._per_block = self.manifest.packs_per_block
         pack_bytes = sum(_bytes(column, names[column.name]) for column in self.columns)
-        self._most_ahead = max(1, AHEAD_BYTES // max(1, pack_bytes))
+        self.most_ahead = max(1, AHEAD_BYTES // max(1, pack_bytes))
         masks = _masks(self.manifest, self.columns)
         self.blocks = Blocks(self.place, self.manifest, casts, masks, self.verify, self.cache_blocks)
         self._forget()
 
     def _forget(self) -> None:
-        self._ahead: dict[int, Cut] = {}
+        self._ahead: dict[int, tuple[int, Rows]] = {}
         self._expected = -1
         self._empty: DecodedBlock | None = None
         self._id_blocks: Blocks | None = None
@@ -145,21 +145,22 @@ class PackDataset(Dataset[Pack]):
         taken = self._ahead.pop(index, None)
         if taken is None:
             index = self._pack_id(index)
-            taken = self._cast(index)
+            taken = self._cast_ahead(index)
         first, several = taken
-        row = index - first
-        pack = {name: from_numpy(rows[row]) for name, rows in several}
-        if self._finish:
-            pack = self._finished(pack)
-        return pack if self.transform is None else self.transform(pack)
+        return self.pack(several, index - first)
 
     def __getitems__(self, indices: Sequence[int]) -> list[Pack]:
         """Several packs, as torch's loaders ask for them."""
         return [self[index] for index in indices]
 
-    def cut(self, block: DecodedBlock, row: int) -> Pack:
-        """Pack `row` of a block: new tensors in the dtypes that were asked for."""
-        pack = {name: from_numpy(stored[row].astype(dtype)) for name, stored, dtype in block}
+    def cast(self, block: DecodedBlock, rows: slice | np.ndarray) -> Rows:
+        """Packs of a block as new arrays, side by side in memory: `pack` gives each of them, once."""
+        new = isinstance(rows, np.ndarray)  # what numbers select is a copy already
+        return [(name, stored[rows].astype(dtype, copy=not new)) for name, stored, dtype in block]
+
+    def pack(self, several: Rows, at: int) -> Pack:
+        """Pack number `at` of some that were cast together."""
+        pack = {name: from_numpy(rows[at]) for name, rows in several}
         if self._finish:
             pack = self._finished(pack)
         return pack if self.transform is None else self.transform(pack)
@@ -167,7 +168,7 @@ class PackDataset(Dataset[Pack]):
     def cut_joined(self, parts: Sequence[tuple[DecodedBlock, int]], shape: PackShape) -> Pack:
         """Several packs (block, row) as one: rows go straight from their blocks to where they belong."""
         if self.transform is not None:
-            return join([self.cut(block, row) for block, row in parts], shape)
+            return join([self.pack(self.cast(block, slice(row, row + 1)), 0) for block, row in parts], shape)
         first, _ = parts[0]
         return self._finished(
             {
@@ -178,19 +179,16 @@ class PackDataset(Dataset[Pack]):
             }
         )
 
-    def _cast(self, pack: int) -> Cut:
-        """One pack in its dtypes; of packs asked for in order also the next few, which `__getitem__` then takes.
-
-        Each is taken once. Those of one call lie side by side in memory, but none is anyone else's.
-        """
+    def _cast_ahead(self, pack: int) -> tuple[int, Rows]:
+        """One pack; of packs asked for in order also the next few, which `__getitem__` then takes, each once."""
         number, row = divmod(pack, self._per_block)
         block = self.blocks.cached(number)
         ahead = 1
         if pack == self._expected:
-            ahead = self._most_ahead
+            ahead = self.most_ahead
             if row == 0:
                 self.blocks.drop(number - 1)
-        several = [(name, stored[row : row + ahead].astype(dtype)) for name, stored, dtype in block]
+        several = self.cast(block, slice(row, row + ahead))
         self._expected = pack + len(several[0][1])
         self._ahead = dict.fromkeys(range(pack + 1, self._expected), (pack, several))
         return pack, several
@@ -202,7 +200,7 @@ class PackDataset(Dataset[Pack]):
 
     def empty_pack(self) -> Pack:
         """A pack without real graphs: what fills a last step."""
-        return self.cut(self.empty_block(), 0)
+        return self.pack(self.cast(self.empty_block(), slice(0, 1)), 0)
 
     def empty_block(self) -> DecodedBlock:
         """A block of one pack, the empty one."""

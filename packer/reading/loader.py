@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Iterator, List, Mapping, Sequence
 
 import numpy as np
@@ -10,8 +9,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from packer.errors import StateError
+from packer.reading.ahead import BlocksAhead
 from packer.reading.batch import RESERVED, PackBatch
-from packer.reading.blocks import DecodedBlock
 from packer.reading.dataset import Pack, PackDataset
 from packer.reading.join import PackShape, join, pack_shape
 from packer.reading.order import EMPTY, LANES
@@ -131,58 +130,6 @@ class PackLoader:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The next pass gives exactly what was left when `state` was taken. StateError for another data set."""
         self.progress.load_state_dict(state)
-
-
-class BlocksAhead:
-    """The packs `ids` of a data set in this order: each block decoded once, in a thread, shortly before it is needed.
-
-    A block is let go with its last pack. At most `ahead` blocks wait, and as many are in use.
-    """
-
-    def __init__(self, dataset: PackDataset, ids: np.ndarray, ahead: int) -> None:
-        self._dataset = dataset
-        self._per_block = dataset.manifest.packs_per_block
-        blocks, first, counts = np.unique(ids[ids != EMPTY] // self._per_block, return_index=True, return_counts=True)
-        self._order: Iterator[int] = iter(blocks[np.argsort(first)].tolist())
-        self._left: dict[int, int] = dict(zip(blocks.tolist(), counts.tolist()))
-        self._ready: dict[int, DecodedBlock] = {}
-        self._waiting: dict[int, Future[DecodedBlock]] = {}
-        self._ahead = max(1, ahead)
-
-    def __enter__(self) -> BlocksAhead:
-        self._thread = ThreadPoolExecutor(1, "packs")
-        for _ in range(self._ahead):
-            self._submit()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for future in self._waiting.values():
-            future.cancel()
-        self._thread.shutdown()
-
-    def packs(self, ids: Sequence[int], shape: PackShape) -> Pack:
-        """The next packs, joined; `ids` are the next of the ids."""
-        if len(ids) == 1:
-            return self._dataset.cut(*self._take(ids[0]))
-        return self._dataset.cut_joined([self._take(pack) for pack in ids], shape)
-
-    def _take(self, pack: int) -> tuple[DecodedBlock, int]:
-        if pack == EMPTY:
-            return self._dataset.empty_block(), 0
-        number, row = divmod(pack, self._per_block)
-        block = self._ready.get(number)
-        if block is None:
-            block = self._ready[number] = self._waiting.pop(number).result()
-            self._submit()
-        self._left[number] -= 1
-        if not self._left[number]:
-            del self._ready[number]
-        return block, row
-
-    def _submit(self) -> None:
-        block = next(self._order, None)
-        if block is not None:
-            self._waiting[block] = self._thread.submit(self._dataset.blocks.decode, block)
 
 
 class PackDataLoader(DataLoader[Any]):

@@ -7,7 +7,7 @@ from typing import Any, Iterator, Mapping, Sequence
 import torch
 from torch.utils.data import Sampler
 
-from packer.errors import StateError
+from packer.errors import MissingExtraError, StateError
 from packer.reading.dataset import Pack, PackDataset
 from packer.reading.join import join_unshifted, stack
 from packer.reading.loader import Packs
@@ -46,7 +46,7 @@ def poptorch_loader(
     loader_options go to poptorch.DataLoader (num_workers, async_options, ...). Raises ImportError without poptorch;
     StateError for options of the wrong type, for what would mix or lose packs, and for a state of another data set.
     """
-    poptorch = _import_poptorch()
+    poptorch = import_poptorch("poptorch_loader")
     if not isinstance(options, poptorch.Options):
         raise StateError(f"options must be a poptorch.Options; got {type(options).__name__}")
     mode = poptorch.DataLoaderMode.Sync if mode is None else mode
@@ -148,12 +148,11 @@ def _check(layout: str, batch_size: int, rebatched: bool, loader_options: Mappin
         )
 
 
-def _import_poptorch() -> Any:
+def import_poptorch(purpose: str) -> Any:
+    """The module poptorch, or a MissingExtraError that says what it is needed for."""
     try:
         import poptorch
     except ImportError as error:
-        raise ImportError(
-            "poptorch_loader needs poptorch, which Graphcore ships with the Poplar SDK (it is on no public index): "
-            "install its wheel, or use torch_loader"
-        ) from error
+        package = "poptorch, which Graphcore ships with the Poplar SDK (it is on no public index)"
+        raise MissingExtraError(package, "", purpose, "install its wheel, or use torch_loader") from error
     return poptorch

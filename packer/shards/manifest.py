@@ -215,7 +215,7 @@ def _parse(found: dict[str, Any]) -> Manifest:
         raise FormatError(f"{MANIFEST} has members {list(found)[:20]}, not {names}")
     try:
         schema = Schema.from_dict(_members(found["schema"], "schema"))
-        limits = PackLimits.from_dict(_members(found["limits"], "limits"))
+        limits = PackLimits.from_dict(_members(found["limits"], "limits"), schema.axes)
         columns = check_schema(schema, limits)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:  # FormatError is a ValueError
         raise FormatError(f"{MANIFEST}: {error}") from error

@@ -29,6 +29,10 @@ _FINAL = (
 )
 
 
+_FINAL_NAMES = ("NoCredentialsError", "PartialCredentialsError")
+"""Of botocore, which is not imported here."""
+
+
 class ShortAnswerError(ConnectionError):
     """A store sent fewer bytes than it was asked for."""
 
@@ -67,7 +71,7 @@ def is_final(error: BaseException) -> bool:
         return 400 <= status < 500 and status not in (408, 425, 429)
     if error.__cause__ is not None:
         return is_final(error.__cause__)
-    return isinstance(error, _FINAL)
+    return isinstance(error, _FINAL) or type(error).__name__ in _FINAL_NAMES
 
 
 def http_status(error: BaseException) -> int | None:

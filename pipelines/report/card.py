@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from packer.shards import Manifest, write_bytes_atomically
 from pipelines.build_folder import CARD
+from pipelines.report.words import rows_of, some
+
+_LICENCE, _NOT_STATED = "Licence of the source: ", "not stated; ask whoever gave you the graphs"
 
 
 def card_text(manifest: Manifest, name: str, licence: str | None = None) -> str:
     """What a data set holds, how to load it, how it was made: Markdown, a pure function of its arguments."""
     limits, plan, counts = manifest.limits, manifest.plan, manifest.counts
     slots = limits.slots(manifest.schema.axes)
-    shape = ", ".join(f"{value:,} {key}s" for key, value in slots.items())
+    shape = ", ".join(f"{value:,} {rows_of(key)}" for key, value in slots.items())
     proven = plan["status"] == "optimal"
     proof = "no plan has fewer" if proven else f"at least {plan['lower_bound']:,} are needed"
     left_out = "".join(f"\n* {number:,} left out or trimmed: {reason}" for reason, number in counts.reasons.items())
@@ -21,18 +26,18 @@ def card_text(manifest: Manifest, name: str, licence: str | None = None) -> str:
         f"| `{field.key}` | {field.level} | {list(field.shape)} | {field.dtype} |" for field in manifest.schema.fields
     ]
     rows += [f"| `{text}` | graph | | string, in `graphs.parquet` |" for text in manifest.schema.strings]
-    source = "\n".join(f"* {key}: {value}" for key, value in manifest.source.items())
+    source = "\n".join(_listed(manifest.source))
     return f"""# {name}
 
-{counts.in_packs:,} graphs in {manifest.num_packs:,} packs of fixed size, written by graph-packer
-{manifest.versions.get("graph-packer", "")}: {len(manifest.shards):,} Parquet shards, {stored:,} bytes.
+{some(counts.in_packs, "graph")} in {some(manifest.num_packs, "pack")} of fixed size, written by graph-packer
+{manifest.versions.get("graph-packer", "")}: {some(len(manifest.shards), "Parquet shard")}, {stored:,} bytes.
 
 ```python
 from packer import PackDataset, torch_loader
 
 dataset = PackDataset(".")          # this folder
 for batch in torch_loader(dataset, shuffle=True, seed=0):
-    print(batch.x.shape, batch.graphs_mask.sum())
+    print(batch)                    # tensors by name, each of a fixed shape; masks tell real rows from padding
     break
 ```
 
@@ -40,7 +45,7 @@ for batch in torch_loader(dataset, shuffle=True, seed=0):
 
 * Every pack has {shape} and {limits.num_graphs:,} graph slots, padding included (null graphs: {limits.null_graphs}).
 * {counts.in_packs:,} of {counts.graphs:,} source graphs are in packs.{left_out}
-* Algorithm: {plan["algorithm"]}, seed {plan["seed"]}. {manifest.num_packs:,} packs; {proof}.
+* Algorithm: {plan["algorithm"]}, seed {plan["seed"]}. {some(manifest.num_packs, "pack")}; {proof}.
 
 | field | level | shape of a row | dtype |
 |---|---|---|---|
@@ -53,12 +58,32 @@ rows. `graph-pack verify .` checks every byte; `graph-pack report .` draws what 
 
 {source}
 
-Licence of the source: {licence or "not stated; ask whoever gave you the graphs"}.
+{_LICENCE}{" ".join((licence or _NOT_STATED).split())}.
 """
 
 
+def _listed(values: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    """Markdown lines of nested values."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield f"{indent}* {key}:"
+            yield from _listed(value, indent + "  ")
+        else:
+            yield f"{indent}* {key}: {', '.join(map(str, value)) if isinstance(value, (list, tuple)) else value}"
+
+
 def write_card(folder: Path, name: str = "", licence: str | None = None) -> Path:
-    """Write the card of a data set's folder, whole or not at all."""
-    text = card_text(Manifest.load(folder), name or folder.resolve().name, licence)
+    """Write the card of a data set's folder, whole or not at all. Without a licence, the one stated there stays."""
+    text = card_text(Manifest.load(folder), name or folder.resolve().name, licence or _stated(folder / CARD))
     write_bytes_atomically(folder, CARD, text.encode())
     return folder / CARD
+
+
+def _stated(card: Path) -> str | None:
+    """The licence in an earlier card."""
+    try:
+        last = card.read_text("utf-8").rstrip().rpartition("\n")[2]
+    except (OSError, UnicodeDecodeError):
+        return None
+    stated = last.removeprefix(_LICENCE).removesuffix(".")
+    return stated if last.startswith(_LICENCE) and stated != _NOT_STATED else None

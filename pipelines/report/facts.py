@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from packer.algorithms.registry import ALGORITHMS
-from packer.plan import make_plan
-from packer.shards import Fault, Manifest, iter_graphs, open_shard, verify_shards
+from packer.shards import Fault, Manifest, iter_graphs, verify_shards
 from packer.shards.graphs_file import size_column
 from packer.sizes import GraphSizes
 from pipelines.build_folder import BUILD_FILE
 from pipelines.build_plan import with_columns
+from pipelines.comparison import warm_plan
 
 _MOST_FIRST_FIT = 200_000
 
@@ -64,92 +62,30 @@ class Facts:
 
 
 def read_facts(folder: Path, name: str = "", verify: bool = True) -> Facts:
-    """Read a data set's folder; verify also checks every byte of it. Raises FormatError for a damaged one."""
+    """Read a data set's folder; verify also checks every byte of it. Raises FormatError where the manifest or
+    graphs.parquet are damaged: without them nothing can be told."""
     manifest = Manifest.load(folder)
     faults = tuple(verify_shards(folder).faults) if verify else None
-    sizes = _sizes(folder, manifest)
-    return Facts(
-        name, folder, manifest, _num_real(folder, manifest), sizes, _compare(sizes, manifest), faults, _build(folder)
-    )
+    sizes, num_real = _sizes(folder, manifest)
+    return Facts(name, folder, manifest, num_real, sizes, _compare(sizes, manifest), faults, _build(folder))
 
 
-def command_of(facts: Facts) -> str:
-    """The command that builds the data set again, as far as the folder says; paths of sources are not kept."""
-    job: Mapping[str, Any] = facts.build.get("job", {})
-    source: Mapping[str, Any] = job.get("source", facts.manifest.source)
-    kind = str(source.get("kind", "SOURCE"))
-    words = ["graph-pack", "build"]
-    if kind == "smiles":
-        words += [f"smiles:{source['file']}", "--smiles-column", str(source["smiles_column"])]
-        for target in source["targets"]:
-            words += ["--target", str(target)]
-    elif kind == "tudataset":
-        words += [f"tudataset:{source.get('name', 'NAME')}", "--root", "DIR"]
-    else:
-        words += [kind if ":" in kind else f"{kind}:SOURCE"]
-    split = facts.manifest.source.get("split")
-    words += ["--out", str(facts.folder.parent.name if split else facts.folder.name)]
-    if job.get("limits") == "auto":
-        words += ["--limits", "auto"]
-    else:
-        limits = facts.manifest.limits.to_dict()
-        for option, key in (("--num-nodes", "num_nodes"), ("--num-edges", "num_edges"), ("--num-graphs", "num_graphs")):
-            value = limits[key]
-            words += [option, ",".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else str(value)]
-        if limits["null_graphs"] != "all":
-            words += ["--null-graphs", limits["null_graphs"]]
-    plan = facts.manifest.plan
-    words += ["--algorithm", str(plan["algorithm"]), "--seed", str(plan["seed"])]
-    words += _split_options(split or {})
-    if job.get("oversize", "error") != "error":
-        words += ["--oversize", str(job["oversize"])]
-    words += _scan_options(job.get("scan", {}))
-    if facts.manifest.compression != "zstd":
-        words += ["--compression", facts.manifest.compression]
-    return shlex.join(words)
+def _sizes(folder: Path, manifest: Manifest) -> tuple[GraphSizes, np.ndarray]:
+    """The sizes of all graphs in packs, and int64 [packs, axes + 1], real rows of each axis and graphs of each pack.
 
-
-def _scan_options(scan: Mapping[str, Any]) -> list[str]:
-    """How the source was read: levels, padding, what was skipped or left out."""
-    words: list[str] = ["--on-empty", str(scan["on_empty"])] if scan.get("on_empty") else []
-    for option, pairs in (("--field", scan.get("levels", {})), ("--pad", scan.get("pads", {}))):
-        for name, value in pairs.items():
-            words += [option, f"{name}={value}"]
-    attributes: Mapping[str, Any] = scan.get("attributes", {})
-    for name in attributes.get("exclude", []):
-        words += ["--exclude", str(name)]
-    for name, target in attributes.get("index", {}).items():
-        words += ["--index", f"{name}={target}" if target else str(name)]
-    return words
-
-
-def _split_options(split: Mapping[str, Any]) -> list[str]:
-    shares = split.get("fractions") or split.get("shares")
-    if isinstance(shares, dict):
-        text = ",".join(f"{name}={share:g}" for name, share in shares.items())
-        return ["--splits", text, "--split-seed", str(split.get("seed", 0))]
-    if split.get("column"):
-        return ["--split-column", str(split["column"])]
-    return ["--split-file", "FILE"] if split else []
-
-
-def _num_real(folder: Path, manifest: Manifest) -> np.ndarray:
-    parts = [np.zeros((0, len(manifest.schema.axes) + 1), np.int64)]
-    for shard in range(len(manifest.shards)):
-        reader = open_shard(folder, manifest, shard)
-        parts += [reader.block(block, ["num_real"])["num_real"] for block in range(manifest.shards[shard].blocks)]
-        reader.close()
-    return np.concatenate(parts).astype(np.int64)
-
-
-def _sizes(folder: Path, manifest: Manifest) -> GraphSizes:
+    From graphs.parquet alone: shards may be damaged, and the page is to say so.
+    """
     axes = manifest.schema.axes
     parts: dict[str, list[np.ndarray]] = {axis.key: [] for axis in axes}
+    num_real = np.zeros((manifest.num_packs, len(axes) + 1), np.int64)
     for batch in iter_graphs(folder, manifest):
-        packed = batch.column("pack").to_numpy() >= 0
-        for axis in axes:
+        pack = batch.column("pack").to_numpy()
+        packed = pack >= 0
+        for number, axis in enumerate(axes):
             parts[axis.key].append(batch.column(size_column(axis)).to_numpy()[packed])
-    return with_columns(axes, {key: np.concatenate(values) for key, values in parts.items()})
+            np.add.at(num_real[:, number], pack[packed], parts[axis.key][-1])
+        np.add.at(num_real[:, -1], pack[packed], 1)
+    return with_columns(axes, {key: np.concatenate(values) for key, values in parts.items()}), num_real
 
 
 def _compare(sizes: GraphSizes, manifest: Manifest) -> tuple[PlanRow, ...]:
@@ -160,9 +96,8 @@ def _compare(sizes: GraphSizes, manifest: Manifest) -> tuple[PlanRow, ...]:
         names = [name for name in names if name != "first-fit"]
     rows: list[PlanRow] = []
     for name in names:
-        start = time.perf_counter()
-        packs = make_plan(sizes, manifest.limits, name).num_packs
-        rows.append(PlanRow(name, packs, time.perf_counter() - start))
+        plan = warm_plan(sizes, manifest.limits, name)
+        rows.append(PlanRow(name, plan.num_packs, plan.seconds))
     rows.append(PlanRow(used, manifest.num_packs, None))
     return tuple(sorted(rows, key=lambda row: (-row.packs, row.name == used)))
 

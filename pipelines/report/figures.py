@@ -10,9 +10,24 @@ import numpy as np
 from packer.plan import PackPlan
 from packer.sizes import GraphSizes
 from packer.suggest import Suggestion
-from pipelines.report.style import BLUE, GREY, LEVEL_COLOURS, ORANGE, RED, Picture, drawn, finish, new_figure
+from pipelines.report.style import (
+    BLUE,
+    GREY,
+    LEVEL_COLOURS,
+    ORANGE,
+    RED,
+    Picture,
+    colour_of,
+    drawn,
+    finish,
+    new_figure,
+    share_bar,
+    whole_ticks,
+)
+from pipelines.report.words import rows_of, some
 
 _MOST_BARS = 60
+_MOST_CELLS = 48
 _MOST_POINTS = 160
 _FEW_BARS = 8
 
@@ -24,18 +39,18 @@ def size_histogram(sizes: GraphSizes, key: str) -> Picture:
     values, count = _counted(sizes, key)
     figure, (axis,) = new_figure()
     _bars(axis, values, count, LEVEL_COLOURS[level])
-    name = f"{level}s" if key == level else f"{key} {level}s"
-    finish(axis, f"{name.capitalize()} per graph", f"number of {name}", "graphs")
+    name = rows_of(key)
+    finish(axis, f"{name[0].upper()}{name[1:]} per graph", f"number of {name}", "graphs")
     total = float(count.sum())
     mean = float(values @ count) / total
     axis.axvline(mean, color=RED, linewidth=1.2)
+    axis.set_ylim(top=1.14 * axis.get_ylim()[1])  # a line free for its label
     axis.annotate(
         f"mean {mean:.1f}", (mean, 1), (4, -2), xycoords=("data", "axes fraction"), textcoords="offset points", va="top"
     )
-    alt = (
-        f"Histogram of {name} per graph: {int(total):,} graphs, from {values.min()} to {values.max()}, mean {mean:.1f}."
-    )
-    return Picture(f"{name.capitalize()} per graph", alt, figure)
+    extent = f"from {values.min()} to {values.max()}, mean {mean:.1f}"
+    alt = f"Histogram of {name} per graph: {some(int(total), 'graph')}, {extent}."
+    return Picture(f"{name[0].upper()}{name[1:]} per graph", alt, figure)
 
 
 @drawn
@@ -43,11 +58,12 @@ def joint_histogram(sizes: GraphSizes) -> Picture | None:
     """How many graphs have how many nodes and edges together; None unless there is one axis of each."""
     if [axis.level for axis in sizes.axes] != ["node", "edge"]:
         return None
-    from matplotlib.colors import LogNorm
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap, LogNorm
 
     distinct, count, _ = sizes.distinct
-    (nodes, edges), cells = distinct.T, 48
-    grids = [np.linspace(v.min() - 0.5, v.max() + 0.5, min(cells, int(np.ptp(v)) + 1) + 1) for v in (nodes, edges)]
+    nodes, edges = distinct.T
+    grids = [_bin_edges(values, _MOST_CELLS) for values in (nodes, edges)]
     table, x, y = np.histogram2d(nodes, edges, grids, weights=count.astype(np.float64))
     figure, (axis,) = new_figure(4.4, 3.4)
     shown = np.where(table > 0, table, np.nan).T
@@ -56,16 +72,18 @@ def joint_histogram(sizes: GraphSizes) -> Picture | None:
         origin="lower",
         aspect="auto",
         extent=(x[0], x[-1], y[0], y[-1]),
-        cmap="viridis",
-        norm=LogNorm(1, max(2.0, float(table.max()))),
+        cmap=ListedColormap(colormaps["viridis"](np.linspace(0.3, 0.97, 256))),  # seen on white and on near-black
+        norm=LogNorm(1, max(10.0, float(table.max()))),
         interpolation="nearest",
+        zorder=2,
     )
-    bar = figure.colorbar(image, ax=axis, label="graphs (logarithmic)")
+    bar = figure.colorbar(image, ax=axis, label="graphs (logarithmic)", format="{x:,.0f}")
+    whole_ticks(axis.xaxis, axis.yaxis)
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
     finish(axis, "Nodes and edges together", "number of nodes", "number of edges", grid="both")
     alt = (
-        f"Joint histogram of nodes and edges: {len(distinct):,} distinct sizes, nodes {nodes.min()} to {nodes.max()}, "
-        f"edges {edges.min()} to {edges.max()}."
+        f"Joint histogram of nodes and edges: {some(len(distinct), 'distinct size')}, "
+        f"nodes {nodes.min()} to {nodes.max()}, edges {edges.min()} to {edges.max()}."
     )
     return Picture("Nodes and edges together", alt, figure)
 
@@ -84,15 +102,17 @@ def fill_over_packs(real: np.ndarray, slots: Mapping[str, int]) -> Picture:
         share = 100.0 * real[:, column] / max(1, limit)
         mean = np.add.reduceat(share, starts) / np.diff(np.append(starts, len(share)))
         low, high = np.minimum.reduceat(share, starts), np.maximum.reduceat(share, starts)
-        colour = _colour(key)
+        colour = colour_of(key)
         axis.fill_between(starts, low, high, step="post", color=colour, alpha=0.25, linewidth=0)
         axis.step(np.append(starts, len(share)), np.append(mean, mean[-1]), where="post", color=colour, linewidth=1.3)
         axis.set_ylim(0, 105)
         axis.set_yticks([0, 50, 100], ["0 %", "50 %", "100 %"])
-        finish(axis, f"{key}s: {share.mean():.1f} % of {limit:,} slots", grid="y")
-        said.append(f"{key}s {share.mean():.1f} % (from {share.min():.1f} to {share.max():.1f} %)")
+        finish(axis, f"{rows_of(key)}: {share.mean():.1f} % of {limit:,} slots", grid="y")
+        said.append(f"{rows_of(key)} {share.mean():.1f} % (from {share.min():.1f} to {share.max():.1f} %)")
     axes[-1].set_xlabel("pack")
-    return Picture("Fill of the packs", f"Real share of the slots over {len(real):,} packs: {', '.join(said)}.", figure)
+    whole_ticks(axes[-1].xaxis)
+    alt = f"Real share of the slots over {some(len(real), 'pack')}: {', '.join(said)}."
+    return Picture("Fill of the packs", alt, figure)
 
 
 @drawn
@@ -115,15 +135,13 @@ def padding_by_level(fill: Mapping[str, float]) -> Picture:
     figure, (axis,) = new_figure(4.4, 0.42 * len(fill) + 1.0)
     keys = list(fill)
     for place, key in enumerate(keys):
-        real = 100.0 * fill[key]
-        axis.barh(place, real, color=_colour(key), height=0.62)
-        axis.barh(place, 100.0 - real, left=real, color=GREY, alpha=0.35, height=0.62, hatch="////", linewidth=0)
-        axis.text(2, place, f"{real:.1f} % real", va="center", color="white", weight="bold")
-    axis.set_yticks(range(len(keys)), [f"{key}s" for key in keys])
+        share_bar(axis, place, fill[key], f"{100 * fill[key]:.1f} % real", colour_of(key), whole=100.0)
+    axis.set_yticks(range(len(keys)), [rows_of(key) for key in keys])
     axis.invert_yaxis()
     axis.set_xlim(0, 100)
-    finish(axis, "Real and padding (hatched)", "share of the slots of all packs, %", grid="")
-    alt = "Real share of all slots: " + ", ".join(f"{key}s {100 * share:.1f} %" for key, share in fill.items())
+    finish(axis, x="share of all slots, %", grid="")
+    figure.suptitle("Real and padding (hatched)", x=0.02, ha="left", fontsize=11, weight="bold")
+    alt = "Real share of all slots: " + ", ".join(f"{rows_of(key)} {100 * share:.1f} %" for key, share in fill.items())
     return Picture("Padding by level", f"{alt}; the rest is padding.", figure)
 
 
@@ -159,34 +177,40 @@ def algorithms(rows: Sequence[tuple[str, int]], bound: int) -> Picture:
 @drawn
 def suggested(found: Suggestion) -> Picture:
     """Padding against pack size for the limits worth using, and what is proven."""
-    figure, (axis,) = new_figure(4.8, 3.2)
-    front = found.front
-    x = [c.bytes_per_pack / 1024 for c in front]
+    from matplotlib.ticker import MaxNLocator
+
+    figure, (axis,) = new_figure(4.8, 3.4)
+    front, best = found.front, found.best
+    x = [c.bytes_per_pack / 1e3 for c in front]
     padding = [100 * c.padding_share for c in front]
     axis.plot(x, padding, color=BLUE, linewidth=1, alpha=0.5)
-    for c, place, value in zip(front, x, padding, strict=True):
-        axis.plot([place, place], [100 * c.least_padding_share, value], color=GREY, linewidth=2, alpha=0.7)
-        proven = c.status == "optimal"
-        axis.plot(place, value, "o", color=BLUE, markersize=6, markerfacecolor=BLUE if proven else "none")
-    best = found.best
-    at = (best.bytes_per_pack / 1024, 100 * best.padding_share)
-    axis.plot(*at, "o", color=ORANGE, markersize=13, markerfacecolor="none", markeredgewidth=2.2)
-    limits = best.limits
-    slots = [limits.num_nodes, limits.num_edges, limits.num_graphs]
-    name = "take this" if best.limits.is_hetero else "take " + "/".join(str(slot) for slot in slots)
-    label = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5}
-    below = at[1] > 0.25 * max(padding)
-    offset, side = ((0, -13), "top") if below else ((0, 13), "bottom")
-    style = {"color": ORANGE, "weight": "bold", "ha": "center", "va": side, "bbox": label}
-    axis.annotate(name, at, offset, textcoords="offset points", **style)
+    for label, proven in (("proven", True), ("not proven", False)):
+        chosen = [
+            (at, value) for c, at, value in zip(front, x, padding, strict=True) if (c.status == "optimal") is proven
+        ]
+        if chosen:
+            style = {"color": BLUE, "markersize": 6, "markerfacecolor": BLUE if proven else "none", "label": label}
+            axis.plot(*zip(*chosen, strict=True), "o", **style)
+    open_ends = [(at, 100 * c.least_padding_share) for c, at in zip(front, x, strict=True) if c.status != "optimal"]
+    if open_ends:
+        columns, least = zip(*open_ends, strict=True)
+        axis.vlines(columns, least, [padding[x.index(at)] for at in columns], color=GREY, linewidth=2, alpha=0.7)
+        axis.plot(columns, least, "_", color=GREY, markersize=7, markeredgewidth=1.6, label="least by its bound")
+    at = (best.bytes_per_pack / 1e3, 100 * best.padding_share)
+    style = {"color": ORANGE, "markersize": 13, "markerfacecolor": "none", "markeredgewidth": 2.2}
+    axis.plot(*at, "o", **style, label=f"take {best.name}")
+    figure.legend(loc="outside lower center", ncols=2, fontsize=9)
     axis.set_xscale("log")
     axis.set_ylim(0, 1.15 * max(padding) + 0.5)
+    narrow = max(x) < 4 * min(x)  # no power of ten, perhaps, and hardly a 2 or a 5 in between
+    if narrow:
+        axis.xaxis.set_major_locator(MaxNLocator(5))
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axis.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
-    finish(axis, "Padding by size of a pack", "KiB of tensors in one pack", "padding, % of all bytes")
+    axis.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" and not narrow else "")
+    finish(axis, "Padding by size of a pack", "kB of tensors in one pack", "padding, % of all bytes")
     alt = (
         f"Padding against tensor bytes per pack for {len(front)} limits, from {min(padding):.1f} to "
-        f"{max(padding):.1f} %; the one to take, {'/'.join(str(slot) for slot in slots)}, pads {at[1]:.1f} %. "
+        f"{max(padding):.1f} %; the one to take, {best.name}, pads {at[1]:.1f} %. "
         "Filled points are proven; a grey line reaches down to what the bound allows."
     )
     return Picture("Limits worth using", alt, figure)
@@ -197,11 +221,6 @@ def compared(plans: Sequence[PackPlan]) -> Picture:
     """The algorithms of a comparison, in its order."""
     bound = max(plan.lower_bound for plan in plans)
     return algorithms([(plan.algorithm, plan.num_packs) for plan in plans], bound)
-
-
-def _colour(key: str) -> str:
-    """By level; an edge type's key has the form source__relation__target."""
-    return LEVEL_COLOURS.get(key, LEVEL_COLOURS["edge" if "__" in key else "node"])
 
 
 def _counted(sizes: GraphSizes, key: str) -> tuple[np.ndarray, np.ndarray]:
@@ -215,11 +234,21 @@ def _counted(sizes: GraphSizes, key: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _bars(axis: Any, values: np.ndarray, count: np.ndarray, colour: str) -> None:
     """A bar a value, or a bar a range where there are many values."""
+    edges = _bin_edges(values, _MOST_BARS)
     spread = int(values.max() - values.min()) + 1
     if spread < _FEW_BARS:
-        middle = int(values.min() + values.max()) // 2
-        axis.set_xlim(middle - _FEW_BARS // 2 - 0.5, middle + _FEW_BARS // 2 + 0.5)
-    width = -(-spread // _MOST_BARS)
-    edges = values.min() - 0.5 + width * np.arange(-(-spread // width) + 1)
-    axis.hist(values, bins=edges, weights=count, color=colour, rwidth=0.9 if spread < 40 else 1.0)
-    axis.xaxis.get_major_locator().set_params(integer=True)
+        left = max(0, int(values.min() + values.max()) // 2 - _FEW_BARS // 2) - 0.5
+        axis.set_xlim(left, left + _FEW_BARS + 1)
+    axis.hist(values, bins=edges, weights=count, color=colour, rwidth=0.9 if len(edges) <= 40 else 1.0)
+    whole_ticks(axis.xaxis, axis.yaxis)
+
+
+def _bin_edges(values: np.ndarray, most: int) -> np.ndarray:
+    """At most so many bins, each over as many of the numbers that may occur: those of undirected edges are even.
+
+    Otherwise neighbouring bins would hold different shares of the graphs for no reason in the data.
+    """
+    low, high = int(values.min()), int(values.max())
+    step = int(np.gcd.reduce(values - low)) or 1
+    width = step * -(-((high - low) // step + 1) // most)
+    return low - step / 2 + width * np.arange((high - low) // width + 2)

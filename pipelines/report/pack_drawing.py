@@ -11,11 +11,13 @@ import numpy as np
 from packer.errors import FormatError
 from packer.fields import Axis
 from packer.shards import Manifest, open_shard
-from pipelines.report.style import BLUE, GREEN, GREY, LEVEL_COLOURS, ORANGE, Picture, drawn, finish
+from pipelines.report.style import BLUE, GREEN, GREY, ORANGE, Picture, colour_of, drawn, finish, share_bar
+from pipelines.report.words import rows_of, some
 
-_WIDTH = 64
+_WIDTH = 48  # with the counts beside it, a line fits a terminal of 80 columns
 _MARKS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _MOST_CELLS = 24
+_CENTRE = 0.4
 _TINTS = (BLUE, ORANGE, GREEN, "#8a5fb5", "#c8405a", "#5d7f99")
 
 
@@ -30,6 +32,10 @@ class Pack:
     owner: dict[str, np.ndarray]
     edges: dict[str, np.ndarray]
     graph_ids: np.ndarray
+
+    @property
+    def is_hetero(self) -> bool:
+        return any(axis.type is not None for axis in self.axes)
 
 
 def read_pack(folder: Path, number: int) -> Pack:
@@ -63,7 +69,7 @@ def draw_text(pack: Pack) -> str:
     signs = [_MARKS[slot % len(_MARKS)] if number >= 0 else "." for slot, number in enumerate(pack.graph_ids.tolist())]
     label = max(len(key) for key in pack.num_real) + 1
     lines: list[str] = [
-        f"pack {pack.number}: {pack.num_real['graph']} graphs in {len(pack.graph_ids)} slots; . is padding"
+        f"pack {pack.number}: {some(pack.num_real['graph'], 'graph')} in {len(pack.graph_ids)} slots; . is padding"
     ]
     for axis in pack.axes:
         owner, real = pack.owner[axis.key], pack.num_real[axis.key]
@@ -74,31 +80,33 @@ def draw_text(pack: Pack) -> str:
 
 @drawn
 def draw_pack(pack: Pack) -> Picture:
-    """The subgraphs and null graphs of a pack of homogeneous graphs, and its masks."""
+    """The subgraphs and null graphs of a pack, and its masks. Types of nodes have a colour each."""
     from matplotlib.figure import Figure
 
-    if [axis.key for axis in pack.axes] != ["node", "edge"]:
-        raise FormatError("only packs of homogeneous graphs are drawn; without --plot a pack is shown as text")
     slots = len(pack.graph_ids)
     real = pack.num_real["graph"]
     shown = [*range(min(real, _MOST_CELLS)), *range(real, min(slots, real + 6))]
     columns = min(6, max(3, int(np.ceil(len(shown) ** 0.5))))
     rows = -(-len(shown) // columns)
-    figure = Figure(figsize=(1.5 * columns + 0.4, 1.6 * rows + 2.3), layout="constrained")
-    grid = figure.add_gridspec(rows + 1, columns, height_ratios=[1.0] * rows + [1.15])
+    strips_height = 1.15 + 0.25 * (len(pack.axes) - 2)
+    figure = Figure(figsize=(1.5 * columns + 0.4, 1.6 * (rows + strips_height) + 0.5), layout="constrained")
+    grid = figure.add_gridspec(rows + 1, columns, height_ratios=[1.0] * rows + [strips_height])
     for place, slot in enumerate(shown):
         cell = figure.add_subplot(grid[place // columns, place % columns])
         _draw_graph(cell, pack, slot)
     strips = figure.add_subplot(grid[rows, :])
     _draw_masks(strips, pack)
+    if pack.is_hetero:
+        _name_types(figure, pack)
     left_out = slots - len(shown)
     more = f" ({left_out} slots not drawn)" if left_out else ""
-    figure.suptitle(f"Pack {pack.number}: {real} graphs, {slots - real} null graphs{more}", weight="bold")
-    counts = ", ".join(f"{pack.num_real[key]} of {len(pack.owner[key])} {key}s" for key in ("node", "edge"))
+    held = f"{some(real, 'graph')}, {some(slots - real, 'null graph')}"
+    figure.suptitle(f"Pack {pack.number}: {held}{more}", weight="bold")
+    counts = ", ".join(f"{pack.num_real[a.key]} of {len(pack.owner[a.key])} {rows_of(a.key)}" for a in pack.axes)
     alt = (
-        f"Pack {pack.number}: {real} real graphs in {slots} slots, {counts} are real. Each graph is drawn with its "
-        "nodes and edges; null graphs are hollow, their padding edges are loops on the first node. "
-        "Strips show the masks."
+        f"Pack {pack.number}: {some(real, 'real graph')} in {slots} slots, {counts} are real. "
+        "Each graph is drawn with its nodes and edges; null graphs are hollow, their padding edges are loops on the "
+        "first node, or lead from first node to first node between types. Strips show the masks."
     )
     return Picture(f"Pack {pack.number}", alt, figure)
 
@@ -114,24 +122,45 @@ def _text_line(name: str, label: int, signs: list[str], real: int) -> str:
 def _draw_graph(cell: Any, pack: Pack, slot: int) -> None:
     from matplotlib.collections import LineCollection
 
-    nodes = np.flatnonzero(pack.owner["node"] == slot)
-    ends = pack.edges["edge"][:, pack.owner["edge"] == slot]
     null = pack.graph_ids[slot] < 0
-    loops = int((ends[0] == ends[1]).sum())
+    kinds, links = _numbered(pack, slot)
     cell.set_axis_off()
     cell.set_aspect("equal")
     cell.set(xlim=(-1.3, 1.3), ylim=(-1.3, 1.3))
-    colour = GREY if null else _TINTS[slot % len(_TINTS)]
-    if len(nodes):
-        links = ends[:, ends[0] != ends[1]] - nodes[0]
-        where = _layout(len(nodes), links)
-        if links.size:
-            cell.add_collection(LineCollection([where[pair] for pair in links.T], colors=GREY, linewidths=1))
-        cell.plot(*where.T, "o", color=colour, markersize=4.5, markerfacecolor="none" if null else colour)
-        if null and loops:
-            _draw_loop(cell, where[0], loops)
+    where = _layout(len(kinds), links[:, links[0] != links[1]]) if len(kinds) else np.zeros((0, 2))
+    for (source, target), times in zip(*np.unique(links.T, axis=0, return_counts=True), strict=True):
+        if source == target and null:
+            _draw_loop(cell, where[source], times)
+        elif null and times > 1:
+            cell.annotate(f"×{times}", where[[source, target]].mean(axis=0) + 0.06, fontsize=8)
+    pairs = [where[pair] for pair in links.T if pair[0] != pair[1]]
+    cell.add_collection(LineCollection(pairs, colors=GREY, linewidths=1))
+    for kind in np.unique(kinds):
+        colour = _TINTS[(kind if pack.is_hetero else slot) % len(_TINTS)]
+        colour = colour if pack.is_hetero or not null else GREY
+        cell.plot(
+            *where[kinds == kind].T, "o", color=colour, markersize=4.5, markerfacecolor="none" if null else colour
+        )
     title = "null graph" if null else f"graph {pack.graph_ids[slot]}"
-    cell.set_title(f"{title}\n{len(nodes)} n, {ends.shape[1]} e", fontsize=8, weight="normal", loc="center")
+    cell.set_title(f"{title}\n{len(kinds)} n, {links.shape[1]} e", fontsize=8, weight="normal", loc="center")
+
+
+def _numbered(pack: Pack, slot: int) -> tuple[np.ndarray, np.ndarray]:
+    """One graph with its nodes of all types numbered from 0: int64 [nodes], the type of each; int64 [2, edges]."""
+    first: dict[str, int] = {}
+    kinds: list[np.ndarray] = []
+    links = [np.zeros((2, 0), np.int64)]
+    total = 0
+    for number, axis in enumerate(axis for axis in pack.axes if axis.level == "node"):
+        rows = np.flatnonzero(pack.owner[axis.key] == slot)
+        first[axis.key] = total - int(rows[0]) if len(rows) else total
+        kinds.append(np.full(len(rows), number))
+        total += len(rows)
+    for axis in pack.axes:
+        if axis.level == "edge":
+            ends = pack.edges[axis.key][:, pack.owner[axis.key] == slot]
+            links.append(ends + np.array([[first[key]] for key in axis.ends]))
+    return np.concatenate(kinds), np.concatenate(links, axis=1)
 
 
 def _draw_loop(cell: Any, at: np.ndarray, loops: int) -> None:
@@ -141,21 +170,28 @@ def _draw_loop(cell: Any, at: np.ndarray, loops: int) -> None:
 
 
 def _draw_masks(strips: Any, pack: Pack) -> None:
-    for place, key in enumerate(("node", "edge", "graph")):
-        total = len(pack.graph_ids) if key == "graph" else len(pack.owner[key])
-        share = pack.num_real[key] / total
-        strips.barh(place, share, color=LEVEL_COLOURS[key], height=0.6)
-        strips.barh(place, 1 - share, left=share, color=GREY, alpha=0.35, hatch="////", height=0.6, linewidth=0)
-        strips.text(0.01, place, f"{pack.num_real[key]} of {total}", va="center", color="white", weight="bold")
-    strips.set_yticks([0, 1, 2], ["nodes_mask", "edges_mask", "graphs_mask"])
+    masks = [(axis.key, axis.mask_name, len(pack.owner[axis.key])) for axis in pack.axes]
+    masks.append(("graph", "graphs_mask", len(pack.graph_ids)))
+    for place, (key, _, total) in enumerate(masks):
+        share_bar(strips, place, pack.num_real[key] / total, f"{pack.num_real[key]} of {total}", colour_of(key))
+    strips.set_yticks(range(len(masks)), [name for _, name, _ in masks])
     strips.set_xticks([])
     strips.invert_yaxis()
     strips.set_xlim(0, 1)
     finish(strips, "Masks: True, then False (hatched)", grid="")
 
 
+def _name_types(figure: Any, pack: Pack) -> None:
+    from matplotlib.lines import Line2D
+
+    keys = [axis.key for axis in pack.axes if axis.level == "node"]
+    dots = [Line2D([], [], linestyle="", marker="o", color=_TINTS[i % len(_TINTS)]) for i in range(len(keys))]
+    figure.legend(dots, [rows_of(key) for key in keys], loc="outside lower center", ncols=4, fontsize=9)
+
+
 def _layout(nodes: int, links: np.ndarray, steps: int = 150) -> np.ndarray:
-    """float64 [nodes, 2] in the unit square around 0: springs along links, all nodes repel; large graphs on a circle.
+    """float64 [nodes, 2] in the unit square around 0: springs along links, all nodes repel, a little gravity; large
+    graphs on a circle.
 
     Source: Fruchterman and Reingold 1991. No randomness: starts on a circle.
     """
@@ -172,6 +208,7 @@ def _layout(nodes: int, links: np.ndarray, steps: int = 150) -> np.ndarray:
         pull = along * np.sqrt((along**2).sum(-1, keepdims=True)) / length
         np.subtract.at(push, links[0], 0.5 * pull)
         np.add.at(push, links[1], 0.5 * pull)
+        push -= _CENTRE * where  # or parts that no edge joins would fly apart
         size = np.maximum(np.sqrt((push**2).sum(-1, keepdims=True)), 1e-9)
         where = where + push / size * np.minimum(size, 0.2 * (1 - step / steps))
     where = where - (where.max(axis=0) + where.min(axis=0)) / 2

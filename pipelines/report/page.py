@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from packer.version import __version__
-from pipelines.report.facts import Facts, command_of
+from pipelines.build_folder import BUILD_FILE
+from pipelines.report.command import SOURCE, command_of
+from pipelines.report.facts import Facts
 from pipelines.report.figures import (
     algorithms,
     fill_over_packs,
@@ -16,6 +18,7 @@ from pipelines.report.figures import (
     size_histogram,
 )
 from pipelines.report.style import Picture, escape, inline_svg
+from pipelines.report.words import rows_of, some
 
 _STYLE = """
 :root { --ink: #111418; --soft: #565d68; --paper: #ffffff; --card: #f3f5f8; --line: #c9ced6; --good: #14735a;
@@ -32,8 +35,9 @@ h1 + p, figcaption, .soft { color: var(--soft); margin-top: 0; }
 .numbers { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .7rem; margin: 1rem 0; }
 .numbers div { background: var(--card); border-radius: .5rem; padding: .6rem .8rem; }
 .numbers b { display: block; font-size: 1.45rem; line-height: 1.25; font-variant-numeric: tabular-nums; }
-.numbers span { color: var(--soft); font-size: .88rem; }
+.numbers div > span { color: var(--soft); font-size: .88rem; overflow-wrap: anywhere; }
 .figures { columns: 25rem 2; column-gap: 1rem; }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 25rem), 1fr)); gap: 0 1rem; }
 figure { margin: 0 0 1rem; background: var(--card); border-radius: .5rem; padding: .7rem; break-inside: avoid; }
 figure svg { display: block; width: 100%; height: auto; max-width: 34rem; margin: 0 auto; }
 figcaption { font-size: .85rem; margin: .4rem .2rem 0; }
@@ -43,6 +47,9 @@ table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabu
 th, td { text-align: right; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { font-weight: 600; color: var(--soft); }
 th:first-child, td:first-child, td.text, th.text { text-align: left; }
+tr.first td { border-bottom: 0; padding-bottom: 0; }
+tr.hash td { padding-top: 0; color: var(--soft); }
+@media (max-width: 30rem) { table { font-size: .84rem; } th, td { padding-right: .45rem; } }
 code, pre { font-family: ui-monospace, "Liberation Mono", Consolas, monospace; font-size: .86rem; }
 code { overflow-wrap: anywhere; }
 pre { background: var(--card); border-radius: .5rem; padding: .8rem; overflow-x: auto; white-space: pre-wrap;
@@ -85,10 +92,10 @@ def _data_set(facts: Facts, prefix: str) -> Iterable[str]:
     )
     yield _numbers(
         [
-            (f"{manifest.num_packs:,}", "packs: " + proof),
+            (f"{manifest.num_packs:,}", ("pack: " if manifest.num_packs == 1 else "packs: ") + proof),
             (f"{counts.in_packs:,}", f"graphs packed of {counts.graphs:,}"),
             *((f"{100 * share:.1f} %", f"of the {escape(key)} slots are real") for key, share in facts.fill.items()),
-            (_bytes(stored), f"in {len(manifest.shards):,} shard{'s' * (len(manifest.shards) != 1)}"),
+            (_bytes(stored), f"in {some(len(manifest.shards), 'shard')}"),
         ]
     )
     yield "<h2>What was packed, and how</h2>" + _table(["", ""], _how(facts), text=(1,))
@@ -103,7 +110,7 @@ def _data_set(facts: Facts, prefix: str) -> Iterable[str]:
     yield "<h2>Packs</h2>" + _figures(pictures, f"{prefix}p")
     compared = algorithms([(row.name, row.packs) for row in facts.rows], bound)
     yield (
-        "<h2>Algorithms</h2>"
+        '<h2>Algorithms</h2><div class="pair">'
         + _figures([compared], f"{prefix}a")
         + _table(
             ["algorithm", "packs", "above the bound", "seconds"],
@@ -112,6 +119,7 @@ def _data_set(facts: Facts, prefix: str) -> Iterable[str]:
                 for row in facts.rows
             ],
         )
+        + "</div>"
     )
     yield "<h2>Fields</h2>" + _table(
         ["field", "level", "shape of a row", "dtype", "stored as"],
@@ -122,11 +130,9 @@ def _data_set(facts: Facts, prefix: str) -> Iterable[str]:
     yield "<h2>Left out, and faults</h2>" + _faults(facts)
     yield (
         "<h2>Files</h2>"
-        + _table(
-            ["file", "packs", "blocks", "bytes", "SHA-256"],
-            [[s.name, f"{s.packs:,}", s.blocks, f"{s.bytes:,}", _code(s.sha256)] for s in manifest.shards]
-            + [[name, "", "", f"{entry.bytes:,}", _code(entry.sha256)] for name, entry in manifest.files.items()],
-            text=(4,),
+        + _files(
+            [(s.name, f"{s.packs:,}", f"{s.blocks:,}", f"{s.bytes:,}", s.sha256) for s in manifest.shards]
+            + [(name, "", "", f"{entry.bytes:,}", entry.sha256) for name, entry in manifest.files.items()]
         )
         + f'<p class="soft">Manifest: {_code(manifest.sha256)}. Graphs: {_code(manifest.content_hash)}.</p>'
     )
@@ -136,15 +142,25 @@ def _data_set(facts: Facts, prefix: str) -> Iterable[str]:
         where = ", ".join(f"{key} {value}" for key, value in machine.items())
         yield "<h2>Time</h2>" + _table(["stage", "seconds"], rows)
         yield f'<p class="soft">Finished {escape(facts.build.get("finished", "?"))}; {escape(where)}.</p>'
-    yield f"<h2>The command to repeat it</h2><pre>{escape(command_of(facts))}</pre>"
+    yield "<h2>The command to repeat it</h2>" + _command(facts)
+
+
+def _command(facts: Facts) -> str:
+    command = command_of(manifest=facts.manifest, folder=facts.folder, build=facts.build)
+    note = "For the folder in which the build was started." if "given" in facts.build else ""
+    if not note:
+        note = f"{BUILD_FILE}, which tells of paths and of the order of the splits, is missing or old: check these."
+    if SOURCE in command:
+        note = "The graphs were Python objects: name a callable of yours that returns them."
+    return f'<pre>{escape(command)}</pre><p class="soft">{note}</p>'
 
 
 def _how(facts: Facts) -> list[list[Any]]:
     manifest, plan = facts.manifest, facts.manifest.plan
-    slots = ", ".join(f"{value:,} {key}s" for key, value in facts.slots.items())
+    slots = ", ".join(f"{value:,} {rows_of(key)}" for key, value in facts.slots.items())
     proven = plan["status"] == "optimal"
     gap = plan["num_packs"] - plan["lower_bound"]
-    text = "proven optimal" if proven else f"{gap:,} packs above what is proven to be needed"
+    text = "proven optimal" if proven else f"{some(gap, 'pack')} above what is proven to be needed"
     source = ", ".join(
         f"{key}: {_short(value)}" for key, value in sorted(manifest.source.items()) if key not in ("sha256", "split")
     )
@@ -152,7 +168,7 @@ def _how(facts: Facts) -> list[list[Any]]:
         ["source", source],
         ["limits of a pack", f"{slots} (padding included; null graphs: {manifest.limits.null_graphs})"],
         ["plan", f"{plan['algorithm']}, seed {plan['seed']}: {text}; stopped by {plan['stopped_by']}"],
-        ["bound", f"{plan['lower_bound']:,} packs"],
+        ["bound", f"{some(plan['lower_bound'], 'pack')}; gap {100 * gap / plan['lower_bound']:.2f} %"],
         ["compression", f"{manifest.compression}, {manifest.packs_per_block:,} packs a block"],
         ["versions", ", ".join(f"{name} {version}" for name, version in manifest.versions.items())],
     ]
@@ -169,8 +185,7 @@ def _faults(facts: Facts) -> str:
     if facts.faults is None:
         parts.append('<p class="soft">The files were not verified for this report.</p>')
     elif facts.faults:
-        found = f"{len(facts.faults):,} fault{'s' * (len(facts.faults) != 1)}"
-        parts.append(f'<p class="bad">{found} found when verifying:</p><ul>')
+        parts.append(f'<p class="bad">{some(len(facts.faults), "fault")} found when verifying:</p><ul>')
         parts += [f"<li>{escape(fault)}</li>" for fault in facts.faults[:50]] + ["</ul>"]
     else:
         parts.append('<p class="good">Verified: every checksum and every invariant holds.</p>')
@@ -211,6 +226,16 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[Any]], text: Sequence[in
 
     top = f"<thead>{cells('th', head)}</thead>" if any(head) else ""
     return f'<div class="scroll"><table>{top}<tbody>{"".join(cells("td", row) for row in rows)}</tbody></table></div>'
+
+
+def _files(rows: Iterable[tuple[str, str, str, str, str]]) -> str:
+    """Name, packs, blocks and bytes; the hash below, where a phone has room for it."""
+    parts: list[str] = []
+    for *cells, sha256 in rows:
+        parts.append(f'<tr class="first">{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>')
+        parts.append(f'<tr class="hash"><td colspan="4">{_code(sha256)}</td></tr>')
+    head = "<tr><th>file, with its SHA-256</th><th>packs</th><th>blocks</th><th>bytes</th></tr>"
+    return f'<div class="scroll"><table><thead>{head}</thead><tbody>{"".join(parts)}</tbody></table></div>'
 
 
 def _seconds(value: float | None) -> str:

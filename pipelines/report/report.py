@@ -15,8 +15,9 @@ from pipelines.report.page import page
 
 def write_report(
     folder: str | os.PathLike[str], out: str | os.PathLike[str] | None = None, verify: bool = True
-) -> Path:
-    """Write the report of a data set, or of all splits of a build, and give its path (FOLDER/report.html by default).
+) -> tuple[Path, int]:
+    """Write the report of a data set, or of all splits of a build: its path, FOLDER/report.html by default, and how
+    many faults it tells.
 
     verify: check every byte first and tell what is wrong. Needs the extra `report`. Raises FormatError where the folder
     holds no packs.
@@ -28,8 +29,10 @@ def write_report(
         folders = {name: place / name for name in (split_names(place) if place.is_dir() else [])}
     if not folders:
         raise FormatError(f"{place} holds no packs: neither {MANIFEST} nor splits.json; run graph-pack build")
-    text = page([read_facts(where, name, verify) for name, where in folders.items()])
-    target = Path(out) if out is not None else place / REPORT
+    facts = [read_facts(where, name, verify) for name, where in folders.items()]
+    text = page(facts)
+    target = Path(out) if out is not None else place
+    target = target / REPORT if target.is_dir() else target
     target.parent.mkdir(parents=True, exist_ok=True)
     write_bytes_atomically(target.parent, target.name, text.encode())
-    return target
+    return target, sum(len(found.faults or ()) for found in facts)

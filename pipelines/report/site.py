@@ -50,7 +50,7 @@ def command_reference() -> str:
         parts += [f"## `graph-pack {name}`", "", str(command.help or ""), ""]
         example = str(command.epilog or "").removeprefix("Example: ")
         parts += ["```bash", example, "```", ""] if example else []
-        parts += ["| argument or option | |", "|---|---|"]
+        parts += ["| argument or option | what it does |", "|---|---|"]
         for option in command.params:
             record = option.get_help_record(context)
             if record is not None:

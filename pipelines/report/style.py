@@ -54,6 +54,8 @@ _METADATA: dict[str, dict[Any, Any]] = {
     "png": {"Software": None},
     "pdf": {"CreationDate": None},
 }
+_TITLE = 36  # characters
+_ABOUT = {"svg": "Description", "png": "Description", "pdf": "Subject"}
 
 
 @dataclass(frozen=True)
@@ -90,13 +92,38 @@ def new_figure(width: float = 4.4, height: float = 2.8, rows: int = 1, **options
 
 
 def finish(axis: Any, title: str = "", x: str = "", y: str = "", grid: str = "y") -> None:
-    """Titles and grid of one axis."""
+    """Titles and grid of one axis; a title too long for a narrow picture is set smaller."""
     if title:
-        axis.set_title(title)
+        axis.set_title(title, fontsize=min(11.0, 11.0 * _TITLE / len(title)))
     axis.set_xlabel(x)
     axis.set_ylabel(y)
     if grid:
         axis.grid(axis=grid)
+
+
+def whole_ticks(*axes: Any) -> None:
+    """Ticks at whole numbers only; axes: `axis.xaxis` or `axis.yaxis`."""
+    from matplotlib.ticker import MaxNLocator
+
+    for axis in axes:
+        axis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
+
+
+def share_bar(axis: Any, place: int, share: float, text: str, colour: str, whole: float = 1.0) -> None:
+    """A horizontal bar: the real share of it, then hatched padding, and a few words where they can be read."""
+    axis.barh(place, whole * share, color=colour, height=0.6)
+    axis.barh(
+        place, whole * (1 - share), left=whole * share, color=GREY, alpha=0.35, height=0.6, hatch="////", linewidth=0
+    )
+    inside = share > 0.35
+    ground = {} if inside else {"bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1.5, "alpha": 0.85}}
+    at = whole * (0.015 if inside else share + 0.02)
+    axis.text(at, place, text, va="center", color="white" if inside else colour, weight="bold", **ground)
+
+
+def colour_of(key: str) -> str:
+    """By level; an edge type's key has the form source__relation__target."""
+    return LEVEL_COLOURS.get(key, LEVEL_COLOURS["edge" if "__" in key else "node"])
 
 
 def save_picture(picture: Picture, path: Path) -> None:
@@ -104,7 +131,7 @@ def save_picture(picture: Picture, path: Path) -> None:
     kind = path.suffix.lower().lstrip(".")
     if kind not in _METADATA:
         raise PackerError(f"{path}: pictures are written as .svg, .png or .pdf")
-    path.write_bytes(_rendered(picture.figure, kind))
+    path.write_bytes(_rendered(picture, kind))
 
 
 def save_pictures(pictures: Sequence[Picture], path: Path) -> list[Path]:
@@ -117,8 +144,9 @@ def save_pictures(pictures: Sequence[Picture], path: Path) -> list[Path]:
 
 def inline_svg(picture: Picture, prefix: str) -> str:
     """An <svg> element for a page: its text in the page's font and colours, its ids under `prefix`."""
-    text = _rendered(picture.figure, "svg", transparent=True).decode()
+    text = _rendered(picture, "svg", transparent=True).decode()
     text = text[text.index("<svg") :]
+    text = re.sub(r"<title>.*?</metadata>", "", text, count=1, flags=re.DOTALL)  # the label of the element says it
     text = re.sub(r'\b(id|xlink:href)="(#?)', rf'\1="\2{prefix}-', text)
     text = text.replace("url(#", f"url(#{prefix}-")
     text = re.sub(rf'xlink:href="{prefix}-(data:)', r'xlink:href="\1', text)
@@ -132,7 +160,7 @@ def inline_svg(picture: Picture, prefix: str) -> str:
 
 def svg_text(picture: Picture) -> str:
     """The picture as an SVG file of its own."""
-    return _rendered(picture.figure, "svg").decode()
+    return _rendered(picture, "svg").decode()
 
 
 def escape(text: object) -> str:
@@ -142,10 +170,11 @@ def escape(text: object) -> str:
     return escape_html(str(text), quote=True)
 
 
-def _rendered(figure: Figure, kind: str, **options: Any) -> bytes:
+def _rendered(picture: Picture, kind: str, **options: Any) -> bytes:
+    """The file, which says in its own metadata what it shows."""
     import matplotlib
 
-    buffer = io.BytesIO()
+    buffer, words = io.BytesIO(), {"Title": picture.title, _ABOUT[kind]: picture.alt}
     with matplotlib.rc_context(_RC):
-        figure.savefig(buffer, format=kind, metadata=_METADATA[kind], dpi=160, **options)
+        picture.figure.savefig(buffer, format=kind, metadata={**_METADATA[kind], **words}, dpi=160, **options)
     return buffer.getvalue()

@@ -6,6 +6,7 @@ import importlib
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
@@ -30,6 +31,7 @@ class PygSource:
     repeatable: bool = False
     on_empty: str = "error"
     parallel: bool = False
+    words: tuple[str, ...] = ()
 
     @cached_property
     def graphs(self) -> Any:
@@ -90,9 +92,9 @@ def from_object(graphs: Any) -> PygSource:
 
 def from_callable(module: str, name: str) -> PygSource:
     """`pyg:module:callable`; modules of the working folder are found after all installed ones."""
-    return PygSource(
-        f"pyg:{module}:{name}", partial(_call, module, name), lambda: {"kind": "pyg", "name": f"{module}:{name}"}
-    )
+    called = f"pyg:{module}:{name}"
+    facts = {"kind": "pyg", "name": f"{module}:{name}"}
+    return PygSource(called, partial(_call, module, name), facts.copy, words=(called,))
 
 
 def _call(module: str, name: str) -> Any:
@@ -105,11 +107,17 @@ def _call(module: str, name: str) -> Any:
         raise SourceError(
             f"pyg:{module}:{name}: no module named {error.name!r}; give one that Python finds from {here}"
         ) from error
-    try:
-        for part in name.split("."):
-            found = getattr(found, part)
-    except AttributeError as error:
-        raise SourceError(f"pyg:{module}:{name}: {error}") from error
+    for part in name.split("."):
+        if not hasattr(found, part):
+            known = [other for other in dir(found) if callable(getattr(found, other, None)) and other[0] != "_"]
+            near = get_close_matches(part, known, 1)
+            hint = (
+                f"Did you mean {near[0]!r}?"
+                if near
+                else f"What can be called there: {', '.join(known[:8]) or 'nothing'}"
+            )
+            raise SourceError(f"pyg:{module}:{name}: {module} has no {part!r}. {hint}")
+        found = getattr(found, part)
     if not callable(found):
         raise SourceError(f"pyg:{module}:{name} is a {type(found).__name__}: name something to call without arguments")
     return found()

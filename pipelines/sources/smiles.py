@@ -99,6 +99,11 @@ class SmilesFile:
         return f"smiles:{self.path}"
 
     @property
+    def words(self) -> tuple[str, ...]:
+        targets = (word for target in self.targets for word in ("--target", target))
+        return (self.name, "--smiles-column", self.smiles_column, *targets)
+
+    @property
     def num_graphs(self) -> int | None:
         lines = count_lines(self.path)
         return None if lines is None else lines - 1
@@ -127,6 +132,7 @@ class NciSample:
     repeatable: bool = True
     on_empty: str = "skip"
     name: str = "sample:nci"
+    words: tuple[str, ...] = ("sample:nci",)
     num_graphs: int | None = 4999
 
     @cached_property

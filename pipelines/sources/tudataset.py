@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import tempfile
 from functools import partial
 from importlib.metadata import version
@@ -15,7 +17,9 @@ from pipelines.sources.text import digest
 
 def tudataset(name: str, root: Path) -> PygSource:
     """The data set whose raw text lies in root/name/raw. Nothing is written there."""
-    return PygSource(f"tudataset:{name}", partial(_load, name, root), partial(_key, name, root), repeatable=True)
+    called = f"tudataset:{name}"
+    load, facts = partial(_load, name, root), partial(_key, name, root)
+    return PygSource(called, load, facts, repeatable=True, words=(called, "--root", str(root)))
 
 
 def _load(name: str, root: Path) -> Any:
@@ -30,7 +34,8 @@ def _load(name: str, root: Path) -> Any:
         place.mkdir()
         (place / "raw").symlink_to(raw.resolve())
         try:
-            return TUDataset(folder, name)
+            with contextlib.redirect_stderr(io.StringIO()):  # it tells that it is "Processing..."
+                return TUDataset(folder, name)
         except (ValueError, IndexError, RuntimeError) as error:
             raise SourceError(f"{raw} is not the raw text of a TUDataset: {error}") from error
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import Callable
+
+from packer.interrupt import Interrupt
 
 DEFAULT_WORK = 40.0
 
@@ -12,8 +15,9 @@ DEFAULT_WORK = 40.0
 class Budget:
     """Work is counted in seconds of a nominal machine, so that the same work gives the same plan on any machine.
 
-    work_limit: nominal seconds, or infinity; time_limit: wall seconds since `started`, or infinity. A budget made by
-    `part` spends from its parent too.
+    work_limit: nominal seconds, or infinity; time_limit: wall seconds since `started`, or infinity; interrupt: asks to
+    stop; when_spending: called each time that work is done, several times a second. A budget made by `part` spends from
+    its parent too.
     """
 
     work_limit: float
@@ -21,12 +25,16 @@ class Budget:
     work: float = 0.0
     started: float = field(default_factory=time.perf_counter)
     parent: Budget | None = None
+    interrupt: Interrupt = field(default_factory=Interrupt)
+    when_spending: Callable[[], None] | None = None
 
     def spend(self, work: float) -> bool:
         """Add to the work done; False when it is time to stop."""
         budget: Budget | None = self
         while budget is not None:
             budget.work += work
+            if budget.when_spending is not None:
+                budget.when_spending()
             budget = budget.parent
         return not self.spent
 
@@ -49,8 +57,8 @@ class Budget:
 
     @property
     def spent(self) -> bool:
-        return self.work_left <= 0 or self.out_of_time
+        return self.interrupt.requested or self.work_left <= 0 or self.out_of_time
 
     def part(self, work: float) -> Budget:
         """A budget for one step: at most `work`, and never more than what is left here."""
-        return Budget(work, self.time_limit, started=self.started, parent=self)
+        return Budget(work, self.time_limit, started=self.started, parent=self, interrupt=self.interrupt)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from dataclasses import replace
 from typing import Any
 
@@ -54,26 +53,11 @@ def choose_whole(instance: Instance, lp: PatternLP, packs: int, budget: Budget, 
     solver.parameters.max_deterministic_time = max(0.1, budget.work_left)
     if not math.isinf(budget.seconds_left):
         solver.parameters.max_time_in_seconds = max(0.05, budget.seconds_left)
-    status = _solve_interruptibly(solver, model)
+    solver.parameters.catch_sigint_signal = False  # Ctrl-C is Python's
+    status = budget.interrupt.run(lambda: solver.solve(model), solver.stop_search)
     budget.spend(solver.response_proto.deterministic_time)
     if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         return None
     whole = np.zeros(len(lp.use))
     whole[list(use)] = [solver.value(variable) for variable in use.values()]
     return replace(lp, use=whole, swaps=np.array([float(solver.value(swap)) for swap in swaps]))
-
-
-def _solve_interruptibly(solver: Any, model: Any) -> Any:
-    """Solve in a thread, so that Ctrl-C reaches Python at once: by itself CP-SAT takes the signal and stops."""
-    solver.parameters.catch_sigint_signal = False
-    statuses: list[Any] = []
-    thread = threading.Thread(target=lambda: statuses.append(solver.solve(model)))
-    thread.start()
-    try:
-        while thread.is_alive():
-            thread.join(0.1)
-    except KeyboardInterrupt:
-        solver.stop_search()
-        thread.join()
-        raise
-    return statuses[0]

@@ -120,9 +120,10 @@ class ColumnGeneration:
         iteration_work = MASTER_WORK * len(self._instance.count)
         while True:
             try:
-                solved = self._master.solve(budget.seconds_left, max(500, int(budget.work_left / iteration_work)))
+                solved = self._master.solve(budget, max(500, int(budget.work_left / iteration_work)))
             except MasterError as error:
-                progress = error.stopped and budget.spend(error.iterations * iteration_work)
+                budget.spend(error.iterations * iteration_work)
+                progress = error.stopped  # by the limit of this turn: the next one has more
                 break
             objective = solved.objective
             # The LP's value can only fall: no bound above its ceiling can come.
@@ -137,7 +138,7 @@ class ColumnGeneration:
                 break
         try:
             limit = max(500, int(budget.work_left / iteration_work))
-            solved = self._master.solve(budget.seconds_left, limit, with_use=True)
+            solved = self._master.solve(budget, limit, with_use=True)
             use, swaps = solved.use, solved.swaps
         except MasterError:
             use, swaps = np.zeros(len(self._columns)), np.zeros(len(self._pairs))

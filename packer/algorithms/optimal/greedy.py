@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from packer.algorithms.groups import fill_groups, largest_first, shares
+from packer.algorithms.in_order import place_in_order, seconds_of
 from packer.algorithms.instance import Instance, Patterns
 from packer.algorithms.optimal.columns import to_patterns
+from packer.algorithms.shares import largest_first, shares
 
 
-def greedy_plans(instance: Instance) -> list[Patterns]:
-    """First fit and best fit decreasing by sum of shares, best fit by largest share, the fewest packs first."""
+def greedy_plans(instance: Instance, seconds: float = math.inf) -> list[Patterns]:
+    """First fit and best fit decreasing by sum of shares, best fit by largest share, the fewest packs first.
+
+    Best fit is left out where it takes longer than `seconds`, which the instance alone decides.
+    """
     share = shares(instance.need, instance.capacity)
     by_sum, by_largest = (largest_first(instance.need, key) for key in (share.sum(axis=1), share.max(axis=1)))
-
-    def room_left(room: np.ndarray) -> np.ndarray:
-        return shares(room, instance.capacity).sum(axis=1)
-
-    plans = [
-        fill_groups(instance, by_sum),
-        fill_groups(instance, by_sum, room_left),
-        fill_groups(instance, by_largest, room_left),
-    ]
+    plans = [place_in_order(instance, by_sum, best=False)]
+    if seconds_of(instance, best=True) <= seconds:
+        plans += [place_in_order(instance, order, best=True) for order in (by_sum, by_largest)]
     return sorted(plans, key=lambda plan: plan.num_packs)
 
 

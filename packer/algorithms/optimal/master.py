@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from packer.algorithms.optimal.budget import Budget
 from packer.errors import MissingExtraError
 
 
@@ -39,6 +41,12 @@ def _mathopt() -> Any:
     except ImportError as error:
         raise MissingExtraError("ortools", "optimal", "algorithm 'optimal'") from error
     return mathopt
+
+
+def _interrupter() -> Any:
+    from ortools.util.python.solve_interrupter import SolveInterrupter
+
+    return SolveInterrupter()
 
 
 class Master:
@@ -82,11 +90,9 @@ class Master:
         self._rows[large].set_coefficient(column, -1.0)
         self._exchanges.append(column)
 
-    def solve(
-        self, seconds: float = math.inf, iterations: int | None = None, *, with_use: bool = False
-    ) -> MasterSolution:
-        """Raises MasterError when every solver fails, or after so many wall seconds or simplex iterations."""
-        mathopt = self._mathopt
+    def solve(self, budget: Budget, iterations: int | None = None, *, with_use: bool = False) -> MasterSolution:
+        """Raises MasterError when every solver fails, when the budget ends or after so many simplex iterations."""
+        mathopt, interrupter, seconds = self._mathopt, _interrupter(), budget.seconds_left
         limit = None if math.isinf(seconds) else datetime.timedelta(seconds=max(0.01, seconds))
         quick = mathopt.SolveParameters(
             threads=1, presolve=mathopt.Emphasis.OFF, time_limit=limit, iteration_limit=iterations
@@ -113,7 +119,10 @@ class Master:
                 if fresh:
                     self._solver = None
                     self._solver = mathopt.IncrementalSolver(self._model, solver_type)
-                result = self._solver.solve(params=parameters, model_params=wanted)
+                result = budget.interrupt.run(
+                    partial(self._solver.solve, params=parameters, model_params=wanted, interrupter=interrupter),
+                    interrupter.interrupt,
+                )
             except (AttributeError, RuntimeError, ValueError):  # how the wheel tells of any status that is not OK
                 self._solver = None
                 continue

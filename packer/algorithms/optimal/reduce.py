@@ -83,6 +83,8 @@ def restore(reduced: Reduced, plan: Patterns) -> Patterns:
 
     plan: holds every item exactly once. A pattern is split where a size is used up.
     """
+    if len(reduced.inner.need) == len(reduced.size_of) and (reduced.size_of >= 0).all():
+        return _renamed(plan, np.argsort(reduced.size_of))
     members: list[list[int]] = [[] for _ in range(len(reduced.inner.need))]
     for outer, inner in reversed(list(enumerate(reduced.size_of.tolist()))):
         if inner >= 0:
@@ -119,3 +121,10 @@ def restore(reduced: Reduced, plan: Patterns) -> Patterns:
             rows.append((np.ascontiguousarray(ids), np.ascontiguousarray(used), same))
             packs -= same
     return to_patterns(rows)
+
+
+def _renamed(plan: Patterns, outer_of: np.ndarray) -> Patterns:
+    """The plan with size i called outer_of[i]: int64 [sizes], a permutation."""
+    size_ids = outer_of[plan.size_ids]
+    order = np.lexsort((size_ids, np.repeat(np.arange(len(plan)), np.diff(plan.ptr))))
+    return Patterns(plan.ptr, size_ids[order], plan.multiplicity[order], plan.counts)

@@ -28,6 +28,10 @@ MOST_CHOSEN = 1_000
 FIRST_WORK = 0.5
 """Work of a step in the first turn; it doubles every other turn."""
 HEATS = (0.3, 0.1, 0.05)
+GREEDY_SECONDS, GREEDY_SHARE = 0.2, 0.03
+"""The most that each of the slower first plans may take, at least, and as a share of the time limit."""
+TELL_EVERY = 1.0
+"""Seconds after which progress is told even if nothing has improved."""
 
 
 class Search:
@@ -41,6 +45,8 @@ class Search:
         outer = reduced.outer
         self.certificate = volume_certificate(outer.need, outer.capacity, outer.count)
         self._reduced, self._progress = reduced, progress
+        self._told = 0.0
+        budget.when_spending = self._tell_sometimes
         self._random = np.random.default_rng(seed)
         self._rounds = 0
         self._few = self.instance.num_items <= MOST_ANNEALED
@@ -72,7 +78,12 @@ class Search:
 
     def _tell(self) -> None:
         if self._progress is not None and self.plan is not None:
-            self._progress(self.packs, self.bound, self.budget.seconds)
+            self._told = self.budget.seconds
+            self._progress(self.packs, self.bound, self._told)
+
+    def _tell_sometimes(self) -> None:
+        if self.budget.seconds - self._told >= TELL_EVERY:
+            self._tell()
 
     def run(self, start: Sequence[Patterns]) -> None:
         """Improve the plan and the bound until they meet or the budget is spent."""
@@ -81,7 +92,7 @@ class Search:
         if not len(self.instance.need):
             self.plan, self.packs = to_patterns([]), self.bound  # nothing that could overflow: one pack, or none
             return
-        plans = greedy_plans(self.instance)
+        plans = greedy_plans(self.instance, max(GREEDY_SECONDS, GREEDY_SHARE * self.budget.time_limit))
         for plan in plans:
             self.offer(plan)
         for heat in HEATS if self._few else ():
@@ -107,7 +118,7 @@ class Search:
         """Improve the bound alone."""
         if not len(self.instance.need):
             return
-        plans = greedy_plans(self.instance)
+        plans = greedy_plans(self.instance, max(GREEDY_SECONDS, GREEDY_SHARE * self.budget.time_limit))
         self.offer(plans[0])
         proofs = [] if self.proven else proofs_of(self._reduced, plans, self._seed())
         turn = 0

@@ -1,4 +1,4 @@
-"""Where tasks run: here, or in worker processes. A job maps a top-level function over items and never learns which.
+"""Tasks in worker processes of this machine.
 
 A worker is a fresh Python process that imports only what its tasks need: it does not run the caller's main module
 again (so a script that imports torch, or lacks a `__main__` guard, costs nothing) and sees this very packer.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import signal
 import socket
 import subprocess
@@ -18,37 +17,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from packer.errors import BuildError
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-
-class Executor(Protocol):
-    """What a job needs of the place where its tasks run."""
-
-    def map(self, fn: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """fn(item) for each item, in the order of items; fn is a picklable top-level function.
-
-        The first failing item's exception is raised in its turn. Items are taken as they are needed.
-        """
-        ...
-
-    def close(self) -> None:
-        """Let go of what it holds; it may be used again."""
-        ...
-
-
-class SerialExecutor:
-    """Every task in this process, one after another."""
-
-    def map(self, fn: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        return map(fn, items)
-
-    def close(self) -> None:
-        pass
+from pipelines.executors.protocol import Item, Result, label_of, order, search_path
 
 
 class ProcessExecutor:
@@ -57,6 +29,8 @@ class ProcessExecutor:
     A worker that dies is a BuildError that names it and its task. Workers die with this process, however it ends.
     inherit: file descriptors that workers hold open as long as they live (a lock).
     """
+
+    here = True
 
     def __init__(self, workers: int, inherit: Sequence[int] = ()) -> None:
         if workers < 1:
@@ -84,28 +58,27 @@ class ProcessExecutor:
         self._workers = []
 
     def _map(self, fn: Callable[[Item], Result], items: Iterator[Item]) -> Iterator[Result]:
-        name = pickle.dumps(fn)
-        order: deque[int] = deque()  # numbers of the tasks whose results are still owed
+        owed: deque[int] = deque()  # numbers of the tasks whose results are still owed
         answers: dict[int, tuple[bool, Any]] = {}
         busy: dict[Connection, tuple[_Worker, int, Any]] = {}
         sent, more = 0, True
         while True:
             # At most two results a worker wait for a slow first one: memory stays bounded.
-            while more and len(busy) < self.num_workers and len(order) < 2 * self.num_workers:
+            while more and len(busy) < self.num_workers and len(owed) < 2 * self.num_workers:
                 try:
                     item = next(items)
                 except StopIteration:
                     more = False
                     break
                 worker = self._idle_worker(busy)
-                worker.send((name, item), item)
+                worker.send(order(fn, item), item)
                 busy[worker.connection] = (worker, sent, item)
-                order.append(sent)
+                owed.append(sent)
                 sent += 1
-            if not order:
+            if not owed:
                 return
-            if order[0] in answers:
-                failed, value = answers.pop(order.popleft())
+            if owed[0] in answers:
+                failed, value = answers.pop(owed.popleft())
                 if failed:
                     raise value
                 yield value
@@ -141,7 +114,7 @@ for name, folder in (("packer", sys.argv[2]), ("pipelines", sys.argv[3])):
     spec = spec_from_file_location(name, folder + "/__init__.py", submodule_search_locations=[folder])
     sys.modules[name] = module = module_from_spec(spec)
     spec.loader.exec_module(module)
-from pipelines.worker import main
+from pipelines.executors.worker import main
 main(int(sys.argv[1]), int(sys.argv[4]), sys.argv[5:])
 """
 
@@ -158,19 +131,19 @@ class _Worker:
         import pipelines
 
         folders = [str(Path(str(module.__file__)).resolve().parent) for module in (packer, pipelines)]
-        path = [str(Path(entry).resolve()) for entry in sys.path if entry]
         ours, theirs = socket.socketpair()
         with theirs:
+            arguments = [str(theirs.fileno()), *folders, str(os.getpid()), *search_path()]
             process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _BOOTSTRAP, str(theirs.fileno()), *folders, str(os.getpid()), *path],
+                [sys.executable, "-P", "-c", _BOOTSTRAP, *arguments],
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(), *inherit),
             )
         return cls(number, process, Connection(ours.detach()))
 
-    def send(self, message: Any, item: Any) -> None:
+    def send(self, task: bytes, item: Any) -> None:
         try:
-            self.connection.send(message)
+            self.connection.send_bytes(task)
         except (BrokenPipeError, ConnectionResetError):
             raise self._death(item) from None
 
@@ -192,7 +165,7 @@ class _Worker:
             how += " (the kernel does that when memory runs out)" if status == -signal.SIGKILL else ""
         else:
             how = f"ended with exit status {status}"
-        task = getattr(item, "label", None) or repr(item)[:80]
+        task = label_of(item)
         return BuildError(
             f"worker {self.number} (process {self.process.pid}) {how} at {task}. Nothing is lost: the same command "
             "resumes; fewer --workers need less memory"

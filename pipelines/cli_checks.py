@@ -1,0 +1,74 @@
+"""What the command line checks before anything is read: wrong usage has exit status 2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+
+from packer.errors import PackerError
+
+PICTURES = (".svg", ".png", ".pdf")
+
+
+class UsageError(Exception):
+    """Wrong usage, found before any data is read: exit status 2."""
+
+
+@contextmanager
+def usage() -> Generator[None]:
+    """What goes wrong inside is wrong usage."""
+    try:
+        yield
+    except PackerError as error:
+        raise UsageError(str(error)) from error
+
+
+def check_choice(option: str, value: str | None, known: Sequence[str]) -> None:
+    """Raise UsageError unless the value is one of the known ones."""
+    if value is not None and value not in known:
+        raise UsageError(f"{option} must be one of {', '.join(known)}; got {value!r}{nearest(value, known)}")
+
+
+def nearest(value: str, known: Iterable[str]) -> str:
+    """What may have been meant, as the end of a message; "" where nothing is near."""
+    near = get_close_matches(value, list(known), 1)
+    return f". Did you mean {near[0]!r}?" if near else ""
+
+
+def file_place(option: str) -> Callable[[Path | None], Path | None]:
+    """A callback: files are written at the end, but their folder must be there at the beginning."""
+
+    def check(path: Path | None) -> Path | None:
+        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+            what = "is a folder" if path.is_dir() else f"cannot be written: there is no folder {path.parent}"
+            raise UsageError(f"{option} {path} {what}. Name a file in a folder that exists")
+        return path
+
+    return check
+
+
+def above_zero(option: str) -> Callable[[float | None], float | None]:
+    """A callback for numbers."""
+
+    def check(value: float | None) -> float | None:
+        if value is not None and not value > 0:
+            raise UsageError(f"{option} must be above 0; got {value:g}")
+        return value
+
+    return check
+
+
+def one_of(option: str, known: Sequence[str]) -> Callable[[str | None], str | None]:
+    def check(value: str | None) -> str | None:
+        check_choice(option, value, known)
+        return value
+
+    return check
+
+
+def picture_place(path: Path | None) -> Path | None:
+    if path is not None and path.suffix.lower() not in PICTURES:
+        raise UsageError(f"--plot {path}: pictures are written as {', '.join(PICTURES)}, by the end of the name")
+    return file_place("--plot")(path)

@@ -1,0 +1,104 @@
+"""What a job needs of the place where its tasks run. It maps a top-level function over items and never learns more."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from packer.errors import MissingExtraError, PackerError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Executor(Protocol):
+    """A place where tasks run. here: on this machine, so that tasks may map files that others of them have written."""
+
+    @property
+    def here(self) -> bool: ...
+
+    def map(self, fn: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """fn(item) for each item, in the order of items; fn is a picklable top-level function.
+
+        A task may run twice, at the same time even: it writes whole files or none, and the same ones each time. The
+        first failing item's exception is raised in its turn. Items are taken as they are needed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of what it holds; it may be used again."""
+        ...
+
+
+class SerialExecutor:
+    """Every task in this process, one after another."""
+
+    here = True
+
+    def map(self, fn: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        return map(fn, items)
+
+    def close(self) -> None:
+        pass
+
+
+def search_path() -> list[str]:
+    """Where this process finds modules, for workers to look there last."""
+    return [str(Path(entry).resolve()) for entry in sys.path if entry]
+
+
+def order(fn: Callable[[Item], Result], item: Item) -> bytes:
+    """A function and its item, to be sent to a worker; the inverse is in `answer`."""
+    return pickle.dumps((fn, item))
+
+
+def answer(task: bytes, path: Iterable[str] = ()) -> tuple[bool, Any]:
+    """(failed, the result or the error) of a task: what a worker sends back. path: where to look for modules last."""
+    sys.path += [entry for entry in path if entry not in sys.path]
+    try:
+        fn, item = pickle.loads(task)
+        return False, fn(item)
+    except Exception as error:
+        return True, _portable(error)
+
+
+def _portable(error: Exception) -> Any:
+    """The error itself where the parent can do something with it; its traceback as text where it is a fault of ours."""
+    if isinstance(error, MissingExtraError):
+        return PackerError(str(error))  # its own arguments would not survive pickling
+    if isinstance(error, (PackerError, OSError)):
+        return error
+    return RuntimeError("in a worker:\n" + "".join(traceback.format_exception(error)).rstrip())
+
+
+def label_of(item: Any) -> str:
+    """A task in a few words."""
+    return getattr(item, "label", None) or repr(item)[:80]
+
+
+def in_order(
+    submit: Callable[[Any], Any],
+    fetch: Callable[[Any, Any], Any],
+    cancel: Callable[[Iterable[Any]], object],
+    items: Iterable[Any],
+    most: int,
+) -> Iterator[Any]:
+    """fetch(submit(item), item) for each item, in their order, with at most `most` under way.
+
+    The items that are taken, and the results that wait for an earlier one, stay bounded.
+    """
+    waiting: deque[tuple[Any, Any]] = deque()
+    try:
+        for item in items:
+            waiting.append((submit(item), item))
+            if len(waiting) >= most:
+                yield fetch(*waiting.popleft())
+        while waiting:
+            yield fetch(*waiting.popleft())
+    finally:
+        cancel([task for task, _ in waiting])  # what would follow a failure works for nobody

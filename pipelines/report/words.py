@@ -1,0 +1,15 @@
+"""Words for numbers of things, the same on pages, in pictures and on the command line."""
+
+from __future__ import annotations
+
+
+def rows_of(key: str) -> str:
+    """What the rows of an axis are called: "nodes", "author nodes", "author__writes__paper edges"."""
+    if key in ("node", "edge", "graph"):
+        return f"{key}s"
+    return f"{key} edges" if "__" in key else f"{key} nodes"
+
+
+def some(number: int, noun: str) -> str:
+    """ "1 pack", "2,000 packs"."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"

@@ -1,0 +1,113 @@
+"""The command that a report gives builds the very same bytes, whatever was asked for."""
+
+import html
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from packer.shards import Manifest
+from pipelines import build
+from pipelines.entry import main
+from pipelines.report.facts import read_facts
+from pipelines.report.page import page
+
+SMILES = ["CCO", "c1ccccc1", "CC(=O)O", "C1CCNC1", "CCCCCCCCCCCCCCCCCC", "not a molecule"]
+LIMITS = ["--num-nodes", "24", "--num-edges", "44", "--num-graphs", "5"]
+SOURCE = ["smiles:in/mol's.csv", "--smiles-column", "S", "--target", "t", "--on-empty", "skip"]
+FAST = ["--algorithm", "best-fit-decreasing"]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A working folder with a CSV file in `in`, and a file of splits."""
+    monkeypatch.chdir(tmp_path)
+    Path("in").mkdir()
+    rows = [(text, i, "late" if i % 3 else "early") for i, text in enumerate(SMILES * 8)]
+    Path("in/mol's.csv").write_text("S,t,part\n" + "".join(f"{s},{t},{p}\n" for s, t, p in rows))
+    ids = {"z": list(range(0, 48, 2)), "a": list(range(1, 48, 2))}
+    Path("in/split.json").write_text(json.dumps(ids))
+    return tmp_path
+
+
+def shown(folder):
+    """The command on the page of `folder`, or of its first split."""
+    inside = folder if (folder / "manifest.json").is_file() else sorted(folder.glob("*/manifest.json"))[0].parent
+    facts = read_facts(inside, "" if inside == folder else inside.name, verify=False)
+    text = page([facts]).split("The command to repeat it</h2><pre>")[1].split("</pre>")[0]
+    words = shlex.split(html.unescape(text))
+    assert words[:2] == ["graph-pack", "build"]
+    return words[1:]
+
+
+def hashes(folder):
+    return {path.parent.name: Manifest.load(path.parent).sha256 for path in folder.glob("**/manifest.json")}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [*LIMITS, *FAST, "--oversize", "skip"],
+        [*LIMITS, *FAST, "--oversize", "trim-both", "--seed", "3"],
+        ["--limits", "max", "--num-graphs", "3", "--null-graphs", "one", *FAST],
+        ["--limits", "batches", "--num-graphs", "4", *FAST],
+        ["--limits", "auto", *FAST],
+        ["--limits", "auto", "--time-limit", "7"],
+        # Not in the order of the alphabet: shares are dealt in the order given.
+        ["--limits", "auto", *FAST, "--splits", "train=0.7,a=0.2,b=0.1", "--split-seed", "5"],
+        ["--limits", "auto", *FAST, "--split-column", "part", "--licence", "CC BY 4.0; ask first"],
+        ["--limits", "auto", *FAST, "--split-file", "in/split.json"],
+        [*LIMITS, "--oversize", "skip", *FAST, "--compression", "lz4", "--exclude", "edge_attr", "--pad", "y=nan"],
+    ],
+    ids=lambda options: " ".join(options[-4:]),
+)
+def test_the_command_builds_the_same_bytes(place, options):
+    assert main(["build", *SOURCE, "--out", "out", *options, "--workers", "1"]) == 0
+    first, command = hashes(Path("out")), shown(Path("out"))
+    assert first and not {"SPLIT-FILE", "PLAN-FILE", "DIR"} & set(command)
+    Path("out").rename("before")
+    assert main([*command, "--workers", "1"]) == 0
+    assert hashes(Path("out")) == first
+    assert main([*command, "--workers", "1"]) == 0, "the folder holds this very build: there is nothing to do"
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [["--limits", "auto"], ["--limits", "0.5", "--num-graphs", "4", "--oversize", "trim-both", "--seed", "5"]],
+    ids=["auto", "rule"],
+)
+def test_a_plan_made_before_is_named(place, limits):
+    assert main(["plan", *SOURCE, "--out", "in/plan.parquet", *limits, *FAST, "--workers", "1"]) == 0
+    again = limits if "--seed" in limits else []
+    assert main(["build", *SOURCE, "--out", "out", "--plan", "in/plan.parquet", *again, "--workers", "1"]) == 0
+    command, first = shown(Path("out")), hashes(Path("out"))
+    assert command[command.index("--plan") + 1] == "in/plan.parquet" and "--algorithm" not in command
+    assert main([*command, "--workers", "1"]) == 0, "the folder holds this very build: there is nothing to do"
+    Path("out").rename("before")
+    assert main([*command, "--workers", "1"]) == 0
+    assert hashes(Path("out")) == first
+
+
+def test_a_tudataset_keeps_its_folder(place, shared_data):
+    options = ["tudataset:MUTAG", "--root", str(shared_data / "tu"), "--limits", "max", "--num-graphs", "8", *FAST]
+    assert main(["build", *options, "--out", "out", "--workers", "1"]) == 0
+    command = shown(Path("out"))
+    assert command[1:4] == ["tudataset:MUTAG", "--root", str(shared_data / "tu")]
+    assert main([*command, "--workers", "1"]) == 0
+
+
+def test_python_objects_and_lost_notes_are_said(place):
+    import torch
+    from torch_geometric.data import Data
+
+    from packer import PackLimits
+
+    graphs = [Data(x=torch.zeros(3, 1), edge_index=torch.tensor([[0, 1], [1, 2]]))] * 4
+    build(graphs, "out", PackLimits(9, 8, 3), algorithm="stream", workers=1)
+    assert shown(Path("out"))[1] == "pyg:MODULE:CALLABLE"
+    assert "The graphs were Python objects" in page([read_facts(Path("out"), verify=False)])
+    assert main(["build", *SOURCE, "--out", "csv", *LIMITS, *FAST, "--oversize", "skip", "--workers", "1"]) == 0
+    Path("csv/build.json").unlink()
+    assert shown(Path("csv"))[1] == "smiles:mol's.csv"
+    assert "build.json, which tells of paths" in page([read_facts(Path("csv"), verify=False)])
