@@ -99,6 +99,19 @@ def test_each_kind_of_fault_passes(proxy: FaultProxy, local: PackDataset, tmp_pa
     assert proxy.faults[kind]
 
 
+def test_an_answer_that_does_not_come_is_not_waited_for(
+    proxy: FaultProxy, local: PackDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("packer.shards.remote.STALLED", 0.5)
+    proxy.share, proxy.kinds, proxy.delay = 0.3, ("slow",), 20  # for which s3fs would wait, and then ask again itself
+    dataset = opened(proxy, tmp_path, 0, own_retries=True)
+    for i in range(12):
+        start = time.monotonic()
+        same(dataset[i], local[i])
+        assert time.monotonic() - start < 15
+    assert proxy.faults["slow"]
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 @BOTH
 def test_a_used_data_set_goes_to_other_processes(

@@ -219,7 +219,8 @@ def test_which_errors_pass(error: Exception, final: bool) -> None:
     assert is_final(error) == final
 
 
-def test_tries_are_bounded_and_wait_longer_each_time(quick: list[float]) -> None:
+def test_tries_are_bounded_and_wait_longer_each_time(quick: list[float], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "packer.shards.retry")
     asked: list[int] = []
 
     def fails(times: int) -> str:
@@ -229,7 +230,8 @@ def test_tries_are_bounded_and_wait_longer_each_time(quick: list[float]) -> None
         return "yes"
 
     assert retried(lambda: fails(TRIES - 1), "asking", str) == "yes"
-    assert len(asked) == TRIES == len(quick) + 1
+    assert len(asked) == TRIES == len(quick) + 1 == len(caplog.records) + 1
+    assert caplog.messages[0] == f"asking failed, try 1 of {TRIES}: ConnectionResetError: by peer"
     bounds = [min(10, 0.1 * 2**i) for i in range(TRIES - 1)]
     assert all(bound / 2 <= wait <= bound for wait, bound in zip(quick, bounds, strict=True))
     asked.clear()

@@ -21,6 +21,10 @@ Answer = TypeVar("Answer")
 PIECE_BYTES, PIECES_AT_ONCE = 4 << 20, 4
 """What a file is copied in: one connection alone gets only a part of a store's bandwidth."""
 
+STALLED, SLOWEST = 30.0, 100_000.0
+"""An answer may take so many seconds, and one more for so many bytes; then it counts as failed. A client's own patience
+counts once for each of its own tries, which can be minutes."""
+
 Ranges = Sequence[Tuple[int, int]]
 _CLIENTS = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3"), "gs": ("gcsfs", "gcs"), "gcs": ("gcsfs", "gcs")}
 """Protocol -> the package that speaks it, the extra that has it."""
@@ -81,14 +85,14 @@ class RemotePlace:
     def names(self) -> list[str] | None:
         fs, root = self._connect()
         try:
-            found = self._ask(lambda: fs.ls(root, detail=False), "", "listing it")
+            found = self._ask(lambda: fs.ls(root, detail=False, **_patience(fs)), "", "listing it")
         except (MissingFileError, StoreError):
             return None
         return [name for name in (str(path).rstrip("/").rpartition("/")[2] for path in found) if name]
 
     def _size(self, name: str) -> int:
         fs, root = self._connect()
-        size = self._ask(lambda: fs.info(f"{root}/{name}")["size"], name, "asking for its size")
+        size = self._ask(lambda: fs.info(f"{root}/{name}", **_patience(fs)).get("size"), name, "asking for its size")
         if not isinstance(size, int):
             raise StoreError(f"{self}: the server does not say how large {name} is")
         return size
@@ -105,6 +109,7 @@ class RemotePlace:
                 [wanted[i][0] for i in left],
                 [sum(wanted[i]) for i in left],
                 on_error="return",
+                **_patience(fs, sum(wanted[i][1] for i in left)),
             )
             errors: list[BaseException] = []
             for i, answer in zip(left, answers):
@@ -227,6 +232,11 @@ class RemoteFile:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def _patience(fs: Any, size: int = 0) -> dict[str, float]:
+    """What tells a file system that works asynchronously how long to wait for an answer; others cannot be told."""
+    return {"timeout": STALLED + size / SLOWEST} if fs.async_impl else {}
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import re
 import time
@@ -16,6 +17,7 @@ PATIENCE = 120.0
 """Seconds after which no further try begins, however few there were: clients wait and retry for themselves too."""
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 10.0
 
+_log = logging.getLogger(__name__)
 _jitter = random.SystemRandom()  # not the run's own random numbers, and not the same ones in every forked worker
 _FINAL = (
     FileNotFoundError,
@@ -59,6 +61,7 @@ def retried(ask: Callable[[], Answer], what: str, hide: Callable[[str], str]) ->
                     f"{what} failed {number + 1} times in {seconds:.0f} s, last with {cause(error, hide)}. "
                     "Check the network and the store, then run again"
                 ) from None
+            _log.info("%s failed, try %d of %d: %s", what, number + 1, TRIES, cause(error, hide))
         time.sleep(min(_LONGEST_WAIT, _FIRST_WAIT * 2**number) * _jitter.uniform(0.5, 1))
     raise AssertionError("the last try returns or raises")
 
