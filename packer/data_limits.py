@@ -37,6 +37,11 @@ class LimitsRule:
     by: str | float = "max"
     null_graphs: str = "all"
 
+    @property
+    def first_graphs(self) -> int | None:
+        """How many graphs from the first on decide, where their order matters; None: all do, in any order."""
+        return _BATCHES * (int(self.num_graphs) - 1) if self.by == "batches" else None
+
     def __post_init__(self) -> None:
         if isinstance(self.num_graphs, bool) or not hasattr(self.num_graphs, "__index__") or self.num_graphs < 2:
             raise LimitsError(

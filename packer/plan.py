@@ -99,15 +99,20 @@ class PackPlan:
         save_plan(self, path)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> PackPlan:
-        """The inverse of save. Raises FormatError for a damaged or foreign file.
+    def load(cls, source: str | os.PathLike[str] | bytes) -> PackPlan:
+        """The inverse of save, from the file or its bytes. Raises FormatError for a damaged or foreign file.
 
         A data set's own plan.parquet may hold patterns instead of graphs: then `sizes` is a histogram and ids number
         the graphs by size; `of` gives the plan of the graphs themselves.
         """
         from packer.plan_file import load_plan
 
-        return load_plan(path)
+        return load_plan(source)
+
+    @property
+    def by_patterns(self) -> bool:
+        """Whether the plan knows sizes alone: then `of` takes graphs in any order."""
+        return isinstance(self.packing.found, Patterns)
 
     def of(self, sizes: GraphSizes) -> PackPlan:
         """The same plan for graphs of these sizes, given in source order. PlanError where they are other graphs."""

@@ -62,15 +62,17 @@ def save_plan(plan: PackPlan, path: str | os.PathLike[str], *, by_graph: bool = 
     pq.write_table(table, str(path), row_group_size=1 << 16, **_WRITING)
 
 
-def load_plan(path: str | os.PathLike[str]) -> PackPlan:
-    """Read what save_plan wrote; every number is checked against the rows."""
+def load_plan(source: str | os.PathLike[str] | bytes) -> PackPlan:
+    """Read what save_plan wrote, from its file or from the file's bytes; every number is checked against the rows."""
     from packer.plan import PackPlan
 
+    file: Any = pa.BufferReader(source) if isinstance(source, bytes) else str(source)
+    name = "the plan" if isinstance(source, bytes) else Path(source).name
     try:
-        table = pq.read_table(str(path), page_checksum_verification=True)
+        table = pq.read_table(file, page_checksum_verification=True)
         about: dict[str, Any] = json.loads((table.schema.metadata or {})[_KEY])
         if about["format"] not in (_BY_GRAPH, _BY_PATTERN):
-            raise FormatError(f"{path}: plan format {about['format']!r} is not known; upgrade graph-packer")
+            raise FormatError(f"{name}: plan format {about['format']!r} is not known; upgrade graph-packer")
         columns = {name: table.column(name).to_numpy() for name in table.column_names}
         certificate = Certificate.from_dict(about["certificate"])
         read = _read_graphs if about["format"] == _BY_GRAPH else _read_patterns
@@ -79,7 +81,7 @@ def load_plan(path: str | os.PathLike[str]) -> PackPlan:
     except (OSError, KeyError, TypeError, ValueError, IndexError, pa.ArrowException) as error:
         if isinstance(error, FileNotFoundError):
             raise
-        raise FormatError(f"{Path(path).name} is not a plan of graph-packer: {error}") from error
+        raise FormatError(f"{name} is not a plan of graph-packer: {error}") from error
     packing = Packing(items, about["algorithm"], about["seed"], certificate, about["stopped_by"], 0.0, found)
     return PackPlan(sizes, limits, packing)
 

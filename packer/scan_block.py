@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from dataclasses import dataclass
@@ -36,7 +37,19 @@ class RawBlock:
     statistics: Statistics
 
     def save(self, path: Path | str) -> None:
-        """Write to one file; nothing in it is pickled, and equal blocks give equal bytes."""
+        """Write to one file."""
+        Path(path).write_bytes(self.to_bytes())
+
+    @classmethod
+    def load(cls, path: Path | str) -> RawBlock:
+        """The inverse of save. Raises FormatError for anything else."""
+        try:
+            return cls.from_bytes(Path(path).read_bytes())
+        except (OSError, FormatError) as error:
+            raise FormatError(f"{path} holds no complete scan block: {error}") from error
+
+    def to_bytes(self) -> bytes:
+        """The content of its file; nothing in it is pickled, and equal blocks give equal bytes."""
         arrays: dict[str, np.ndarray] = {"ids": self.ids}
         for kind in ("counts", "columns", "present"):
             arrays.update((f"{kind}:{key}", values) for key, values in getattr(self, kind).items())
@@ -46,18 +59,19 @@ class RawBlock:
         names = list(arrays)
         arrays = {f"a{number}": arrays[name] for number, name in enumerate(names)}
         head = np.frombuffer(json.dumps({**plain, "names": names}).encode(), dtype=np.uint8)
-        with Path(path).open("wb") as file:
-            np.savez(file, head=head, **arrays)  # pyright: ignore[reportArgumentType]
+        file = io.BytesIO()
+        np.savez(file, head=head, **arrays)  # pyright: ignore[reportArgumentType]
+        return file.getvalue()
 
     @classmethod
-    def load(cls, path: Path | str) -> RawBlock:
-        """The inverse of save. Raises FormatError for anything else."""
+    def from_bytes(cls, data: bytes) -> RawBlock:
+        """The inverse of to_bytes. Raises FormatError for anything else."""
         try:
-            with Path(path).open("rb") as stored, np.load(stored, allow_pickle=False) as file:
+            with np.load(io.BytesIO(data), allow_pickle=False) as file:
                 head = json.loads(file["head"].tobytes())
                 arrays = {name: file[f"a{number}"] for number, name in enumerate(head["names"])}
         except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise FormatError(f"{path} holds no complete scan block: {error}") from error
+            raise FormatError(f"not a scan block: {error}") from error
         parts: dict[str, dict[str, Any]] = {"counts": {}, "columns": {}, "present": {}, "strings": {}}
         for name, values in arrays.items():
             kind, _, key = name.partition(":")

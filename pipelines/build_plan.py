@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from packer.algorithms.registry import find_algorithm
 from packer.errors import PlanError, SizesError, SourceError
 from packer.fields import Axis
 from packer.graph_table import GraphTable
@@ -22,6 +23,7 @@ from packer.shards.files import TEMPORARY, hash_file, sync_folder
 from packer.sizes import GraphSizes, need_of
 from pipelines import splits as splitting
 from pipelines.build_scan import ScanResult
+from pipelines.sources.protocol import Skip
 from pipelines.splits import Splits
 
 
@@ -59,13 +61,15 @@ def select_sizes(sizes: GraphSizes, rows: np.ndarray) -> GraphSizes:
     return with_columns(sizes.axes, {key: values[rows] for key, values in sizes.columns.items()})
 
 
-def with_columns(axes: tuple[Axis, ...], columns: Mapping[str, np.ndarray]) -> GraphSizes:
-    """Sizes from one array an axis."""
+def with_columns(
+    axes: tuple[Axis, ...], columns: Mapping[str, np.ndarray], count: np.ndarray | None = None
+) -> GraphSizes:
+    """Sizes from one array an axis; count: see GraphSizes."""
     by_level: dict[str, Any] = {"node": {}, "edge": {}}
     for axis in axes:
         by_level[axis.level][axis.type] = columns[axis.key]
     nodes, edges = (found.get(None, found) for found in by_level.values())
-    return GraphSizes(nodes, edges)
+    return GraphSizes(nodes, edges, count)
 
 
 def fitting(sizes: GraphSizes, limits: PackLimits) -> np.ndarray:
@@ -84,10 +88,16 @@ def check_fit(sizes: GraphSizes, limits: PackLimits, source_ids: np.ndarray, ove
         if not fits.any():
             raise SizesError(f"none of the {len(fits)} graphs fits the limits: {too_large(sizes, limits, 0, 0)}")
         return fits
-    row, many = int(np.argmin(fits)), int((~fits).sum())
+    row = int(np.argmin(fits))
+    raise do_not_fit(sizes, limits, fits, row, int(source_ids[row]))
+
+
+def do_not_fit(sizes: GraphSizes, limits: PackLimits, fits: np.ndarray, row: int, graph_id: int) -> SizesError:
+    """The error that some graphs are too large, naming the first: that of `row`. fits: bool [rows of sizes]."""
+    many = int((~fits).sum()) if sizes.count is None else sum(sizes.count[~fits].tolist())
     all_of_them = f"; {_would_hold_all(sizes, limits)} would hold them all" if many > 1 else ""
-    raise SizesError(
-        f"{too_large(sizes, limits, row, int(source_ids[row]))}; {many} of {len(fits)} graphs do not fit{all_of_them}. "
+    return SizesError(
+        f"{too_large(sizes, limits, row, graph_id)}; {many} of {sizes.num_graphs} graphs do not fit{all_of_them}. "
         "Raise the limit, or pass --oversize skip to leave such graphs out, or --oversize trim-both to cut them down "
         "(they are counted)"
     )
@@ -132,7 +142,11 @@ def members(scan: ScanResult, splits: Splits | None, fits: np.ndarray) -> dict[s
     elif splits.file is not None:
         chosen = splitting.by_file(splits.file, scan.num_graphs)
     else:
-        chosen = splitting.by_labels(_labels(scan, str(splits.column)), str(splits.column))
+        column = str(splits.column)
+        labels = labels_of(table, np.arange(scan.num_graphs), scan.skips, column)
+        # A skipped graph that names no split is listed with the first graph that can be packed.
+        labels[labels == None] = labels[table.source_ids[0]]  # noqa: E711
+        chosen = splitting.by_labels(labels.astype(str), column)
     found: dict[str, Members] = {}
     for name, ids in chosen.items():
         at = np.minimum(np.searchsorted(table.source_ids, ids), table.num_graphs - 1)
@@ -165,14 +179,19 @@ def store_plan(plan: PackPlan, path: Path, *, by_graph: bool) -> FileEntry:
 def obtain_plan(
     sizes: GraphSizes, limits: PackLimits, options: PlanOptions, progress: SolverProgress | None = None
 ) -> PackPlan:
-    """Make the plan, or take the given one, which must be of these very sizes and limits."""
+    """Make the plan, or take the given one, which must be of these very sizes and limits.
+
+    Algorithms that pack sizes see how many graphs have each, and not in which order: so a plan is the same wherever the
+    graphs are.
+    """
     if options.given is None:
+        seen = sizes if needs_order(options) else histogram_of(sizes)
         plan = make_plan(
-            sizes, limits, options.algorithm, seed=options.seed, time_limit=options.time_limit, progress=progress
+            seen, limits, options.algorithm, seed=options.seed, time_limit=options.time_limit, progress=progress
         )
         if plan.stopped_by == "interrupt":
             raise KeyboardInterrupt  # a data set does not depend on when somebody grew impatient
-        return plan
+        return plan.of(sizes)
     plan = PackPlan.load(options.given)
     if plan.limits != limits:
         raise PlanError(f"{options.given} was made for {plan.limits}, not for {limits}")
@@ -182,26 +201,44 @@ def obtain_plan(
         raise PlanError(f"{options.given}: {error}") from None
 
 
-def _labels(scan: ScanResult, column: str) -> np.ndarray:
-    """str [source graphs]: the value of a string attribute, or of a graph-level field of one number."""
-    table, schema = scan.table, scan.table.schema
-    labels = np.full(scan.num_graphs, "", dtype=object)
+def needs_order(options: PlanOptions) -> bool:
+    """Whether the order of the graphs has a part in the plan."""
+    if options.given is not None:
+        return not PackPlan.load(options.given).by_patterns
+    return find_algorithm(options.algorithm).takes == "items"
+
+
+def histogram_of(sizes: GraphSizes) -> GraphSizes:
+    """The distinct sizes, ascending, with how many graphs have each."""
+    distinct, count, _ = sizes.distinct
+    columns = {axis.key: distinct[:, number] for number, axis in enumerate(sizes.axes)}
+    return with_columns(sizes.axes, columns, count)
+
+
+def labels_of(table: GraphTable, ids: np.ndarray, skips: Iterable[Skip], column: str) -> np.ndarray:
+    """str or None [ids]: the value that each source graph has in a string attribute, or in a graph-level field of one
+    number; None for a skipped graph without one.
+
+    ids: ascending; every graph of the table is among them. Raises SourceError for an unknown column, and for a graph of
+    the table that has no value.
+    """
+    schema = table.schema
+    labels = np.full(len(ids), None, dtype=object)
     fields = {field.name: field for field in schema.fields if field.level == "graph" and field.shape == ()}
     if column in schema.strings:
-        labels[table.source_ids] = np.array(table.strings[column].to_pylist(), dtype=object)
+        found = table.strings[column].to_pylist()
     elif column in fields:
-        labels[table.source_ids] = [str(value) for value in table.columns[fields[column].key].tolist()]
+        found = [str(value) for value in table.columns[fields[column].key].tolist()]
     else:
         known = [*schema.strings, *fields]
         raise SourceError(
             f"nothing called {column!r} to split by; there are: {', '.join(known) or 'no such attributes'}"
         )
-    for skip in scan.skips:
-        labels[skip.graph_id] = dict(skip.strings).get(column)
-    usable = [value for value in labels[table.source_ids].tolist() if value]
-    unknown = np.flatnonzero([not value for value in labels.tolist()])
-    if len(unknown) and np.isin(unknown, table.source_ids).any():
-        first = unknown[np.isin(unknown, table.source_ids)][0]
+    unlabelled = np.flatnonzero([not value for value in found])
+    if len(unlabelled):
+        first = table.source_ids[unlabelled[0]]
         raise SourceError(f"graph {first} has no {column!r}: every graph needs one to be split by it")
-    labels[unknown] = usable[0]  # a skipped graph that names no split is listed with the first graph's
-    return labels.astype(str)
+    labels[np.searchsorted(ids, table.source_ids)] = found
+    for skip in skips:
+        labels[np.searchsorted(ids, skip.graph_id)] = dict(skip.strings).get(column) or None
+    return labels

@@ -24,7 +24,7 @@ from packer.shards.graphs_file import lost_column, size_column, string_columns
 from packer.shards.manifest import GRAPHS
 from pipelines.sources.protocol import Skip
 
-_SAMPLE_PACKS = 64
+SAMPLE_PACKS = 64
 _GRAPHS_PER_PART = 1 << 16
 _ROWS, _OFFSETS, _MEMBERS = "rows.npy", "pack_offsets.npy", "members.npy"
 
@@ -52,11 +52,21 @@ class PackSource:
     def columns(self, first: int, stop: int) -> dict[str, np.ndarray]:
         """Packs first..stop, all pack columns in storage dtype; `graph_ids` are those of the source."""
         table, rows, offsets = _open(self)
-        start, end = int(offsets[first]), int(offsets[stop])
-        columns = place(table, np.asarray(rows[start:end]), np.asarray(offsets[first : stop + 1]) - start, self.limits)
-        ids = columns["graph_ids"]
-        columns["graph_ids"] = np.where(ids >= 0, table.source_ids[np.maximum(ids, 0)], -1)
-        return columns
+        return pack_columns_of(table, rows, offsets, first, stop, self.limits)
+
+
+def pack_columns_of(
+    table: GraphTable, rows: np.ndarray, offsets: np.ndarray, first: int, stop: int, limits: PackLimits
+) -> dict[str, np.ndarray]:
+    """Packs first..stop of those that hold the rows of a table, all pack columns; `graph_ids` are those of the source.
+
+    rows: int64, pack after pack; offsets: int64 [packs+1] into them.
+    """
+    start, end = int(offsets[first]), int(offsets[stop])
+    columns = place(table, np.asarray(rows[start:end]), np.asarray(offsets[first : stop + 1]) - start, limits)
+    ids = columns["graph_ids"]
+    columns["graph_ids"] = np.where(ids >= 0, table.source_ids[np.maximum(ids, 0)], -1)
+    return columns
 
 
 @dataclass(frozen=True)
@@ -108,9 +118,9 @@ def sample_layout(table: GraphTable, rows: np.ndarray, limits: PackLimits, compr
 
     No plan has a part in it, so all data sets of a source are laid out alike, and it is known before any plan.
     """
-    first = table.select(rows[: _SAMPLE_PACKS * int(limits.num_graphs or 1)])
+    first = table.select(rows[: SAMPLE_PACKS * int(limits.num_graphs or 1)])
     plan = make_plan(first.sizes(), limits, "stream")
-    offsets = plan.pack_offsets[: _SAMPLE_PACKS + 1]
+    offsets = plan.pack_offsets[: SAMPLE_PACKS + 1]
     return choose_layout(place(first, plan.graph_ids[: offsets[-1]], offsets, limits), compression)
 
 
@@ -158,13 +168,13 @@ def _write_graphs(task: GraphsTask) -> FileEntry:
     none = np.zeros((len(table.schema.axes), table.num_graphs), dtype=np.int64)
     lost = np.load(file, mmap_mode="r") if file.is_file() else none
     parts = (
-        _graph_part(table, np.asarray(members[first : first + _GRAPHS_PER_PART]), packs, slots, skipped, lost)
+        graph_part(table, np.asarray(members[first : first + _GRAPHS_PER_PART]), packs, slots, skipped, lost)
         for first in range(0, len(members), _GRAPHS_PER_PART)
     )
     return write_graphs(task.folder, parts, table.schema)
 
 
-def _graph_part(
+def graph_part(
     table: GraphTable,
     ids: np.ndarray,
     packs: np.ndarray,

@@ -37,7 +37,7 @@ from pipelines.build_shards import (
 )
 from pipelines.executors import Executor
 from pipelines.journal import WORK, Journal
-from pipelines.report.card import card_text
+from pipelines.report.card import card_text, card_title
 from pipelines.sources.protocol import Skip
 from pipelines.stores import Store
 
@@ -196,11 +196,6 @@ def manifest_of(job: Job, held: Contents, files: Mapping[str, dict[str, Any]]) -
 def _shard_entry(stored: Mapping[str, Any]) -> ShardEntry:
     members: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in stored.items()}
     return ShardEntry(**members)
-
-
-def card_title(split: str) -> str:
-    """Title of a data set's card."""
-    return f"Packed graphs: {split}" if split else "Packed graphs"
 
 
 def commit(

@@ -275,14 +275,14 @@ def pack_facts(folder: Where, pack: int) -> dict[str, Any]:
 
 def _show_build(result: BuildResult) -> None:
     if result.already:
-        show(f"{result.out} already holds this very build; nothing to do")
+        show(f"{label(result.out)} already holds this very build; nothing to do")
     rows: list[list[Any]] = []
     for name, manifest in result.manifests.items():
         counts, plan = manifest.counts, manifest.plan
         stored = sum(shard.bytes for shard in manifest.shards)
         gap = percent(plan["num_packs"] / plan["lower_bound"] - 1) if plan["status"] != "optimal" else "proven"
         rows.append(
-            [str(result.out / name), counts.graphs, counts.in_packs, manifest.num_packs, plan["lower_bound"], gap]
+            [label(result.out, name), counts.graphs, counts.in_packs, manifest.num_packs, plan["lower_bound"], gap]
             + [f"{stored / 1e6:,.2f} MB"]
         )
     first = next(iter(result.manifests.values()))
@@ -294,7 +294,7 @@ def _show_build(result: BuildResult) -> None:
         counts = manifest.counts
         if counts.trimmed or counts.skipped:
             show(
-                f"{result.out / name}: {counts.packed:,} graphs packed whole, {counts.trimmed:,} trimmed, "
+                f"{label(result.out, name)}: {counts.packed:,} graphs packed whole, {counts.trimmed:,} trimmed, "
                 f"{counts.skipped:,} skipped; graphs.parquet names each with its reason"
             )
     if result.seconds:
@@ -322,10 +322,10 @@ def _show_manifest(name: str, manifest: Manifest) -> None:
 
 def _build_json(result: BuildResult) -> dict[str, Any]:
     return {
-        "out": str(result.out),
+        "out": label(result.out),
         "already": result.already,
         "seconds": {stage: round(value, 3) for stage, value in result.seconds.items()},
-        "data_sets": {str(result.out / name): manifest_facts(m) for name, m in result.manifests.items()},
+        "data_sets": {label(result.out, name): manifest_facts(m) for name, m in result.manifests.items()},
         "skipped": [{"graph": skip.graph_id, "where": skip.where, "reason": skip.reason} for skip in result.skips],
     }
 

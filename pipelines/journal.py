@@ -15,9 +15,10 @@ from typing import Any
 
 from packer.errors import BuildError
 from packer.shards.files import write_bytes_atomically
+from pipelines.stores import Store
 
 WORK, JOURNAL, SCRATCH = ".work", "journal.jsonl", "scratch"
-_LOCK = "lock"
+LOCK = "lock"
 
 
 @contextmanager
@@ -47,10 +48,10 @@ def _try_lock(work: Path) -> int | None:
         work.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise BuildError(f"{work.parent} is a file; give a folder that is empty or absent") from None
-    handle = os.open(work / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    handle = os.open(work / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(handle).st_ino == (work / _LOCK).stat().st_ino:
+        if os.fstat(handle).st_ino == (work / LOCK).stat().st_ino:
             return handle
     except (BlockingIOError, FileNotFoundError):
         pass
@@ -92,22 +93,48 @@ class Journal:
         write_bytes_atomically(self._path.parent, self._path.name, data)
 
 
+class StoreJournal:
+    """The same few lines in a store that cannot append: written whole at each change."""
+
+    def __init__(self, work: Store) -> None:
+        self._work = work
+        self._lines: list[dict[str, Any]] = []
+        if work.size(JOURNAL) is not None:
+            self._lines, _ = _parsed(work.read(JOURNAL), f"{JOURNAL} of {work}")
+
+    def find(self, kind: str) -> dict[str, dict[str, Any]]:
+        """name -> line, of this kind; the last line of a name counts."""
+        return {line["name"]: line for line in self._lines if line["kind"] == kind}
+
+    def add(self, kind: str, name: str, **facts: Any) -> None:
+        self._write([*self._lines, {"kind": kind, "name": name, **facts}])
+
+    def drop(self, *kinds: str) -> None:
+        """Forget all lines of these kinds."""
+        self._write([line for line in self._lines if line["kind"] not in kinds])
+
+    def _write(self, lines: list[dict[str, Any]]) -> None:
+        self._work.put(JOURNAL, b"".join(json.dumps(line, sort_keys=True).encode() + b"\n" for line in lines))
+        self._lines = lines
+
+
 def _read(path: Path) -> tuple[list[dict[str, Any]], int | None]:
     """All whole lines, and where a line starts that a crash cut short."""
-    if not path.exists():
-        return [], None
-    data = path.read_bytes()
+    return _parsed(path.read_bytes(), str(path)) if path.exists() else ([], None)
+
+
+def _parsed(data: bytes, name: str) -> tuple[list[dict[str, Any]], int | None]:
     whole = data[: data.rfind(b"\n") + 1]
     try:
         return [json.loads(line) for line in whole.splitlines()], len(whole) if len(whole) < len(data) else None
     except ValueError as error:
-        raise BuildError(f"{path} is damaged: {error}. Pass --overwrite to start afresh") from error
+        raise BuildError(f"{name} is damaged: {error}. Pass --overwrite to start afresh") from error
 
 
 def clear(folder: Path) -> None:
     """Remove what a work folder holds, but the lock and the journal."""
     for entry in folder.iterdir():
-        if entry.name not in (_LOCK, JOURNAL):
+        if entry.name not in (LOCK, JOURNAL):
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
@@ -115,5 +142,5 @@ def remove(work: Path) -> None:
     """Remove a work folder; the lock last."""
     (work / JOURNAL).unlink(missing_ok=True)
     clear(work)
-    (work / _LOCK).unlink(missing_ok=True)
+    (work / LOCK).unlink(missing_ok=True)
     work.rmdir()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,13 +96,18 @@ def numbers_by_fractions(splits: Splits, ids: np.ndarray, num_graphs: int) -> np
 
 def by_labels(labels: np.ndarray, column: str) -> dict[str, np.ndarray]:
     """labels: str [graphs]; the splits are the distinct labels, train, valid and test first."""
+    return {name: np.flatnonzero(labels == name) for name in label_names(labels.tolist(), column)}
+
+
+def label_names(labels: Iterable[str], column: str) -> list[str]:
+    """The splits that the labels of a column name, train, valid and test first. BuildError for names that are none."""
     usual = ["train", "valid", "val", "validation", "test"]
-    names = sorted(set(labels.tolist()), key=lambda name: (usual.index(name) if name in usual else len(usual), name))
+    names = sorted(set(labels), key=lambda name: (usual.index(name) if name in usual else len(usual), name))
     if len(names) > 100:
         raise BuildError(f"column {column!r} has {len(names)} distinct values; a split column has a few")
     for name in names:
         check_name(name)
-    return {name: np.flatnonzero(labels == name) for name in names}
+    return names
 
 
 def by_file(path: Path, num_graphs: int) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Collection, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from packer.shards.remote import RemotePlace
 
 _WHOLE = 1 << 40
 """Clients cut uploads into parts from some size on; not ours."""
+_REMOVED_AT_ONCE = 500
 _AT_ONCE = 64
 """Ranges that are asked for together."""
 
@@ -36,6 +37,11 @@ class Store(Protocol):
     @property
     def place(self) -> Place:
         """The same files, to be read as a data set."""
+        ...
+
+    @property
+    def where(self) -> Path | str:
+        """The folder or URL, as a data set is opened with."""
         ...
 
     def below(self, name: str) -> Store:
@@ -78,6 +84,10 @@ class Store(Protocol):
         """Remove files, in this order; those that are not there are none to remove."""
         ...
 
+    def clear(self, keep: Collection[str] = ()) -> None:
+        """Remove every file but these."""
+        ...
+
 
 @dataclass(frozen=True)
 class FolderStore:
@@ -92,6 +102,10 @@ class FolderStore:
     @property
     def place(self) -> Place:
         return LocalPlace(self.folder)
+
+    @property
+    def where(self) -> Path:
+        return self.folder
 
     def below(self, name: str) -> FolderStore:
         return FolderStore(self.folder / name, self.scratch_in)
@@ -161,6 +175,11 @@ class FolderStore:
                     break
                 folder.rmdir()
 
+    def clear(self, keep: Collection[str] = ()) -> None:
+        for path in self.folder.iterdir() if self.folder.is_dir() else ():
+            if path.name not in keep:
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
 
 @dataclass(frozen=True)
 class ObjectStore:
@@ -170,6 +189,10 @@ class ObjectStore:
 
     def __str__(self) -> str:
         return str(self.place)
+
+    @property
+    def where(self) -> str:
+        return self.place.url
 
     def below(self, name: str) -> ObjectStore:
         return ObjectStore(self.place.below(name)) if name else self
@@ -243,15 +266,27 @@ class ObjectStore:
             except MissingFileError:
                 continue
 
+    def clear(self, keep: Collection[str] = ()) -> None:
+        left = [name for name in self.names() if name not in keep]
+        for start in range(0, len(left), _REMOVED_AT_ONCE):
+            part = left[start : start + _REMOVED_AT_ONCE]
+            try:
+                self.place.ask(
+                    lambda fs, root, part=part: fs.rm([f"{root}/{name}" for name in part]), "", "clearing it"
+                )
+            except MissingFileError:  # an earlier try has removed some
+                self.remove(part)
+
 
 def store_of(where: str | os.PathLike[str], scratch_in: Path, storage_options: Any = None) -> Store:
-    """The store that a path or a URL names."""
-    text = os.fspath(where)
-    if is_url(text):
-        return ObjectStore(RemotePlace(text, storage_options))
-    return FolderStore(Path(text), scratch_in)
+    """The store that a path or a URL names. BuildError for options of a folder."""
+    if is_url(where):
+        return ObjectStore(RemotePlace(os.fspath(where), storage_options))
+    if storage_options:
+        raise BuildError(f"storage_options are for URLs such as s3://bucket/packs; {where} is a folder on this machine")
+    return FolderStore(Path(where), scratch_in)
 
 
 def is_url(where: str | os.PathLike[str]) -> bool:
-    """Whether it names an object store; file:// is a folder here."""
+    """Whether it names an object store, and not a folder."""
     return "://" in os.fspath(where)

@@ -143,7 +143,7 @@ def assign_ids(size_of_item: np.ndarray | Runs, patterns: Patterns, seed: int) -
     ranks, packs, positions = (np.empty(BLOCK, dtype=np.int64) for _ in range(3))
     for first, size_ids in _blocks(size_of_item):
         items = len(size_ids)
-        _rank(size_ids, seen, ranks[:items])
+        rank(size_ids, seen, ranks[:items])
         _locate(slots, size_ids, ranks[:items], packs[:items], positions[:items])
         _write(item_ids, offsets, packs[:items], positions[:items], first)
     return item_ids, offsets
@@ -186,8 +186,11 @@ def _check_counts(size_of_item: np.ndarray | Runs, offered: np.ndarray) -> None:
 # --- one block: compiled where numba is installed, numpy where it is not ----------------------------------------------
 
 
-def _rank(size_ids: np.ndarray, seen: np.ndarray, ranks: np.ndarray) -> None:
-    """Write the rank of each item inside its size, and count the items in `seen` (int64 [sizes])."""
+def rank(size_ids: np.ndarray, seen: np.ndarray, ranks: np.ndarray) -> None:
+    """Write the rank of each item inside its size to `ranks` (int64 [items]), and count the items in `seen`.
+
+    size_ids: integers [items]; seen: int64 [sizes], how many items of each size came before.
+    """
     if numba_is_here():
         _rank_loop(size_ids, seen, ranks)
         return

@@ -23,7 +23,7 @@ class DaskExecutor:
     workers died of is a BuildError that names it. Scripts need a `__main__` guard, for Dask's processes import them.
     """
 
-    here = False
+    cluster = True
 
     def __init__(self, workers: int = 2, address: str | None = None) -> None:
         if workers < 1:
@@ -31,6 +31,10 @@ class DaskExecutor:
         self.num_workers, self.address = workers, address
         self._client: Any = None
         self._cluster: Any = None
+
+    @property
+    def here(self) -> bool:
+        return self.address is None
 
     def map(self, fn: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         client, path = self._connected(), search_path()

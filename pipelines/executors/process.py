@@ -30,7 +30,7 @@ class ProcessExecutor:
     inherit: file descriptors that workers hold open as long as they live (a lock).
     """
 
-    here = True
+    here, cluster = True, False
 
     def __init__(self, workers: int, inherit: Sequence[int] = ()) -> None:
         if workers < 1:

@@ -17,10 +17,17 @@ Result = TypeVar("Result")
 
 
 class Executor(Protocol):
-    """A place where tasks run. here: on this machine, so that tasks may map files that others of them have written."""
+    """A place where tasks run.
+
+    here: on this machine, so that tasks see its folders; cluster: it is made for many machines, so graphs go from task
+    to task through files of a store that all of them reach.
+    """
 
     @property
     def here(self) -> bool: ...
+
+    @property
+    def cluster(self) -> bool: ...
 
     def map(self, fn: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """fn(item) for each item, in the order of items; fn is a picklable top-level function.
@@ -38,7 +45,7 @@ class Executor(Protocol):
 class SerialExecutor:
     """Every task in this process, one after another."""
 
-    here = True
+    here, cluster = True, False
 
     def map(self, fn: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         return map(fn, items)

@@ -25,13 +25,17 @@ class RayExecutor:
     worker dies is repeated three times; then it is a BuildError that names it.
     """
 
-    here = False
+    cluster = True
 
     def __init__(self, workers: int = 2, address: str | None = None) -> None:
         if workers < 1:
             raise BuildError(f"workers must be at least 1; got {workers}")
         self.num_workers, self.address = workers, address
         self._ours = False
+
+    @property
+    def here(self) -> bool:
+        return self.address is None
 
     def map(self, fn: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         ray, path = self._connected(), search_path()

@@ -62,6 +62,11 @@ rows. `graph-pack verify .` checks every byte; `graph-pack report .` draws what 
 """
 
 
+def card_title(split: str) -> str:
+    """Title of the card that a build writes."""
+    return f"Packed graphs: {split}" if split else "Packed graphs"
+
+
 def _listed(values: Mapping[str, Any], indent: str = "") -> Iterator[str]:
     """Markdown lines of nested values."""
     for key, value in values.items():

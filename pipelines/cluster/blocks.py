@@ -1,0 +1,152 @@
+"""Blocks of source graphs in a store: scanned once, then read by every later phase."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from packer.attributes import Attributes
+from packer.errors import FormatError
+from packer.fields import Schema
+from packer.graph_table import HASH_GRAPHS, GraphTable, concatenate
+from packer.scan_block import RawBlock, narrowed
+from pipelines.sources.protocol import BlockTask, Skip
+from pipelines.stores import Store
+
+
+@dataclass(frozen=True)
+class Block:
+    """What the driver keeps of a block. first_id: of its source graphs; records: how many there are, skipped ones
+    included; graphs: those that can be packed; size: bytes of its file."""
+
+    number: int
+    first_id: int
+    records: int
+    graphs: int
+    size: int
+
+
+@dataclass(frozen=True)
+class BlockFacts:
+    """What a scan tells of a block. sizes: int64 [distinct, axes], its distinct sizes on `axes` (keys), `count`
+    graphs of each."""
+
+    block: Block
+    statistics: dict[str, Any]
+    skips: tuple[Skip, ...]
+    axes: tuple[str, ...]
+    sizes: np.ndarray
+    count: np.ndarray
+
+
+@dataclass(frozen=True)
+class ScanBlock:
+    """A block to be scanned into a store, unless it is there."""
+
+    number: int
+    task: BlockTask
+    work: Store
+    attributes: Attributes
+
+    @property
+    def label(self) -> str:
+        return self.task.label
+
+
+def scan_block(item: ScanBlock) -> BlockFacts:
+    """Scan a block and keep its graphs; its facts come last and say that it is whole."""
+    if item.work.size(_facts_name(item.number)) is None:
+        scan = item.task.scan(item.attributes)
+        data = scan.graphs.to_bytes()
+        item.work.put(_block_name(item.number), data)
+        head = {
+            "records": scan.num_records,
+            "size": len(data),
+            "statistics": scan.graphs.statistics.to_dict(),
+            "skips": [[skip.graph_id, skip.reason, skip.where, list(skip.strings)] for skip in scan.skips],
+            "axes": list(scan.graphs.counts),
+        }
+        sizes = np.stack([np.asarray(count) for count in scan.graphs.counts.values()] or [scan.graphs.ids], axis=1)
+        item.work.put(_facts_name(item.number), _packed(head, ids=scan.graphs.ids, sizes=sizes))
+    return read_facts(item.work, item.number, item.task.first_id)
+
+
+def read_facts(work: Store, number: int, first_id: int) -> BlockFacts:
+    """The facts of a scanned block."""
+    head, arrays = _unpacked(work.read(_facts_name(number)))
+    sizes, count = np.unique(arrays["sizes"].astype(np.int64), axis=0, return_counts=True)
+    skips = tuple(
+        Skip(graph_id, reason, where, tuple((name, text) for name, text in strings))
+        for graph_id, reason, where, strings in head["skips"]
+    )
+    block = Block(number, first_id, head["records"], len(arrays["ids"]), head["size"])
+    return BlockFacts(block, head["statistics"], skips, tuple(head["axes"]), sizes, count.astype(np.int64))
+
+
+def sizes_of_block(work: Store, number: int, axes: Sequence[str]) -> tuple[np.ndarray, np.ndarray, dict[int, Skip]]:
+    """(ids int64 [graphs], sizes int64 [graphs, axes], skipped ones by id) of a block, without its features."""
+    head, arrays = _unpacked(work.read(_facts_name(number)))
+    place = {key: column for column, key in enumerate(head["axes"])}
+    stored = arrays["sizes"].astype(np.int64)
+    sizes = np.zeros((len(arrays["ids"]), len(axes)), dtype=np.int64)
+    for column, key in enumerate(axes):
+        if key in place:
+            sizes[:, column] = stored[:, place[key]]
+    facts = read_facts(work, number, 0)
+    return arrays["ids"], sizes, {skip.graph_id: skip for skip in facts.skips}
+
+
+def table_of_blocks(work: Store, numbers: Sequence[int], schema: Schema) -> GraphTable:
+    """The graphs of some blocks, in their order, in the data set's schema."""
+    return concatenate([narrowed(RawBlock.from_bytes(work.read(_block_name(number))), schema) for number in numbers])
+
+
+@dataclass(frozen=True)
+class HashBlocks:
+    """Some blocks that hold the graphs of whole blocks of the content hash. skip: leading graphs of others; graphs:
+    how many follow."""
+
+    work: Store
+    numbers: tuple[int, ...]
+    schema: Schema
+    skip: int
+    graphs: int
+
+    @property
+    def label(self) -> str:
+        return f"the hash of blocks {self.numbers[0]} to {self.numbers[-1]}"
+
+
+def hash_blocks(item: HashBlocks) -> bytes:
+    """Digests of the blocks of the content hash, see `GraphTable.content_hash`."""
+    table = table_of_blocks(item.work, item.numbers, item.schema)
+    table = table.select(np.arange(item.skip, item.skip + item.graphs))
+    return b"".join(table.block_hash(first) for first in range(0, item.graphs, HASH_GRAPHS))
+
+
+def _block_name(number: int) -> str:
+    return f"blocks/{number:08d}"
+
+
+def _facts_name(number: int) -> str:
+    return f"facts/{number:08d}"
+
+
+def _packed(head: dict[str, Any], **arrays: np.ndarray) -> bytes:
+    held = io.BytesIO()
+    np.savez(held, head=np.frombuffer(json.dumps(head).encode(), dtype=np.uint8), **arrays)  # pyright: ignore[reportArgumentType]
+    return held.getvalue()
+
+
+def _unpacked(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        return json.loads(arrays.pop("head").tobytes()), arrays
+    except (ValueError, KeyError, OSError) as error:
+        raise FormatError(f"the facts of a block are damaged: {error}. Pass --overwrite to start afresh") from error
