@@ -17,9 +17,9 @@ from pipelines import build  # noqa: E402
 from pipelines.entry import main  # noqa: E402
 from pipelines.train import TrainingStep, build_model, find_task, train  # noqa: E402
 
+# Compilers remark on what they might do faster, and on their own warm-up.
 pytestmark = [
-    # Says that faster, less exact products are to be had.
-    pytest.mark.filterwarnings("ignore:TensorFloat32:UserWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
