@@ -58,3 +58,5 @@ def test_training_on_a_gpu_is_measured(tmp_path):
     eager, compiled = (rows[f"packs, {how}"] for how in ("eager", "compile(dynamic=False)"))
     assert compiled[8].strip() == "1 + 0"
     assert eager[9] == compiled[9]
+    size = ("--copies", 1, "--graphs", 60, "--runs", 2, "--cases", "8x2")
+    assert "| 8 | 2 |" in run("benchmarks/training_rounding.py", *size, "--out", out)
