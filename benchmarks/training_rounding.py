@@ -4,8 +4,7 @@
 
 The models, packs and steps of `training_gpu.py`, eager on the CPU. Each run begins with every weight moved by one
 rounding unit of float32 up, down or not at all. Given is the largest relative difference of the losses of the first 8
-steps from those of the unmoved weights, for the run of the median and the worst one. Adam divides gradients by their
-size: where a gradient is next to nothing, its rounding decides a whole step.
+steps from those of the unmoved weights, for the run of the median and the worst one.
 """
 
 from __future__ import annotations
