@@ -166,7 +166,6 @@ Config = Annotated[
 Licence = Annotated[
     str | None, typer.Option(metavar="TEXT", help="Licence of the source, for the data set card.", rich_help_panel=_RUN)
 ]
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder that a build wrote.", show_default=False)]
 FolderOrUrl = Annotated[
     str,
     typer.Argument(
