@@ -12,6 +12,7 @@ import numpy as np
 
 from packer.attributes import Attributes
 from packer.errors import FormatError
+from packer.field_statistics import Statistics
 from packer.fields import Schema
 from packer.graph_table import HASH_GRAPHS, GraphTable, concatenate
 from packer.scan_block import RawBlock, narrowed
@@ -37,7 +38,7 @@ class BlockFacts:
     graphs of each."""
 
     block: Block
-    statistics: dict[str, Any]
+    statistics: Statistics
     skips: tuple[Skip, ...]
     axes: tuple[str, ...]
     sizes: np.ndarray
@@ -85,7 +86,8 @@ def read_facts(work: Store, number: int, first_id: int) -> BlockFacts:
         for graph_id, reason, where, strings in head["skips"]
     )
     block = Block(number, first_id, head["records"], len(arrays["ids"]), head["size"])
-    return BlockFacts(block, head["statistics"], skips, tuple(head["axes"]), sizes, count.astype(np.int64))
+    statistics = Statistics.from_dict(head["statistics"])  # here, and not in the driver, which hears of every block
+    return BlockFacts(block, statistics, skips, tuple(head["axes"]), sizes, count.astype(np.int64))
 
 
 def sizes_of_block(work: Store, number: int, axes: Sequence[str]) -> tuple[np.ndarray, np.ndarray, dict[int, Skip]]:
