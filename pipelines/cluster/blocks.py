@@ -113,13 +113,9 @@ def read_facts(work: Store, number: int, first_id: int) -> BlockFacts:
     """The facts of a scanned block."""
     head, arrays = _unpacked(work.read(_facts_name(number)))
     sizes, count = np.unique(arrays["sizes"].astype(np.int64), axis=0, return_counts=True)
-    skips = tuple(
-        Skip(graph_id, reason, where, tuple((name, text) for name, text in strings))
-        for graph_id, reason, where, strings in head["skips"]
-    )
     block = Block(number, first_id, head["records"], len(arrays["ids"]), head["size"])
     statistics = Statistics.from_dict(head["statistics"])  # here, and not in the driver, which hears of every block
-    return BlockFacts(block, statistics, skips, tuple(head["axes"]), sizes, count.astype(np.int64))
+    return BlockFacts(block, statistics, _skips_of(head), tuple(head["axes"]), sizes, count.astype(np.int64))
 
 
 def sizes_of_block(work: Store, number: int, axes: Sequence[str]) -> tuple[np.ndarray, np.ndarray, dict[int, Skip]]:
@@ -131,8 +127,7 @@ def sizes_of_block(work: Store, number: int, axes: Sequence[str]) -> tuple[np.nd
     for column, key in enumerate(axes):
         if key in place:
             sizes[:, column] = stored[:, place[key]]
-    facts = read_facts(work, number, 0)
-    return arrays["ids"], sizes, {skip.graph_id: skip for skip in facts.skips}
+    return arrays["ids"], sizes, {skip.graph_id: skip for skip in _skips_of(head)}
 
 
 def table_of_blocks(work: Store, numbers: Sequence[int], schema: Schema) -> GraphTable:
@@ -161,6 +156,13 @@ def hash_blocks(item: HashBlocks) -> bytes:
     table = table_of_blocks(item.work, item.numbers, item.schema)
     table = table.select(np.arange(item.skip, item.skip + item.graphs))
     return b"".join(table.block_hash(first) for first in range(0, item.graphs, HASH_GRAPHS))
+
+
+def _skips_of(head: dict[str, Any]) -> tuple[Skip, ...]:
+    return tuple(
+        Skip(graph_id, reason, where, tuple((name, text) for name, text in strings))
+        for graph_id, reason, where, strings in head["skips"]
+    )
 
 
 def _block_name(number: int) -> str:
