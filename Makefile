@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALL := PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 DEMO ?= demo
 
-.PHONY: demo test lint test-slow bench records docs clean
+.PHONY: demo test lint test-slow bench bench-gpu records docs clean
 
 demo: $(VENV)/installed
 	$(BIN)/graph-pack scan sample:nci
@@ -32,6 +32,10 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/training_rounding.py
+
+bench-gpu: $(VENV)/installed
+	$(BIN)/python benchmarks/training_gpu.py
 
 records: $(VENV)/installed
 	$(BIN)/python benchmarks/records.py verify

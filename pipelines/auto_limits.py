@@ -7,7 +7,7 @@ import numpy as np
 from packer.limits import PackLimits
 from packer.sizes import GraphSizes
 from packer.suggest import suggest_limits
-from pipelines.build_plan import select_sizes
+from pipelines.build_plan import with_columns
 
 _SAMPLE = 6_000
 _WORK = 0.3
@@ -20,12 +20,17 @@ def choose_limits(sizes: GraphSizes) -> PackLimits:
     most 6,000 graphs are looked at, the largest of each axis among them. No clock and no randomness: the same sizes
     give the same limits. Time: a few seconds.
     """
-    sample = select_sizes(sizes, _sample_rows(sizes))
-    return suggest_limits(sample, multiple_of=8, work_limit=_WORK, time_limit=None).best.limits
+    return suggest_limits(_sample(sizes), multiple_of=8, work_limit=_WORK, time_limit=None).best.limits
 
 
-def _sample_rows(sizes: GraphSizes) -> np.ndarray:
-    """Evenly spaced graphs, and the largest on each axis."""
-    stride = -(-sizes.num_graphs // _SAMPLE)
-    largest = [int(np.argmax(values)) for values in sizes.columns.values()]
-    return np.union1d(np.arange(0, sizes.num_graphs, stride), largest)
+def _sample(sizes: GraphSizes) -> GraphSizes:
+    """Graphs evenly spaced from the smallest to the largest, whatever their order is, and the largest on each axis."""
+    distinct, count, _ = sizes.distinct
+    ends = np.cumsum(count)
+    spaced = np.arange(0, ends[-1], -(-ends[-1] // _SAMPLE))
+    taken = np.bincount(np.searchsorted(ends, spaced, side="right"), minlength=len(distinct))
+    largest = distinct.argmax(axis=0)
+    taken[largest] = np.maximum(taken[largest], 1)
+    kept = np.flatnonzero(taken)
+    columns = {axis.key: distinct[kept, number] for number, axis in enumerate(sizes.axes)}
+    return with_columns(sizes.axes, columns, taken[kept])

@@ -21,7 +21,7 @@ from pipelines.build_scan import Progress, ScanResult, scan_source
 from pipelines.build_trim import trim_scan
 from pipelines.build_write import Target, commit, contents, manifest_of, prepare, write_files
 from pipelines.executors import Executor
-from pipelines.journal import JOURNAL, WORK, Journal, remove
+from pipelines.journal import CLAIM, JOURNAL, WORK, Journal, remove
 from pipelines.stores import FolderStore
 
 # A finished scan of so many graphs is worth keeping when the limits turn out too small.
@@ -32,6 +32,7 @@ def run(job: Job, store: FolderStore, executor: Executor, progress: Progress, ov
     clock, out = Clock(), store.folder
     journal = Journal(out / WORK)
     key = job.key()
+    (out / WORK / CLAIM).unlink(missing_ok=True)  # of an unfinished build on a cluster, whose files are replaced
     if overwrite or (journal.find("target") and not journal.find("job")):
         _remove_earlier(store, journal)
     earlier = journal.find("job").get("job")

@@ -86,7 +86,7 @@ def check_fit(sizes: GraphSizes, limits: PackLimits, source_ids: np.ndarray, ove
         return fits
     if oversize == "skip":
         if not fits.any():
-            raise SizesError(f"none of the {len(fits)} graphs fits the limits: {too_large(sizes, limits, 0, 0)}")
+            raise none_fits(sizes, limits)
         return fits
     row = int(np.argmin(fits))
     raise do_not_fit(sizes, limits, fits, row, int(source_ids[row]))
@@ -97,14 +97,24 @@ def do_not_fit(sizes: GraphSizes, limits: PackLimits, fits: np.ndarray, row: int
     many = int((~fits).sum()) if sizes.count is None else sum(sizes.count[~fits].tolist())
     all_of_them = f"; {_would_hold_all(sizes, limits)} would hold them all" if many > 1 else ""
     return SizesError(
-        f"{too_large(sizes, limits, row, graph_id)}; {many} of {sizes.num_graphs} graphs do not fit{all_of_them}. "
+        f"graph {graph_id} {too_large(sizes, limits, row)}; "
+        f"{many} of {sizes.num_graphs} graphs do not fit{all_of_them}. "
         "Raise the limit, or pass --oversize skip to leave such graphs out, or --oversize trim-both to cut them down "
         "(they are counted)"
     )
 
 
-def too_large(sizes: GraphSizes, limits: PackLimits, row: int, graph_id: int) -> str:
-    """Why graph `row` does not fit: what it needs, what a pack offers, what would do."""
+def none_fits(sizes: GraphSizes, limits: PackLimits) -> SizesError:
+    """The error that all graphs are too large."""
+    least = histogram_of(sizes)
+    return SizesError(
+        f"none of the {sizes.num_graphs} graphs fits the limits: the one with the fewest nodes "
+        f"{too_large(least, limits, 0)}"
+    )
+
+
+def too_large(sizes: GraphSizes, limits: PackLimits, row: int) -> str:
+    """Why a graph of row `row` does not fit: what it needs, what a pack offers, what would do."""
     slots, reserved = limits.slots(sizes.axes), _reserved(limits)
     said: list[str] = []
     for axis in sizes.axes:
@@ -114,7 +124,7 @@ def too_large(sizes: GraphSizes, limits: PackLimits, row: int, graph_id: int) ->
             less = f" ({limit}, less {reserved} for padding)" if reserved else ""
             option = _option(axis, has + reserved)
             said.append(f"{has} {what}; a pack offers {limit - reserved}{less}: {option} would do")
-    return f"graph {graph_id} needs {', and '.join(said)}"
+    return f"needs {', and '.join(said)}"
 
 
 def _would_hold_all(sizes: GraphSizes, limits: PackLimits) -> str:
@@ -153,11 +163,14 @@ def members(scan: ScanResult, splits: Splits | None, fits: np.ndarray) -> dict[s
         rows = at[table.source_ids[at] == ids]
         rows = rows[fits[rows]]
         if not len(rows):
-            raise SourceError(
-                f"split {name!r} has no graph to pack, of {scan.num_graphs} in all: give it a larger share"
-            )
+            raise empty_split(name, scan.num_graphs)
         found[name] = Members(ids, rows)
     return found
+
+
+def empty_split(name: str, num_graphs: int) -> SourceError:
+    """The error that a data set would be empty. num_graphs: of the source."""
+    return SourceError(f"split {name!r} has no graph to pack, of {num_graphs} in all: give it a larger share")
 
 
 def store_plan(plan: PackPlan, path: Path, *, by_graph: bool) -> FileEntry:

@@ -16,7 +16,7 @@ from pipelines.cli_checks import UsageError, check_choice, usage
 from pipelines.cli_draw import draw_one_pack, pack_as_text
 from pipelines.cli_output import percent, progress, say, show, show_json, table, tell_skips
 from pipelines.cli_scan import describe
-from pipelines.executors import Executor
+from pipelines.executors import make_executor
 from pipelines.places import Where, data_sets, label, where
 from pipelines.report.words import rows_of, some
 from pipelines.splits import Splits
@@ -33,7 +33,10 @@ def register(app: typer.Typer) -> None:
 
 def build_command(
     source: options.SourceArgument,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where to write; empty, absent, or an earlier build.")],
+    out: Annotated[
+        str,
+        typer.Option(metavar="DIR|URL", help="Where to write: empty, absent, or an earlier build; s3://... too."),
+    ],
     smiles_column: options.SmilesColumn = None,
     target: options.Target = None,
     root: options.Root = None,
@@ -68,6 +71,10 @@ def build_command(
     licence: options.Licence = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the build that DIR holds.")] = False,
     workers: options.Workers = 2,
+    executor: options.ExecutorName = None,
+    dask_scheduler: options.DaskScheduler = None,
+    ray_address: options.RayAddress = None,
+    work: options.Work = None,
     json_output: options.Json = False,
     config: options.Config = None,
 ) -> None:
@@ -80,6 +87,7 @@ def build_command(
     )
     asked = options.read_source(source, smiles_column, target, root, [split_column] if split_column else ())
     shares = ",".join(splits) if splits else None
+    engine, address = options.read_executor(executor, dask_scheduler, ray_address)
     with usage():
         find_algorithm(algorithm)
         Splits.of(shares, split_seed, split_column, split_file)
@@ -91,7 +99,7 @@ def build_command(
     with progress() as report:
         result = build(
             asked,
-            out,
+            where(out),
             chosen or "auto",
             algorithm,
             seed,
@@ -111,6 +119,9 @@ def build_command(
             index_fields=dict(attributes.index),
             overwrite=overwrite,
             licence=licence,
+            executor=engine,
+            scheduler=address,
+            work=None if work is None else where(work),
             progress=report,
         )
     if json_output:
@@ -120,18 +131,27 @@ def build_command(
     _show_build(result)
 
 
-def verify(folder: options.FolderOrUrl, workers: options.Workers = 2, json_output: options.Json = False) -> None:
+def verify(
+    folder: options.FolderOrUrl,
+    workers: options.Workers = 2,
+    executor: options.ExecutorName = None,
+    dask_scheduler: options.DaskScheduler = None,
+    ray_address: options.RayAddress = None,
+    json_output: options.Json = False,
+) -> None:
     """Check every checksum and every invariant; exit status 1 on any fault."""
     from packer.shards.verify import VerifyReport, verify_shards
 
+    engine, address = options.read_executor(executor, dask_scheduler, ray_address)
+
     at = where(folder)
     reports: dict[str, VerifyReport] = {}
-    executor: Executor = options.make_executor(workers)
+    tasks = make_executor(engine, workers, address)
     try:
         for name, place in data_sets(at).items():
-            reports[name] = verify_shards(place, map=executor.map)
+            reports[name] = verify_shards(place, map=tasks.map)
     finally:
-        executor.close()
+        tasks.close()
     ok = all(report.ok for report in reports.values())
     if json_output:
         show_json({"ok": ok, "data_sets": {label(at, name): _report_json(r) for name, r in reports.items()}})

@@ -17,7 +17,7 @@ from pipelines.auto_limits import choose_limits
 from pipelines.build_request import OVERSIZE
 from pipelines.cli_checks import UsageError, above_zero, check_choice, file_place, nearest, one_of, picture_place, usage
 from pipelines.config import read_job
-from pipelines.executors import Executor, ProcessExecutor, SerialExecutor
+from pipelines.executors import EXECUTORS
 from pipelines.sources import parse_source
 from pipelines.sources.protocol import Source
 
@@ -152,6 +152,36 @@ Csv = Annotated[
     ),
 ]
 Workers = Annotated[int, typer.Option(metavar="W", min=1, help="Processes.", rich_help_panel=_RUN)]
+ExecutorName = Annotated[
+    str | None,
+    typer.Option(
+        "--executor",
+        metavar="|".join(EXECUTORS),
+        help="Where tasks run: in W processes, or on a cluster.  [default: process]",
+        callback=one_of("--executor", EXECUTORS),
+        rich_help_panel=_RUN,
+    ),
+]
+DaskScheduler = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Of a running Dask scheduler, tcp://HOST:8786; without one, W processes here are the cluster.",
+        rich_help_panel=_RUN,
+    ),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Of a running Ray cluster, or auto; likewise.", rich_help_panel=_RUN),
+]
+Work = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR|URL",
+        help="What all workers reach, for what tasks write for each other.  [default: .work in the output]",
+        rich_help_panel=_RUN,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.", rich_help_panel=_RUN)]
 Config = Annotated[
     Path | None,
@@ -264,8 +294,15 @@ def read_numbers(option: str, given: Sequence[str] | None) -> dict[str, float]:
     return found
 
 
-def make_executor(workers: int) -> Executor:
-    return SerialExecutor() if workers == 1 else ProcessExecutor(workers)
+def read_executor(name: str | None, dask: str | None, ray: str | None) -> tuple[str, str | None]:
+    """(executor, address of its cluster); an address alone says which executor."""
+    addresses = {engine: address for engine, address in (("dask", dask), ("ray", ray)) if address is not None}
+    asked = name or next(iter(addresses), "process")
+    for engine in addresses:
+        if engine != asked:
+            option = "--dask-scheduler" if engine == "dask" else "--ray-address"
+            raise UsageError(f"{option} is of no use to --executor {asked}: leave one of them out")
+    return asked, addresses.get(asked)
 
 
 def _slots(option: str, given: Any) -> Any:

@@ -20,9 +20,11 @@ from pipelines.sources.protocol import Skip
 _STAGES = {
     "scan": "scanning graphs",
     "join": "joining blocks",
+    "count": "counting graphs by size",
     "plan": "planning data sets",
     "solve": "planning",
     "suggest": "trying limits",
+    "route": "sending graphs to their shards",
     "write": "writing packs",
     "verify": "checking shards",
 }

@@ -26,6 +26,7 @@ from pipelines.cli_draw import draw_plans, write_csv
 from pipelines.cli_output import fill_column, percent, percents, progress, say, show, show_json, table, tell_skips
 from pipelines.cli_scan import describe
 from pipelines.comparison import warm_plan
+from pipelines.executors import make_executor
 from pipelines.sources.protocol import Source
 
 
@@ -175,7 +176,7 @@ def _preview(
 ) -> tuple[Survey, PackLimits, GraphSizes]:
     """The source, the limits, and the sizes of the graphs that a build would pack, with progress on standard error."""
     asked = ScanOptions(options.read_levels(field), {}, on_empty, attributes)
-    executor = options.make_executor(workers)
+    executor = make_executor(workers=workers)
     try:
         with progress() as report:
             choose = partial(options.used_limits, chosen)

@@ -16,6 +16,7 @@ from pipelines.build_survey import Survey, survey_source
 from pipelines.cli_draw import draw_sizes
 from pipelines.cli_output import progress, say, show, show_json, tell_skips
 from pipelines.cli_tables import fault_table, field_table, size_tables, summary
+from pipelines.executors import make_executor
 from pipelines.sources.protocol import Source
 
 
@@ -92,7 +93,7 @@ def survey(
 ) -> Survey:
     """Sizes and statistics of the source, with progress on standard error."""
     asked = ScanOptions(options.read_levels(field), {}, on_empty, attributes)
-    executor = options.make_executor(workers)
+    executor = make_executor(workers=workers)
     try:
         with progress() as report:
             return survey_source(source, asked, executor, report)
@@ -107,7 +108,7 @@ def _show_fit(found: Survey, limits: PackLimits, fits: np.ndarray) -> None:
         return
     show(f"{len(outside):,} of {len(fits):,} graphs do not fit {describe(limits)}:")
     for row in outside[:10].tolist():
-        show(f"  {too_large(found.sizes, limits, row, int(found.source_ids[row]))}")
+        show(f"  graph {int(found.source_ids[row])} {too_large(found.sizes, limits, row)}")
     if len(outside) > 10:
         show(f"  and {len(outside) - 10:,} more")
 

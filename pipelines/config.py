@@ -35,6 +35,10 @@ class JobFile(BaseModel):
     seed: int | None = None
     time_limit: float | None = Field(default=None, gt=0)
     workers: int | None = Field(default=None, ge=1)
+    executor: Literal["process", "dask", "ray"] | None = None
+    dask_scheduler: str | None = None
+    ray_address: str | None = None
+    work: str | None = None
     plan: str | None = None
     splits: str | dict[str, float] | None = None
     split_seed: int | None = None

@@ -19,6 +19,8 @@ from pipelines.stores import Store
 
 WORK, JOURNAL, SCRATCH = ".work", "journal.jsonl", "scratch"
 LOCK = "lock"
+CLAIM = "job.json"
+"""Says which job is writing to a place, in its work folder; another one is refused, even on another machine."""
 
 
 @contextmanager
@@ -111,7 +113,9 @@ class StoreJournal:
 
     def drop(self, *kinds: str) -> None:
         """Forget all lines of these kinds."""
-        self._write([line for line in self._lines if line["kind"] not in kinds])
+        left = [line for line in self._lines if line["kind"] not in kinds]
+        if left != self._lines:
+            self._write(left)
 
     def _write(self, lines: list[dict[str, Any]]) -> None:
         self._work.put(JOURNAL, b"".join(json.dumps(line, sort_keys=True).encode() + b"\n" for line in lines))

@@ -65,7 +65,7 @@ class Store(Protocol):
         ...
 
     def create(self, name: str, data: bytes) -> None:
-        """The same where there is none yet; BuildError where there is another one, if the store can tell."""
+        """The same where there is none yet; BuildError where there is one of other content, if the store can tell."""
         ...
 
     def put_file(self, name: str, path: Path) -> None:
@@ -221,15 +221,12 @@ class ObjectStore:
         self.place.ask(lambda fs, root: fs.pipe_file(f"{root}/{name}", data, chunksize=_WHOLE), name, "writing it")
 
     def create(self, name: str, data: bytes) -> None:
-        tried: list[bool] = []
-
         def create(fs: Any, root: str) -> None:
-            tried.append(True)
             try:
                 fs.pipe_file(f"{root}/{name}", data, mode="create", chunksize=_WHOLE)
             except FileExistsError:
-                # An answer that was lost, or another build: what is there tells.
-                if len(tried) == 1 or fs.cat_file(f"{root}/{name}") != data:
+                # An answer that was lost, a build that was stopped here, or another one: what is there tells.
+                if fs.cat_file(f"{root}/{name}") != data:
                     raise
 
         try:

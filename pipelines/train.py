@@ -65,8 +65,9 @@ def train(
     is on the CPU), "auto" takes CUDA when it is there. num_threads: of torch on the CPU, set for the process; one is
     fastest for packs of some hundred nodes, None leaves it as it is. compile: torch.compile for static shapes, with
     CUDA graphs on CUDA (the default there). plot: where to draw the loss curve. Randomness: `seed`
-    alone (weights and the order of packs).
+    alone (weights and the order of packs), and on CUDA the order in which sums are added up.
     """
+    device = _device(device)
     splits = open_splits(folder)
     packs = splits["train"]
     torch.manual_seed(seed)
@@ -74,8 +75,6 @@ def train(
         torch.set_num_threads(num_threads)
     task = find_task(packs, target)
     model = build_model(packs, task, hidden, layers)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     report = TrainReport(task, device)
 
     def tell(epoch: int, loss: float) -> None:
@@ -97,6 +96,30 @@ def train(
     return report
 
 
+def _device(name: str) -> str:
+    """The device to train on, "auto" resolved."""
+    there = torch.cuda.is_available()
+    if name == "auto":
+        return "cuda" if there else "cpu"
+    kind = name.partition(":")[0]
+    if kind not in ("cpu", "cuda", "ipu"):
+        raise SourceError(f"device must be auto, cpu, cuda or ipu; got {name!r}")
+    if kind == "cuda" and not there:
+        raise SourceError(f"device {name!r}: this torch ({torch.__version__}) finds no CUDA GPU; use cpu, or auto")
+    return name
+
+
+class TrainingStep(torch.nn.Module):
+    """Model and loss, to be compiled as one: a batch -> (its loss, the number of known targets)."""
+
+    def __init__(self, model: torch.nn.Module, task: Task) -> None:
+        super().__init__()
+        self.model, self.task = model, task
+
+    def forward(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        return loss_of(self.model(batch), batch, self.task), self.task.known(batch).sum()
+
+
 def _train_on(
     place: torch.device,
     model: torch.nn.Module,
@@ -110,16 +133,17 @@ def _train_on(
     on_epoch: Callable[[int, float], None],
 ) -> None:
     """The loop for CPU and CUDA."""
-    step: Any = model.to(place)
-    if compile or (compile is None and place.type == "cuda"):
-        step = torch.compile(model, dynamic=False, mode="reduce-overhead" if place.type == "cuda" else None)
-    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
-    loader = torch_loader(packs, batch_size=batch_size, shuffle=True, seed=seed, pin_memory=place.type == "cuda")
+    on_cuda = place.type == "cuda"
+    step: Any = TrainingStep(model, task).to(place)
+    if compile or (compile is None and on_cuda):
+        step = torch.compile(step, dynamic=False, mode="reduce-overhead" if on_cuda else None)
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=on_cuda)
+    loader = torch_loader(packs, batch_size=batch_size, shuffle=True, seed=seed, pin_memory=on_cuda)
     steps = epochs * len(loader)
     decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     for epoch in range(epochs):
         loader.set_epoch(epoch)
-        on_epoch(epoch, train_epoch(step, loader, optimizer, task, place, decay))
+        on_epoch(epoch, train_epoch(step, loader, optimizer, place, decay))
 
 
 def open_splits(folder: str | Path) -> dict[str, PackDataset]:
@@ -180,21 +204,19 @@ def train_epoch(
     step: Any,
     loader: Iterable[Any],
     optimizer: torch.optim.Optimizer,
-    task: Task,
     device: torch.device,
     decay: torch.optim.lr_scheduler.LRScheduler,
 ) -> float:
-    """One pass over the loader; the mean loss over known targets."""
+    """One pass over the loader; the mean loss over known targets. step: a TrainingStep, compiled or not."""
     # Summed on the device: reading a number back at each step would make it wait.
     total, count = torch.zeros((), device=device), torch.zeros((), device=device)
     for batch in loader:
         batch = batch.to(device, non_blocking=True)
         optimizer.zero_grad(set_to_none=True)
-        loss = loss_of(step(batch), batch, task)
+        loss, known = step(batch)
         loss.backward()
         optimizer.step()
         decay.step()
-        known = task.known(batch).sum()
         total += loss.detach() * known
         count += known
     return (total / count.clamp(min=1)).item()
@@ -263,5 +285,7 @@ def draw_losses(report: TrainReport, path: str | Path) -> None:
 
 
 def _scaled(truth: torch.Tensor, task: Task, dtype: torch.dtype) -> torch.Tensor:
-    mean, std = (torch.tensor(values, dtype=dtype, device=truth.device) for values in (task.mean, task.std))
-    return (truth.reshape(len(truth), -1).to(dtype) - mean) / std
+    """[rows, outputs]. By plain numbers: a tensor of them would be copied to the device each step, and waited for."""
+    columns = truth.reshape(len(truth), -1).to(dtype).unbind(dim=1)
+    scaled = [(column - mean) / std for column, mean, std in zip(columns, task.mean, task.std, strict=True)]
+    return torch.stack(scaled, dim=1)

@@ -43,3 +43,20 @@ def test_the_comparison_runs(shared_data, tmp_path):
     rows = [row for row in (tmp_path / "table.md").read_text().splitlines() if row.startswith("| MUTAG mean of 8 |")]
     assert [row.split("|")[2].strip() for row in rows][-1] == "optimal"
     assert "| 24 | 24 | proven |" in rows[-1]
+
+
+def test_training_on_a_gpu_is_measured(tmp_path):
+    """Without a GPU the same loops run on the CPU, but for CUDA graphs."""
+    pytest.importorskip("torch_geometric")
+    out = tmp_path / "table.md"
+    size = ("--device", "cpu", "--copies", 1, "--graphs", 120, "--epochs", 1, "--cases", "8x2")
+    run("benchmarks/training_gpu.py", *size, "--out", out)
+    rows = {
+        cells[1].strip(): cells for cells in (line.split("|") for line in out.read_text().splitlines()) if cells[2:]
+    }
+    assert "PyG, 4 workers, compile(dynamic=True)" in rows and "failed" not in out.read_text()
+    eager, compiled = (rows[f"packs, {how}"] for how in ("eager", "compile(dynamic=False)"))
+    assert compiled[8].strip() == "1 + 0"
+    assert eager[9] == compiled[9]
+    size = ("--copies", 1, "--graphs", 60, "--runs", 2, "--cases", "8x2")
+    assert "| 8 | 2 |" in run("benchmarks/training_rounding.py", *size, "--out", out)

@@ -9,10 +9,10 @@ pytest.importorskip("torch_geometric")
 
 from torch_geometric.data import Data, HeteroData  # noqa: E402
 
-from packer import PackDataset, PackLimits  # noqa: E402
+from packer import PackDataset, PackLimits, torch_loader  # noqa: E402
 from packer.errors import MissingExtraError, SourceError  # noqa: E402
 from pipelines import build  # noqa: E402
-from pipelines.train import Task, build_model, find_task, loss_of, open_splits, train  # noqa: E402
+from pipelines.train import Task, TrainingStep, build_model, find_task, loss_of, open_splits, train  # noqa: E402
 
 
 def rings_and_paths(count=120, **extra):
@@ -69,6 +69,26 @@ def test_on_an_ipu(folder, monkeypatch):
 def test_an_ipu_needs_poptorch(folder):
     with pytest.raises(MissingExtraError, match="training on an IPU needs poptorch, which Graphcore ships"):
         train(folder, device="ipu")
+
+
+@pytest.mark.parametrize(("device", "message"), [("tpu", "must be auto, cpu, cuda or ipu; got 'tpu'"), ("cuda", "GPU")])
+def test_a_device_that_is_not_there(folder, device, message, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SourceError, match=message):
+        train(folder, device=device)
+
+
+def test_a_step_compiles_as_one_graph_and_once(folder):
+    packs = PackDataset(folder)
+    task = find_task(packs, "size")
+    step = TrainingStep(build_model(packs, task, 8, 2), task)
+    torch._dynamo.reset()
+    counters = torch._dynamo.utils.counters
+    counters.clear()
+    compiled = torch.compile(step, fullgraph=True, dynamic=False, backend="eager")
+    for batch in torch_loader(packs, batch_size=3):
+        torch.testing.assert_close(compiled(batch), step(batch))
+    assert counters["stats"]["unique_graphs"] == 1
 
 
 def test_regression_of_several_targets(folder):

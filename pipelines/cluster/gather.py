@@ -22,6 +22,8 @@ from pipelines.build_shards import pack_columns_of
 from pipelines.cluster.route import check_places, graphs_name, routed_name, starts_of
 from pipelines.stores import ObjectStore, Store
 
+ENTRIES = "entries"
+
 _AT_ONCE = 16
 """Files of an object store that one task reads at a time: each answer takes long, and little bandwidth."""
 
@@ -41,14 +43,14 @@ class WriteTask:
 
     def kept(self, file: str) -> dict[str, Any] | None:
         """The manifest's entry of a file that an earlier run has written; None where it has not."""
-        name = f"entries/{inside(self.split, file)}.json"
+        name = f"{ENTRIES}/{inside(self.split, file)}.json"
         if self.work.size(name) is None:
             return None
         entry = json.loads(self.work.read(name))
         return entry if self.out.size(inside(self.split, file)) == entry["bytes"] else None
 
     def keep(self, file: str, entry: dict[str, Any]) -> dict[str, Any]:
-        self.work.put(f"entries/{inside(self.split, file)}.json", json.dumps(entry).encode())
+        self.work.put(f"{ENTRIES}/{inside(self.split, file)}.json", json.dumps(entry).encode())
         return entry
 
 

@@ -1,11 +1,12 @@
 """The job on a cluster, or into an object store: its phases in order, and what an interrupted run has left of them.
 
-What lies in the work store is found there by its name: a task whose files are there is done. The journal holds what
-names cannot tell: of which job they are, which plan was stored, and how many shards there are to be.
+What lies in the work store is found there by its name: a task whose files are there is done. What names cannot tell
+lies beside the output: which job is writing there, which plan was stored, and how many shards there are to be.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,19 +18,25 @@ from pipelines.build_request import Job
 from pipelines.build_result import BuildResult, Clock, already, other_job
 from pipelines.build_write import commit
 from pipelines.cluster import phases
+from pipelines.cluster.gather import ENTRIES
 from pipelines.cluster.phases import Cluster
-from pipelines.journal import JOURNAL, LOCK, StoreJournal
+from pipelines.cluster.route import GRAPH_ROWS, ROUTED
+from pipelines.journal import CLAIM, JOURNAL, LOCK, WORK, StoreJournal
+from pipelines.stores import Store
 
-_KEPT = (LOCK, JOURNAL)
+_SCAN = "scan.json"
+"""Says of which source the blocks in a work store are."""
+_KEPT = (LOCK, JOURNAL, CLAIM)
 
 
 def run(job: Job, on: Cluster, overwrite: bool) -> BuildResult:
     """Carry a job out, or go on with it; see `pipelines.build`."""
-    journal, key, clock = StoreJournal(on.work), job.key(), Clock()
+    beside, key, clock = on.out.below(WORK), job.key(), Clock()
+    journal = StoreJournal(beside)
     refuse_foreign(on.out, own_files(on.out, journal.find("target")))
-    if overwrite or (journal.find("target") and not journal.find("cluster")):
+    earlier = None if overwrite else _claimed(beside)
+    if overwrite or (journal.find("target") and earlier is None):
         _remove_earlier(on, journal)
-    earlier = journal.find("cluster").get("job")
     finished = {} if overwrite or earlier else finished_targets(on.out)
     if finished:
         _refuse_other(on, same_job(on.out, key, finished), "already holds a data set built otherwise")
@@ -37,7 +44,10 @@ def run(job: Job, on: Cluster, overwrite: bool) -> BuildResult:
             return already(on.out, finished, job)
     if earlier is not None:
         _refuse_other(on, differences(earlier["key"], key), "holds an unfinished build of another job")
-    _renew_scan(job, on, journal)
+    _renew_scan(job, on.work)
+    for part in () if earlier else (ROUTED, GRAPH_ROWS, ENTRIES):  # of a plan that is given up
+        on.work.below(part).clear()
+    journal.drop("job", "scan", "block", "table", "file")  # of a build on one machine
     try:
         with clock("scan"):
             scanned = phases.scan(job, on)
@@ -52,12 +62,13 @@ def run(job: Job, on: Cluster, overwrite: bool) -> BuildResult:
             tasks, counts = phases.count(job, scanned, limits, on)
         if job.plan.given is not None:
             own, order = [count[0] for count in counts], counts[0][0].order is not None
-            obtain_plan(phases.planned_sizes(scanned.schema, "", own, order), limits, job.plan)
+            obtain_plan(phases.planned_sizes(scanned.schema, own, order), limits, job.plan)
     except (PackerError, MissingExtraError) as error:
-        if earlier is None and not isinstance(error, BuildError):
-            on.work.clear(keep=[LOCK])
+        begun = isinstance(error, BuildError) and any(name not in _KEPT for name in on.work.names())
+        if earlier is None and not begun:
+            _tidy(on)
         raise
-    journal.add("cluster", "job", key=key, content_hash=digest)
+    beside.create(CLAIM, json.dumps({"key": key, "content_hash": digest}).encode())
     layout = phases.layout_of(job, scanned, limits, on)
     planned: list[phases.Planned] = []
     for number, split in enumerate(tasks[0].members.names):
@@ -74,8 +85,14 @@ def run(job: Job, on: Cluster, overwrite: bool) -> BuildResult:
         files = phases.write(job, tasks, planned, layout, on)
     manifests = phases.manifests_of(job, scanned, planned, layout, digest, files)
     commit(on.out, job, key, manifests, scanned.ambiguous, scanned.skips, clock.seconds)
-    on.work.clear(keep=[LOCK])
+    _tidy(on)
     return BuildResult(on.out.where, manifests, clock.seconds, scanned.skips)
+
+
+def _tidy(on: Cluster) -> None:
+    """Leave nothing of an unfinished job; what says whose files lie there goes last."""
+    on.work.clear(keep=_KEPT)
+    on.out.below(WORK).remove([CLAIM, JOURNAL])
 
 
 def _refuse_other(on: Cluster, differing: list[str], what: str) -> None:
@@ -83,29 +100,34 @@ def _refuse_other(on: Cluster, differing: list[str], what: str) -> None:
         raise other_job(on.out, differing, what)
 
 
-def _renew_scan(job: Job, on: Cluster, journal: StoreJournal) -> None:
+def _claimed(beside: Store) -> dict[str, Any] | None:
+    """The unfinished job of a place."""
+    return None if beside.size(CLAIM) is None else json.loads(beside.read(CLAIM))
+
+
+def _renew_scan(job: Job, work: Store) -> None:
     """Forget blocks of another source; those of Python objects too, which may be others than last time."""
-    wanted = {"source": job.source.key(), "options": job.scan.key()}
-    known = journal.find("cluster-scan").get("key", {}).get("value")
+    wanted = json.dumps({"source": job.source.key(), "options": job.scan.key()}).encode()
+    known = None if work.size(_SCAN) is None else work.read(_SCAN)
     if not job.source.repeatable or known != wanted:
-        on.work.clear(keep=_KEPT)
-        journal.drop("cluster-scan", "scan", "block", "table", "job", "file")
-        journal.add("cluster-scan", "key", value=wanted)
+        work.clear(keep=_KEPT)
+        work.put(_SCAN, wanted)
 
 
 def _remove_earlier(on: Cluster, journal: StoreJournal) -> None:
     """Remove the files of an earlier build. What they are is journalled first, so that a kill in between is mended."""
-    journal.drop("cluster", "job")
+    beside = on.out.below(WORK)
+    beside.remove([CLAIM])
     for name, manifest in finished_targets(on.out).items():
         journal.add("target", name, shards=len(manifest.shards))
     remove_own(on.out, own_files(on.out, journal.find("target")))
-    journal.drop("target", "plan", "file", "cluster-scan")
+    journal.drop("target", "plan")
 
 
 def _same_content(
     on: Cluster, finished: Mapping[str, Manifest], digest: str, job: Job, skips: tuple[Any, ...]
 ) -> BuildResult:
-    on.work.clear(keep=[LOCK])
+    _tidy(on)
     if any(manifest.content_hash != digest for manifest in finished.values()):
         raise BuildError(
             f"{on.out} already holds a data set of other graphs: pass --overwrite, or choose another place"

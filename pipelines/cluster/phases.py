@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from packer.data_limits import LimitsRule
-from packer.errors import SizesError, SourceError
+from packer.errors import SourceError
 from packer.field_statistics import Statistics, merge
 from packer.fields import Schema
 from packer.graph_table import HASH_GRAPHS, combine_hashes
@@ -29,7 +29,7 @@ from packer.shards.manifest import PLAN
 from packer.sizes import GraphSizes
 from packer.trim import TRIM
 from pipelines.build_folder import inside
-from pipelines.build_plan import do_not_fit, fitting, needs_order, obtain_plan, with_columns
+from pipelines.build_plan import do_not_fit, empty_split, fitting, needs_order, none_fits, obtain_plan, with_columns
 from pipelines.build_request import Job, limits_for
 from pipelines.build_scan import Progress, as_stage, check_skips
 from pipelines.build_shards import SAMPLE_PACKS, sample_layout
@@ -144,6 +144,9 @@ def count(job: Job, scanned: Scanned, limits: PackLimits, on: Cluster) -> tuple[
     for counted in on.executor.map(count_group, [CountTask(task, order) for task in tasks]):
         found.append(counted)
         on.progress("count", len(found), len(tasks))
+    for number, split in enumerate(members.names):
+        if not any(len(counted[number].sizes) for counted in found):
+            raise empty_split(split, scanned.num_records)
     return tasks, found
 
 
@@ -157,7 +160,7 @@ def plan(
     on: Cluster,
 ) -> Planned:
     """The plan of one data set, stored; or the one that an earlier run has stored."""
-    sizes = planned_sizes(schema, split, counts, needs_order(job.plan))
+    sizes = planned_sizes(schema, counts, needs_order(job.plan))
     target = on.out.below(split)
     stored = journal.find("plan").get(split)
     if stored is not None:
@@ -174,12 +177,9 @@ def plan(
     return Planned(split, made, entry, tuple(counts))
 
 
-def planned_sizes(schema: Schema, split: str, counts: Sequence[SplitCount], order: bool) -> GraphSizes:
+def planned_sizes(schema: Schema, counts: Sequence[SplitCount], order: bool) -> GraphSizes:
     """The sizes of the graphs of one data set: as a histogram, or in source order where that matters to the plan."""
     axes = schema.axes
-    if not any(len(count.sizes) for count in counts):
-        whole = sum(count.graphs for count in counts)
-        raise SourceError(f"split {split!r} has no graph to pack, of {whole} in all: give it a larger share")
     if order:
         rows = np.concatenate([count.sizes[count.order] for count in counts if count.order is not None])
         return with_columns(axes, {axis.key: rows[:, number] for number, axis in enumerate(axes)})
@@ -285,7 +285,7 @@ def _check_fit(job: Job, scanned: Scanned, limits: PackLimits, work: Store) -> N
                 row = int(np.flatnonzero((scanned.sizes.distinct[0] == rows[first[0]]).all(axis=1))[0])
                 raise do_not_fit(scanned.sizes, limits, fits, row, int(ids[first[0]]))
     if not fits.any():
-        raise SizesError(f"none of the {scanned.sizes.num_graphs} graphs fits the limits")
+        raise none_fits(scanned.sizes, limits)
 
 
 def _first_sizes(scanned: Scanned, work: Store, graphs: int) -> GraphSizes:

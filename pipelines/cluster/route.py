@@ -23,6 +23,8 @@ from pipelines.build_shards import graph_part
 from pipelines.cluster.groups import GroupGraphs, GroupTask
 from pipelines.stores import Store
 
+ROUTED, GRAPH_ROWS = "routed", "graphs"
+
 
 @dataclass(frozen=True)
 class PlanRef:
@@ -79,11 +81,11 @@ def route_group(item: RouteTask) -> int:
 
 
 def routed_name(split: str, group: int) -> str:
-    return f"routed/{split or '.'}/{group:06d}"
+    return f"{ROUTED}/{split or '.'}/{group:06d}"
 
 
 def graphs_name(split: str, group: int) -> str:
-    return f"graphs/{split or '.'}/{group:06d}"
+    return f"{GRAPH_ROWS}/{split or '.'}/{group:06d}"
 
 
 def starts_of(segments: bytes) -> np.ndarray:

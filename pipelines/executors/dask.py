@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from packer.errors import BuildError, MissingExtraError
-from pipelines.executors.protocol import Item, Result, answer, in_order, label_of, order, search_path
+from pipelines.executors.protocol import Item, Result, answer, check_answers, in_order, label_of, order, search_path
 
 _names = itertools.count()
 
@@ -59,6 +59,8 @@ class DaskExecutor:
             import distributed
         except ImportError as error:
             raise MissingExtraError("dask and distributed", "dask", "--executor dask") from error
+        if self.address is not None:
+            check_answers(self.address, "Dask scheduler")
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # deaths of workers are told by our own errors
         try:
             if self.address is None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import pickle
+import socket
 import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
+from urllib.parse import urlsplit
 
-from packer.errors import MissingExtraError, PackerError
+from packer.errors import BuildError, MissingExtraError, PackerError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+_PATIENCE = 10.0
+"""Seconds that a cluster has to accept a connection."""
 
 
 class Executor(Protocol):
@@ -81,6 +86,21 @@ def _portable(error: Exception) -> Any:
     if isinstance(error, (PackerError, OSError)):
         return error
     return RuntimeError("in a worker:\n" + "".join(traceback.format_exception(error)).rstrip())
+
+
+def check_answers(address: str, what: str) -> None:
+    """Raise BuildError if nobody listens at HOST:PORT (or SCHEME://HOST:PORT): engines keep trying for minutes."""
+    found = urlsplit(address if "://" in address else f"tcp://{address}")
+    try:
+        host, port = found.hostname, found.port
+    except ValueError as error:
+        raise BuildError(f"{address} is no address of {what}: {error}") from None
+    if host is None or port is None:
+        return  # a word of the engine's own, such as "auto"
+    try:
+        socket.create_connection((host, port), timeout=_PATIENCE).close()
+    except OSError as error:
+        raise BuildError(f"no {what} answers at {address}: {error}. Check the address, and that it runs") from None
 
 
 def label_of(item: Any) -> str:

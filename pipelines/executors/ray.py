@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from packer.errors import BuildError, MissingExtraError
-from pipelines.executors.protocol import Item, Result, answer, in_order, label_of, order, search_path
+from pipelines.executors.protocol import Item, Result, answer, check_answers, in_order, label_of, order, search_path
 
 _REPEATS = 3
 _STORE_BYTES = 128 << 20
@@ -75,6 +75,8 @@ class RayExecutor:
             raise MissingExtraError("ray", "ray", "--executor ray") from error
         if ray.is_initialized():
             return ray
+        if self.address is not None:
+            check_answers(self.address, "Ray cluster")
         local: dict[str, Any] = {"num_cpus": self.num_workers, "object_store_memory": _STORE_BYTES}
         try:
             ray.init(
