@@ -30,6 +30,12 @@ class CountingStore:
     def __str__(self) -> str:
         return str(self.inner)
 
+    def below(self, name: str) -> CountingStore:
+        return CountingStore(self.inner.below(name))
+
+    def names(self) -> Iterable[str]:
+        return self.inner.names()
+
     def size(self, name: str) -> int | None:
         _used["asked"] += 1
         return self.inner.size(name)

@@ -146,7 +146,7 @@ def count(job: Job, scanned: Scanned, limits: PackLimits, on: Cluster) -> tuple[
         on.progress("count", len(found), len(tasks))
     for number, split in enumerate(members.names):
         if not any(len(counted[number].sizes) for counted in found):
-            raise empty_split(split, scanned.num_records)
+            raise empty_split(split, scanned.blocks.num_records)
     return tasks, found
 
 
