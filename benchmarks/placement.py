@@ -76,8 +76,9 @@ def _place(task: RouteTask, sample: Sample) -> Places:
     packs, positions = route._places(graphs, np.arange(len(ids)), way)
     assert way.plan is not None
     sizes, kind_of_size, slots = route._slots(way.plan)
-    assert np.array_equal(sizes, sample.sizes), "the plan has other sizes than the groups"
-    kinds, ranks = kind_of_size[order], np.empty(len(ids), dtype=np.int64)
+    kind = dict(zip(map(tuple, sizes.tolist()), kind_of_size.tolist(), strict=True))
+    kind_of_draw = np.array([kind.get(tuple(size), -1) for size in sample.sizes.tolist()])  # -1: no group has it
+    kinds, ranks = kind_of_draw[order], np.empty(len(ids), dtype=np.int64)
     route.rank(kinds, way.starts.copy(), ranks)
     return Places(slots, sum(slots.pattern_counts.tolist()), kinds, ranks, packs, positions)
 

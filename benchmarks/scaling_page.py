@@ -168,9 +168,9 @@ def _full_size(full: Record) -> list[str]:
         "## Tasks at their full size",
         "",
         f"{graphs:,} molecules, as scan blocks of a thousand that are read and not computed, through groups of 64 MiB "
-        f"into {full['packs']:,} packs ({full['shard_bytes'] / graphs:.0f} bytes a graph in shards of about 64 MiB, "
-        f"{full['graphs_bytes'] / graphs:.1f} in graphs.parquet), on one worker ({full['executor']}) and a local disk: "
-        f"{full['wall']:.0f} s.",
+        f"into {full['packs']:,} packs, on one worker ({full['executor']}) and a local disk: {full['wall']:.0f} s. "
+        f"Shards (of about 64 MiB) take {full['shard_bytes'] / graphs:.0f} bytes a graph, graphs.parquet "
+        f"{full['graphs_bytes'] / graphs:.1f} where no text is repeated.",
         "",
         *table(
             "phase|tasks|CPU µs a graph|bytes read a graph|bytes written a graph|requests a task|peak MB of a task",
