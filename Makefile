@@ -33,6 +33,7 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/training_rounding.py
+	$(BIN)/python benchmarks/scaling.py
 
 bench-gpu: $(VENV)/installed
 	$(BIN)/python benchmarks/training_gpu.py

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,35 @@ def test_training_on_a_gpu_is_measured(tmp_path):
     assert eager[9] == compiled[9]
     size = ("--copies", 1, "--graphs", 60, "--runs", 2, "--cases", "8x2")
     assert "| 8 | 2 |" in run("benchmarks/training_rounding.py", *size, "--out", out)
+
+
+def test_scaling_is_measured(tmp_path):
+    """Ray is measured as Dask is, but takes longer to start."""
+    pytest.importorskip("rdkit")
+    pytest.importorskip("ortools")
+    executors = ["process", *(["dask"] if find_spec("distributed") else [])]
+    out = tmp_path / "table.md"
+    run("benchmarks/scaling.py", "--quick", "--executors", *executors, "--out", out)
+    text = out.read_text()
+    for executor in executors:
+        assert f"| {executor} | 2 |" in text and f"| {executor} | write |" in text
+    assert "| 400,000 | 3 | 400,000 |" in text and "each slot of the plan once" in text
+    assert "packs, optimal, bound" in text
+    assert ("## Calculated" in text) == ("dask" in executors)
+
+
+def test_misplaced_graphs_are_noticed(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    pytest.importorskip("rdkit")
+    pytest.importorskip("ortools")
+    import placement
+    import simulated
+
+    found = simulated.whole_driver(20_000, tmp_path, lambda group: True)
+    assert placement.check(found.kept, found.sample, complete=True).graphs == 20_000
+    right = placement.route.slot_of
+    monkeypatch.setattr(placement.route, "slot_of", lambda *given: (right(*given)[0] // 2, right(*given)[1]))
+    with pytest.raises(AssertionError, match="each filled once"):
+        placement.check(found.kept, found.sample, complete=True)
+    with pytest.raises(AssertionError, match="filled twice"):
+        placement.check(found.kept, found.sample, complete=False)

@@ -26,10 +26,10 @@ GROUP_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Group:
-    """number: among the groups; blocks: their numbers; first_id, records: the source graphs that they cover."""
+    """number: among the groups; blocks: numbers of its blocks; first_id, records: the source graphs that they cover."""
 
     number: int
-    blocks: tuple[int, ...]
+    blocks: range
     first_id: int
     records: int
 
@@ -49,7 +49,8 @@ def groups_of(blocks: Iterable[Block], most_bytes: int = GROUP_BYTES) -> Iterato
 
 
 def _group(number: int, blocks: list[Block]) -> Group:
-    return Group(number, tuple(b.number for b in blocks), blocks[0].first_id, sum(b.records for b in blocks))
+    numbers = range(blocks[0].number, blocks[-1].number + 1)
+    return Group(number, numbers, blocks[0].first_id, sum(b.records for b in blocks))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ What the driver learns of the graphs is how many there are of each size, in each
 from __future__ import annotations
 
 import json
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +35,7 @@ from pipelines.build_scan import Progress, as_stage, check_skips
 from pipelines.build_shards import SAMPLE_PACKS, sample_layout
 from pipelines.build_write import Contents, counts_of, manifest_of
 from pipelines.cluster import gather, groups
-from pipelines.cluster.blocks import Block, BlockFacts, HashBlocks, ScanBlock, hash_blocks, scan_block, sizes_of_block
+from pipelines.cluster.blocks import BlockFacts, Blocks, HashBlocks, ScanBlock, hash_blocks, scan_block, sizes_of_block
 from pipelines.cluster.groups import CountTask, Group, GroupTask, LabelTask, SplitCount, count_group, label_group
 from pipelines.cluster.members import Membership, membership
 from pipelines.cluster.route import PlanRef, RouteTask, Way, route_group
@@ -52,15 +53,11 @@ _FEW = 64
 class Scanned:
     """The source in blocks. sizes: a histogram of the graphs that can be packed; skips: the others."""
 
-    blocks: tuple[Block, ...]
+    blocks: Blocks
     schema: Schema
     ambiguous: tuple[str, ...]
     sizes: GraphSizes
     skips: tuple[Skip, ...]
-
-    @property
-    def num_records(self) -> int:
-        return sum(block.records for block in self.blocks)
 
 
 @dataclass(frozen=True)
@@ -86,27 +83,27 @@ class Cluster:
 def scan(job: Job, on: Cluster) -> Scanned:
     """Every block scanned, and what its graphs are. Raises SourceError and FieldError, as other builds do."""
     statistics: Statistics | None = None
-    blocks: list[Block] = []
+    held = array("q")  # of blocks
     skips: list[Skip] = []
     histograms: list[tuple[tuple[str, ...], np.ndarray, np.ndarray]] = []
     records = 0
     for facts in _scanned(job, on):
         check_skips(job.source, job.scan, facts.skips)
-        own = Statistics.from_dict(facts.statistics)
-        statistics = own if statistics is None else merge(statistics, own)
-        blocks.append(facts.block)
+        statistics = facts.statistics if statistics is None else merge(statistics, facts.statistics)
+        held.extend(facts.block)
         skips += facts.skips
         histograms.append((facts.axes, facts.sizes, facts.count))
         if len(histograms) >= _FEW:
             histograms = [_added(histograms)]
         records += facts.block.records
         on.progress("scan", records, job.source.num_graphs)
-    if statistics is None or not any(block.graphs for block in blocks):
+    blocks = Blocks.of(held)
+    if statistics is None or not blocks.graphs.any():
         raise SourceError(f"{job.source.name} holds no graph that can be packed")
     schema, ambiguous = job.scan.decide([statistics])
     keys, rows, count = _added(histograms)
     columns = {axis.key: rows[:, keys.index(axis.key)] for axis in schema.axes}
-    return Scanned(tuple(blocks), schema, ambiguous, with_columns(schema.axes, columns, count), tuple(skips))
+    return Scanned(blocks, schema, ambiguous, with_columns(schema.axes, columns, count), tuple(skips))
 
 
 def content_hash(scanned: Scanned, on: Cluster) -> str:
@@ -130,7 +127,7 @@ def count(job: Job, scanned: Scanned, limits: PackLimits, on: Cluster) -> tuple[
     """(the groups, what each has of each data set). Raises SizesError for graphs that do not fit, unless they may."""
     _check_fit(job, scanned, limits, on.work)
     together = list(groups.groups_of(scanned.blocks))
-    first = Membership(("",), scanned.num_records)
+    first = Membership(("",), scanned.blocks.num_records)
     tasks = [
         GroupTask(on.work, group, scanned.schema, limits, job.oversize, job.plan.seed, first) for group in together
     ]
@@ -140,7 +137,7 @@ def count(job: Job, scanned: Scanned, limits: PackLimits, on: Cluster) -> tuple[
         for named, own in on.executor.map(label_group, [LabelTask(task, job.splits.column) for task in tasks]):
             labels.update(named)
             first_label = first_label or own
-    members = membership(job.splits, scanned.num_records, sorted(labels), first_label)
+    members = membership(job.splits, scanned.blocks.num_records, sorted(labels), first_label)
     tasks = [replace(task, members=members.part(task.group.first_id, task.group.records)) for task in tasks]
     order = needs_order(job.plan)
     found: list[tuple[SplitCount, ...]] = []
@@ -149,7 +146,7 @@ def count(job: Job, scanned: Scanned, limits: PackLimits, on: Cluster) -> tuple[
         on.progress("count", len(found), len(tasks))
     for number, split in enumerate(members.names):
         if not any(len(counted[number].sizes) for counted in found):
-            raise empty_split(split, scanned.num_records)
+            raise empty_split(split, scanned.blocks.num_records)
     return tasks, found
 
 
@@ -195,10 +192,10 @@ def planned_sizes(schema: Schema, counts: Sequence[SplitCount], order: bool) -> 
 def layout_of(job: Job, scanned: Scanned, limits: PackLimits, on: Cluster) -> Layout:
     """Packs per block and shard, by the first graphs that fit: from as few blocks as hold enough of them."""
     wanted = SAMPLE_PACKS * int(limits.num_graphs or 1)
-    everyone = Membership(("",), scanned.num_records)
+    everyone = Membership(("",), scanned.blocks.num_records)
     for number in range(1, len(scanned.blocks) + 1):
         first = scanned.blocks[:number]
-        group = Group(0, tuple(b.number for b in first), first[0].first_id, sum(b.records for b in first))
+        group = Group(0, range(number), first[0].first_id, first.num_records)
         task = GroupTask(on.work, group, scanned.schema, limits, job.oversize, job.plan.seed, everyone)
         found = task.read(with_table=False)
         if found.fits.sum() >= wanted or number == len(scanned.blocks):
@@ -265,14 +262,13 @@ def _scanned(job: Job, on: Cluster) -> Iterator[BlockFacts]:
 
 
 def _hash_tasks(scanned: Scanned, work: Store) -> Iterator[HashBlocks]:
-    ends = np.cumsum([block.graphs for block in scanned.blocks])
+    ends = np.cumsum(scanned.blocks.graphs)
     total = int(ends[-1])
     for start in range(0, total, _HASH_STRIDE):
         stop = min(start + _HASH_STRIDE, total)
         first, last = np.searchsorted(ends, [start, stop - 1], side="right").tolist()
         before = int(ends[first]) - scanned.blocks[first].graphs
-        numbers = tuple(block.number for block in scanned.blocks[first : last + 1])
-        yield HashBlocks(work, numbers, scanned.schema, start - before, stop - start)
+        yield HashBlocks(work, range(first, last + 1), scanned.schema, start - before, stop - start)
 
 
 def _check_fit(job: Job, scanned: Scanned, limits: PackLimits, work: Store) -> None:
@@ -374,7 +370,9 @@ def _added(histograms: Iterable[Histogram]) -> Histogram:
 
 def _summed(rows: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distinct rows, ascending, with their counts."""
-    distinct, place = np.unique(rows, axis=0, return_inverse=True)
-    total = np.zeros(len(distinct), dtype=np.int64)
-    np.add.at(total, place.reshape(-1), count)
-    return distinct, total
+    if not len(rows):
+        return rows, count
+    order = np.lexsort(rows.T[::-1])  # a tenth of the time of np.unique over rows, and the driver does it all the time
+    rows = rows[order]
+    first = np.flatnonzero(np.append(True, (rows[1:] != rows[:-1]).any(axis=1)))
+    return rows[first], np.add.reduceat(count[order], first)

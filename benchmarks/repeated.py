@@ -1,0 +1,85 @@
+"""Inputs of any length made of real molecules: sample:nci again and again.
+
+Workers import this module, so it is none that is run as a script.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from packer.attributes import ALL, Attributes
+from packer.scan_block import RawBlock
+from pipelines.sources import as_source
+from pipelines.sources.protocol import Scan, Source
+
+
+def as_csv(path: Path, copies: int) -> Source:
+    """A CSV file of the molecules, to be parsed and featurised."""
+    rows = [row.cells for task in as_source("sample:nci").tasks() for row in task.rows]
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("smiles", "tpsa"))
+        for _ in range(copies):
+            writer.writerows(rows)
+    return replace(as_source(f"smiles:{path}", smiles_column="smiles", targets=("tpsa",)), on_empty="skip")
+
+
+def as_blocks(folder: Path, copies: int) -> ScannedBlocks:
+    """The molecules as scan blocks in files, so that a scan is hardly more than reading them."""
+    graphs: list[int] = []
+    for number, task in enumerate(as_source("sample:nci").tasks()):
+        block = task.scan().graphs
+        graphs.append(len(block.ids))
+        block.save(folder / str(number))
+    return ScannedBlocks(str(folder), tuple(graphs), copies)
+
+
+@dataclass(frozen=True)
+class ScannedBlocks:
+    """A source of blocks that were scanned before, repeated. graphs: of each block."""
+
+    folder: str
+    graphs: tuple[int, ...]
+    copies: int
+    name: str = "repeated"
+    parallel: bool = True
+    repeatable: bool = True
+    on_empty: str = "error"
+    words: tuple[str, ...] = ()
+
+    @property
+    def num_graphs(self) -> int:
+        return self.copies * sum(self.graphs)
+
+    def key(self) -> dict[str, Any]:
+        return {"kind": "repeated", "graphs": list(self.graphs), "copies": self.copies}
+
+    def tasks(self) -> Iterator[ScannedBlock]:
+        first_id = 0
+        for _ in range(self.copies):
+            for number, graphs in enumerate(self.graphs):
+                yield ScannedBlock(f"{self.folder}/{number}", first_id, graphs)
+                first_id += graphs
+
+
+@dataclass(frozen=True)
+class ScannedBlock:
+    """A block from a file, numbered anew."""
+
+    file: str
+    first_id: int
+    graphs: int
+
+    @property
+    def label(self) -> str:
+        return f"graphs {self.first_id} to {self.first_id + self.graphs - 1}"
+
+    def scan(self, attributes: Attributes = ALL) -> Scan:
+        block = RawBlock.load(self.file)
+        return Scan(self.graphs, replace(block, ids=np.arange(self.first_id, self.first_id + self.graphs)), ())

@@ -1,0 +1,196 @@
+"""What a build costs on clusters: whole jobs on each executor, tasks at their full size, and the driver at 10^9 graphs.
+
+    python benchmarks/scaling.py [--quick] [--repeats 3] [--out benchmarks/results/scaling.md]
+
+Each part runs in a process of its own, for its memory is measured:
+
+* the whole job on the molecules of sample:nci, many times over in one CSV file, with 1 and 2 workers of each executor;
+* one job whose groups and shards are as large as in any large build, on one worker;
+* the driver alone, whose tasks nobody carries out, with the places that workers would give to graphs (`simulated.py`).
+
+Linux only. --quick: few graphs, and only to see that it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import repeated
+import scaling_page
+from metering import CountingStore, MeteredExecutor, memory, tree_cpu
+from placement import check
+from provenance import provenance
+from simulated import Simulated, job_of, later_driver, whole_driver
+
+from pipelines import build_here, build_shards
+from pipelines.cluster import groups
+from pipelines.cluster import job as cluster_job
+from pipelines.cluster.phases import Cluster
+from pipelines.executors import ProcessExecutor, make_executor
+from pipelines.journal import SCRATCH, WORK
+from pipelines.stores import FolderStore
+
+EXECUTORS = {"process": "numpy", "dask": "distributed", "ray": "ray"}
+"""Executor -> package without which it is left out."""
+SMALL_GROUP, SMALL_SHARD = 2 << 20, 4
+"""Bytes of a group and blocks of a shard where a small job is to have as many tasks as a large one."""
+FULL = 200
+"""Copies of the molecules that fill more than one shard."""
+DRIVERS = ((3 * 10**6, 0), (10**9, 0), (10**11, 3000))
+QUICK_DRIVERS = ((400_000, 0), (10**9, 3))
+"""Graphs, and what `later_driver` is told; 0 for the whole driver."""
+Record = dict[str, Any]
+
+
+def run_job(executor: str, workers: int, copies: int, small: bool) -> Record:
+    """The whole job, molecules from a CSV file; or, not small, from blocks scanned before, in parts of full size."""
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        if small:
+            stack.enter_context(small_parts())
+        source = repeated.as_csv(folder / "molecules.csv", copies) if small else repeated.as_blocks(folder, copies)
+        place = MeteredExecutor(ProcessExecutor(workers) if executor == "process" else make_executor(executor, workers))
+        stack.callback(place.close)
+        start = time.perf_counter()
+        place.warm(workers)
+        begin, tree, own = time.perf_counter(), tree_cpu(), time.process_time()
+        out = FolderStore(folder / "out", folder / "out" / WORK / SCRATCH)
+        between = FolderStore(out.folder / WORK, out.scratch_in)
+        between.folder.mkdir(parents=True)
+        if place.cluster:
+            on = Cluster(place, CountingStore(between), out, lambda *_: None)
+            result = cluster_job.run(job_of(source), on, False)
+        else:
+            result = build_here.run(job_of(source), out, place, lambda *_: None, False)
+        wall = time.perf_counter() - begin
+        manifest = result.manifest
+        return {
+            "executor": executor,
+            "workers": workers,
+            "start": begin - start,
+            "wall": wall,
+            "cpu": tree_cpu() - tree,
+            "driver_cpu": time.process_time() - own,
+            "driver_peak": memory("VmHWM"),
+            "stages": dict(result.seconds),
+            "phases": [asdict(phase) for phase in place.phases],
+            "graphs": manifest.counts.packed,
+            "packs": manifest.num_packs,
+            "sha256": manifest.sha256,
+            "shard_bytes": sum(shard.bytes for shard in manifest.shards),
+            "graphs_bytes": manifest.files["graphs.parquet"].bytes,
+        }
+
+
+@contextmanager
+def small_parts() -> Iterator[None]:
+    """Let groups and shards be small. Only the driver decides that."""
+    layout = build_shards.sample_layout
+
+    def smaller(*given: Any) -> Any:
+        found = layout(*given)
+        per_block = max(1, found.packs_per_block // 8)
+        return found._replace(packs_per_block=per_block, packs_per_shard=SMALL_SHARD * per_block)
+
+    group = partial(groups.groups_of, most_bytes=SMALL_GROUP)
+    with (
+        patch("pipelines.cluster.groups.groups_of", group),
+        patch("pipelines.cluster.phases.sample_layout", smaller),
+        patch("pipelines.build_shards.sample_layout", smaller),
+    ):
+        yield
+
+
+def run_driver(num_graphs: int, groups: int) -> Record:
+    """The driver of a build, without its tasks, and where some graphs would go; groups: of `later_driver`, or 0."""
+    with tempfile.TemporaryDirectory() as name:
+        complete = not groups and num_graphs <= 10**7
+        if groups:
+            found = later_driver(num_graphs, groups, Path(name))
+        else:
+            every = 1 if complete else max(1, num_graphs // 500_000)
+            found = whole_driver(num_graphs, Path(name), lambda group: group % every == every // 2)
+        return _plain(found) | {"places": asdict(check(found.kept, found.sample, complete=complete))}
+
+
+def _plain(found: Simulated) -> Record:
+    plain = asdict(replace(found, kept=[], sample=None))
+    shards = -(-found.plan["num_packs"] // found.layout.packs_per_shard)
+    return plain | {"shards": shards, "distinct": len(found.sample.sizes), "block_bytes": found.sample.bytes_per_graph}
+
+
+def apart(part: str, *given: Any) -> Record:
+    """A part in a process of its own."""
+    command = [sys.executable, __file__, "--part", part, json.dumps(given)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{part} {given}: {done.stderr.strip()}")
+    print(f"{part} {given}", file=sys.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def jobs(executors: list[str], counts: Sequence[int], copies: int, repeats: int) -> list[Record]:
+    """Of each executor and number of workers the run of median wall time."""
+    found: list[Record] = []
+    for executor in executors:
+        for workers in counts:
+            runs = [apart("job", executor, workers, copies, True) for _ in range(repeats)]
+            found.append(sorted(runs, key=lambda run: run["wall"])[len(runs) // 2])
+    if len({(run["sha256"], run["packs"]) for run in found}) != 1:
+        raise SystemExit(f"executors differ: {[(run['executor'], run['sha256']) for run in found]}")
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--executors", nargs="+", choices=EXECUTORS, help="all that are installed, unless given")
+    parser.add_argument("--copies", type=int, help="of the 4,991 molecules, in the jobs on each executor")
+    parser.add_argument("--repeats", type=int)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "scaling.md")
+    parser.add_argument("--part", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.part:
+        parts = {"job": run_job, "driver": run_driver}
+        print(json.dumps(parts[arguments.part[0]](*json.loads(arguments.part[1]))))
+        return
+    quick = arguments.quick
+    copies, repeats = arguments.copies or (1 if quick else 8), arguments.repeats or (1 if quick else 3)
+    executors = arguments.executors or [name for name, package in EXECUTORS.items() if find_spec(package)]
+    cluster = next((name for name in executors if name != "process"), None)
+    measured = jobs(executors, (2,) if quick else (1, 2), copies, repeats)
+    full = apart("job", cluster, 1, 2 if quick else FULL, False) if cluster else None
+    if full is not None and not quick:  # graphs.parquet anew: texts that come again and again compress too well
+        once = apart("job", cluster, 1, 1, False)
+        full["graphs_bytes"] = once["graphs_bytes"] / once["graphs"] * full["graphs"]
+    drivers = QUICK_DRIVERS if quick else DRIVERS
+    text = scaling_page.text(
+        f"benchmarks/scaling.py{' --quick' if quick else ''} --copies {copies} --repeats {repeats}",
+        provenance("numpy", "pyarrow", "numba", "ortools", "rdkit", "distributed", "ray", seed=0),
+        measured,
+        repeats,
+        full,
+        [apart("driver", *driver) for driver in drivers],
+    )
+    arguments.out.parent.mkdir(exist_ok=True)
+    arguments.out.write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
