@@ -73,14 +73,18 @@ def build(
     executor: where tasks run: in `workers` processes, on "dask" or "ray" (on the cluster at `scheduler`, or in
     `workers` processes here), or an object that maps. work: a folder or URL that all workers reach, for what tasks
     write for each other; by default OUT/.work, or a folder of this machine where `out` is a URL and all workers are
-    here. storage_options: for fsspec, for URLs.
+    here. storage_options: for fsspec, for every URL among source, out and work.
 
     The bytes of the data set depend neither on workers nor on executor, nor on interruptions: call again to go on.
     Raises PackerError; then nothing of a data set is in `out`.
     """
-    text = isinstance(source, str)
-    if text and split_column is not None:
+    if isinstance(source, str) and split_column is not None:
         source_options = {**source_options, "strings": [*source_options.get("strings", ()), split_column]}
+    if storage_options:
+        remote = isinstance(source, str) and is_url(source)
+        if not (remote or is_url(out) or (work is not None and is_url(work))):
+            raise BuildError("storage_options are for URLs such as s3://bucket/packs; nothing here is one")
+        source_options = {**source_options, **({"storage_options": storage_options} if remote else {})}
     if isinstance(limits, str) and limits != "auto":
         raise LimitsError(f'limits must be PackLimits, a LimitsRule or "auto"; got {limits!r}')
     job = check_job(

@@ -304,11 +304,9 @@ class ObjectStore:
 
 
 def store_of(where: str | os.PathLike[str], scratch_in: Path, storage_options: Any = None) -> Store:
-    """The store that a path or a URL names. BuildError for options of a folder."""
+    """The store that a path or a URL names. storage_options: for URLs."""
     if is_url(where):
         return ObjectStore(RemotePlace(os.fspath(where), storage_options))
-    if storage_options:
-        raise BuildError(f"storage_options are for URLs such as s3://bucket/packs; {where} is a folder on this machine")
     return FolderStore(Path(where), scratch_in)
 
 

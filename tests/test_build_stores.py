@@ -314,7 +314,16 @@ def test_a_killed_driver_leaves_the_whole_data_set_or_none(
     assert False in outcomes
 
 
-def test_an_object_store_wants_no_folder_options(bucket: str, job: Callable[..., Any], s3_endpoint: str) -> None:
-    executor = Apart()
-    with pytest.raises(BuildError, match="storage_options are for URLs"):
-        job(f"{bucket}/packs", executor=executor, work="/tmp", storage_options=s3_options(s3_endpoint))
+def test_options_are_for_every_url_of_a_job(
+    s3_endpoint: str, bucket: str, molecules: str, job: Callable[..., Any], undisturbed: Path, tmp_path: Path
+) -> None:
+    options = s3_options(s3_endpoint)
+    job(f"{bucket}/packs", executor=Apart(), work=tmp_path / "work", storage_options=options)
+    assert stored(s3_endpoint, bucket) == {f"packs/{name}": digest for name, digest in hashes(undisturbed).items()}
+    store = store_of(bucket, tmp_path, options)
+    store.put("molecules.csv", Path(molecules.removeprefix("smiles:")).read_bytes())
+    chosen: dict[str, Any] = {"targets": ["t"], "splits": "train=0.75,test=0.25", "storage_options": options}
+    build(f"smiles:{bucket}/molecules.csv", tmp_path / "out", LIMITS, workers=1, **chosen)
+    found = hashes(tmp_path / "out")
+    shards = [name for name in found if name.endswith(".parquet")]
+    assert {name: found[name] for name in shards} == {name: hashes(undisturbed)[name] for name in shards}
