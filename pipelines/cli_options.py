@@ -42,7 +42,7 @@ SourceArgument = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="sample:nci, smiles:FILE.csv, smiles:FILE.csv.gz, tudataset:NAME or pyg:module:callable",
+        help="sample:nci, smiles:FILE.csv[.gz], smiles:URL, tudataset:NAME or pyg:module:callable",
         show_default=False,
     ),
 ]
@@ -196,7 +196,6 @@ Config = Annotated[
 Licence = Annotated[
     str | None, typer.Option(metavar="TEXT", help="Licence of the source, for the data set card.", rich_help_panel=_RUN)
 ]
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder that a build wrote.", show_default=False)]
 FolderOrUrl = Annotated[
     str,
     typer.Argument(

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from pipelines import cli_options as options
-from pipelines.cli_build import data_sets
+from pipelines.cli_checks import UsageError
 from pipelines.cli_output import say, show
+from pipelines.places import data_sets, label, name_of, where
 from pipelines.report.words import some
 
 
@@ -18,23 +19,29 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
-    folder: options.Folder,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="The page.  [default: DIR/report.html]")] = None,
+    folder: options.FolderOrUrl,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The page; needed for a URL.  [default: DIR/report.html]")
+    ] = None,
     verify: Annotated[bool, typer.Option(help="Check every byte first, and say so on the page.")] = True,
-    card: Annotated[bool, typer.Option(help="Also write the card anew; a licence stated before stays.")] = True,
+    card: Annotated[bool, typer.Option(help="Also write the card in DIR anew; a licence stated before stays.")] = True,
     licence: options.Licence = None,
 ) -> None:
-    """One HTML page about a build, with pictures, that needs no network; and a data set card."""
+    """One HTML page about a build, with pictures, that needs no network; and a data set card, but for a URL."""
     from pipelines.report.card import write_card
     from pipelines.report.report import write_report
 
-    places = data_sets(folder)
+    at = where(folder)
+    if isinstance(at, str) and out is None:
+        raise UsageError(f"the report of {label(at)} is written on this machine: say where with --out FILE")
+    if isinstance(at, str) and licence is not None:
+        raise UsageError(f"--licence is for the card, which is written into a folder and not to {label(at)}")
     if card:
-        for name, place in places.items():
-            named = f"{folder.resolve().name} ({name})" if name else folder.resolve().name
+        for name, place in data_sets(at).items() if isinstance(at, Path) else ():
+            named = f"{name_of(at)} ({name})" if name else name_of(at)
             say(f"data set card: {write_card(Path(place), named, licence)}")
-    path, faults = write_report(folder, out, verify)
+    path, faults = write_report(at, out, verify)
     show(str(path))
     if faults:
-        say(f"{some(faults, 'fault')} found: the page lists them, as does graph-pack verify {folder}. Build anew")
+        say(f"{some(faults, 'fault')} found: the page lists them, as does graph-pack verify {label(at)}. Build anew")
         raise typer.Exit(1)

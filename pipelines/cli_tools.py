@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    folder: options.Folder,
+    folder: options.FolderOrUrl,
     epochs: Annotated[int, typer.Option(metavar="N", min=1, help="Times over all packs.")] = 5,
     hidden: Annotated[int, typer.Option(metavar="N", min=1, help="Width of the model.")] = 64,
     layers: Annotated[int, typer.Option(metavar="N", min=1, help="Message passing layers.")] = 3,

@@ -1,8 +1,8 @@
 """Where a build writes: a folder that all workers share, or a URL of an object store.
 
 A file appears whole, under its name, and may be written twice with the same content: that is all that tasks rely on.
-Object stores have no rename; there one PUT of the whole file does what a rename does here. No upload has parts, so none
-can be left half done.
+Object stores have no rename; there one PUT of the whole file does what a rename does here. Only files larger than any
+shard, such as graphs.parquet of a billion graphs, are uploaded in parts, and what is left of such uploads is removed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Collection, Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +24,9 @@ from packer.shards.remote import RemotePlace
 
 _WHOLE = 1 << 40
 """Clients cut uploads into parts from some size on; not ours."""
+LARGE = 256 << 20
+"""Larger files are uploaded in parts: stores refuse a PUT of more than some GiB, and memory is bounded."""
+_PART = 64 << 20
 _REMOVED_AT_ONCE = 500
 _AT_ONCE = 64
 """Ranges that are asked for together."""
@@ -86,6 +89,10 @@ class Store(Protocol):
 
     def clear(self, keep: Collection[str] = ()) -> None:
         """Remove every file but these."""
+        ...
+
+    def abandon_uploads(self) -> None:
+        """Remove what uploads that were cut off have left."""
         ...
 
 
@@ -180,6 +187,9 @@ class FolderStore:
             if path.name not in keep:
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
+    def abandon_uploads(self) -> None:
+        """There are none: such files have no names."""
+
 
 @dataclass(frozen=True)
 class ObjectStore:
@@ -238,7 +248,12 @@ class ObjectStore:
             ) from None
 
     def put_file(self, name: str, path: Path) -> None:
-        self.put(name, path.read_bytes())
+        if path.stat().st_size <= LARGE:
+            self.put(name, path.read_bytes())
+        else:
+            self.place.ask(
+                lambda fs, root: fs.put_file(str(path), f"{root}/{name}", chunksize=_PART), name, "writing it"
+            )
         path.unlink()
 
     @contextmanager
@@ -273,6 +288,19 @@ class ObjectStore:
                 )
             except MissingFileError:  # an earlier try has removed some
                 self.remove(part)
+
+    def abandon_uploads(self) -> None:
+        """On S3, where they would be paid for; elsewhere they expire by themselves."""
+
+        def abandon(fs: Any, root: str) -> None:
+            if "s3" not in fs.protocol:
+                return
+            bucket, prefix = root.split("/", 1) if "/" in root else (root, "")
+            with suppress(PermissionError):  # then a rule of the bucket has to do it
+                for upload in fs.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix).get("Uploads", ()):
+                    fs.call_s3("abort_multipart_upload", Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+
+        self.place.ask(abandon, "", "removing unfinished uploads")
 
 
 def store_of(where: str | os.PathLike[str], scratch_in: Path, storage_options: Any = None) -> Store:

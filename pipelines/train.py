@@ -7,8 +7,9 @@ number, pooling knows the number of graph slots, metrics count real graphs only.
 from __future__ import annotations
 
 import math
+import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from packer.errors import MissingExtraError, SourceError
 from packer.fields import Axis
 from packer.reading import PackDataset, masked_mean, torch_loader
 from pipelines.model import GNN, ColumnEmbedding, DenseEncoder, Edges, Nodes
+from pipelines.places import below, data_sets_below, is_data_set, label, where
 from pipelines.train_ipu import train_on_ipu
 from pipelines.train_task import Task as Task
 from pipelines.train_task import find_task as find_task
@@ -41,7 +43,7 @@ class TrainReport:
 
 
 def train(
-    folder: str | Path,
+    folder: str | os.PathLike[str],
     *,
     target: str = "y",
     epochs: int = 5,
@@ -55,8 +57,10 @@ def train(
     compile: bool | None = None,
     plot: str | Path | None = None,
     on_epoch: Callable[[int, float], None] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> TrainReport:
-    """Train on `folder/train` (or on `folder` itself) and evaluate on every split.
+    """Train on `folder/train` (or on `folder` itself) and evaluate on every split. folder: a path or a URL, for which
+    storage_options go to fsspec.
 
     target: a float field makes a regression, an integer one a classification; a node-level or edge-level one a model of
     nodes or edges; of heterogeneous graphs by name or key ("paper/y"). Graphs that lack the target, and NaN, take no
@@ -68,7 +72,7 @@ def train(
     alone (weights and the order of packs), and on CUDA the order in which sums are added up.
     """
     device = _device(device)
-    splits = open_splits(folder)
+    splits = open_splits(folder, storage_options)
     packs = splits["train"]
     torch.manual_seed(seed)
     if num_threads is not None:
@@ -146,17 +150,21 @@ def _train_on(
         on_epoch(epoch, train_epoch(step, loader, optimizer, place, decay))
 
 
-def open_splits(folder: str | Path) -> dict[str, PackDataset]:
+def open_splits(
+    folder: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None
+) -> dict[str, PackDataset]:
     """The data sets below `folder`, train, valid and test first; a lone data set is the split "train"."""
-    root = Path(folder)
-    if (root / "manifest.json").is_file():
-        return {"train": PackDataset(root)}
+    root = where(folder)
+    if is_data_set(root, storage_options):
+        return {"train": PackDataset(root, storage_options=storage_options)}
     order = ["train", "valid", "test"]
-    names = [path.parent.name for path in root.glob("*/manifest.json")]
+    names = data_sets_below(root, storage_options)
     if "train" not in names:
-        raise SourceError(f"{root} holds no packs: neither manifest.json nor train/manifest.json; run graph-pack build")
+        raise SourceError(
+            f"{label(root)} holds no packs: neither manifest.json nor train/manifest.json; run graph-pack build"
+        )
     names.sort(key=lambda name: (order.index(name) if name in order else len(order), name))
-    return {name: PackDataset(root / name) for name in names}
+    return {name: PackDataset(below(root, name), storage_options=storage_options) for name in names}
 
 
 def build_model(packs: PackDataset, task: Task, hidden: int, layers: int) -> GNN:

@@ -224,6 +224,30 @@ def test_of_two_that_create_a_file_one_is_told(s3_endpoint: str, bucket: str, tm
     assert store.read("file") == b"a"
 
 
+def test_large_files_go_in_parts_and_none_is_left_half_done(
+    proxy: FaultProxy, s3_endpoint: str, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.stores.LARGE", 1 << 20)
+    monkeypatch.setattr("pipelines.stores._PART", 5 << 20)
+    data = os.urandom(17 << 20)
+    store = store_of(f"{bucket}/large", tmp_path, s3_options(proxy.url))
+    proxy.share, proxy.kinds = 0.2, ("500", "reset", "lost")
+    for number in range(3):
+        (tmp_path / "file").write_bytes(data)
+        store.put_file(f"file {number}", tmp_path / "file")
+        assert store.read(f"file {number}") == data
+    assert sum(proxy.faults.values()) >= 3
+    proxy.share = 0.0
+    import s3fs
+
+    fs = s3fs.S3FileSystem(**s3_options(s3_endpoint))
+    for key in ("large/cut off", "other/cut off"):
+        fs.call_s3("create_multipart_upload", Bucket=bucket.removeprefix("s3://"), Key=key)
+    store.abandon_uploads()
+    left = fs.call_s3("list_multipart_uploads", Bucket=bucket.removeprefix("s3://"))["Uploads"]
+    assert [upload["Key"] for upload in left] == ["other/cut off"]
+
+
 def test_another_machine_goes_on_where_one_was_lost(
     s3_endpoint: str, bucket: str, job: Callable[..., Any], undisturbed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Iterator, Sequence
 
 import numpy as np
 
 from packer.reading.blocks import DecodedBlock
+from packer.reading.calls import CallThread
 from packer.reading.dataset import Pack, PackDataset, Rows
 from packer.reading.join import PackShape
 from packer.reading.order import EMPTY
@@ -16,7 +17,8 @@ from packer.reading.order import EMPTY
 class BlocksAhead:
     """The packs `ids` of a data set in this order: each block decoded once, in a thread, shortly before it is needed.
 
-    A block is let go with its last pack. At most `ahead` blocks wait, and as many are in use.
+    A block is let go with its last pack. At most `ahead` blocks wait, and as many are in use. Leaving does not wait for
+    a store that does not answer.
     """
 
     def __init__(self, dataset: PackDataset, ids: np.ndarray, ahead: int) -> None:
@@ -32,7 +34,7 @@ class BlocksAhead:
         self._ahead = max(1, ahead)
 
     def __enter__(self) -> BlocksAhead:
-        self._thread = ThreadPoolExecutor(1, "packs")
+        self._thread = CallThread("packs")
         for _ in range(self._ahead):
             self._submit()
         return self
@@ -40,7 +42,7 @@ class BlocksAhead:
     def __exit__(self, *_: object) -> None:
         for future in self._waiting.values():
             future.cancel()
-        self._thread.shutdown()
+        self._thread.close()
 
     def packs(self, ids: Sequence[int], shape: PackShape) -> Pack:
         """The next packs, joined; `ids` are the next of the ids."""

@@ -22,7 +22,7 @@ from pipelines.cluster.gather import ENTRIES
 from pipelines.cluster.phases import Cluster
 from pipelines.cluster.route import GRAPH_ROWS, ROUTED
 from pipelines.journal import CLAIM, JOURNAL, LOCK, WORK, StoreJournal
-from pipelines.stores import Store
+from pipelines.stores import LARGE, Store
 
 _SCAN = "scan.json"
 """Says of which source the blocks in a work store are."""
@@ -85,6 +85,8 @@ def run(job: Job, on: Cluster, overwrite: bool) -> BuildResult:
         files = phases.write(job, tasks, planned, layout, on)
     manifests = phases.manifests_of(job, scanned, planned, layout, digest, files)
     commit(on.out, job, key, manifests, scanned.ambiguous, scanned.skips, clock.seconds)
+    if any(entry["bytes"] > LARGE for held in files.values() for entry in held.values()):
+        on.out.abandon_uploads()
     _tidy(on)
     return BuildResult(on.out.where, manifests, clock.seconds, scanned.skips)
 

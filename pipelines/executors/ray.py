@@ -87,6 +87,9 @@ class RayExecutor:
                 **({} if self.address else local),
             )
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise BuildError(f"no Ray cluster answers at {self.address}: {error}. Check the address") from error
+            raise BuildError(
+                f"no Ray cluster answers at {self.address}: {error}. Check the address; where the cluster asks for a "
+                "token, set RAY_AUTH_MODE=token and put it into ~/.ray/auth_token"
+            ) from error
         self._ours = True
         return ray

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from packer.shards import Manifest
+from pipelines.places import Where, above, label, name_of
 
 SOURCE, FILE, PLAN = "MODULE:CALLABLE", "SPLIT-FILE", "PLAN-FILE"
 """What stands for what the folder does not say."""
 
 
-def command_of(manifest: Manifest, folder: Path, build: Mapping[str, Any]) -> str:
+def command_of(manifest: Manifest, folder: Where, build: Mapping[str, Any]) -> str:
     """The command line; build: what build.json says, {} without one.
 
     Paths are those that were given, so it is for the folder in which the build was started. A build from Python objects
@@ -23,7 +23,8 @@ def command_of(manifest: Manifest, folder: Path, build: Mapping[str, Any]) -> st
     given: Mapping[str, Any] = build.get("given", {})
     split = manifest.source.get("split")
     words = ["graph-pack", "build", *(given.get("source") or _source(manifest.source))]
-    words += ["--out", folder.resolve().parent.name if split else folder.resolve().name]
+    root = above(folder) if split else folder
+    words += ["--out", label(root) if isinstance(root, str) else name_of(root)]
     words += _limits(job.get("limits"), manifest)
     if given.get("plan") or "plan" in job.get("plan", {}):
         words += ["--plan", str(given.get("plan") or PLAN)]

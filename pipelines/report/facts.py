@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from packer.algorithms.registry import ALGORITHMS
 from packer.shards import Fault, Manifest, iter_graphs, verify_shards
+from packer.shards.canonical import MAX_BYTES
 from packer.shards.graphs_file import size_column
+from packer.shards.place import Place, place_of
 from packer.sizes import GraphSizes
 from pipelines.build_folder import BUILD_FILE
 from pipelines.build_plan import with_columns
 from pipelines.comparison import warm_plan
+from pipelines.places import Where, above, where
 
 _MOST_FIRST_FIT = 200_000
 
@@ -37,7 +39,7 @@ class Facts:
     says, {} where it is absent."""
 
     name: str
-    folder: Path
+    folder: Where
     manifest: Manifest
     num_real: np.ndarray
     sizes: GraphSizes
@@ -61,16 +63,21 @@ class Facts:
         }
 
 
-def read_facts(folder: Path, name: str = "", verify: bool = True) -> Facts:
+def read_facts(
+    folder: Where, name: str = "", verify: bool = True, storage_options: Mapping[str, Any] | None = None
+) -> Facts:
     """Read a data set's folder; verify also checks every byte of it. Raises FormatError where the manifest or
     graphs.parquet are damaged: without them nothing can be told."""
-    manifest = Manifest.load(folder)
-    faults = tuple(verify_shards(folder).faults) if verify else None
-    sizes, num_real = _sizes(folder, manifest)
-    return Facts(name, folder, manifest, num_real, sizes, _compare(sizes, manifest), faults, _build(folder))
+    at = where(folder)
+    place = place_of(at, storage_options)
+    manifest = Manifest.load(place)
+    faults = tuple(verify_shards(place).faults) if verify else None
+    sizes, num_real = _sizes(place, manifest)
+    build = _build(at, storage_options)
+    return Facts(name, at, manifest, num_real, sizes, _compare(sizes, manifest), faults, build)
 
 
-def _sizes(folder: Path, manifest: Manifest) -> tuple[GraphSizes, np.ndarray]:
+def _sizes(folder: Place, manifest: Manifest) -> tuple[GraphSizes, np.ndarray]:
     """The sizes of all graphs in packs, and int64 [packs, axes + 1], real rows of each axis and graphs of each pack.
 
     From graphs.parquet alone: shards may be damaged, and the page is to say so.
@@ -102,11 +109,15 @@ def _compare(sizes: GraphSizes, manifest: Manifest) -> tuple[PlanRow, ...]:
     return tuple(sorted(rows, key=lambda row: (-row.packs, row.name == used)))
 
 
-def _build(folder: Path) -> Mapping[str, Any]:
-    """build.json of the folder, or of the one above for a split."""
-    for place in (folder, folder.parent):
+def _build(at: Where, storage_options: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """build.json of the place, or of the one above for a split; {} where neither can be read."""
+    for one in (at, above(at)):
         try:
-            found = json.loads((place / BUILD_FILE).read_bytes())
+            file = place_of(one, storage_options).open(BUILD_FILE)
+            try:
+                found = json.loads(bytes(file.read(0, min(file.size, MAX_BYTES))))
+            finally:
+                file.close()
         except (OSError, ValueError):
             continue
         return found if isinstance(found, dict) else {}

@@ -7,6 +7,7 @@ from typing import Any
 
 from packer.version import __version__
 from pipelines.build_folder import BUILD_FILE
+from pipelines.places import above, name_of
 from pipelines.report.command import SOURCE, command_of
 from pipelines.report.facts import Facts
 from pipelines.report.figures import (
@@ -61,8 +62,8 @@ nav a { color: var(--link); margin-right: 1rem; }
 
 def page(data_sets: Sequence[Facts]) -> str:
     """The whole document; data_sets: one, or one for each split."""
-    title = data_sets[0].folder.name if len(data_sets) == 1 else data_sets[0].folder.parent.name
     several = len(data_sets) > 1
+    title = name_of(above(data_sets[0].folder) if several else data_sets[0].folder)
     links = "".join(f'<a href="#{escape(f.name)}">{escape(f.name)}</a>' for f in data_sets) if several else ""
     parts = [
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',

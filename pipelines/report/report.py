@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from packer.errors import FormatError
 from packer.shards import write_bytes_atomically
 from pipelines.build_folder import REPORT
-from pipelines.places import data_sets
+from pipelines.places import data_sets, label, where
 from pipelines.report.facts import read_facts
 from pipelines.report.page import page
 
 
 def write_report(
-    folder: str | os.PathLike[str], out: str | os.PathLike[str] | None = None, verify: bool = True
+    folder: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    verify: bool = True,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> tuple[Path, int]:
     """Write the report of a data set, or of all splits of a build: its path, FOLDER/report.html by default, and how
     many faults it tells.
 
+    folder: a path or a URL, for which storage_options go to fsspec and `out` must be given: a page is written here.
     verify: check every byte first and tell what is wrong. Needs the extra `report`. Raises FormatError where the folder
     holds no packs.
     """
-    place = Path(folder)
-    facts = [read_facts(Path(at), name, verify) for name, at in data_sets(place).items()]
+    place = where(folder)
+    if out is None and isinstance(place, str):
+        raise FormatError(f"the report of {label(place)} is written on this machine: say where with --out FILE")
+    found = data_sets(place, storage_options)
+    facts = [read_facts(at, name, verify, storage_options) for name, at in found.items()]
     text = page(facts)
-    target = Path(out) if out is not None else place
+    target = Path(place if out is None else out)
     target = target / REPORT if target.is_dir() else target
     target.parent.mkdir(parents=True, exist_ok=True)
     write_bytes_atomically(target.parent, target.name, text.encode())

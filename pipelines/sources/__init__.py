@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from pipelines.sources.protocol import Source
 
 KINDS = {
     "sample:nci": "4,991 real NCI molecules with their polar surface as target (the default)",
-    "smiles:FILE.csv[.gz]": "a CSV file of molecules; --smiles-column C, --target C",
+    "smiles:FILE.csv[.gz]": "a CSV file of molecules, or its URL; --smiles-column C, --target C",
     "tudataset:NAME": "the raw files of a TUDataset; --root DIR",
     "pyg:module:callable": "whatever PyG data set, or iterable of Data, the callable returns",
 }
@@ -25,10 +25,12 @@ def parse_source(
     targets: Sequence[str] = (),
     root: str | Path | None = None,
     strings: Sequence[str] = (),
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Source:
     """The source that `text` and its options name. Reads nothing yet; SourceError for what names no source.
 
-    strings: columns to keep as string attributes of the graphs.
+    strings: columns to keep as string attributes of the graphs. storage_options: for fsspec, for a file at a URL; never
+    shown.
     """
     kind, _, rest = text.partition(":")
     if kind not in ("sample", "smiles", "tudataset", "pyg") or not rest:
@@ -37,10 +39,13 @@ def parse_source(
         raise SourceError(f"--smiles-column and --target are for smiles: sources; {text} has columns of its own")
     if kind != "tudataset" and root is not None:
         raise SourceError(f"--root is for tudataset: sources, not for {text}")
+    if kind != "smiles" and storage_options:
+        raise SourceError(f"storage_options are for smiles: sources at URLs, not for {text}")
     if kind == "smiles":
+        from pipelines.sources.remote import text_file
         from pipelines.sources.smiles import SmilesFile
 
-        return SmilesFile(Path(rest), smiles_column or "smiles", tuple(targets), tuple(strings))
+        return SmilesFile(text_file(rest, storage_options), smiles_column or "smiles", tuple(targets), tuple(strings))
     if kind == "tudataset":
         from pipelines.sources.tudataset import tudataset
 

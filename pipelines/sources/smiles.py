@@ -1,4 +1,4 @@
-"""SMILES files: `smiles:FILE.csv[.gz]` with targets, and `sample:nci`, real molecules that the rdkit wheel ships."""
+"""SMILES files: `smiles:FILE.csv[.gz]`, here or at a URL, with targets; `sample:nci`, which the rdkit wheel ships."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from packer.scan_block import RawBlock
 from pipelines.sources.flat import FlatField, block_of_arrays
 from pipelines.sources.molecules import Molecules, featurise
 from pipelines.sources.protocol import Scan, Skip
-from pipelines.sources.text import Row, count_lines, csv_rows, digest
+from pipelines.sources.text import Row, TextFile, count_lines, csv_rows, digest
 
 # A fifth of a second of featurising: small enough to share evenly among workers and to lose at a kill.
 _ROWS_PER_BLOCK = 1024
@@ -84,9 +84,12 @@ class SmilesTask:
 
 @dataclass(frozen=True)
 class SmilesFile:
-    """A CSV file with a column of SMILES; y holds the targets as float32, [1] or [1, targets]."""
+    """A CSV file with a column of SMILES; y holds the targets as float32, [1] or [1, targets].
 
-    path: Path
+    Where the file lies is no part of its key: the same bytes give the same data set.
+    """
+
+    path: TextFile
     smiles_column: str
     targets: tuple[str, ...] = ()
     strings: tuple[str, ...] = ()

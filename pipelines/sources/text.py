@@ -18,6 +18,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from packer.errors import SourceError
+from pipelines.sources.remote import RemoteText
+
+TextFile = Path | RemoteText
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,9 @@ class Row:
     cells: tuple[str, ...]
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a file's bytes as they lie on disk."""
-    return _digest(path, *_stamp(path))
+def digest(path: TextFile) -> str:
+    """SHA-256 of a file's bytes as they lie on disk, or at its URL."""
+    return path.sha256 if isinstance(path, RemoteText) else _digest(path, *_stamp(path))
 
 
 @lru_cache(maxsize=16)
@@ -46,17 +49,21 @@ def _stamp(path: Path) -> tuple[int, int, int]:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def open_file(path: Path) -> io.BufferedReader:
+def open_file(path: TextFile) -> io.BufferedReader:
     """The file's bytes; SourceError where it cannot be opened."""
+    if isinstance(path, RemoteText):
+        return path.open()
     try:
         return path.open("rb")
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror or error}. Check the path") from error
 
 
-def count_lines(path: Path) -> int | None:
+def count_lines(path: TextFile) -> int | None:
     """Lines of a plain file; None for a gzipped one (not worth decompressing it twice)."""
-    return None if path.suffix == ".gz" else _count_lines(path, *_stamp(path))
+    if path.suffix == ".gz":
+        return None
+    return path.lines if isinstance(path, RemoteText) else _count_lines(path, *_stamp(path))
 
 
 @lru_cache(maxsize=16)
@@ -65,7 +72,7 @@ def _count_lines(path: Path, *_: int) -> int:
         return sum(part.count(b"\n") for part in iter(lambda: file.read(1 << 20), b""))
 
 
-def csv_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+def csv_rows(path: TextFile, columns: Sequence[str]) -> Iterator[Row]:
     """The named columns of each record of a CSV file with a header. Comma, semicolon or tab: what the header shows."""
     with _text(path) as file:
         first = file.readline()
@@ -88,7 +95,7 @@ def csv_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
 
 
 @contextmanager
-def _text(path: Path) -> Generator[io.TextIOWrapper]:
+def _text(path: TextFile) -> Generator[io.TextIOWrapper]:
     """A text file, decompressed where its name ends in .gz; what is wrong with its bytes is a SourceError."""
     with open_file(path) as raw:
         file = cast(Any, gzip.GzipFile(fileobj=raw)) if path.suffix == ".gz" else raw
@@ -101,7 +108,7 @@ def _text(path: Path) -> Generator[io.TextIOWrapper]:
                 raise SourceError(f"{path} is damaged: {error}") from error
 
 
-def _place(path: Path, header: list[str], column: str) -> int:
+def _place(path: TextFile, header: list[str], column: str) -> int:
     if column in header:
         return header.index(column)
     near = get_close_matches(column, header, 1)
