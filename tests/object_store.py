@@ -63,6 +63,21 @@ def s3_options(endpoint: str, own_retries: bool = True, **more: Any) -> dict[str
     }
 
 
+def s3_environment(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    """What commands find in the environment; clients that found another one there are forgotten."""
+    import s3fs
+
+    values = {
+        "ACCESS_KEY_ID": KEY,
+        "SECRET_ACCESS_KEY": SECRET,
+        "ENDPOINT_URL": endpoint,
+        "DEFAULT_REGION": "us-east-1",
+    }
+    for name, value in values.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
 def make_bucket(endpoint: str, name: str) -> None:
     import s3fs
 

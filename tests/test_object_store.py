@@ -15,7 +15,7 @@ import numpy as np
 import poptorch_double
 import pytest
 import torch
-from object_store import KEY, SECRET, FaultProxy, make_bucket, s3_options, upload
+from object_store import KEY, SECRET, FaultProxy, make_bucket, s3_environment, s3_options, upload
 from reference_packs import write_data_set
 from small_packs import write_packs
 
@@ -263,9 +263,7 @@ def test_unpack(proxy: FaultProxy, local: PackDataset, tmp_path: Path) -> None:
 
 @pytest.fixture
 def environment(proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("ACCESS_KEY_ID", KEY), ("SECRET_ACCESS_KEY", SECRET), ("ENDPOINT_URL", proxy.url)):
-        monkeypatch.setenv(f"AWS_{name}", value)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    s3_environment(monkeypatch, proxy.url)
 
 
 def test_verifying_and_looking_at_a_url(

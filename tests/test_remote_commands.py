@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from flaky_store import FlakyFileSystem
-from object_store import KEY, SECRET, FaultProxy, make_bucket, s3_options, upload
+from object_store import FaultProxy, make_bucket, s3_environment, s3_options, upload
 from torch_geometric.data import Data
 
 from packer.errors import FormatError, SourceError
@@ -119,8 +119,7 @@ def test_the_commands_take_an_s3_url(
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     upload(tmp_path, "s3://commands/packs", s3_options(s3_endpoint))
     with FaultProxy(s3_endpoint, share=0.1, seed=11) as proxy:
-        for name, value in (("ACCESS_KEY_ID", KEY), ("SECRET_ACCESS_KEY", SECRET), ("ENDPOINT_URL", proxy.url)):
-            monkeypatch.setenv(f"AWS_{name}", value)
+        s3_environment(monkeypatch, proxy.url)
         assert main(["train", "s3://commands/packs/", "--epochs", "2", "--hidden", "8", "--json"]) == 0
         assert list(json.loads(capfd.readouterr().out)["metrics"]) == ["train", "valid", "test"]
         page = tmp_path / "page.html"

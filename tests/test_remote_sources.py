@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from flaky_store import FlakyFileSystem
-from object_store import KEY, SECRET, FaultProxy, make_bucket, s3_options
+from object_store import KEY, SECRET, FaultProxy, make_bucket, s3_environment, s3_options
 
 from packer.errors import BuildError, FormatError, SourceError, StoreError
 from packer.limits import PackLimits
@@ -165,9 +165,7 @@ def proxy(s3_endpoint: str) -> Iterator[FaultProxy]:
 
 @pytest.fixture
 def environment(proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("ACCESS_KEY_ID", KEY), ("SECRET_ACCESS_KEY", SECRET), ("ENDPOINT_URL", proxy.url)):
-        monkeypatch.setenv(f"AWS_{name}", value)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    s3_environment(monkeypatch, proxy.url)
 
 
 def upload(data: bytes, proxy: FaultProxy, name: str) -> str:

@@ -13,6 +13,7 @@ import tempfile
 from typing import Any, Callable, Mapping, NoReturn, Sequence, Tuple, TypeVar
 
 from packer.errors import FormatError, MissingExtraError, MissingFileError, StoreError
+from packer.shards import reach
 from packer.shards.place import Entry, PlacedFile
 from packer.shards.retry import ShortAnswerError, cause, hider, http_status, is_final, retried, shown
 
@@ -52,20 +53,21 @@ class RemotePlace:
         self._options = dict(storage_options or {})
         self._reset()
 
-    def _reset(self) -> None:
+    def _reset(self, reached: bool = False) -> None:
+        self._reached = reached
         self._hide = hider(self._options)
         self._connection: tuple[int, Any, str] = -1, None, ""
         self._sizes: dict[str, int] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"url": self.url, "_options": self._options}
+        return {"url": self.url, "_options": self._options, "_reached": self._reached}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._reset()
+        self._reset(self._reached)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, RemotePlace) and self.__getstate__() == other.__getstate__()
+        return isinstance(other, RemotePlace) and (self.url, self._options) == (other.url, other._options)
 
     def __hash__(self) -> int:
         return hash(self.url)
@@ -142,7 +144,9 @@ class RemotePlace:
 
     def below(self, name: str) -> RemotePlace:
         """The place of the files below a folder of this one."""
-        return RemotePlace(f"{self.url}/{name}", self._options)
+        found = RemotePlace(f"{self.url}/{name}", self._options)
+        found._reached = self._reached
+        return found
 
     def ask(self, ask: Callable[[Any, str], Answer], name: str, what: str) -> Answer:
         """ask(file system, path of the folder in it), again while the network or the store fails.
@@ -155,24 +159,42 @@ class RemotePlace:
     def _ask(self, ask: Any, name: str, what: str) -> Any:
         """The answer of the store, or an error that says what was asked of whom."""
         whole = f"{self}{name and '/'}{name}: {what}"
+        if not self._reached:
+            self._reach(whole)
         try:
-            return retried(ask, whole, self._hide)
+            found = retried(ask, whole, self._hide, is_final if self._reached else _is_final_at_first)
         except (StoreError, FileExistsError):
             raise
         except Exception as error:
+            self._reached = self._reached or _is_answer(error)
             self._refuse(error, name, whole)
+        self._reached = True
+        return found
+
+    def _reach(self, whole: str) -> None:
+        """StoreError where nothing answers at the store's address, nor to the client, which may know another way."""
+        fs, root = self._connect()
+        address = reach.address_of(fs, self.url)
+        why = None if address is None else reach.refusal(address)
+        if why is not None:
+            try:
+                fs.info(root, **({"timeout": reach.PATIENCE} if fs.async_impl else {}))
+            except Exception as error:
+                if not _is_answer(error):
+                    raise StoreError(f"{whole} is not possible: {why}. {reach.REMEDY}") from None
+        self._reached = address is not None
 
     def _refuse(self, error: Exception, name: str, whole: str) -> NoReturn:
-        status = http_status(error)
-        status = http_status(error.__cause__) if status is None and error.__cause__ is not None else status
+        status = _status(error)
         if isinstance(error, PermissionError) or status in (401, 403):
             raise StoreError(
                 f"{whole}: access denied ({cause(error, self._hide)}). Check the credentials, in storage_options or in "
                 "the environment. Stores also say so of a missing file to those who may not list the folder"
             ) from None
-        if isinstance(error, FileNotFoundError) or status == 404:
+        if (isinstance(error, FileNotFoundError) and not reach.is_unreachable(error)) or status == 404:
             raise MissingFileError(f"{name} is missing from {self}") from None
-        raise StoreError(f"{whole} is not possible: {cause(error, self._hide)}") from None
+        remedy = f". {reach.REMEDY}" if reach.is_unreachable(error) else ""
+        raise StoreError(f"{whole} is not possible: {cause(error, self._hide)}{remedy}") from None
 
     def _connect(self) -> tuple[Any, str]:
         """(file system, path of the folder in it), of this process."""
@@ -232,6 +254,21 @@ class RemoteFile:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def _status(error: BaseException) -> int | None:
+    status = http_status(error)
+    return http_status(error.__cause__) if status is None and error.__cause__ is not None else status
+
+
+def _is_answer(error: BaseException) -> bool:
+    """Whether an error is what a store said, or at least no fault of the network."""
+    return _status(error) is not None or (is_final(error) and not reach.is_unreachable(error))
+
+
+def _is_final_at_first(error: BaseException) -> bool:
+    """is_final for a store that has not answered yet: if nobody is there, nobody will be."""
+    return is_final(error) or reach.is_unreachable(error)
 
 
 def _patience(fs: Any, size: int = 0) -> dict[str, float]:

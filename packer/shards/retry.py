@@ -40,19 +40,25 @@ class ShortAnswerError(ConnectionError):
     """A store sent fewer bytes than it was asked for."""
 
 
-def retried(ask: Callable[[], Answer], what: str, hide: Callable[[str], str]) -> Answer:
+def retried(
+    ask: Callable[[], Answer],
+    what: str,
+    hide: Callable[[str], str],
+    final: Callable[[BaseException], bool] | None = None,
+) -> Answer:
     """ask(), again while it fails as networks and servers do for a while: at most TRIES times, over PATIENCE seconds.
 
     Waits 0.1, 0.2, ... 10 seconds between tries, each shortened by a random share so that many processes do not come
     back at once. what: was asked, for the error; hide: takes out of a text what must not be shown. Errors that pass
-    not (missing, forbidden, not possible) are raised as they are, the last of others as StoreError.
+    not (missing, forbidden, not possible; final says it, `is_final` by default) are raised as they are, the last of
+    others as StoreError.
     """
     start = time.monotonic()
     for number in range(TRIES):
         try:
             return ask()
         except Exception as error:
-            if is_final(error):
+            if (final or is_final)(error):
                 raise
             seconds = time.monotonic() - start
             if number + 1 == TRIES or seconds > PATIENCE:
