@@ -7,7 +7,7 @@ A size splits at most one group and opens at most two, so groups stay fewer than
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable
+from typing import Callable, NamedTuple
 
 import numpy as np
 
@@ -46,52 +46,78 @@ def fill_groups(instance: Instance, order: np.ndarray, score: Score | None = Non
     """
     need, capacity = instance.need, instance.capacity
     trail = _Trail([], [], [])
-    room, (packs, last, first) = np.empty((0, len(capacity)), np.int64), np.empty((3, 0), np.int64)
-    closed: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    groups = _Groups(np.empty((0, len(capacity)), np.int64), *np.empty((3, 0), np.int64))
+    closed: list[_Groups] = []
     num_packs = 0
     smallest_left = np.minimum.accumulate(need[order][::-1])[::-1]
     for step, size_id in enumerate(order.tolist()):
-        row, left = need[size_id], int(instance.count[size_id])
-        copies = _copies(room, row, left)
-        takers = np.flatnonzero(copies)
-        if score is not None and len(takers):
-            takers = takers[np.argsort(score(room[takers] - row), kind="stable")]
-        # Items each taker can hold, cut at `left` (the product alone may not fit in int64).
-        takes = np.where(packs[takers] > left // copies[takers], left, packs[takers] * copies[takers])
-        before = np.cumsum(takes) - takes
-        takers = takers[before < left]
-        pieces: list[tuple[int, int]] = []
-        if len(takers):
-            split = int(takers[-1])
-            placed_before = int(before[len(takers) - 1])
-            pieces = _pieces(int(packs[split]), int(copies[split]), left - placed_before)
-            left -= placed_before + sum(number * multiplicity for number, multiplicity in pieces)
-            if pieces == [(int(packs[split]), int(copies[split]))]:
-                pieces = []
-            else:
-                takers = takers[:-1]
-            last[takers] = trail.add(last[takers], size_id, copies[takers])
-            room[takers] -= copies[takers, None] * row
-            if pieces:
-                room, packs, last, first = _split(room, packs, last, first, split, pieces, size_id, row, trail)
+        row = need[size_id]
+        groups, left = _fill_open(groups, row, size_id, int(instance.count[size_id]), score, trail)
         if left:
-            fresh = int(_copies(capacity[None], row, left)[0])
-            opened = [piece for piece in ((left // fresh, fresh), (int(left % fresh > 0), left % fresh)) if piece[0]]
-            numbers, multiplicity = np.array(opened, dtype=np.int64).T
-            room = np.concatenate([room, capacity - multiplicity[:, None] * row])
-            packs = np.concatenate([packs, numbers])
-            last = np.concatenate([last, trail.add(np.full(len(opened), -1), size_id, multiplicity)])
-            first = np.concatenate([first, num_packs + np.cumsum(numbers) - numbers])
-            num_packs += int(numbers.sum())
+            groups, opened = _open(groups, capacity, row, size_id, left, num_packs, trail)
+            num_packs += opened
         if step + 1 < len(order):
-            alive = (room >= smallest_left[step + 1]).all(axis=1)
+            alive = (groups.room >= smallest_left[step + 1]).all(axis=1)
             if not alive.all():
-                closed.append((packs[~alive], last[~alive], first[~alive]))
-                room, packs, last, first = room[alive], packs[alive], last[alive], first[alive]
-    closed.append((packs, last, first))
-    packs, last, first = (np.concatenate(parts) for parts in zip(*closed))
+                closed.append(groups.select(~alive))
+                groups = groups.select(alive)
+    closed.append(groups)
+    packs, last, first = (np.concatenate(parts) for parts in zip(*(part[1:] for part in closed)))
     opened_first = np.argsort(first)
     return _patterns(trail, last[opened_first], packs[opened_first])
+
+
+class _Groups(NamedTuple):
+    """Groups of like packs, in the order in which their first packs were opened: room int64 [groups, dims]; int64
+    [groups] each: packs, how many; last, the step that filled them last; first, the number of the first of them."""
+
+    room: np.ndarray
+    packs: np.ndarray
+    last: np.ndarray
+    first: np.ndarray
+
+    def select(self, mask: np.ndarray) -> _Groups:
+        return _Groups(self.room[mask], self.packs[mask], self.last[mask], self.first[mask])
+
+
+def _fill_open(
+    groups: _Groups, row: np.ndarray, size_id: int, left: int, score: Score | None, trail: _Trail
+) -> tuple[_Groups, int]:
+    """Put as many of `left` items as have room into open packs (`groups` is changed); (the groups, items left)."""
+    room, packs, last, _ = groups
+    copies = _copies(room, row, left)
+    takers = np.flatnonzero(copies)
+    if score is not None and len(takers):
+        takers = takers[np.argsort(score(room[takers] - row), kind="stable")]
+    # Items each taker can hold, cut at `left` (the product alone may not fit in int64).
+    takes = np.where(packs[takers] > left // copies[takers], left, packs[takers] * copies[takers])
+    before = np.cumsum(takes) - takes
+    takers = takers[before < left]
+    if not len(takers):
+        return groups, left
+    split = int(takers[-1])
+    placed_before = int(before[len(takers) - 1])
+    pieces = _pieces(int(packs[split]), int(copies[split]), left - placed_before)
+    left -= placed_before + sum(number * multiplicity for number, multiplicity in pieces)
+    whole = pieces == [(int(packs[split]), int(copies[split]))]
+    takers = takers if whole else takers[:-1]
+    last[takers] = trail.add(last[takers], size_id, copies[takers])
+    room[takers] -= copies[takers, None] * row
+    return (groups if whole else _split(groups, split, pieces, size_id, row, trail)), left
+
+
+def _open(
+    groups: _Groups, capacity: np.ndarray, row: np.ndarray, size_id: int, left: int, num_packs: int, trail: _Trail
+) -> tuple[_Groups, int]:
+    """Open packs for `left` items, the first of them number `num_packs`; (the groups, packs opened)."""
+    fresh = int(_copies(capacity[None], row, left)[0])
+    opened = [piece for piece in ((left // fresh, fresh), (int(left % fresh > 0), left % fresh)) if piece[0]]
+    numbers, multiplicity = np.array(opened, dtype=np.int64).T
+    room = np.concatenate([groups.room, capacity - multiplicity[:, None] * row])
+    packs = np.concatenate([groups.packs, numbers])
+    last = np.concatenate([groups.last, trail.add(np.full(len(opened), -1), size_id, multiplicity)])
+    first = np.concatenate([groups.first, num_packs + np.cumsum(numbers) - numbers])
+    return _Groups(room, packs, last, first), int(numbers.sum())
 
 
 def _copies(room: np.ndarray, row: np.ndarray, at_most: int) -> np.ndarray:
@@ -111,25 +137,17 @@ def _pieces(packs: int, copies: int, items: int) -> list[tuple[int, int]]:
 
 
 def _split(
-    room: np.ndarray,
-    packs: np.ndarray,
-    last: np.ndarray,
-    first: np.ndarray,
-    group: int,
-    pieces: list[tuple[int, int]],
-    size_id: int,
-    row: np.ndarray,
-    trail: _Trail,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    groups: _Groups, group: int, pieces: list[tuple[int, int]], size_id: int, row: np.ndarray, trail: _Trail
+) -> _Groups:
     """Put `pieces` in the place of `group`, so that groups stay in the order in which their packs were opened."""
+    room, packs, last, first = groups
     numbers, multiplicity = np.array(pieces, dtype=np.int64).T
     steps = np.full(len(pieces), last[group])
     used = multiplicity > 0
     steps[used] = trail.add(steps[used], size_id, multiplicity[used])
     rooms = room[group] - multiplicity[:, None] * row
     parts = [(room, rooms), (packs, numbers), (last, steps), (first, first[group] + np.cumsum(numbers) - numbers)]
-    room, packs, last, first = (np.concatenate([old[:group], new, old[group + 1 :]]) for old, new in parts)
-    return room, packs, last, first
+    return _Groups(*(np.concatenate([old[:group], new, old[group + 1 :]]) for old, new in parts))
 
 
 def _patterns(trail: _Trail, last: np.ndarray, packs: np.ndarray) -> Patterns:
