@@ -1,4 +1,4 @@
-"""A real S3 server process on loopback, and a proxy before it that fails a share of the requests as networks do."""
+"""Real servers on loopback, for S3 and GCS, and a proxy before them that fails a share of requests as networks do."""
 
 from __future__ import annotations
 
@@ -23,22 +23,51 @@ from urllib.parse import urlsplit
 import pytest
 
 KEY, SECRET = "test-key-of-nobody", "test-secret-of-nobody"
-_MISSING = [name for name in ("moto", "flask", "s3fs") if importlib.util.find_spec(name) is None]
 _NOT_FORWARDED = {"connection", "keep-alive", "transfer-encoding", "expect", "content-length"}
 
 
 @contextmanager
 def s3_server(log: Path) -> Iterator[str]:
     """The URL of a moto server in a process of its own; the test is skipped where it is not installed."""
-    if _MISSING:
-        pytest.skip(f"{', '.join(_MISSING)} not installed (the test extra has what an S3 server needs)")
+    _skip_without("moto", "flask", "s3fs")
+    port = _free_port()
+    with _served(["-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], port, log):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def gcs_server(log: Path) -> Iterator[str]:
+    """The same of a GCS emulator. It takes no notice of conditions (ifGenerationMatch)."""
+    _skip_without("gcp_storage_emulator", "gcsfs")
+    port = _free_port()
+    code = "import sys; from gcp_storage_emulator.__main__ import main; main(sys.argv[1:])"
+    with _served(["-c", code, "start", "--host=127.0.0.1", f"--port={port}", "--in-memory"], port, log):
+        yield f"http://127.0.0.1:{port}"
+
+
+def gcs_options(endpoint: str) -> dict[str, Any]:
+    """storage_options for gcsfs."""
+    return {"endpoint_url": endpoint, "token": "anon", "project": "nobody"}
+
+
+def _skip_without(*packages: str) -> None:
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        pytest.skip(f"{', '.join(missing)} not installed (the test extra has what the server needs)")
+
+
+def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def _served(arguments: list[str], port: int, log: Path) -> Iterator[None]:
+    """A Python process that listens at `port`, for as long as the context lasts."""
     environment = {**os.environ, "MOTO_S3_CUSTOM_ENDPOINTS": "", "PYTHONWARNINGS": "ignore"}
     with log.open("wb") as out:
-        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment)
+        process = subprocess.Popen([sys.executable, *arguments], stdout=out, stderr=subprocess.STDOUT, env=environment)
     try:
         end = time.monotonic() + 60
         while True:
@@ -46,7 +75,7 @@ def s3_server(log: Path) -> Iterator[str]:
                 break
             assert process.poll() is None and time.monotonic() < end, log.read_text()
             time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
+        yield
     finally:
         process.terminate()
         process.wait(10)
