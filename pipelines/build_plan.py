@@ -51,11 +51,6 @@ class PlanOptions:
         return {"algorithm": self.algorithm, "seed": self.seed, "time_limit": self.time_limit}
 
 
-def sizes_of(table: GraphTable, rows: np.ndarray) -> GraphSizes:
-    """The sizes of some graphs of a table, in that order."""
-    return select_sizes(table.sizes(), rows)
-
-
 def select_sizes(sizes: GraphSizes, rows: np.ndarray) -> GraphSizes:
     """The sizes of these graphs, in that order."""
     return with_columns(sizes.axes, {key: values[rows] for key, values in sizes.columns.items()})

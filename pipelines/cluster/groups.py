@@ -14,6 +14,7 @@ from packer.graph_table import GraphTable
 from packer.limits import PackLimits
 from packer.sizes import need_of
 from packer.trim import TRIM, trim
+from pipelines.build_plan import labels_of
 from pipelines.build_shards import TOO_LARGE
 from pipelines.cluster.blocks import Block, sizes_of_block, table_of_blocks
 from pipelines.cluster.members import Membership
@@ -174,8 +175,6 @@ class LabelTask:
 
 def label_group(item: LabelTask) -> tuple[tuple[str, ...], str]:
     """(the labels in a group, that of its first graph that can be packed)."""
-    from pipelines.build_plan import labels_of
-
     task = item.of
     table = table_of_blocks(task.work, task.group.blocks, task.schema)
     skips = {
