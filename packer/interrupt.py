@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import signal
 import threading
-from typing import Any, Callable, TypeVar
+import time
+from typing import Any, Callable, Generic, TypeVar
 
 Result = TypeVar("Result")
 _LOOK = 0.1
+
+
+class Unfinished(RuntimeError):
+    """A native call that cannot be stopped was left to end by itself."""
 
 
 class Interrupt:
@@ -42,26 +47,51 @@ class Interrupt:
         """
         if not self._listens:
             return call()
-        results: list[Result] = []
-        errors: list[BaseException] = []
-
-        def work() -> None:
-            try:
-                results.append(call())
-            except BaseException as error:
-                errors.append(error)
-
-        thread = threading.Thread(target=work)
-        thread.start()
+        running = _Running(call)
         try:
-            while thread.is_alive():
-                thread.join(_LOOK)
+            while running.wait(_LOOK):
                 if self.requested:
                     stop()
         finally:
-            if thread.is_alive():  # a second Ctrl-C
+            if running.wait(0):  # a second Ctrl-C
                 stop()
-                thread.join()
-        if errors:
-            raise errors[0]
-        return results[0]
+                running.wait(None)
+        return running.result()
+
+    def run_unstoppable(self, call: Callable[[], Result], seconds: float) -> Result:
+        """The same for a call that nothing stops: on a request or after `seconds` it is left to end by itself.
+
+        Raises Unfinished then. Its thread goes on, and the process ends only after it.
+        """
+        running, end = _Running(call), time.monotonic() + seconds
+        while running.wait(_LOOK):
+            if self.requested or time.monotonic() > end:
+                raise Unfinished
+        return running.result()
+
+
+class _Running(Generic[Result]):
+    """A call in a thread of its own."""
+
+    def __init__(self, call: Callable[[], Result]) -> None:
+        self._call = call
+        self._results: list[Result] = []
+        self._errors: list[BaseException] = []
+        self._thread = threading.Thread(target=self._work)
+        self._thread.start()
+
+    def _work(self) -> None:
+        try:
+            self._results.append(self._call())
+        except BaseException as error:
+            self._errors.append(error)
+
+    def wait(self, seconds: float | None) -> bool:
+        """True while it runs still, after at most so long."""
+        self._thread.join(seconds)
+        return self._thread.is_alive()
+
+    def result(self) -> Result:
+        if self._errors:
+            raise self._errors[0]
+        return self._results[0]

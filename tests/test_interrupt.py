@@ -4,11 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from packer.interrupt import Interrupt
+from packer.interrupt import Interrupt, Unfinished
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals")
 
@@ -38,6 +39,20 @@ def test_a_native_call_is_stopped_and_its_error_comes_through():
         assert interrupt.run(lambda: 7, stop=lambda: None) == 7
         with pytest.raises(ZeroDivisionError):
             interrupt.run(lambda: 1 / 0, stop=lambda: None)
+
+
+def test_a_call_that_nothing_stops_is_left_to_end_by_itself():
+    with Interrupt() as interrupt:
+        assert interrupt.run_unstoppable(lambda: 7, 60) == 7
+        with pytest.raises(ZeroDivisionError):
+            interrupt.run_unstoppable(lambda: 1 / 0, 60)
+        done = threading.Event()
+        with pytest.raises(Unfinished):
+            interrupt.run_unstoppable(done.wait, 0.01)
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(Unfinished):
+            interrupt.run_unstoppable(done.wait, 60)
+        done.set()
 
 
 CHILD = """

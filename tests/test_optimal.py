@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from packer.algorithms.instance import Instance, Patterns, Solution
-from packer.algorithms.optimal import solve
+from packer.algorithms.optimal import master, solve
 from packer.algorithms.optimal.budget import Budget
 from packer.algorithms.optimal.generation import ColumnGeneration
 from packer.algorithms.optimal.greedy import greedy_plans, single_sizes
 from packer.algorithms.optimal.grid import GridPricer
 from packer.algorithms.optimal.master import Master, MasterError
 from packer.algorithms.optimal.reduce import merge_sizes, reduce_instance, restore
+from packer.algorithms.optimal.sample import SAMPLED, sampled_patterns
 from packer.bounds import vector_bound
 from packer.certificate import check_certificate
 
@@ -96,6 +97,34 @@ def test_a_billion_items_of_three_sizes_are_proven() -> None:
     assert solution.status == "optimal"
 
 
+def test_bounds_of_billions_are_exact_to_the_pack() -> None:
+    # Two fit a pack: an odd number of them needs the half pack more.
+    for count in (2 * 10**9 + 1, 2 * 10**12 + 1, 2 * 10**14 + 1):
+        many = instance_of([[4, 1]], [10, 9], [count])
+        solution = solve(many, time_limit=20)
+        assert_plan(many, solution)
+        assert (solution.patterns.num_packs, solution.status) == ((count + 1) // 2, "optimal")
+
+
+def test_patterns_of_a_sample_fit_and_hold_no_more_than_there_is() -> None:
+    need = np.unique(np.random.default_rng(0).integers(1, 40, (50, 3)), axis=0)
+    instance = instance_of(need, [100, 110, 90], [10**7] * (len(need) - 2) + [1, 2])
+    plan = sampled_patterns(instance, 1, Budget(0.2, 60.0), 3, 0.3)
+    assert (plan.multiplicity * np.repeat(plan.counts, np.diff(plan.ptr))).sum() > 0.9 * SAMPLED
+    for p in range(len(plan)):
+        ids, times = plan[p]
+        assert (times @ instance.need[ids] <= instance.capacity).all() and (times <= instance.count[ids]).all()
+
+
+def test_the_same_lp_by_an_interior_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    instance = vectors(4, 60, 3, 20, 100, 150)
+    simplex = solve(instance, time_limit=20)
+    monkeypatch.setattr(master, "MANY_ROWS", 0)
+    interior = solve(instance, time_limit=20)
+    assert_plan(instance, interior)
+    assert interior.certificate.bound == simplex.certificate.bound
+
+
 def test_same_seed_and_work_same_plan() -> None:
     instance = vectors(3, 60, 4, 20, 100, 170)
     first, second = (solve(instance, seed=5, work_limit=1.5, time_limit=None) for _ in range(2))
@@ -168,7 +197,7 @@ import sys
 sys.modules["numba"] = None
 import numpy as np
 from packer.algorithms.instance import Instance
-from packer.algorithms.optimal import solve
+from packer.algorithms.optimal import master, solve
 need = np.array([[3, 1], [4, 5], [5, 2], [7, 4]])
 solution = solve(Instance(need, np.array([11, 9]), np.array([4, 3, 5, 2])), seed=1, work_limit=0.02, time_limit=None)
 print([part.tolist() for part in (solution.patterns.ptr, solution.patterns.size_ids, solution.patterns.multiplicity,
@@ -224,6 +253,28 @@ def real_sizes(path: Path) -> tuple[np.ndarray, np.ndarray]:
 def test_records(shared_data: Path, name: str, limits: tuple[int, int, int], packs: int) -> None:
     sizes, count = real_sizes(shared_data / "sizes" / f"{name}.npz")
     instance = instance_of(np.column_stack([sizes, np.ones(len(sizes))]), limits, count)
+    solution = solve(instance, time_limit=60)
+    assert_plan(instance, solution)
+    assert (solution.patterns.num_packs, solution.status) == (packs, "optimal")
+
+
+@pytest.mark.parametrize(
+    ("name", "limits", "times", "packs"),
+    [
+        ("moses_train", (60, 120, 8), 1000, 705_243_000),
+        # 268,308.0363... packs by the LP: what is above the last whole one must be found, and nothing more.
+        ("moses_train", (128, 276, 16), 300, 80_492_411),
+        ("moses_train", (128, 276, 16), 1000, 268_308_037),
+        # Too large a grid to price: the patterns come from a sample.
+        ("tu_ENZYMES", (1045, 3977, 32), 1000, 18_754),
+        ("tu_MUTAG", (574, 1267, 32), 1000, 5_879),
+    ],
+)
+def test_records_many_times_over(
+    shared_data: Path, name: str, limits: tuple[int, int, int], times: int, packs: int
+) -> None:
+    sizes, count = real_sizes(shared_data / "sizes" / f"{name}.npz")
+    instance = instance_of(np.column_stack([sizes, np.ones(len(sizes))]), limits, count * times)
     solution = solve(instance, time_limit=60)
     assert_plan(instance, solution)
     assert (solution.patterns.num_packs, solution.status) == (packs, "optimal")

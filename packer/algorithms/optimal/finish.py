@@ -1,4 +1,4 @@
-"""The pattern LP in whole numbers, by CP-SAT: for instances of few items, where the LP's own patterns often suffice."""
+"""The pattern LP in whole numbers, by CP-SAT, near its solution in fractions."""
 
 from __future__ import annotations
 
@@ -10,43 +10,46 @@ import numpy as np
 
 from packer.algorithms.instance import Instance
 from packer.algorithms.optimal.budget import Budget
-from packer.algorithms.optimal.generation import PatternLP
+from packer.algorithms.optimal.generation import PatternLP, total_price
 
 MOST_COLUMNS = 4000
+WIDER = 10
+"""Swaps are of single items, and may lie so much farther from the LP's than patterns."""
 
 
-def choose_whole(instance: Instance, lp: PatternLP, packs: int, budget: Budget, seed: int) -> PatternLP | None:
+def choose_whole(
+    instance: Instance, lp: PatternLP, packs: int, reach: int, budget: Budget, seed: int
+) -> PatternLP | None:
     """The LP with whole numbers for `use` and `swaps` and at most `packs` patterns in all; None: not found.
 
+    reach: how far from its rounded-down value each may lie, so that the cost does not grow with the number of items.
     Only columns that the final prices do not exclude take part: those of the least reduced cost. One worker, so the
     result depends on `seed` and the budget's work alone, unless the clock stops it.
     """
     from ortools.sat.python import cp_model
 
-    reduced_cost = np.array(
-        [lp.value - int((lp.price[ids] * times).sum()) for ids, times in zip(lp.columns.ids, lp.columns.times)]
-    )
-    chosen = np.argsort(reduced_cost, kind="stable")[:MOST_COLUMNS]
+    chosen = _candidates(instance, lp, packs)
+    use, swaps = (np.floor(part + 1e-6).astype(np.int64) for part in (lp.use, lp.swaps))
     model = cp_model.CpModel()
     held: list[list[Any]] = [[] for _ in range(len(instance.need))]
-    use: dict[int, Any] = {}
+    missing = instance.count.tolist()
+    more: dict[int, Any] = {}
     for column in chosen.tolist():
-        ids, times = lp.columns.ids[column].tolist(), lp.columns.times[column].tolist()
-        most = max(-(-int(instance.count[i]) // t) for i, t in zip(ids, times))
-        use[column] = variable = model.new_int_var(0, min(most, packs), "")
-        if lp.use[column]:
-            model.add_hint(variable, int(lp.use[column]))
-        for i, t in zip(ids, times):
+        base = int(use[column])
+        more[column] = variable = model.new_int_var(-min(base, reach), reach, "")
+        for i, t in zip(lp.columns.ids[column].tolist(), lp.columns.times[column].tolist()):
             held[i].append(variable * t)
-    swaps: list[Any] = []
-    for small, large in lp.exchanges.tolist():
-        swap = model.new_int_var(0, int(instance.count.sum()), "")
-        swaps.append(swap)
-        held[small].append(swap)
-        held[large].append(-swap)
-    for terms, count in zip(held, instance.count.tolist()):
+            missing[i] -= base * t
+    passed: list[Any] = []
+    for (small, large), base in zip(lp.exchanges.tolist(), swaps.tolist()):
+        passed.append(model.new_int_var(-min(base, reach * WIDER), reach * WIDER, ""))
+        held[small].append(passed[-1])
+        held[large].append(-passed[-1])
+        missing[small] -= base
+        missing[large] += base
+    for terms, count in zip(held, missing):
         model.add(cp_model.LinearExpr.sum(terms) >= count)
-    model.add(cp_model.LinearExpr.sum(list(use.values())) <= packs)
+    model.add(cp_model.LinearExpr.sum(list(more.values())) <= packs - int(use[chosen].sum()))
     solver = cp_model.CpSolver()
     solver.parameters.num_workers = 1
     solver.parameters.random_seed = seed
@@ -58,6 +61,19 @@ def choose_whole(instance: Instance, lp: PatternLP, packs: int, budget: Budget, 
     budget.spend(solver.response_proto.deterministic_time)
     if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         return None
-    whole = np.zeros(len(lp.use))
-    whole[list(use)] = [solver.value(variable) for variable in use.values()]
-    return replace(lp, use=whole, swaps=np.array([float(solver.value(swap)) for swap in swaps]))
+    whole = np.zeros(len(use))
+    whole[chosen] = use[chosen] + [solver.value(variable) for variable in more.values()]
+    return replace(lp, use=whole, swaps=swaps + np.array([float(solver.value(part)) for part in passed]))
+
+
+def _candidates(instance: Instance, lp: PatternLP, packs: int) -> np.ndarray:
+    """The columns of the least reduced cost that a plan of `packs` packs may use, int64, at most MOST_COLUMNS.
+
+    The reduced costs of the packs of a plan add up to no more than the plan lies above the proven bound.
+    """
+    reduced_cost = np.array(
+        [lp.value - int((lp.price[ids] * times).sum()) for ids, times in zip(lp.columns.ids, lp.columns.times)]
+    )
+    spare = packs * lp.value - total_price(lp.price, instance.count)
+    order = np.argsort(reduced_cost, kind="stable")
+    return order[reduced_cost[order] <= spare][:MOST_COLUMNS]

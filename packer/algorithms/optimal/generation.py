@@ -16,10 +16,12 @@ import numpy as np
 from packer.algorithms.instance import Instance, Patterns
 from packer.algorithms.optimal.budget import Budget
 from packer.algorithms.optimal.columns import Columns
+from packer.algorithms.optimal.greedy import single_sizes
 from packer.algorithms.optimal.master import Master, MasterError
 
 PRICE_BITS = 40
-COLUMNS_A_ROUND = 40
+"""Of a price of 1; more where there are so many items that what rounding takes off could add up to a pack."""
+COLUMNS_A_ROUND = 80
 EXCHANGES_A_SIZE = 3
 SMOOTHING = 0.6
 MASTER_WORK = 2e-7
@@ -70,10 +72,10 @@ def total_price(price: np.ndarray, count: np.ndarray) -> int:
     return sum(p * c for p, c in zip(price.tolist(), count.tolist()))
 
 
-def whole_prices(price: np.ndarray, most_items: int) -> tuple[np.ndarray, int]:
-    """(prices of 0..1 in units, rounded down; units that are 1): a pack of `most_items` items stays below 2^62."""
-    unit = 1 << min(PRICE_BITS, 61 - max(1, most_items).bit_length())
-    return np.floor(np.clip(price, 0.0, 1.0) * unit).astype(np.int64), unit
+def price_unit(instance: Instance) -> int:
+    """What a price of 1 is in whole numbers: as many bits as the items need, if all that fits alone is below 2^60."""
+    fits = sum(single_sizes(instance).multiplicity.tolist())
+    return 1 << max(0, min(max(PRICE_BITS, instance.num_items.bit_length() + 8), 58 - fits.bit_length()))
 
 
 class Pricer(Protocol):
@@ -96,14 +98,18 @@ class ColumnGeneration:
         self._instance, self._pricer, self._seed = instance, pricer, seed
         self._columns, self._master = Columns(), Master(instance.count)
         for plan in start:
-            for p in range(len(plan)):
-                self._add(*plan[p])
+            self.add(plan)
         self._pairs = exchanges(instance)
         for small, large in self._pairs.tolist():
             self._master.exchange(small, large)
         self._price, self._value = _volume_prices(instance)
         self._total = total_price(self._price, instance.count)
-        self._most_items = min(instance.num_items, 1 << 40)
+        self._unit = price_unit(instance)
+
+    def add(self, plan: Patterns) -> None:
+        """Patterns that the LP may use from now on."""
+        for p in range(len(plan)):
+            self._add(*plan[p])
 
     @property
     def bound(self) -> int:
@@ -127,7 +133,7 @@ class ColumnGeneration:
                 break
             objective = solved.objective
             # The LP's value can only fall: no bound above its ceiling can come.
-            goal = math.ceil(objective * (1 - 1e-9) - 1e-6)
+            goal = math.ceil(objective * (1 - 1e-12) - 1e-6)
             closed = self.bound >= min(enough, goal)
             ended = self.bound >= enough or (closed if good is None else objective <= good + 1e-6)
             if ended or not budget.spend(solved.iterations * iteration_work):
@@ -151,7 +157,8 @@ class ColumnGeneration:
         smoothing, new = SMOOTHING, 0
         while True:
             center = self._price / self._value
-            price, unit = whole_prices(smoothing * center + (1 - smoothing) * dual, self._most_items)
+            unit = self._unit
+            price = np.floor(np.clip(smoothing * center + (1 - smoothing) * dual, 0.0, 1.0) * unit).astype(np.int64)
             total = total_price(price, self._instance.count)
             # A pattern below the floor does not improve the LP, or is not in the way of a proof of `goal` packs.
             floor = max(unit, (total - 1) // (goal - 1)) if goal > 1 else unit

@@ -1,4 +1,7 @@
-"""The linear program over patterns: least number of packs that cover every size, by OR-Tools' incremental GLOP."""
+"""The linear program over patterns: least number of packs that cover every size, by OR-Tools' incremental GLOP.
+
+Where there are very many sizes, by HiGHS' interior point method, which ends in a basis too.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,13 @@ import numpy as np
 
 from packer.algorithms.optimal.budget import Budget
 from packer.errors import MissingExtraError
+
+MOST_ITEM_BITS = 21
+"""Of more items the program is solved in a smaller unit (a power of two, so exactly): tolerances are absolute."""
+MANY_ROWS = 1500
+"""Of more sizes the simplex method takes longer from the last basis than the interior point method from nothing."""
+BARRIER_WORK = 100
+"""One iteration of it, in those of the simplex method."""
 
 
 class MasterError(RuntimeError):
@@ -49,13 +59,19 @@ def _interrupter() -> Any:
     return SolveInterrupter()
 
 
+def _iterations(result: Any) -> int:
+    """The work of a run, in iterations of the simplex method."""
+    return int(result.solve_stats.simplex_iterations + BARRIER_WORK * result.solve_stats.barrier_iterations)
+
+
 class Master:
     """Columns are only ever added, so that the solver keeps its basis from round to round."""
 
     def __init__(self, count: np.ndarray) -> None:
         mathopt = self._mathopt = _mathopt()
         self._model = mathopt.Model()
-        self._rows = [self._model.add_linear_constraint(lb=float(c)) for c in count.tolist()]
+        self._scale = 2.0 ** max(0, sum(count.tolist()).bit_length() - MOST_ITEM_BITS)
+        self._rows = [self._model.add_linear_constraint(lb=float(c) / self._scale) for c in count.tolist()]
         self._columns: list[Any] = []
         self._exchanges: list[Any] = []
         self._solver: Any = None
@@ -92,49 +108,59 @@ class Master:
 
     def solve(self, budget: Budget, iterations: int | None = None, *, with_use: bool = False) -> MasterSolution:
         """Raises MasterError when every solver fails, when the budget ends or after so many simplex iterations."""
-        mathopt, interrupter, seconds = self._mathopt, _interrupter(), budget.seconds_left
-        limit = None if math.isinf(seconds) else datetime.timedelta(seconds=max(0.01, seconds))
-        quick = mathopt.SolveParameters(
-            threads=1, presolve=mathopt.Emphasis.OFF, time_limit=limit, iteration_limit=iterations
-        )
-        dual_simplex = mathopt.SolveParameters(
-            threads=1,
-            lp_algorithm=mathopt.LPAlgorithm.DUAL_SIMPLEX,
-            time_limit=limit,
-            iteration_limit=iterations,
-        )
-        # An ABNORMAL end happens on small degenerate programs: a fresh solver, another algorithm, another solver.
-        tries = [
-            (mathopt.SolverType.GLOP, quick, self._solver is None),
-            (mathopt.SolverType.GLOP, quick, True),
-            (mathopt.SolverType.GLOP, dual_simplex, True),
-            (mathopt.SolverType.HIGHS, mathopt.SolveParameters(time_limit=limit), True),
-        ]
+        mathopt = self._mathopt
         none = mathopt.VariableFilter(filtered_items=[])
         wanted = mathopt.ModelSolveParameters(
             variable_values_filter=mathopt.VariableFilter() if with_use else none, reduced_costs_filter=none
         )
-        for solver_type, parameters, fresh in tries:
+        for solver_type, parameters, fresh in self._tries(budget, iterations):
             try:
                 if fresh:
                     self._solver = None
                     self._solver = mathopt.IncrementalSolver(self._model, solver_type)
-                result = budget.interrupt.run(
-                    partial(self._solver.solve, params=parameters, model_params=wanted, interrupter=interrupter),
-                    interrupter.interrupt,
-                )
+                result = self._run(solver_type, parameters, wanted, budget)
             except (AttributeError, RuntimeError, ValueError):  # how the wheel tells of any status that is not OK
                 self._solver = None
+                if budget.spent:
+                    break
                 continue
             if result.termination.reason == mathopt.TerminationReason.OPTIMAL:
                 dual = np.maximum(np.array(result.dual_values(self._rows)), 0.0)
                 use, swaps = (
-                    np.array(result.variable_values(part) if with_use else [], dtype=np.float64)
+                    np.array(result.variable_values(part) if with_use else [], dtype=np.float64) * self._scale
                     for part in (self._columns, self._exchanges)
                 )
-                iterations = int(result.solve_stats.simplex_iterations)
-                return MasterSolution(result.objective_value(), dual, use, swaps, iterations)
+                objective = result.objective_value() * self._scale
+                return MasterSolution(objective, dual, use, swaps, _iterations(result))
             if result.termination.limit is not None:
-                raise MasterError("the limit was reached", True, int(result.solve_stats.simplex_iterations))
+                raise MasterError("the limit was reached", True, _iterations(result))
             self._solver = None
         raise MasterError("no LP solver ended with an optimum")
+
+    def _tries(self, budget: Budget, iterations: int | None) -> list[tuple[Any, Any, bool]]:
+        """(solver, parameters, from nothing) in the order of trying.
+
+        An ABNORMAL end happens on small degenerate programs: a fresh solver, another algorithm, another solver.
+        """
+        mathopt, seconds = self._mathopt, budget.seconds_left
+        limit = None if math.isinf(seconds) else datetime.timedelta(seconds=max(0.01, seconds))
+        common = partial(mathopt.SolveParameters, time_limit=limit)
+        quick = common(threads=1, presolve=mathopt.Emphasis.OFF, iteration_limit=iterations)
+        dual = common(threads=1, lp_algorithm=mathopt.LPAlgorithm.DUAL_SIMPLEX, iteration_limit=iterations)
+        tries = [
+            (mathopt.SolverType.GLOP, quick, self._solver is None),
+            (mathopt.SolverType.GLOP, quick, True),
+            (mathopt.SolverType.GLOP, dual, True),
+            (mathopt.SolverType.HIGHS, common(), True),
+        ]
+        if len(self._rows) > MANY_ROWS:
+            tries.insert(0, (mathopt.SolverType.HIGHS, common(lp_algorithm=mathopt.LPAlgorithm.BARRIER), True))
+        return tries
+
+    def _run(self, solver_type: Any, parameters: Any, wanted: Any, budget: Budget) -> Any:
+        """One run of the solver at hand, in a time that the budget allows."""
+        call = partial(self._solver.solve, params=parameters, model_params=wanted)
+        if solver_type == self._mathopt.SolverType.HIGHS:  # it looks at its limit now and then, and at nothing else
+            return budget.interrupt.run_unstoppable(call, budget.seconds_left)
+        interrupter = _interrupter()
+        return budget.interrupt.run(partial(call, interrupter=interrupter), interrupter.interrupt)

@@ -10,7 +10,7 @@ from packer.algorithms.instance import Instance, Patterns
 from packer.algorithms.optimal.budget import Budget
 from packer.algorithms.optimal.generation import ColumnGeneration, PatternLP, total_price
 from packer.algorithms.optimal.greedy import greedy_plans, single_sizes
-from packer.algorithms.optimal.grid import GridPricer
+from packer.algorithms.optimal.grid import STEP_WORK, GridPricer
 from packer.algorithms.optimal.reduce import Reduced, reduce_instance
 from packer.algorithms.optimal.tree import TreePricer
 from packer.certificate import Certificate, check_certificate
@@ -20,6 +20,8 @@ MOST_CELLS = 6_000_000
 """Cells of the largest grid that is priced exactly."""
 MOST_SIZES = 5_000
 """Rows of the largest LP."""
+SLOW_ROUND = 0.015
+"""Work of pricing once by grid, above which patterns are worth sampling."""
 CHECK_EFFORT = 0.3
 
 
@@ -27,7 +29,8 @@ class Proof:
     """One LP and what it proves about the outer instance.
 
     plans_alike: its patterns are patterns of the inner instance, so that plans can be made of them; open: it may still
-    prove more; alone: later proofs wait until it is closed; first_turn: when to begin.
+    prove more; alone: later proofs wait until it is closed; first_turn: when to begin; slow: it finds its patterns at a
+    price.
     """
 
     def __init__(
@@ -43,11 +46,26 @@ class Proof:
     ) -> None:
         self.plans_alike, self.open, self.alone, self.first_turn = alike, True, alone, first_turn
         self.lp = None
+        cells = len(problem.inner.need) * GridPricer.cells(problem.inner.capacity)
+        self.slow = by_tree or cells * STEP_WORK > SLOW_ROUND
         self._problem, self._plans, self._seed, self._by_tree = problem, plans, seed, by_tree
         self._generation: ColumnGeneration | None = None
         self._refused = 0
 
     lp: PatternLP | None
+
+    @property
+    def closed(self) -> bool:
+        """Nothing better can be proven by this LP."""
+        return self.lp is not None and self.lp.closed
+
+    def add(self, plan: Patterns) -> None:
+        """More patterns for the LP, over the inner instance."""
+        if self._generation is None:
+            self._plans = [*self._plans, plan]
+        else:
+            self._generation.add(plan)
+            self.open = not self.closed
 
     def run(self, enough: int, budget: Budget) -> Certificate | None:
         """Go on until the bound is final, reaches `enough` or the budget ends; what is proven by then."""

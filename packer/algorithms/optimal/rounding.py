@@ -7,6 +7,7 @@ import numpy as np
 from packer.algorithms.instance import Instance, Patterns
 from packer.algorithms.optimal.columns import to_patterns
 from packer.algorithms.optimal.generation import PatternLP
+from packer.algorithms.shares import largest_first, shares
 
 
 def fix_whole(instance: Instance, lp: PatternLP, keep: np.ndarray) -> tuple[Patterns, np.ndarray]:
@@ -39,6 +40,34 @@ def fix_whole(instance: Instance, lp: PatternLP, keep: np.ndarray) -> tuple[Patt
             rows.append((np.array(ids, dtype=np.int64), np.array([held[i] for i in ids], dtype=np.int64), same))
             packs -= same
     return to_patterns(rows), np.array(left, dtype=np.int64)
+
+
+def fill_up(instance: Instance, plan: Patterns, left: np.ndarray) -> tuple[Patterns, np.ndarray]:
+    """(patterns, left): items of `left` (int64 [sizes]) put where the plan's packs have room, largest share first."""
+    left = left.copy()
+    by_share = largest_first(instance.need, shares(instance.need, instance.capacity).sum(axis=1))
+    by_share = by_share[left[by_share] > 0]
+    rows: list[tuple[np.ndarray, np.ndarray, int]] = []
+    for p in range(len(plan)):
+        ids, times = plan[p]
+        room = instance.capacity - times @ instance.need[ids]
+        packs = int(plan.counts[p])
+        while packs:
+            held: dict[int, int] = dict(zip(ids.tolist(), times.tolist()))
+            free = room.copy()
+            added: dict[int, int] = {}
+            for size in by_share[(left[by_share] > 0) & (instance.need[by_share] <= room).all(axis=1)].tolist():
+                while left[size] > added.get(size, 0) and (instance.need[size] <= free).all():
+                    free -= instance.need[size]
+                    added[size] = added.get(size, 0) + 1
+            same = min([packs] + [int(left[size]) // times for size, times in added.items()])
+            for size, number in added.items():
+                left[size] -= number * same
+                held[size] = held.get(size, 0) + number
+            order = sorted(held)
+            rows.append((np.array(order, dtype=np.int64), np.array([held[i] for i in order], dtype=np.int64), same))
+            packs -= same
+    return to_patterns(rows), left
 
 
 class _Exchange:

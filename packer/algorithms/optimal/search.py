@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Callable, Sequence
 
 import numpy as np
@@ -16,7 +17,8 @@ from packer.algorithms.optimal.generation import PatternLP
 from packer.algorithms.optimal.greedy import greedy_plans
 from packer.algorithms.optimal.proof import Proof, proofs_of
 from packer.algorithms.optimal.reduce import Reduced
-from packer.algorithms.optimal.rounding import fix_whole, rest_of
+from packer.algorithms.optimal.rounding import fill_up, fix_whole, rest_of
+from packer.algorithms.optimal.sample import SAMPLED, sampled_patterns
 from packer.algorithms.optimal.tree import TreePricer
 from packer.certificate import Certificate, volume_certificate
 
@@ -27,6 +29,10 @@ MOST_CHOSEN = 1_000
 """Items of the largest instance that is dived into and given to CP-SAT whole."""
 FIRST_WORK = 0.5
 """Work of a step in the first turn; it doubles every other turn."""
+REACH = 5
+"""How far from the LP's solution whole numbers are looked for at first; it doubles every turn."""
+LET_GO = 0.5
+"""Of the whole part of the LP's solution, in terms of what is not whole: in every other round, twice as much each."""
 HEATS = (0.3, 0.1, 0.05)
 GREEDY_SECONDS, GREEDY_SHARE = 0.2, 0.03
 """The most that each of the slower first plans may take, at least, and as a share of the time limit."""
@@ -95,16 +101,17 @@ class Search:
         plans = greedy_plans(self.instance, max(GREEDY_SECONDS, GREEDY_SHARE * self.budget.time_limit))
         for plan in plans:
             self.offer(plan)
-        for heat in HEATS if self._few else ():
-            before = self.packs
-            self._anneal(self.bound, (0.4 if self._very_few else 2.0) * FIRST_WORK, heat)
-            if self.done or self.packs in (before, self.bound + 1):
-                break  # so near, or no nearer: first see whether the bound is too low
+        proofs = proofs_of(self._reduced, plans, self._seed())
+        if self.instance.num_items <= SAMPLED:
+            self._anneal_first(quick=bool(proofs) and not proofs[0].slow)
+            for proof in proofs:
+                if proof.plans_alike and self.plan is not None:
+                    proof.add(self.plan)
         if self.done:
             return
-        proofs = proofs_of(self._reduced, plans, self._seed())
         for turn in range(1000):
             work = FIRST_WORK * 2.0 ** (turn // 2)
+            self._sample(proofs, turn)
             self._prove(proofs, turn, 4 * work)
             # The last closed one has the fewest improper patterns.
             lps = [(proof.lp.closed, proof.lp) for proof in proofs if proof.lp is not None and proof.plans_alike]
@@ -113,6 +120,15 @@ class Search:
             # Steps that find nothing to do cost nothing, so that a turn has a price of its own.
             if self.done or not self.budget.spend(0.01 * work):
                 return
+
+    def _anneal_first(self, quick: bool) -> None:
+        """Anneal all items: often that is all it takes. quick: the LP is, and comes next."""
+        work = FIRST_WORK * (0.2 if quick else 0.4 if self._very_few else 2.0)
+        for heat in HEATS[:1] if quick else HEATS:
+            before = self.packs
+            self._anneal(self.bound, work, heat)
+            if self.done or self.packs in (before, self.bound + 1):
+                return  # so near, or no nearer: first see whether the bound is too low
 
     def find_bound(self) -> None:
         """Improve the bound alone."""
@@ -123,8 +139,19 @@ class Search:
         proofs = [] if self.proven else proofs_of(self._reduced, plans, self._seed())
         turn = 0
         while not self.done and any(proof.open for proof in proofs):
+            self._sample(proofs, turn)
             self._prove(proofs, turn, 2.0**turn)
             turn += 1
+
+    def _sample(self, proofs: Sequence[Proof], turn: int) -> None:
+        """Patterns of an annealed sample for the proofs that find their own slowly."""
+        due = [proof for proof in proofs if turn >= proof.first_turn and not proof.closed]
+        slow = [proof for proof in due if proof.slow and proof.plans_alike]
+        if slow and not self.done and self.instance.num_items > SAMPLED:
+            work, heat = self.budget.part(FIRST_WORK), HEATS[turn % len(HEATS)]
+            plan = sampled_patterns(self.instance, self.bound, work, self._seed(), heat)
+            for proof in slow:
+                proof.add(plan)
 
     def _prove(self, proofs: Sequence[Proof], turn: int, work: float) -> None:
         """One turn of every proof whose time has come."""
@@ -145,7 +172,8 @@ class Search:
             self._round(lp, work, HEATS[self._rounds % len(HEATS)])
         if lp is not None and self._very_few:
             self._dive(lp, self.packs - 1, work)
-            self._choose(lp, work)
+        if lp is not None and (lp.closed or self._very_few):
+            self._choose(lp, REACH << min(turn, 20), work)
         if self._few and self.packs > self.bound + 1:
             self._anneal((self.bound + self.packs) // 2, work, heat)
 
@@ -158,35 +186,46 @@ class Search:
             self.offer(anneal(self.instance, self.plan, packs, self.budget.part(work), self._seed(), heat))
 
     def _round(self, lp: PatternLP, work: float, heat: float) -> None:
-        """Fix the whole part of the LP solution (less of it at each turn) and anneal the rest."""
+        """Fix the whole part of the LP solution, or a part of it, and anneal the rest."""
         if self.done:
             return
-        # The more of the whole part is let go, the more freedom the rest has, but the more there is to get right.
-        whole = np.floor(lp.use).sum()
-        free = 0.5 * self._rounds * (lp.use.sum() - whole) / max(whole, 1.0)
-        self._rounds += lp.closed
-        keep = 1.0 - np.minimum(1.0, 2.0 * free * self._random.random(len(lp.use)))
-        fixed, left = fix_whole(self.instance, lp, keep)
+        fixed, left = fix_whole(self.instance, lp, self._kept(lp))
+        least = self.bound if math.isinf(lp.objective) else max(self.bound, math.ceil(lp.objective - 1e-6))
+        packs = least - fixed.num_packs
+        if (left @ self.instance.need > packs * self.instance.capacity).any():
+            fixed, left = fill_up(self.instance, fixed, left)
         rest, ids = rest_of(self.instance, left)
         if not len(ids):
             self.offer(fixed)
             return
         plan = greedy_plans(rest)[0]
         self.offer(joined(fixed, plan, ids))
-        packs = max(1, self.bound - fixed.num_packs)
-        if self.packs > fixed.num_packs + packs and rest.num_items <= MOST_ANNEALED and not self.done:
+        if 0 < packs < self.packs - fixed.num_packs and rest.num_items <= MOST_ANNEALED and not self.done:
             annealed = anneal(rest, plan, packs, self.budget.part(work), self._seed(), heat)
             if annealed is not None:
                 self.offer(joined(fixed, annealed, ids))
+
+    def _kept(self, lp: PatternLP) -> np.ndarray:
+        """How much of the whole part of the LP solution to fix this time, float64 [columns].
+
+        A small rest is the easiest to get right, but where there is no space to spare it takes a larger one.
+        """
+        whole = np.floor(lp.use + 1e-6)
+        free = self._rounds % 2 * LET_GO * 2 ** min(self._rounds // 2, 30)
+        free *= (lp.use.sum() - whole.sum()) / max(whole.sum(), 1.0)
+        self._rounds += lp.closed
+        share, chance = self._random.random((2, len(whole)))
+        released = np.floor(np.minimum(whole, 2.0 * free * share * whole + chance))
+        return 1.0 - released / np.maximum(whole, 1.0)
 
     def _dive(self, lp: PatternLP, packs: int, work: float) -> None:
         if packs < self.packs and not self.done:
             self.offer(dive(self.instance, lp, TreePricer, packs, self.budget.part(work), self._seed()))
 
-    def _choose(self, lp: PatternLP, work: float) -> None:
+    def _choose(self, lp: PatternLP, reach: int, work: float) -> None:
         if self.done:
             return
-        whole = choose_whole(self.instance, lp, self.packs - 1, self.budget.part(work), self._seed())
+        whole = choose_whole(self.instance, lp, self.packs - 1, reach, self.budget.part(work), self._seed())
         if whole is not None:
             plan, left = fix_whole(self.instance, whole, np.ones(len(whole.use)))
             if not left.any():

@@ -1,0 +1,47 @@
+"""Good patterns for very many items: a sample in the same proportions is annealed, and its packs are columns.
+
+Where packs can be filled to the last place, as most real sets of graphs allow, the patterns of a thousand annealed
+packs take the LP to its optimum or nearly so, whatever the number of items: pricing would find them one by one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from packer.algorithms.instance import Instance, Patterns
+from packer.algorithms.optimal.anneal import anneal
+from packer.algorithms.optimal.budget import Budget
+from packer.algorithms.optimal.greedy import greedy_plans
+from packer.algorithms.optimal.rounding import rest_of
+
+SAMPLED = 30_000
+"""Items of a sample."""
+
+
+def sampled_patterns(instance: Instance, bound: int, budget: Budget, seed: int, hot: float) -> Patterns:
+    """Patterns over the sizes of `instance`: of as many packs as a sample of about SAMPLED items needs, or a few more.
+
+    bound: packs that all the items need at least; hot: the first temperature. Randomness: `seed` alone.
+    """
+    sample, ids, packs = _drawn(instance, bound, np.random.default_rng(seed))
+    plan = greedy_plans(sample)[0]
+    if packs < plan.num_packs:
+        plan = anneal(sample, plan, packs, budget, seed, hot) or plan
+    return Patterns(plan.ptr, ids[plan.size_ids], plan.multiplicity, plan.counts)
+
+
+def _drawn(instance: Instance, bound: int, random: np.random.Generator) -> tuple[Instance, np.ndarray, int]:
+    """(sample, size id of each of its sizes, packs): items in proportion that fill so many packs with nothing to spare.
+
+    What the packs of a sample waste, the LP would waste everywhere, and whether it wastes less than a pack in all
+    decides whether it meets the bound.
+    """
+    share = min(1.0, SAMPLED / instance.num_items)
+    number = np.minimum(np.floor(instance.count * share + random.random(len(instance.count))), instance.count)
+    items = random.permutation(np.repeat(np.arange(len(number)), number.astype(np.int64)))
+    # In packs, for the first so many items: the volume of each dimension, and what the bound says.
+    filled = np.cumsum(instance.need[items], axis=0) / instance.capacity
+    most = np.maximum(filled.max(axis=1), np.arange(1, len(items) + 1) * (bound / instance.num_items))
+    packs = max(1, int(most[-1]))
+    number = np.bincount(items[: int(np.searchsorted(most, packs, side="right"))], minlength=len(number))
+    return *rest_of(instance, number), packs
