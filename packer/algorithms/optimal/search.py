@@ -190,7 +190,8 @@ class Search:
         if self.done:
             return
         fixed, left = fix_whole(self.instance, lp, self._kept(lp))
-        least = self.bound if math.isinf(lp.objective) else max(self.bound, math.ceil(lp.objective - 1e-6))
+        final = lp.closed or math.isinf(lp.objective)
+        least = self.bound if final else max(self.bound, math.ceil(lp.objective))
         packs = least - fixed.num_packs
         if (left @ self.instance.need > packs * self.instance.capacity).any():
             fixed, left = fill_up(self.instance, fixed, left)
