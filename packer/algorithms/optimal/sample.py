@@ -24,7 +24,7 @@ def sampled_patterns(instance: Instance, bound: int, budget: Budget, seed: int, 
     bound: packs that all the items need at least; hot: the first temperature. Randomness: `seed` alone.
     """
     sample, ids, packs = _drawn(instance, bound, np.random.default_rng(seed))
-    plan = greedy_plans(sample)[0]
+    plan = greedy_plans(sample, 0.0)[0]
     if packs < plan.num_packs:
         plan = anneal(sample, plan, packs, budget, seed, hot) or plan
     return Patterns(plan.ptr, ids[plan.size_ids], plan.multiplicity, plan.counts)
