@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Callable, Union
+from typing import TYPE_CHECKING, Callable, Iterable, Union
 
 import numpy as np
 
 from packer.algorithms.assign import Runs, assign_ids
+from packer.algorithms.histogram import seconds_of as histogram_seconds
 from packer.algorithms.in_order import seconds_of
 from packer.algorithms.instance import Instance, Patterns, Solution
 from packer.algorithms.patterns import patterns_of
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int, float], None]
 
-RIVAL_SECONDS, RIVAL_SHARE = 0.6, 0.08
+RIVAL_SECONDS, RIVAL_SHARE = 0.6, 0.6
 """Heuristics may take so long, or such a share of the time limit, after the solver has stopped without a proof."""
+EXTRA_SHARE = 0.05
+"""What they may take of the time limit on top of it; what they need beyond that the solver goes without."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,18 +141,21 @@ def pack_items(
     if chosen.takes != "solver":
         found = _run(chosen, items)
     else:
+        limit = 60.0 if time_limit is None else time_limit
+        rivals = _rivals(items, limit)
+        spared = max(0.0, sum(rivals.values()) - max(RIVAL_SECONDS, EXTRA_SHARE * limit))
         with Interrupt() as interrupt:
             solution: Solution = chosen.load()(
                 instance,
                 seed=seed,
-                time_limit=time_limit,
+                time_limit=None if time_limit is None else time_limit - spared,
                 work_limit=work_limit,
                 progress=progress,
                 interrupt=interrupt,
             )
             found, certificate, stopped_by = solution.patterns, solution.certificate, solution.stopped_by
             if stopped_by not in ("proof", "interrupt"):
-                found = _better(items, found, 60.0 if time_limit is None else time_limit)
+                found = _better(items, found, rivals)
             if even:
                 from packer.algorithms.spread import reduce_spread
 
@@ -168,8 +174,8 @@ def _run(heuristic: Algorithm, items: Items) -> Assignment:
     return answer if isinstance(answer, tuple) else (np.arange(len(size_of_item), dtype=np.int64), answer)
 
 
-def _better(items: Items, found: Patterns, time_limit: float) -> Patterns:
-    """The best of a plan and those of the heuristics that fit into a part of the time: `optimal` is never worse.
+def _rivals(items: Items, time_limit: float) -> dict[str, float]:
+    """The heuristics to run after the solver has stopped without a proof, and about how many seconds each takes.
 
     The solver starts from some over reduced sizes; those here break ties otherwise, see the order of the items, or take
     their time. Which of them run depends on the instance and the time limit alone, not on the clock.
@@ -180,13 +186,20 @@ def _better(items: Items, found: Patterns, time_limit: float) -> Patterns:
         "first-fit-decreasing": seconds_of(instance, best=False),
         "first-fit": 1.2e-7 * instance.num_items,
         "best-fit-decreasing": seconds_of(instance, best=True),
-        "histogram": 6e-8 * len(instance.need) ** 2,
+        "histogram": histogram_seconds(instance),
     }
     left = max(RIVAL_SECONDS, RIVAL_SHARE * time_limit)
+    chosen: dict[str, float] = {}
     for name, seconds in needed.items():
-        if seconds > left:
-            continue
-        left -= seconds
+        if seconds <= left:
+            chosen[name] = seconds
+            left -= seconds
+    return chosen
+
+
+def _better(items: Items, found: Patterns, rivals: Iterable[str]) -> Patterns:
+    """The best of a plan and those of the heuristics: `optimal` is never worse."""
+    for name in rivals:
         rival = _run(ALGORITHMS[name], items)
         packs = rival.num_packs if isinstance(rival, Patterns) else len(rival[1]) - 1
         if packs < found.num_packs:

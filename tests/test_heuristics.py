@@ -25,6 +25,7 @@ from packer.algorithms.pad_to_max import items_per_pack, pad_to_max
 from packer.algorithms.patterns import merged
 from packer.algorithms.shares import largest_first, shares
 from packer.algorithms.stream import stream
+from packer.packing import RIVAL_SECONDS, Items, _rivals
 
 SIZE_WISE = [first_fit_decreasing, best_fit_decreasing, histogram]
 Pack = list[int]
@@ -374,3 +375,11 @@ def test_merged_joins_equal_rows_and_drops_unused_ones() -> None:
     result = merged(np.array([0, 1, 2, 3, 4]), np.array([0, 1, 0, 0]), np.array([2, 1, 2, 1]), np.array([3, 0, 4, 1]))
     assert packs_of(result) == sorted([[0, 0]] * 7 + [[0]])
     assert len(result) == 2
+
+
+def test_rivals_of_the_solver_take_no_more_than_their_share_of_the_time() -> None:
+    need = np.random.default_rng(0).integers(1, 40, (3000, 3)).astype(np.int64)
+    items = Items.from_need(need, np.array([90, 100, 110]), None, np.arange(len(need)))
+    some, many = _rivals(items, 0.001), _rivals(items, 1000.0)
+    assert sum(some.values()) <= RIVAL_SECONDS < sum(many.values())
+    assert set(some) < set(many) == {"stream", "first-fit", "first-fit-decreasing", "best-fit-decreasing", "histogram"}

@@ -11,6 +11,8 @@ from packer.algorithms.instance import Instance, Patterns
 from packer.algorithms.patterns import merged
 from packer.algorithms.shares import largest_first, shares
 
+STEP_SECONDS = 2e-5, 7e-9
+"""Of putting one item into a pattern: alone, and for each number of `need`."""
 Fit = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -33,6 +35,14 @@ def histogram(instance: Instance) -> Patterns:
     plans = [fill_groups(instance, longest_first, _product)]
     plans += [_pack_by_pack(instance, longest_first, fit) for fit in (_least_room, _same_shape)]
     return min(plans, key=lambda plan: plan.num_packs)
+
+
+def seconds_of(instance: Instance) -> float:
+    """About how long `histogram` takes: a function of the instance alone."""
+    sizes, dims = instance.need.shape
+    packs = max(1.0, float((instance.count @ (instance.need / np.maximum(instance.capacity, 1))).max()))
+    steps = 2 * min(sizes, packs) * instance.num_items / packs
+    return steps * (STEP_SECONDS[0] + STEP_SECONDS[1] * sizes * dims)
 
 
 def _product(amount: np.ndarray) -> np.ndarray:

@@ -122,16 +122,17 @@ class ColumnGeneration:
         good: go on beyond a final bound, for better patterns, until the LP's value is at most this.
         """
         closed, progress = False, True
-        objective = float("inf")
+        objective, use, swaps = float("inf"), np.zeros(0), np.zeros(len(self._pairs))
         iteration_work = MASTER_WORK * len(self._instance.count)
         while True:
             try:
-                solved = self._master.solve(budget, max(500, int(budget.work_left / iteration_work)))
+                limit = max(500, int(budget.work_left / iteration_work))
+                solved = self._master.solve(budget, limit, with_use=not self._master.incremental)
             except MasterError as error:
                 budget.spend(error.iterations * iteration_work)
                 progress = error.stopped  # by the limit of this turn: the next one has more
                 break
-            objective = solved.objective
+            objective, use, swaps = solved.objective, solved.use, solved.swaps
             # The LP's value can only fall: no bound above its ceiling can come.
             goal = math.ceil(objective * (1 - 1e-12) - 1e-6)
             closed = self.bound >= min(enough, goal)
@@ -142,12 +143,13 @@ class ColumnGeneration:
                 closed = self.bound >= min(enough, goal)
                 progress = budget.spent
                 break
-        try:
-            limit = max(500, int(budget.work_left / iteration_work))
-            solved = self._master.solve(budget, limit, with_use=True)
-            use, swaps = solved.use, solved.swaps
-        except MasterError:
-            use, swaps = np.zeros(len(self._columns)), np.zeros(len(self._pairs))
+        if self._master.incremental:
+            try:
+                solved = self._master.solve(budget, max(500, int(budget.work_left / iteration_work)), with_use=True)
+                use, swaps = solved.use, solved.swaps
+            except MasterError:
+                pass
+        use = np.concatenate([use, np.zeros(len(self._columns) - len(use))])
         return PatternLP(
             self._price, self._value, self.bound, self._columns, use, self._pairs, swaps, objective, closed, progress
         )

@@ -76,6 +76,11 @@ class Master:
         self._exchanges: list[Any] = []
         self._solver: Any = None
 
+    @property
+    def incremental(self) -> bool:
+        """Solving again costs little where nothing is new."""
+        return len(self._rows) <= MANY_ROWS
+
     @staticmethod
     def knapsack(need: np.ndarray, price: np.ndarray, most: np.ndarray, capacity: np.ndarray) -> np.ndarray:
         """Duals of the capacities, float64 [dims], in the fractional knapsack with at most `most` of each size."""
@@ -153,7 +158,7 @@ class Master:
             (mathopt.SolverType.GLOP, dual, True),
             (mathopt.SolverType.HIGHS, common(), True),
         ]
-        if len(self._rows) > MANY_ROWS:
+        if not self.incremental:
             tries.insert(0, (mathopt.SolverType.HIGHS, common(lp_algorithm=mathopt.LPAlgorithm.BARRIER), True))
         return tries
 
