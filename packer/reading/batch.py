@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Iterator, List, Tuple
+from typing import Any, Callable, Iterator
 
 import torch
 
 from packer.errors import MissingExtraError
 from packer.reading.join import PackShape
+from packer.reading.travel import Letter, as_one, can_travel, from_one
 
 
 class PackBatch:
@@ -126,10 +127,9 @@ class PackBatch:
         return f"PackBatch(num_graphs={self.num_graphs}, {shapes})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """From a worker process a batch travels as one tensor: each costs a file descriptor and a mapping."""
         tensors = self.__dict__
-        if all(tensor.device.type == "cpu" and not tensor.requires_grad for tensor in tensors.values()):
-            return _from_one, (*_as_one(tensors), self._shape, self._num_packs)
+        if can_travel(tensors):
+            return _arrived, (as_one(tensors), self._shape, self._num_packs)
         return PackBatch, (tensors, self._shape, self._num_packs)
 
     def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> PackBatch:
@@ -174,26 +174,8 @@ class TypeView:
         self._batch[self._prefix + name] = tensor
 
 
-About = List[Tuple[str, torch.dtype, torch.Size, slice]]
-
-
-def _as_one(tensors: dict[str, torch.Tensor]) -> tuple[About, torch.Tensor]:
-    """Name, dtype, shape and place of each tensor in the bytes of all: widest first, so that all are aligned."""
-    at, where = 0, dict.fromkeys(tensors, slice(0))
-    parts: list[torch.Tensor] = []
-    for name, tensor in sorted(tensors.items(), key=lambda item: -item[1].element_size()):
-        parts.append(tensor.contiguous().reshape(-1).view(torch.uint8))
-        start, at = at, at + parts[-1].numel()
-        where[name] = slice(start, at)
-    return [(name, tensor.dtype, tensor.shape, where[name]) for name, tensor in tensors.items()], torch.cat(parts)
-
-
-def _from_one(about: About, together: torch.Tensor, shape: PackShape, num_packs: int) -> PackBatch:
-    """The batch again. Each tensor looks into its bytes by way of numpy: as views of one tensor they would count each
-    other's changes in place as their own."""
-    data = together.numpy()
-    tensors = {name: torch.from_numpy(data[bytes_]).view(dtype).view(size) for name, dtype, size, bytes_ in about}
-    return PackBatch(tensors, shape, num_packs)
+def _arrived(letter: Letter, shape: PackShape, num_packs: int) -> PackBatch:
+    return PackBatch(from_one(letter), shape, num_packs)
 
 
 RESERVED = frozenset(name for name in dir(PackBatch) if not name.startswith("__"))

@@ -6,7 +6,7 @@ from typing import Any, Iterator, List, Mapping, Sequence
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from packer.errors import StateError
 from packer.reading.ahead import BlocksAhead
@@ -15,6 +15,8 @@ from packer.reading.dataset import Pack, PackDataset
 from packer.reading.join import PackShape, join, pack_shape
 from packer.reading.order import EMPTY, LANES
 from packer.reading.progress import Progress
+from packer.reading.travel import Travelling
+from packer.reading.workers import WorkerStart, interrupts_held
 
 LAYOUTS = ("pyg", "dict")
 
@@ -67,6 +69,7 @@ def torch_loader(
         collate_fn=collate,
         num_workers=num_workers,
         pin_memory=pin_memory,
+        worker_init_fn=WorkerStart(dataloader_options.pop("worker_init_fn", None)),
         **dataloader_options,
     )
 
@@ -83,7 +86,9 @@ class Collate:
 
     def wrap(self, joined: Pack, num_packs: int) -> Any:
         """Packs that are joined already."""
-        return PackBatch(joined, self.shape, num_packs) if self.layout == "pyg" else joined
+        if self.layout == "pyg":
+            return PackBatch(joined, self.shape, num_packs)
+        return joined if get_worker_info() is None else Travelling(joined)
 
 
 class PackLoader:
@@ -142,7 +147,8 @@ class PackDataLoader(DataLoader[Any]):
 
     def __iter__(self) -> Any:
         progress = self.progress
-        steps = super().__iter__()
+        with interrupts_held():  # until workers have said what they do with them
+            steps = super().__iter__()
         return _counted(steps, progress, progress.latest)
 
     def set_epoch(self, epoch: int) -> None:
