@@ -28,7 +28,7 @@ def choose_whole(
     """
     from ortools.sat.python import cp_model
 
-    chosen = _candidates(instance, lp, packs)
+    chosen = _candidates(instance, lp, packs, seed)
     use, swaps = (np.floor(part + 1e-6).astype(np.int64) for part in (lp.use, lp.swaps))
     model = cp_model.CpModel()
     held: list[list[Any]] = [[] for _ in range(len(instance.need))]
@@ -66,8 +66,9 @@ def choose_whole(
     return replace(lp, use=whole, swaps=swaps + np.array([float(solver.value(part)) for part in passed]))
 
 
-def _candidates(instance: Instance, lp: PatternLP, packs: int) -> np.ndarray:
-    """The columns of the least reduced cost that a plan of `packs` packs may use, int64, at most MOST_COLUMNS.
+def _candidates(instance: Instance, lp: PatternLP, packs: int, seed: int) -> np.ndarray:
+    """The columns that a plan of `packs` packs may use, int64, at most MOST_COLUMNS: those of the least reduced cost,
+    of equal ones those that the LP uses, then at random.
 
     The reduced costs of the packs of a plan add up to no more than the plan lies above the proven bound.
     """
@@ -75,5 +76,5 @@ def _candidates(instance: Instance, lp: PatternLP, packs: int) -> np.ndarray:
         [lp.value - int((lp.price[ids] * times).sum()) for ids, times in zip(lp.columns.ids, lp.columns.times)]
     )
     spare = packs * lp.value - total_price(lp.price, instance.count)
-    order = np.argsort(reduced_cost, kind="stable")
+    order = np.lexsort((np.random.default_rng(seed).random(len(reduced_cost)), lp.use <= 0, reduced_cost))
     return order[reduced_cost[order] <= spare][:MOST_COLUMNS]

@@ -74,7 +74,7 @@ def total_price(price: np.ndarray, count: np.ndarray) -> int:
 
 def price_unit(instance: Instance) -> int:
     """What a price of 1 is in whole numbers: as many bits as the items need, if all that fits alone is below 2^60."""
-    fits = sum(single_sizes(instance).multiplicity.tolist())
+    fits = sum(single_sizes(instance, proper=False).multiplicity.tolist())
     return 1 << max(0, min(max(PRICE_BITS, instance.num_items.bit_length() + 8), 58 - fits.bit_length()))
 
 

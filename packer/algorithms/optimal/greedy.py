@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -25,11 +26,20 @@ def greedy_plans(instance: Instance, seconds: float = math.inf) -> list[Patterns
     return sorted(plans, key=lambda plan: plan.num_packs)
 
 
-def single_sizes(instance: Instance) -> Patterns:
-    """As many items of one size as fit, for each size: seeds of the LP, not a plan."""
+def repeated_plans(instance: Instance, seconds: float = math.inf) -> list[Patterns]:
+    """The greedy plans of the counts in lowest terms, as often as these are in the instance: alike at any scale."""
+    times = int(np.gcd.reduce(instance.count))
+    plans = greedy_plans(Instance(instance.need, instance.capacity, instance.count // times), seconds)
+    return [replace(plan, counts=plan.counts * times) for plan in plans]
+
+
+def single_sizes(instance: Instance, proper: bool = True) -> Patterns:
+    """As many items of one size as fit, for each size: seeds of the LP, not a plan. proper: and as there are."""
     held = np.full(instance.need.shape, np.iinfo(np.int64).max)
     np.floor_divide(instance.capacity, instance.need, out=held, where=instance.need > 0)
-    times = np.minimum(held.min(axis=1), instance.count)
+    times = held.min(axis=1)
+    if proper:
+        times = np.minimum(times, instance.count)
     ids = np.arange(len(times))
     return Patterns(np.arange(len(times) + 1), ids, times, np.ones(len(times), np.int64))
 

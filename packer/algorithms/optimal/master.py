@@ -59,6 +59,14 @@ def _interrupter() -> Any:
     return SolveInterrupter()
 
 
+def _devex() -> Any:
+    """Norms of edges by reference: the exact ones, new for every column, cost more than a few steps from a basis."""
+    from ortools.glop import parameters_pb2
+
+    rules = parameters_pb2.GlopParameters.PricingRule
+    return parameters_pb2.GlopParameters(feasibility_rule=rules.DEVEX, optimization_rule=rules.DEVEX)
+
+
 def _iterations(result: Any) -> int:
     """The work of a run, in iterations of the simplex method."""
     return int(result.solve_stats.simplex_iterations + BARRIER_WORK * result.solve_stats.barrier_iterations)
@@ -70,8 +78,11 @@ class Master:
     def __init__(self, count: np.ndarray) -> None:
         mathopt = self._mathopt = _mathopt()
         self._model = mathopt.Model()
-        self._scale = 2.0 ** max(0, sum(count.tolist()).bit_length() - MOST_ITEM_BITS)
-        self._rows = [self._model.add_linear_constraint(lb=float(c) / self._scale) for c in count.tolist()]
+        times = int(np.gcd.reduce(count))
+        lowest = (count // times).tolist()
+        unit = 2.0 ** max(0, sum(lowest).bit_length() - MOST_ITEM_BITS)
+        self._scale = times * unit
+        self._rows = [self._model.add_linear_constraint(lb=c / unit) for c in lowest]
         self._columns: list[Any] = []
         self._exchanges: list[Any] = []
         self._solver: Any = None
@@ -152,8 +163,9 @@ class Master:
         common = partial(mathopt.SolveParameters, time_limit=limit)
         quick = common(threads=1, presolve=mathopt.Emphasis.OFF, iteration_limit=iterations)
         dual = common(threads=1, lp_algorithm=mathopt.LPAlgorithm.DUAL_SIMPLEX, iteration_limit=iterations)
+        again = common(threads=1, presolve=mathopt.Emphasis.OFF, iteration_limit=iterations, glop=_devex())
         tries = [
-            (mathopt.SolverType.GLOP, quick, self._solver is None),
+            (mathopt.SolverType.GLOP, quick if self._solver is None else again, self._solver is None),
             (mathopt.SolverType.GLOP, quick, True),
             (mathopt.SolverType.GLOP, dual, True),
             (mathopt.SolverType.HIGHS, common(), True),

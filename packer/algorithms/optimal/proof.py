@@ -75,7 +75,7 @@ class Proof:
         if self._generation is None:
             pricer = TreePricer(inner) if self._by_tree else GridPricer(inner)
             plans = self._plans or greedy_plans(inner)
-            self._generation = ColumnGeneration(inner, pricer, [single_sizes(inner), *plans], self._seed)
+            self._generation = ColumnGeneration(inner, pricer, [single_sizes(inner, self._by_tree), *plans], self._seed)
         lp = self._generation.run(enough, budget)
         if lp.closed and self.plans_alike and lp.bound < enough and self._by_tree:
             # Better patterns for the rounding: the LP's value may be near the bound still.

@@ -14,7 +14,7 @@ from packer.algorithms.optimal.budget import Budget
 from packer.algorithms.optimal.greedy import greedy_plans
 from packer.algorithms.optimal.rounding import rest_of
 
-SAMPLED = 30_000
+SAMPLED = 20_000
 """Items of a sample."""
 
 
@@ -39,9 +39,9 @@ def _drawn(instance: Instance, bound: int, random: np.random.Generator) -> tuple
     share = min(1.0, SAMPLED / instance.num_items)
     number = np.minimum(np.floor(instance.count * share + random.random(len(instance.count))), instance.count)
     items = random.permutation(np.repeat(np.arange(len(number)), number.astype(np.int64)))
-    # In packs, for the first so many items: the volume of each dimension, and what the bound says.
+    # In packs, for the first so many items: the volume of each dimension, and what the bound, not rounded up, is above.
     filled = np.cumsum(instance.need[items], axis=0) / instance.capacity
-    most = np.maximum(filled.max(axis=1), np.arange(1, len(items) + 1) * (bound / instance.num_items))
+    most = np.maximum(filled.max(axis=1), np.arange(1, len(items) + 1) * ((bound - 1) / instance.num_items))
     packs = max(1, int(most[-1]))
     number = np.bincount(items[: int(np.searchsorted(most, packs, side="right"))], minlength=len(number))
     return *rest_of(instance, number), packs

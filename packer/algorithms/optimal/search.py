@@ -14,7 +14,7 @@ from packer.algorithms.optimal.columns import joined, to_patterns
 from packer.algorithms.optimal.dive import dive
 from packer.algorithms.optimal.finish import choose_whole
 from packer.algorithms.optimal.generation import PatternLP
-from packer.algorithms.optimal.greedy import greedy_plans
+from packer.algorithms.optimal.greedy import greedy_plans, repeated_plans
 from packer.algorithms.optimal.proof import Proof, proofs_of
 from packer.algorithms.optimal.reduce import Reduced
 from packer.algorithms.optimal.rounding import fill_up, fix_whole, rest_of
@@ -23,7 +23,7 @@ from packer.algorithms.optimal.tree import TreePricer
 from packer.certificate import Certificate, volume_certificate
 
 Progress = Callable[[int, int, float], None]
-MOST_ANNEALED = 60_000
+MOST_ANNEALED = 30_000
 """Items that are annealed at once; of more, the LP fixes most packs first."""
 MOST_CHOSEN = 1_000
 """Items of the largest instance that is dived into and given to CP-SAT whole."""
@@ -34,6 +34,8 @@ REACH = 5
 LET_GO = 0.5
 """Of the whole part of the LP's solution, in terms of what is not whole: in every other round, twice as much each."""
 HEATS = (0.3, 0.1, 0.05)
+REST_HEATS = (1.0, 4.0, 16.0)
+SAMPLE_HEAT = 32.0
 GREEDY_SECONDS, GREEDY_SHARE = 0.2, 0.03
 """The most that each of the slower first plans may take, at least, and as a share of the time limit."""
 TELL_EVERY = 1.0
@@ -98,7 +100,7 @@ class Search:
         if not len(self.instance.need):
             self.plan, self.packs = to_patterns([]), self.bound  # nothing that could overflow: one pack, or none
             return
-        plans = greedy_plans(self.instance, max(GREEDY_SECONDS, GREEDY_SHARE * self.budget.time_limit))
+        plans = self._first_plans()
         for plan in plans:
             self.offer(plan)
         proofs = proofs_of(self._reduced, plans, self._seed())
@@ -111,7 +113,7 @@ class Search:
             return
         for turn in range(1000):
             work = FIRST_WORK * 2.0 ** (turn // 2)
-            self._sample(proofs, turn)
+            self._sample(proofs, turn, work / 2)
             self._prove(proofs, turn, 4 * work)
             # The last closed one has the fewest improper patterns.
             lps = [(proof.lp.closed, proof.lp) for proof in proofs if proof.lp is not None and proof.plans_alike]
@@ -120,6 +122,10 @@ class Search:
             # Steps that find nothing to do cost nothing, so that a turn has a price of its own.
             if self.done or not self.budget.spend(0.01 * work):
                 return
+
+    def _first_plans(self) -> list[Patterns]:
+        seconds = max(GREEDY_SECONDS, GREEDY_SHARE * self.budget.time_limit)
+        return (greedy_plans if self._few else repeated_plans)(self.instance, seconds)
 
     def _anneal_first(self, quick: bool) -> None:
         """Anneal all items: often that is all it takes. quick: the LP is, and comes next."""
@@ -134,22 +140,21 @@ class Search:
         """Improve the bound alone."""
         if not len(self.instance.need):
             return
-        plans = greedy_plans(self.instance, max(GREEDY_SECONDS, GREEDY_SHARE * self.budget.time_limit))
+        plans = self._first_plans()
         self.offer(plans[0])
         proofs = [] if self.proven else proofs_of(self._reduced, plans, self._seed())
         turn = 0
         while not self.done and any(proof.open for proof in proofs):
-            self._sample(proofs, turn)
+            self._sample(proofs, turn, FIRST_WORK)
             self._prove(proofs, turn, 2.0**turn)
             turn += 1
 
-    def _sample(self, proofs: Sequence[Proof], turn: int) -> None:
+    def _sample(self, proofs: Sequence[Proof], turn: int, work: float) -> None:
         """Patterns of an annealed sample for the proofs that find their own slowly."""
         due = [proof for proof in proofs if turn >= proof.first_turn and not proof.closed]
         slow = [proof for proof in due if proof.slow and proof.plans_alike]
         if slow and not self.done and self.instance.num_items > SAMPLED:
-            work, heat = self.budget.part(FIRST_WORK), HEATS[turn % len(HEATS)]
-            plan = sampled_patterns(self.instance, self.bound, work, self._seed(), heat)
+            plan = sampled_patterns(self.instance, self.bound, self.budget.part(work), self._seed(), SAMPLE_HEAT)
             for proof in slow:
                 proof.add(plan)
 
@@ -169,7 +174,7 @@ class Search:
         if self._few:
             self._anneal(self.bound, work, heat)
         if lp is not None:
-            self._round(lp, work, HEATS[self._rounds % len(HEATS)])
+            self._round(lp, work, REST_HEATS[self._rounds % len(REST_HEATS)])
         if lp is not None and self._very_few:
             self._dive(lp, self.packs - 1, work)
         if lp is not None and (lp.closed or self._very_few):
