@@ -16,6 +16,8 @@ from packer.algorithms.optimal.rounding import rest_of
 
 SAMPLED = 20_000
 """Items of a sample."""
+OF_EACH = 4
+"""Items of each size at least, where there are so many: patterns are wanted for the rare ones too."""
 
 
 def sampled_patterns(instance: Instance, bound: int, budget: Budget, seed: int, hot: float) -> Patterns:
@@ -37,7 +39,8 @@ def _drawn(instance: Instance, bound: int, random: np.random.Generator) -> tuple
     decides whether it meets the bound.
     """
     share = min(1.0, SAMPLED / instance.num_items)
-    number = np.minimum(np.floor(instance.count * share + random.random(len(instance.count))), instance.count)
+    of_each = min(OF_EACH, SAMPLED // (4 * len(instance.count)))
+    number = np.maximum(np.floor(instance.count * share + random.random(len(instance.count))), of_each)
     items = random.permutation(np.repeat(np.arange(len(number)), number.astype(np.int64)))
     # In packs, for the first so many items: the volume of each dimension, and what the bound, not rounded up, is above.
     filled = np.cumsum(instance.need[items], axis=0) / instance.capacity
