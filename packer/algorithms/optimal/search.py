@@ -33,9 +33,11 @@ REACH = 5
 """How far from the LP's solution whole numbers are looked for at first; it doubles every turn."""
 LET_GO = 0.5
 """Of the whole part of the LP's solution, in terms of what is not whole: in every other round, twice as much each."""
-HEATS = (0.3, 0.1, 0.05)
-REST_HEATS = (1.0, 4.0, 16.0)
+HEATS = (4.0, 16.0, 1.0)
+"""First temperatures of annealing, in turn: so hot that all is shuffled before it cools."""
 SAMPLE_HEAT = 32.0
+QUICK = 0.1
+"""Of the work of a turn: what annealing a rest may take at first, which often is enough."""
 GREEDY_SECONDS, GREEDY_SHARE = 0.2, 0.03
 """The most that each of the slower first plans may take, at least, and as a share of the time limit."""
 TELL_EVERY = 1.0
@@ -174,7 +176,7 @@ class Search:
         if self._few:
             self._anneal(self.bound, work, heat)
         if lp is not None:
-            self._round(lp, work, REST_HEATS[self._rounds % len(REST_HEATS)])
+            self._round(lp, work, HEATS[self._rounds % len(HEATS)])
         if lp is not None and self._very_few:
             self._dive(lp, self.packs - 1, work)
         if lp is not None and (lp.closed or self._very_few):
@@ -206,10 +208,11 @@ class Search:
             return
         plan = greedy_plans(rest)[0]
         self.offer(joined(fixed, plan, ids))
-        if 0 < packs < self.packs - fixed.num_packs and rest.num_items <= MOST_ANNEALED and not self.done:
-            annealed = anneal(rest, plan, packs, self.budget.part(work), self._seed(), heat)
-            if annealed is not None:
-                self.offer(joined(fixed, annealed, ids))
+        for share in (QUICK, 1.0):
+            if 0 < packs < self.packs - fixed.num_packs and rest.num_items <= MOST_ANNEALED and not self.done:
+                annealed = anneal(rest, plan, packs, self.budget.part(share * work), self._seed(), heat)
+                if annealed is not None:
+                    self.offer(joined(fixed, annealed, ids))
 
     def _kept(self, lp: PatternLP) -> np.ndarray:
         """How much of the whole part of the LP solution to fix this time, float64 [columns].
