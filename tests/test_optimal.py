@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from packer.algorithms.instance import Instance, Patterns, Solution
-from packer.algorithms.optimal import master, solve
+from packer.algorithms.optimal import finish, master, solve
 from packer.algorithms.optimal.budget import Budget
-from packer.algorithms.optimal.generation import ColumnGeneration
-from packer.algorithms.optimal.greedy import greedy_plans, single_sizes
+from packer.algorithms.optimal.columns import proper, to_patterns
+from packer.algorithms.optimal.generation import ColumnGeneration, PatternLP
+from packer.algorithms.optimal.greedy import greedy_plans, repeated_plans, single_sizes
 from packer.algorithms.optimal.grid import GridPricer
 from packer.algorithms.optimal.master import Master, MasterError
 from packer.algorithms.optimal.reduce import merge_sizes, reduce_instance, restore
@@ -106,14 +107,62 @@ def test_bounds_of_billions_are_exact_to_the_pack() -> None:
         assert (solution.patterns.num_packs, solution.status) == ((count + 1) // 2, "optimal")
 
 
-def test_patterns_of_a_sample_fit_and_hold_no_more_than_there_is() -> None:
+def test_a_sample_s_patterns_fit_hold_rare_sizes_and_are_the_same_at_any_scale() -> None:
     need = np.unique(np.random.default_rng(0).integers(1, 40, (50, 3)), axis=0)
     instance = instance_of(need, [100, 110, 90], [10**7] * (len(need) - 2) + [1, 2])
-    plan = sampled_patterns(instance, 1, Budget(0.2, 60.0), 3, 0.3)
+    plan = sampled_patterns(instance, 1, Budget(0.2, 60.0), 3, 4.0)
     assert (plan.multiplicity * np.repeat(plan.counts, np.diff(plan.ptr))).sum() > 0.9 * SAMPLED
     for p in range(len(plan)):
         ids, times = plan[p]
-        assert (times @ instance.need[ids] <= instance.capacity).all() and (times <= instance.count[ids]).all()
+        assert (times @ instance.need[ids] <= instance.capacity).all()
+    assert np.isin([len(need) - 2, len(need) - 1], plan.size_ids).all()
+    for scale in (7, 10**6):
+        more = instance_of(need, instance.capacity, instance.count * scale)
+        assert plain(sampled_patterns(more, 1, Budget(0.2, 60.0), 3, 4.0)) == plain(plan)
+    some = proper(plan, instance.count)
+    assert 0 < len(some) <= len(plan)
+    assert (some.multiplicity <= instance.count[some.size_ids]).all()
+    of_one = proper(plan, np.ones(len(need), np.int64))
+    assert (of_one.multiplicity == 1).all()
+    assert plain(proper(plan, np.full(len(need), 10**9))) == plain(plan)
+
+
+def test_the_lp_takes_the_same_steps_at_any_scale() -> None:
+    """Until where fewer packs may stop: more of them only add steps."""
+    rng = np.random.default_rng(1)
+    need = np.unique(rng.integers([3, 5], [60, 120], (60, 2)), axis=0)
+    count = rng.integers(1, 10**5, len(need))
+    found = []
+    for scale in (1, 1000):
+        instance = instance_of(need, [128, 250], count * scale)
+        plans = [single_sizes(instance, proper=False), *repeated_plans(instance)]
+        generation = ColumnGeneration(instance, GridPricer(instance), plans, 0)
+        found.append(generation.run(10**12, Budget(20.0, 60.0), good=0.0))
+    few, many = ([(ids.tolist(), times.tolist()) for ids, times in zip(*_both(lp), strict=True)] for lp in found)
+    assert few == many
+    assert found[1].objective == pytest.approx(1000 * found[0].objective, rel=1e-12)
+
+
+def _both(lp: PatternLP) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    return lp.columns.ids, lp.columns.times
+
+
+def test_whole_numbers_are_looked_for_among_the_columns_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of very many columns that cost the same, those of the LP's solution come first."""
+    instance = instance_of([[2], [3], [5]], [10], [30, 20, 12])
+    generation = ColumnGeneration(instance, GridPricer(instance), [single_sizes(instance), *greedy_plans(instance)], 0)
+    for a in range(6):
+        for b in range(4):
+            for c in range(3):
+                if 2 * a + 3 * b + 5 * c == 10:
+                    ids = np.flatnonzero([a, b, c])
+                    generation.add(to_patterns([(ids, np.array([a, b, c])[ids], 1)]))
+    lp = generation.run(10**9, Budget(5.0, 60.0), good=0.0)
+    used = np.flatnonzero(lp.use > 0)
+    monkeypatch.setattr(finish, "MOST_COLUMNS", len(used))
+    for seed in range(5):
+        chosen = finish.candidates(instance, lp, lp.bound + 1, seed)
+        assert sorted(chosen.tolist()) == used.tolist()
 
 
 def test_the_same_lp_by_an_interior_point(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +246,7 @@ import sys
 sys.modules["numba"] = None
 import numpy as np
 from packer.algorithms.instance import Instance
-from packer.algorithms.optimal import master, solve
+from packer.algorithms.optimal import finish, master, solve
 need = np.array([[3, 1], [4, 5], [5, 2], [7, 4]])
 solution = solve(Instance(need, np.array([11, 9]), np.array([4, 3, 5, 2])), seed=1, work_limit=0.02, time_limit=None)
 print([part.tolist() for part in (solution.patterns.ptr, solution.patterns.size_ids, solution.patterns.multiplicity,

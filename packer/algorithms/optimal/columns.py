@@ -48,6 +48,12 @@ def to_patterns(rows: Iterable[tuple[np.ndarray, np.ndarray, int]]) -> Patterns:
     )
 
 
+def proper(plan: Patterns, count: np.ndarray) -> Patterns:
+    """The patterns that hold no more of a size than there are (`count`, int64 [sizes])."""
+    rows = [(*plan[p], int(plan.counts[p])) for p in range(len(plan))]
+    return to_patterns(row for row in rows if (row[1] <= count[row[0]]).all())
+
+
 def joined(fixed: Patterns, rest: Patterns, ids: np.ndarray) -> Patterns:
     """Both plans in one; `ids` (int64 [sizes of rest], ascending) are the sizes of `rest` in terms of `fixed`."""
     rows = [(*fixed[p], int(fixed.counts[p])) for p in range(len(fixed))]

@@ -28,7 +28,7 @@ def choose_whole(
     """
     from ortools.sat.python import cp_model
 
-    chosen = _candidates(instance, lp, packs, seed)
+    chosen = candidates(instance, lp, packs, seed)
     use, swaps = (np.floor(part + 1e-6).astype(np.int64) for part in (lp.use, lp.swaps))
     model = cp_model.CpModel()
     held: list[list[Any]] = [[] for _ in range(len(instance.need))]
@@ -66,7 +66,7 @@ def choose_whole(
     return replace(lp, use=whole, swaps=swaps + np.array([float(solver.value(part)) for part in passed]))
 
 
-def _candidates(instance: Instance, lp: PatternLP, packs: int, seed: int) -> np.ndarray:
+def candidates(instance: Instance, lp: PatternLP, packs: int, seed: int) -> np.ndarray:
     """The columns that a plan of `packs` packs may use, int64, at most MOST_COLUMNS: those of the least reduced cost,
     of equal ones those that the LP uses, then at random.
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from packer.algorithms.instance import Instance, Patterns
 from packer.algorithms.optimal.budget import Budget
+from packer.algorithms.optimal.columns import proper
 from packer.algorithms.optimal.generation import ColumnGeneration, PatternLP, total_price
 from packer.algorithms.optimal.greedy import greedy_plans, single_sizes
 from packer.algorithms.optimal.grid import STEP_WORK, GridPricer
@@ -60,7 +61,9 @@ class Proof:
         return self.lp is not None and self.lp.closed
 
     def add(self, plan: Patterns) -> None:
-        """More patterns for the LP, over the inner instance."""
+        """More patterns for the LP, over the inner instance; what a tree could not find would spoil its bound."""
+        if self._by_tree:
+            plan = proper(plan, self._problem.inner.count)
         if self._generation is None:
             self._plans = [*self._plans, plan]
         else:

@@ -23,6 +23,7 @@ OF_EACH = 4
 def sampled_patterns(instance: Instance, bound: int, budget: Budget, seed: int, hot: float) -> Patterns:
     """Patterns over the sizes of `instance`: of as many packs as a sample of about SAMPLED items needs, or a few more.
 
+    A pattern may hold more of a rare size than there is. The same for counts many times as large.
     bound: packs that all the items need at least; hot: the first temperature. Randomness: `seed` alone.
     """
     sample, ids, packs = _drawn(instance, bound, np.random.default_rng(seed))
