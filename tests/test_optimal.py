@@ -18,7 +18,7 @@ from packer.algorithms.optimal.greedy import greedy_plans, repeated_plans, singl
 from packer.algorithms.optimal.grid import GridPricer
 from packer.algorithms.optimal.master import Master, MasterError
 from packer.algorithms.optimal.reduce import merge_sizes, reduce_instance, restore
-from packer.algorithms.optimal.sample import SAMPLED, sampled_patterns
+from packer.algorithms.optimal.sample import SAMPLED, repeated, sampled_patterns
 from packer.bounds import vector_bound
 from packer.certificate import check_certificate
 
@@ -35,13 +35,17 @@ def vectors(seed: int, items: int, dims: int, low: int, high: int, capacity: int
     return instance_of(rows, [capacity] * dims, count)
 
 
-def assert_plan(instance: Instance, solution: Solution) -> None:
+def assert_each_item_in_a_pack(instance: Instance, plan: Patterns) -> None:
     held = np.zeros(len(instance.need), np.int64)
-    for p in range(len(solution.patterns)):
-        ids, times = solution.patterns[p]
+    for p in range(len(plan)):
+        ids, times = plan[p]
         assert (times @ instance.need[ids] <= instance.capacity).all()
-        held[ids] += times * solution.patterns.counts[p]
+        held[ids] += times * plan.counts[p]
     assert held.tolist() == instance.count.tolist()
+
+
+def assert_plan(instance: Instance, solution: Solution) -> None:
+    assert_each_item_in_a_pack(instance, solution.patterns)
     bound = check_certificate(solution.certificate, instance.need, instance.capacity, instance.count)
     assert bound == solution.certificate.bound <= solution.patterns.num_packs
     assert (solution.status == "optimal") == (bound == solution.patterns.num_packs)
@@ -119,6 +123,8 @@ def test_a_sample_s_patterns_fit_hold_rare_sizes_and_are_the_same_at_any_scale()
     for scale in (7, 10**6):
         more = instance_of(need, instance.capacity, instance.count * scale)
         assert plain(sampled_patterns(more, 1, Budget(0.2, 60.0), 3, 4.0)) == plain(plan)
+    assert_each_item_in_a_pack(instance, repeated(instance, plan))
+    assert repeated(instance, plan).num_packs < 1.05 * greedy_plans(instance)[0].num_packs
     some = proper(plan, instance.count)
     assert 0 < len(some) <= len(plan)
     assert (some.multiplicity <= instance.count[some.size_ids]).all()
@@ -232,6 +238,18 @@ def test_an_lp_cut_short_by_its_turn_goes_on_in_the_next(monkeypatch: pytest.Mon
     assert generation.run(1000, budget.part(1.0)).progress
     monkeypatch.setattr(Master, "solve", solve_lp)
     assert generation.run(1000, budget.part(100.0)).closed
+
+
+def test_a_part_ends_with_its_work_or_its_share_of_the_clock() -> None:
+    budget = Budget(10.0, 60.0)
+    part = budget.part(2.0, 0.5)
+    assert (part.work_left, part.time_limit) == (2.0, 30.0)
+    assert not part.spend(3.0)
+    assert budget.work_left == 7.0
+    assert Budget(10.0, float("inf")).part(1.0, 0.5).time_limit == float("inf")
+    over = Budget(10.0, 1.0, started=budget.started - 0.7)
+    assert over.part(1.0, 0.5).spent
+    assert not over.part(1.0).spent
 
 
 def test_bound_alone() -> None:

@@ -59,6 +59,6 @@ class Budget:
     def spent(self) -> bool:
         return self.interrupt.requested or self.work_left <= 0 or self.out_of_time
 
-    def part(self, work: float) -> Budget:
-        """A budget for one step: at most `work`, and never more than what is left here."""
-        return Budget(work, self.time_limit, started=self.started, parent=self, interrupt=self.interrupt)
+    def part(self, work: float, until: float = 1.0) -> Budget:
+        """A budget for one step: at most `work`, and no more than is left here of `until` of the time limit."""
+        return Budget(work, until * self.time_limit, started=self.started, parent=self, interrupt=self.interrupt)

@@ -145,7 +145,8 @@ class ColumnGeneration:
                 break
         if self._master.incremental:
             try:
-                solved = self._master.solve(budget, max(500, int(budget.work_left / iteration_work)), with_use=True)
+                rest = budget.parent or budget  # a turn that is over has columns that no solution knows of
+                solved = self._master.solve(rest, max(2000, int(budget.work_left / iteration_work)), with_use=True)
                 use, swaps = solved.use, solved.swaps
             except MasterError:
                 pass

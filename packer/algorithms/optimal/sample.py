@@ -11,6 +11,7 @@ import numpy as np
 from packer.algorithms.instance import Instance, Patterns
 from packer.algorithms.optimal.anneal import anneal
 from packer.algorithms.optimal.budget import Budget
+from packer.algorithms.optimal.columns import joined, to_patterns
 from packer.algorithms.optimal.greedy import greedy_plans
 from packer.algorithms.optimal.rounding import rest_of
 
@@ -31,6 +32,24 @@ def sampled_patterns(instance: Instance, bound: int, budget: Budget, seed: int, 
     if packs < plan.num_packs:
         plan = anneal(sample, plan, packs, budget, seed, hot) or plan
     return Patterns(plan.ptr, ids[plan.size_ids], plan.multiplicity, plan.counts)
+
+
+def repeated(instance: Instance, plan: Patterns) -> Patterns:
+    """A plan for all items: the packs of the sample's `plan` in proportion, as far as there are items; then greedily.
+
+    The proportions are never met exactly, but this is a good plan long before the LP has a better one.
+    """
+    sampled = int((plan.multiplicity * np.repeat(plan.counts, np.diff(plan.ptr))).sum())
+    items, left = instance.num_items, instance.count.copy()
+    rows: list[tuple[np.ndarray, np.ndarray, int]] = []
+    for p in range(len(plan)):
+        ids, times = plan[p]
+        packs = min(int(plan.counts[p]) * items // sampled, int((left[ids] // times).min()))
+        left[ids] -= packs * times
+        rows.append((ids, times, packs))
+    fixed = to_patterns(rows)
+    rest, ids = rest_of(instance, left)
+    return joined(fixed, greedy_plans(rest, 0.0)[0], ids) if len(ids) else fixed
 
 
 def _drawn(instance: Instance, bound: int, random: np.random.Generator) -> tuple[Instance, np.ndarray, int]:

@@ -18,7 +18,7 @@ from packer.algorithms.optimal.greedy import greedy_plans, repeated_plans
 from packer.algorithms.optimal.proof import Proof, proofs_of
 from packer.algorithms.optimal.reduce import Reduced
 from packer.algorithms.optimal.rounding import fill_up, fix_whole, rest_of
-from packer.algorithms.optimal.sample import SAMPLED, sampled_patterns
+from packer.algorithms.optimal.sample import SAMPLED, repeated, sampled_patterns
 from packer.algorithms.optimal.tree import TreePricer
 from packer.certificate import Certificate, volume_certificate
 
@@ -40,6 +40,8 @@ QUICK = 0.1
 """Of the work of a turn: what annealing a rest may take at first, which often is enough."""
 GREEDY_SECONDS, GREEDY_SHARE = 0.2, 0.03
 """The most that each of the slower first plans may take, at least, and as a share of the time limit."""
+PROVING = 0.85
+"""Of the time limit: what comes after is for plans from the last solution of the LP."""
 TELL_EVERY = 1.0
 """Seconds after which progress is told even if nothing has improved."""
 
@@ -116,7 +118,7 @@ class Search:
         for turn in range(1000):
             work = FIRST_WORK * 2.0 ** (turn // 2)
             self._sample(proofs, turn, work / 2)
-            self._prove(proofs, turn, 4 * work)
+            self._prove(proofs, turn, 4 * work, PROVING)
             # The last closed one has the fewest improper patterns.
             lps = [(proof.lp.closed, proof.lp) for proof in proofs if proof.lp is not None and proof.plans_alike]
             best = [lp for closed, lp in lps if closed][-1:] + [lp for _, lp in lps][:1]
@@ -157,14 +159,16 @@ class Search:
         slow = [proof for proof in due if proof.slow and proof.plans_alike]
         if slow and not self.done and self.instance.num_items > SAMPLED:
             plan = sampled_patterns(self.instance, self.bound, self.budget.part(work), self._seed(), SAMPLE_HEAT)
+            self.offer(repeated(self.instance, plan))
             for proof in slow:
                 proof.add(plan)
 
-    def _prove(self, proofs: Sequence[Proof], turn: int, work: float) -> None:
-        """One turn of every proof whose time has come."""
+    def _prove(self, proofs: Sequence[Proof], turn: int, work: float, until: float = 1.0) -> None:
+        """One turn of every proof whose time has come, no later than `until` of the time limit."""
         for proof in proofs:
-            if proof.open and not self.done and turn >= proof.first_turn:
-                self.state(proof.run(self.packs, self.budget.part(work)))
+            budget = self.budget.part(work, until)
+            if proof.open and not self.done and turn >= proof.first_turn and not budget.spent:
+                self.state(proof.run(self.packs, budget))
                 if proof.open and proof.alone:
                     return
 
