@@ -2,9 +2,7 @@
 
 import copy
 import gc
-import os
 import pickle
-import signal
 import subprocess
 import sys
 import textwrap
@@ -18,7 +16,7 @@ from small_packs import HETERO_LIMITS, HETERO_SCHEMA, write_packs
 
 from packer.errors import StateError
 from packer.fields import Field, Schema
-from packer.reading import PackBatch, PackDataset, masked_mean, torch_loader, travel
+from packer.reading import PackBatch, PackDataset, masked_mean, torch_loader
 from packer.reading.loader import PackDataLoader, PackLoader
 
 PACKS = 23
@@ -322,32 +320,6 @@ def test_a_batch_travels_as_one_tensor_and_arrives_as_many(dataset) -> None:
     assert pickle.loads(pickle.dumps(batch)).y.requires_grad
 
 
-@pytest.mark.parametrize("piped", [True, False])
-@pytest.mark.parametrize("layout", ["pyg", "dict"])
-def test_steps_arrive_from_workers_by_a_pipe_or_in_shared_memory(dataset, monkeypatch, piped, layout) -> None:
-    monkeypatch.setattr(travel, "MOST_PIPED", travel.MOST_PIPED if piped else 0)  # forked workers see it too
-    here = list(torch_loader(dataset, 2, layout=layout, as_dataloader=True))
-    there = list(torch_loader(dataset, 2, layout=layout, num_workers=2))
-    assert len(here) == len(there) == -(-PACKS // 2)
-    for one, other in zip(here, there, strict=True):
-        assert type(one) is type(other) is (dict if layout == "dict" else PackBatch)
-        one, other = (dict(step) for step in (one, other))
-        assert list(one) == list(other)
-        for name, tensor in one.items():
-            assert tensor.dtype == other[name].dtype
-            assert torch.equal(tensor, other[name]), name
-        other["y"].zero_()
-        assert torch.equal(one["x"], other["x"])
-
-
-def test_a_dict_that_is_more_than_plain_tensors_travels_as_it_is() -> None:
-    pack = {"a": torch.ones(2, requires_grad=True), "name": "one"}
-    sent = pickle.loads(pickle.dumps(travel.Travelling(pack)))
-    assert type(sent) is dict
-    assert sent["name"] == "one"
-    assert sent["a"].requires_grad
-
-
 def test_a_batch_of_heterogeneous_packs(tmp_path: Path) -> None:
     write_packs(tmp_path, 5, 2, 4, HETERO_SCHEMA, HETERO_LIMITS)
     batch = next(iter(torch_loader(PackDataset(tmp_path))))
@@ -462,87 +434,6 @@ def test_kinds_of_loader(dataset) -> None:
         assert isinstance(loader, torch.utils.data.DataLoader)
         assert len(loader) == PACKS
         assert loader.batch_sampler.set_epoch  # Lightning looks for it there
-
-
-@pytest.mark.slow
-def test_twenty_epochs_over_four_workers_leave_nothing_behind(written) -> None:
-    code = f"""
-        import gc, os, resource, threading
-        from multiprocessing import active_children
-        from packer import PackDataset, torch_loader
-
-        def held():
-            gc.collect()
-            return (len(os.listdir("/proc/self/fd")), len(active_children()), len(os.listdir("/dev/shm")),
-                    threading.active_count())
-
-        def resident():
-            return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
-
-        dataset = PackDataset({str(written[0])!r})
-        for options in ({{"num_workers": 4}}, {{"num_workers": 4, "persistent_workers": True}}, {{}}):
-            loader = torch_loader(dataset, **options)
-            list(loader)
-            if not options.get("persistent_workers"):
-                before, memory = held(), resident()
-            for epoch in range(20):
-                assert len(list(loader)) == {PACKS}
-            del loader
-            assert held() == before, (options, held(), before)
-            assert resident() < memory + (8 << 20), (options, resident() - memory)
-    """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, timeout=600)
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_ctrl_c_ends_cleanly(written, workers: int) -> None:
-    code = f"""
-        from packer import PackDataset, torch_loader
-        loader = torch_loader(PackDataset({str(written[0])!r}), num_workers={workers})
-        try:
-            while True:
-                for batch in loader:
-                    print("step", flush=True)
-        except KeyboardInterrupt:
-            print("interrupted", flush=True)
-    """
-    child = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert child.stdout is not None
-    assert child.stdout.readline() == "step\n"
-    os.killpg(child.pid, signal.SIGINT)  # as a terminal does: workers get it too
-    out, err = child.communicate(timeout=60)
-    assert out.endswith("interrupted\n")
-    assert child.returncode == 0
-    assert "Traceback" not in err
-
-
-class Told:
-    """A transform and a worker_init_fn that show what they find: how the worker takes SIGINT, and that both ran."""
-
-    def __init__(self) -> None:
-        self.told = -1
-
-    def start(self, worker: int) -> None:
-        self.told = worker
-
-    def __call__(self, pack):
-        ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-        held = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        return {**pack, "found": torch.tensor([self.told, int(ignored), int(held)])}
-
-
-def test_workers_leave_ctrl_c_to_the_loop(written) -> None:
-    told = Told()
-    batches = list(torch_loader(PackDataset(written[0], transform=told), num_workers=2, worker_init_fn=told.start))
-    assert {tuple(batch.found.tolist()) for batch in batches} == {(0, 1, 0), (1, 1, 0)}
-    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_masked_mean() -> None:

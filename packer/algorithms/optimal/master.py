@@ -16,7 +16,7 @@ from packer.algorithms.optimal.budget import Budget
 from packer.errors import MissingExtraError
 
 MOST_ITEM_BITS = 21
-"""Of more items the program is solved in a smaller unit (a power of two, so exactly): tolerances are absolute."""
+"""Of more items, in lowest terms, the program is solved in a smaller unit (a power of two): tolerances are absolute."""
 MANY_ROWS = 1500
 """Of more sizes the simplex method takes longer from the last basis than the interior point method from nothing."""
 BARRIER_WORK = 100

@@ -36,6 +36,7 @@ LET_GO = 0.5
 HEATS = (4.0, 16.0, 1.0)
 """First temperatures of annealing, in turn: so hot that all is shuffled before it cools."""
 SAMPLE_HEAT = 32.0
+"""Of annealing a sample, which is no plan yet: hotter still."""
 QUICK = 0.1
 """Of the work of a turn: what annealing a rest may take at first, which often is enough."""
 GREEDY_SECONDS, GREEDY_SHARE = 0.2, 0.03
@@ -128,6 +129,7 @@ class Search:
                 return
 
     def _first_plans(self) -> list[Patterns]:
+        """The greedy plans, the fewest packs first; of many items in lowest terms, so that the LP starts alike."""
         seconds = max(GREEDY_SECONDS, GREEDY_SHARE * self.budget.time_limit)
         return (greedy_plans if self._few else repeated_plans)(self.instance, seconds)
 
