@@ -10,9 +10,9 @@ import numpy as np
 from packer.errors import FieldError, SizesError
 from packer.fields import Axis, Field
 from packer.graph_table import GraphTable, concatenate, pointers, stored_fields
+from packer.hashing import row_hashes
 from packer.limits import PackLimits
 from packer.scan_parts import flat_rows
-from packer.shards.multiset import row_hashes
 
 TRIM = ("trim-nodes", "trim-edges", "trim-both")
 """Nodes go, with their edges; or edges; or nodes with their edges, and then edges."""

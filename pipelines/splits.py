@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from packer.algorithms.assign import shuffled
 from packer.errors import BuildError, SourceError
+from packer.hashing import shuffled
 from pipelines.sources.text import digest, open_file
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from packer import hashing
 from packer.algorithms import assign
 from packer.algorithms.assign import Runs, assign_ids, make_slots, pack_offsets, slot_of
 from packer.algorithms.instance import Patterns
@@ -120,12 +121,12 @@ def test_runs_are_the_items_they_stand_for(runs: list[tuple[int, int]]) -> None:
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 33, 1000])
 def test_each_key_gives_a_permutation_and_all_of_them_together_no_preference(size: int) -> None:
     keys = np.arange(4000, dtype=np.uint64)
-    rows = assign._permutations(np.full(len(keys), size), assign._mixed(keys))
+    rows = hashing.permutations(np.full(len(keys), size), hashing.mixed(keys))
     for row in rows[:20]:
-        assert sorted(assign._permute(np.arange(size, dtype=np.uint64), row[None]).tolist()) == list(range(size))
+        assert sorted(hashing.permuted(np.arange(size, dtype=np.uint64), row[None]).tolist()) == list(range(size))
     if size <= 33:
         first = np.bincount(
-            assign._permute(np.zeros(len(keys), dtype=np.uint64), rows).astype(np.int64), minlength=size
+            hashing.permuted(np.zeros(len(keys), dtype=np.uint64), rows).astype(np.int64), minlength=size
         )
         # 4000 keys over `size` places: each place is hit 4000 / size times, sd below the root of that; allow 5 of them.
         assert np.abs(first - 4000 / size).max() <= 5 * (4000 / size) ** 0.5
@@ -203,7 +204,7 @@ def test_memory_stays_below_40_bytes_an_item() -> None:
 
 @given(st.integers(1, 5000), st.integers(-(2**70), 2**70))
 def test_shuffled_is_a_permutation_of_which_any_part_can_be_had(size: int, seed: int) -> None:
-    whole = assign.shuffled(np.arange(size), size, seed)
+    whole = hashing.shuffled(np.arange(size), size, seed)
     assert sorted(whole.tolist()) == list(range(size))
     part = np.arange(size)[:: max(1, size // 7)]
-    assert assign.shuffled(part, size, seed).tolist() == whole[part].tolist()
+    assert hashing.shuffled(part, size, seed).tolist() == whole[part].tolist()

@@ -25,11 +25,12 @@ from reference_packs import (
 )
 
 from packer.graph_table import GraphTable
+from packer.hashing import row_hashes
 from packer.materialise import place
 from packer.shards import verify_shards
 from packer.shards.block_check import check_block
 from packer.shards.files import hash_file
-from packer.shards.multiset import add_to_blocks, row_hashes
+from packer.shards.multiset import add_to_blocks
 
 
 @pytest.mark.parametrize("null_graphs", ["all", "one"])

@@ -20,6 +20,7 @@ import numpy as np
 from packer.algorithms.instance import Patterns
 from packer.algorithms.jit import kernel, numba_is_here
 from packer.errors import PlanError
+from packer.hashing import FACTORS, SHIFTS, STEP, covering_masks, half_shifts, mixed, permutations, permuted
 
 BLOCK = 1 << 15  # items handled at a time: all that is random about a block stays in the cache
 
@@ -43,7 +44,7 @@ class Slots:
     entry_start: int64 [entries+1], slots of all sizes before each entry.
     entries: int64 [entries, 6]: number of the pattern's first pack, multiplicity, slots before the entry in its
     pattern; size, mask and shift of a permutation of the pattern's slots.
-    size_permutations, pack_permutation: uint64 [sizes, 9] and [1, 9], see `_permutations`; slot_key: uint64 [1].
+    size_permutations, pack_permutation: uint64 [sizes, 9] and [1, 9], see `permutations`; slot_key: uint64 [1].
     pattern_lengths, pattern_counts: int64 [patterns], slots of a pack and packs.
     """
 
@@ -76,16 +77,16 @@ def make_slots(patterns: Patterns, seed: int) -> Slots:
         patterns.multiplicity,
         before[:-1] - before[patterns.ptr[pattern]],
         lengths[pattern],
-        _masks(lengths)[pattern],
-        _shifts(_masks(lengths))[pattern],
+        covering_masks(lengths)[pattern],
+        half_shifts(covering_masks(lengths))[pattern],
     )
-    keys = _mixed(np.arange(2 + sizes, dtype=np.uint64) + _mixed(np.array([seed % (1 << 64)], dtype=np.uint64)))
+    keys = mixed(np.arange(2 + sizes, dtype=np.uint64) + mixed(np.array([seed % (1 << 64)], dtype=np.uint64)))
     return Slots(
         size_entry=size_entry,
         entry_start=entry_start,
         entries=np.ascontiguousarray(np.stack(columns, axis=1)[by_size]),
-        size_permutations=_permutations(np.diff(entry_start[size_entry]), keys[2:]),
-        pack_permutation=_permutations(np.array([patterns.num_packs]), keys[:1]),
+        size_permutations=permutations(np.diff(entry_start[size_entry]), keys[2:]),
+        pack_permutation=permutations(np.array([patterns.num_packs]), keys[:1]),
         slot_key=keys[1:2],
         pattern_lengths=lengths,
         pattern_counts=patterns.counts,
@@ -122,7 +123,7 @@ def pack_offsets(slots: Slots) -> np.ndarray:
         _lengths_loop(slots.pattern_lengths, slots.pattern_counts, slots.pack_permutation[0], offsets)
     else:
         for first, pattern in _blocks(Runs(np.arange(len(slots.pattern_counts)), slots.pattern_counts)):
-            places = _permute(np.arange(first, first + len(pattern), dtype=np.uint64), slots.pack_permutation)
+            places = permuted(np.arange(first, first + len(pattern), dtype=np.uint64), slots.pack_permutation)
             offsets[places.astype(np.int64) + 1] = slots.pattern_lengths[pattern]
     return np.cumsum(offsets, out=offsets)
 
@@ -214,17 +215,17 @@ def _locate(slots: Slots, size_ids: np.ndarray, ranks: np.ndarray, packs: np.nda
         _locate_loop(size_ids, ranks, *tables, slots.slot_key, packs, positions)
         return
     first_slot = slots.entry_start[slots.size_entry[size_ids]]
-    slot = first_slot + _permute(ranks.astype(np.uint64), slots.size_permutations[size_ids]).astype(np.int64)
+    slot = first_slot + permuted(ranks.astype(np.uint64), slots.size_permutations[size_ids]).astype(np.int64)
     entry = np.searchsorted(slots.entry_start, slot, side="right") - 1
     first_pack, multiplicity, before, *_ = slots.entries[entry].T
     pack_of_entry, copy = np.divmod(slot - slots.entry_start[entry], multiplicity)
     number = (first_pack + pack_of_entry).astype(np.uint64)
-    packs[:] = _permute(number, slots.pack_permutation)
-    hashed = _mixed(number + slots.slot_key)
+    packs[:] = permuted(number, slots.pack_permutation)
+    hashed = mixed(number + slots.slot_key)
     one = np.uint64(1)
     rounds = [hashed, hashed >> np.uint64(16) | one, hashed >> np.uint64(32), hashed >> np.uint64(48) | one]
     in_pack = np.stack([*slots.entries[entry, 3:].T.astype(np.uint64), *rounds], axis=1)
-    positions[:] = _permute((before + copy).astype(np.uint64), in_pack)
+    positions[:] = permuted((before + copy).astype(np.uint64), in_pack)
 
 
 @kernel
@@ -256,10 +257,7 @@ def _locate_loop(
         copy = inside - pack * multiplicity
         number = np.uint64(entries[low, 0] + pack)
         packs[item] = np.int64(_permuted(number, pack_permutation[0]))
-        hashed = number + slot_key[0] + np.uint64(0x9E3779B97F4A7C15)
-        hashed = (hashed ^ (hashed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        hashed = (hashed ^ (hashed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        hashed ^= hashed >> np.uint64(31)
+        hashed = _mixed_one(number + slot_key[0])
         size, mask, shift = np.uint64(entries[low, 3]), np.uint64(entries[low, 4]), np.uint64(entries[low, 5])
         place = np.uint64(entries[low, 2] + copy)
         while True:
@@ -288,33 +286,13 @@ def _write_loop(
         item_ids[offsets[packs[item]] + positions[item]] = first + item
 
 
-def shuffled(values: np.ndarray, size: int, seed: int) -> np.ndarray:
-    """The places of `values` (integers [n] in 0..size-1) in a shuffled 0..size-1, each by itself: int64 [n].
-
-    A keyed permutation of 0..size-1, so any part of it can be had anywhere. Randomness: `seed` alone.
-    """
-    key = _mixed(np.array([seed % (1 << 64)], dtype=np.uint64))
-    places = np.empty(len(values), dtype=np.int64)
-    for begin in range(0, len(values), BLOCK):
-        part = slice(begin, begin + BLOCK)
-        places[part] = _permute(values[part].astype(np.uint64), _permutations(np.array([size]), key))
-    return places
-
-
-def _permute(values: np.ndarray, permutations: np.ndarray) -> np.ndarray:
-    """The image of each value: uint64 [n]. permutations: uint64 [n or 1, 3 + 2 * rounds], see `_permutations`."""
-    images = values.copy()
-    permutations = np.broadcast_to(permutations, (len(values), permutations.shape[1]))
-    todo = np.arange(len(values))
-    while len(todo):
-        size, mask, shift, *rounds = permutations[todo].T
-        image = images[todo]
-        for xor, factor in zip(rounds[::2], rounds[1::2]):
-            image = ((image ^ xor) * factor) & mask
-            image ^= image >> shift
-        images[todo] = image
-        todo = todo[image >= size]
-    return images
+@kernel
+def _mixed_one(value: np.uint64) -> np.uint64:
+    """`mixed` of one number."""
+    value += np.uint64(STEP)
+    value = (value ^ (value >> np.uint64(SHIFTS[0]))) * np.uint64(FACTORS[0])
+    value = (value ^ (value >> np.uint64(SHIFTS[1]))) * np.uint64(FACTORS[1])
+    return value ^ (value >> np.uint64(SHIFTS[2]))
 
 
 @kernel
@@ -331,7 +309,7 @@ def _lengths_loop(
 
 @kernel
 def _permuted(value: np.uint64, permutation: np.ndarray) -> np.uint64:
-    """The image of one value under one row of `_permutations`."""
+    """The image of one value under one row of `permutations`."""
     size, mask, shift = permutation[0], permutation[1], permutation[2]
     while True:
         value = ((value ^ permutation[3]) * permutation[4]) & mask
@@ -342,43 +320,6 @@ def _permuted(value: np.uint64, permutation: np.ndarray) -> np.uint64:
         value ^= value >> shift
         if value < size:
             return value
-
-
-# --- keyed permutations -----------------------------------------------------------------------------------------------
-
-
-def _permutations(sizes: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """Keyed permutations of 0..size-1: uint64 [rows, 9] with size, mask, shift and three pairs (xor, odd factor).
-
-    A round is a bijection on the b bits that cover size - 1: xor, multiplication by an odd number, xor with the own
-    upper half. Values at or beyond size go through again until one is below (cycle walking): less than two passes on
-    average, since 2^b < 2 * size. sizes: int64 [rows]; keys: uint64 [rows].
-    """
-    masks = _masks(sizes)
-    rounds = [_mixed(keys ^ np.uint64(part + 1)) | np.uint64(part % 2) for part in range(6)]
-    return np.stack([*(x.astype(np.uint64) for x in (sizes, masks, _shifts(masks))), *rounds], axis=1)
-
-
-def _masks(sizes: np.ndarray) -> np.ndarray:
-    """The smallest 2^b - 1 that is at least size - 1 (0 for no items): int64."""
-    masks = np.maximum(sizes - 1, 0)
-    for bits in (1, 2, 4, 8, 16, 32):
-        masks |= masks >> bits
-    return masks
-
-
-def _shifts(masks: np.ndarray) -> np.ndarray:
-    """Half the bits of each mask, rounded up, at least 1: int64."""
-    bits = np.sum(masks[:, None] >> np.arange(63) & 1, axis=1)
-    return np.maximum((bits + 1) // 2, 1)
-
-
-def _mixed(values: np.ndarray) -> np.ndarray:
-    """splitmix64's step and mixer (Steele, Lea and Flood, 2014), uint64 -> uint64."""
-    values = values + np.uint64(0x9E3779B97F4A7C15)
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
 
 
 def _starts(lengths: np.ndarray) -> np.ndarray:

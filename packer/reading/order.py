@@ -13,6 +13,7 @@ from typing import Any, Mapping
 import numpy as np
 
 from packer.errors import StateError
+from packer.hashing import id_hashes, key_of
 
 EMPTY = -1  # the id of an empty pack, which fills the last steps so that every rank takes as many
 LANES = 8
@@ -72,8 +73,8 @@ def epoch_order(num_packs: int, packs_per_block: int, seed: int, epoch: int, lan
     pack for a block it lacks. With `world * workers` dividing `lanes` at most that many blocks, less one, are read by
     two processes; all others by one. Time O(packs log packs). Randomness: a hash of (seed, epoch, id).
     """
-    inside = _shuffle_inside_blocks(num_packs, packs_per_block, _key(seed, epoch, 1))
-    blocks = np.argsort(_hash(np.arange(-(-num_packs // packs_per_block)), _key(seed, epoch, 2)))
+    inside = _shuffle_inside_blocks(num_packs, packs_per_block, key_of(seed, epoch, 1))
+    blocks = np.argsort(id_hashes(np.arange(-(-num_packs // packs_per_block)), key_of(seed, epoch, 2)))
     full = blocks[blocks < num_packs // packs_per_block]
     rounds = len(full) // lanes
     dealt = full[: rounds * lanes]
@@ -105,7 +106,7 @@ def num_steps(num_packs: int, world: int, step: int = 1) -> int:
 
 def _shuffle_inside_blocks(num_packs: int, packs_per_block: int, key: int) -> np.ndarray:
     """Pack ids with those of each block permuted among themselves: int64 [packs]."""
-    keys = _hash(np.arange(num_packs), key)  # pairwise different: any sort gives the same
+    keys = id_hashes(np.arange(num_packs), key)  # pairwise different: any sort gives the same
     full = num_packs // packs_per_block * packs_per_block
     within = np.argsort(keys[:full].reshape(-1, packs_per_block), axis=1)
     starts = np.arange(0, full, packs_per_block, dtype=np.int64)[:, None]
@@ -124,28 +125,3 @@ def _deal_contiguously(count: int, lanes: int) -> np.ndarray:
     starts[by_bits[1:]] = np.cumsum(lengths[by_bits])[:-1]
     positions = np.arange(count, dtype=np.int64)
     return starts[positions % lanes] + positions // lanes
-
-
-_MASK = (1 << 64) - 1
-
-
-def _key(seed: int, epoch: int, purpose: int) -> int:
-    key = 0
-    for number in (seed, epoch, purpose):
-        key = _mix((key ^ (number & _MASK)) + 0x9E3779B97F4A7C15 & _MASK)
-    return key
-
-
-def _mix(number: int) -> int:
-    """The finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), on one integer."""
-    number = (number ^ (number >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
-    number = (number ^ (number >> 27)) * 0x94D049BB133111EB & _MASK
-    return number ^ (number >> 31)
-
-
-def _hash(ids: np.ndarray, key: int) -> np.ndarray:
-    """The same on an array: uint64 of ids' shape, pairwise different for different ids."""
-    number = (ids.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) + np.array([key], np.uint64)
-    number = (number ^ (number >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    number = (number ^ (number >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return number ^ (number >> np.uint64(31))

@@ -10,11 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from packer.errors import FormatError
+from packer.hashing import row_hashes
 from packer.shards.block_check import check_block
 from packer.shards.container import open_shard
 from packer.shards.graphs_file import STATUSES, iter_graphs, lost_column, size_column
 from packer.shards.manifest import GRAPHS, Manifest
-from packer.shards.multiset import add_to_blocks, row_hashes
+from packer.shards.multiset import add_to_blocks
 from packer.shards.place import Place
 from packer.shards.shard_check import Fault, graph_rows, sized_axes
 

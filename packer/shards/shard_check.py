@@ -12,11 +12,11 @@ import pyarrow as pa
 
 from packer.errors import FormatError
 from packer.fields import Schema
+from packer.hashing import row_hashes
 from packer.shards.block_check import SlotCounts, check_block, edge_field
 from packer.shards.container import MAGIC, open_shard, start_of_pages
 from packer.shards.footer_check import check_footer
 from packer.shards.manifest import Manifest
-from packer.shards.multiset import row_hashes
 from packer.shards.pages import CODECS, Page, check_page, decode_page, empty_column, walk_pages
 from packer.shards.place import Place
 
