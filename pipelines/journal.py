@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 import shutil
 import time
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from packer.checked_files import from_line, to_line
 from packer.errors import BuildError
 from packer.shards.files import write_bytes_atomically
 from pipelines.stores import Store
@@ -62,7 +62,8 @@ def _try_lock(work: Path) -> int | None:
 
 
 class Journal:
-    """Lines of JSON, each on disk before `add` returns. A line that a crash cut short does not count."""
+    """Lines of JSON behind their CRC-32, each on disk before `add` returns. A line that a crash cut short does not
+    count; any other that is not as it was written is an error."""
 
     def __init__(self, work: Path) -> None:
         self._path = work / JOURNAL
@@ -74,7 +75,7 @@ class Journal:
 
     def add(self, kind: str, name: str, **facts: Any) -> None:
         line = {"kind": kind, "name": name, **facts}
-        data = json.dumps(line, sort_keys=True).encode() + b"\n"
+        data = to_line(line)
         handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         try:
             if self._torn_at is not None:
@@ -91,7 +92,7 @@ class Journal:
         """Forget all lines of these kinds."""
         self._lines = [line for line in self._lines if line["kind"] not in kinds]
         self._torn_at = None
-        data = b"".join(json.dumps(line, sort_keys=True).encode() + b"\n" for line in self._lines)
+        data = b"".join(map(to_line, self._lines))
         write_bytes_atomically(self._path.parent, self._path.name, data)
 
 
@@ -118,7 +119,7 @@ class StoreJournal:
             self._write(left)
 
     def _write(self, lines: list[dict[str, Any]]) -> None:
-        self._work.put(JOURNAL, b"".join(json.dumps(line, sort_keys=True).encode() + b"\n" for line in lines))
+        self._work.put(JOURNAL, b"".join(map(to_line, lines)))
         self._lines = lines
 
 
@@ -130,7 +131,7 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], int | None]:
 def _parsed(data: bytes, name: str) -> tuple[list[dict[str, Any]], int | None]:
     whole = data[: data.rfind(b"\n") + 1]
     try:
-        return [json.loads(line) for line in whole.splitlines()], len(whole) if len(whole) < len(data) else None
+        return [from_line(line) for line in whole.split(b"\n")[:-1]], len(whole) if len(whole) < len(data) else None
     except ValueError as error:
         raise BuildError(f"{name} is damaged: {error}. Pass --overwrite to start afresh") from error
 
