@@ -46,9 +46,9 @@ class PlanRef:
 class Way:
     """Where the graphs of a group that belong to one data set go.
 
-    split: its name; owner: for whom its files are sealed; packs_per_shard, num_shards: of it; plan: then `starts`, int64
-    [kinds], tells how many graphs of each kind come before the group's; or else, for plans in the order of the graphs,
-    packs and positions are here, int64 [graphs] each.
+    split: its name; owner: for whom its files are sealed; packs_per_shard, num_shards: of it; plan: then `starts`,
+    int64 [kinds], tells how many graphs of each kind come before the group's; or else, for plans in the order of the
+    graphs, packs and positions are here, int64 [graphs] each.
     """
 
     split: str
