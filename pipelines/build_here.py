@@ -31,7 +31,7 @@ _KEEP_SCAN_FROM = 100_000
 
 def run(job: Job, store: FolderStore, executor: Executor, progress: Progress, overwrite: bool) -> BuildResult:
     clock, out = Clock(), store.folder
-    journal = Journal(out / WORK)
+    journal = Journal(out / WORK, overwrite)
     key = job.key()
     (out / WORK / CLAIM).unlink(missing_ok=True)  # of an unfinished build on a cluster, whose files are replaced
     if overwrite or (journal.find("target") and not journal.find("job")):

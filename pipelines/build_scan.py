@@ -160,7 +160,7 @@ def _read_blocks(
     done = journal.find("block")
     if not journal.find("table"):
         done = {name: block for name, block in done.items() if _is_sound(folder, name, block, owner)}
-    if "all" not in journal.find("scan") or len(done) < len(journal.find("block")):
+    if len(done) != journal.find("scan").get("all", {}).get("blocks"):
         folder.mkdir(exist_ok=True)
         numbers: list[int] = []
         there = folder.absolute()  # workers may stand elsewhere
@@ -181,7 +181,7 @@ def _read_blocks(
         done = journal.find("block")
         if not sum(block["graphs"] for block in done.values()):
             raise SourceError(f"{source.name} holds no graph that can be packed")
-        journal.add("scan", "all")
+        journal.add("scan", "all", blocks=len(done))
     return [done[name] for name in sorted(done, key=int)]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from packer.checked_files import from_line, to_line
-from packer.errors import BuildError
+from packer.errors import BuildError, FormatError
 from packer.shards.files import write_bytes_atomically
 from pipelines.stores import Store
 
@@ -65,9 +65,10 @@ class Journal:
     """Lines of JSON behind their CRC-32, each on disk before `add` returns. A line that a crash cut short does not
     count; any other that is not as it was written is an error."""
 
-    def __init__(self, work: Path) -> None:
+    def __init__(self, work: Path, salvage: bool = False) -> None:
+        """salvage: where all is to be made anew, what is left of a damaged one still tells which files are its own."""
         self._path = work / JOURNAL
-        self._lines, self._torn_at = _read(self._path)
+        self._lines, self._torn_at = _read(self._path, salvage)
 
     def find(self, kind: str) -> dict[str, dict[str, Any]]:
         """name -> line, of this kind; the last line of a name counts."""
@@ -99,11 +100,12 @@ class Journal:
 class StoreJournal:
     """The same few lines in a store that cannot append: written whole at each change."""
 
-    def __init__(self, work: Store) -> None:
+    def __init__(self, work: Store, salvage: bool = False) -> None:
+        """salvage: where all is to be made anew, what is left of a damaged one still tells which files are its own."""
         self._work = work
         self._lines: list[dict[str, Any]] = []
         if work.size(JOURNAL) is not None:
-            self._lines, _ = _parsed(work.read(JOURNAL), f"{JOURNAL} of {work}")
+            self._lines, _ = _parsed(work.read(JOURNAL), f"{JOURNAL} of {work}", salvage)
 
     def find(self, kind: str) -> dict[str, dict[str, Any]]:
         """name -> line, of this kind; the last line of a name counts."""
@@ -123,17 +125,24 @@ class StoreJournal:
         self._lines = lines
 
 
-def _read(path: Path) -> tuple[list[dict[str, Any]], int | None]:
+def _read(path: Path, salvage: bool) -> tuple[list[dict[str, Any]], int | None]:
     """All whole lines, and where a line starts that a crash cut short."""
-    return _parsed(path.read_bytes(), str(path)) if path.exists() else ([], None)
+    return _parsed(path.read_bytes(), str(path), salvage) if path.exists() else ([], None)
 
 
-def _parsed(data: bytes, name: str) -> tuple[list[dict[str, Any]], int | None]:
+def _parsed(data: bytes, name: str, salvage: bool) -> tuple[list[dict[str, Any]], int | None]:
     whole = data[: data.rfind(b"\n") + 1]
-    try:
-        return [from_line(line) for line in whole.split(b"\n")[:-1]], len(whole) if len(whole) < len(data) else None
-    except ValueError as error:
-        raise BuildError(f"{name} is damaged: {error}. Pass --overwrite to start afresh") from error
+    lines: list[dict[str, Any]] = []
+    damaged = False
+    for line in whole.split(b"\n")[:-1]:
+        try:
+            lines.append(from_line(line))
+        except FormatError as error:
+            damaged = True
+            if not salvage:
+                raise BuildError(f"{name} is damaged: {error}. Pass --overwrite to start afresh") from error
+    lines = [line for line in lines if not damaged or line["kind"] == "target"]
+    return lines, len(whole) if len(whole) < len(data) else None
 
 
 def clear(folder: Path) -> None:

@@ -32,7 +32,7 @@ _KEPT = (LOCK, JOURNAL, CLAIM)
 def run(job: Job, on: Cluster, overwrite: bool) -> BuildResult:
     """Carry a job out, or go on with it; see `pipelines.build`."""
     beside, key, clock = on.out.below(WORK), job.key(), Clock()
-    journal = StoreJournal(beside)
+    journal = StoreJournal(beside, overwrite)
     refuse_foreign(on.out, own_files(on.out, journal.find("target")))
     earlier = None if overwrite else _claimed(beside)
     if overwrite or (journal.find("target") and earlier is None):
