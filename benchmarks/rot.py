@@ -226,8 +226,8 @@ def run_case(case: Case, source: Path, out: Path, truth: dict[str, str]) -> Outc
     outcome = judge(out, truth, said)
     if outcome.what == TOLD:  # the remedy that is named is one
         _, again, _ = in_child(partial(attempt, partial(run, case.job, case.place, source, out, overwrite=True)))
-        if again and not again.startswith(FAULT):  # what a damaged data set is, --overwrite will not remove unseen
-            return outcome._replace(file=file) if "Remove it" in again else Outcome(file, FAULT, again)
+        if "Remove it" in again or "holds something else" in again:  # nothing is removed that no one answers for
+            return outcome._replace(file=file)
         if again or hashes(out) != truth:
             return Outcome(file, FAULT, f"after --overwrite: {again or 'other bytes'}")
     return outcome._replace(file=file)

@@ -23,16 +23,13 @@ from packer.materialise import place
 from packer.plan import make_plan
 from packer.shards import FileEntry, Layout, ShardEntry, choose_layout, shard_name, write_graphs, write_shard
 from packer.shards.files import hash_file
-from packer.shards.graphs_file import lost_column, size_column, string_columns
+from packer.shards.graphs_file import TOO_LARGE, TRIMMED, lost_column, size_column, string_columns
 from packer.shards.manifest import GRAPHS
 from pipelines.sources.protocol import Skip
 
 SAMPLE_PACKS = 64
 _GRAPHS_PER_PART = 1 << 16
 _ROWS, _OFFSETS, _MEMBERS = "rows.npy", "pack_offsets.npy", "members.npy"
-
-TOO_LARGE, TRIMMED = "larger than the limits", "trimmed to the limits"
-"""Reasons: of a graph that fits no pack, and of one that was made to."""
 
 LOST = "lost.npy"
 """Beside a table of trimmed graphs: int64 [axes, graphs], the rows that each graph lost."""

@@ -19,6 +19,7 @@ from packer.limits import PackLimits
 from packer.plan import PackPlan
 from packer.shards import FileEntry, GraphCounts, Manifest, ShardEntry, shard_name
 from packer.shards.files import hash_file
+from packer.shards.graphs_file import TOO_LARGE, TRIMMED
 from packer.shards.layout import Layout
 from packer.shards.manifest import GRAPHS, MANIFEST, PLAN
 from pipelines import build_plan
@@ -28,8 +29,6 @@ from pipelines.build_plan import Members
 from pipelines.build_request import Job, versions
 from pipelines.build_scan import Progress, ScanResult, as_stage
 from pipelines.build_shards import (
-    TOO_LARGE,
-    TRIMMED,
     GraphsTask,
     PackSource,
     ShardTask,

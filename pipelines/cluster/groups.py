@@ -12,10 +12,10 @@ import numpy as np
 from packer.fields import Schema
 from packer.graph_table import GraphTable
 from packer.limits import PackLimits
+from packer.shards.graphs_file import TOO_LARGE
 from packer.sizes import need_of
 from packer.trim import TRIM, trim
 from pipelines.build_plan import labels_of
-from pipelines.build_shards import TOO_LARGE
 from pipelines.cluster.blocks import Block, sizes_of_block, table_of_blocks
 from pipelines.cluster.members import Membership
 from pipelines.sealed import SealedStore
