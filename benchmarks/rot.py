@@ -158,8 +158,8 @@ def in_child(job: Callable[[], str], at: int = 0, then: Callable[[], bool] | Non
     with os.fdopen(reader, "rb") as pipe:
         data = pipe.read()
     lived = os.WIFEXITED(os.waitpid(child, 0)[1])
-    said, seen = json.loads(data) if data else ["killed", 0]
-    return lived and bool(data), said, seen
+    said: Any = json.loads(data) if data else ["killed", 0]
+    return lived and bool(data), str(said[0]), int(said[1])
 
 
 def attempt(job: Callable[[], None]) -> str:
@@ -247,11 +247,13 @@ def judge(out: Path, truth: dict[str, str], said: str) -> Outcome:
     return Outcome("", TOLD, said) if said else Outcome("", UNSOUND)
 
 
-def cases(number: int, seed: int, source: Path, folder: Path) -> tuple[list[Case], dict[tuple[str, str], Any]]:
+def cases(
+    number: int, seed: int, jobs: list[str], source: Path, folder: Path
+) -> tuple[list[Case], dict[tuple[str, str], Any]]:
     """Cases drawn at random over jobs, places and all flushes of each; and what undisturbed builds give."""
     truth: dict[tuple[str, str], Any] = {}
     flushes: dict[tuple[str, str], int] = {}
-    for job in JOBS:
+    for job in jobs:
         for place in PLACES:
             out = folder / f"{job} {place}"
             run(job, place, source, folder / f"{job} {place} first")  # what is imported now, no child has to import
@@ -260,7 +262,7 @@ def cases(number: int, seed: int, source: Path, folder: Path) -> tuple[list[Case
             truth[job, place], flushes[job, place] = hashes(out), count
     draw, found = random.Random(seed), list[Case]()
     for _ in range(number):
-        job, place = draw.choice([*JOBS]), draw.choice(PLACES)
+        job, place = draw.choice(jobs), draw.choice(PLACES)
         stopped = draw.random() < 0.75
         kind = draw.choice(DAMAGES if stopped else DAMAGES[:3])
         pick = (draw.random(), draw.random())
@@ -268,12 +270,12 @@ def cases(number: int, seed: int, source: Path, folder: Path) -> tuple[list[Case
     return found, truth
 
 
-def sweep(number: int, seed: int, folder: Path) -> list[tuple[Case, Outcome]]:
+def sweep(number: int, seed: int, jobs: list[str], folder: Path) -> list[tuple[Case, Outcome]]:
     """Run so many cases in a folder."""
     small_parts()
     source = folder / "molecules.csv"
     write_source(source)
-    drawn, truth = cases(number, seed, source, folder)
+    drawn, truth = cases(number, seed, jobs, source, folder)
     return [
         (case, run_case(case, source, folder / f"{at}", truth[case.job, case.place])) for at, case in enumerate(drawn)
     ]
@@ -314,7 +316,7 @@ def page(found: list[tuple[Case, Outcome]], seed: int, seconds: float) -> str:
 def kind_of(file: str) -> str:
     """A file's name without what numbers it."""
     parts = Path(file).parts
-    name = parts[-1] if parts[0] != ".work" or len(parts) < 3 else f"{parts[0]}/{parts[1]}/..."
+    name = Path(file).name if parts[0] != ".work" or len(parts) < 3 else f"{parts[0]}/{parts[1]}/..."
     return "shard" if name.startswith("shard-") else name
 
 
@@ -322,11 +324,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--cases", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", default=",".join(JOBS))
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        found = sweep(options.cases, options.seed, Path(folder))
+        found = sweep(options.cases, options.seed, options.jobs.split(","), Path(folder))
     bad = [(case, outcome) for case, outcome in found if outcome.what in (WRONG, FAULT)]
     for case, outcome in bad:
         print(f"{case}\n    {outcome}", file=sys.stderr)

@@ -17,8 +17,8 @@ from packer.shards.files import sync_folder, write_bytes_atomically
 
 SUMS = "sums.json"
 
-_PIECE = 4 << 20
-_AT_ONCE = 16
+_PIECE = 1 << 20
+_AT_ONCE = 64
 """Pieces that one task compares."""
 
 
@@ -163,9 +163,10 @@ def check_stretch(stretch: Stretch) -> str | None:
             size = os.fstat(file.fileno()).st_size
             if size != stretch.bytes:
                 return f"{stretch.path} has {size} bytes; {stretch.bytes} were written"
+            held = memoryview(bytearray(_PIECE))
             for number, stated in enumerate(stretch.crc32):
                 at = stretch.start + number * _PIECE
-                found = zlib.crc32(os.pread(file.fileno(), _PIECE, at))
+                found = zlib.crc32(held[: os.preadv(file.fileno(), [held], at)])
                 if found != stated:
                     return f"{stretch.path} has the CRC-32 {found:08x} from byte {at} on; {stated:08x} was written"
     except OSError as error:

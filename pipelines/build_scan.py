@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial, reduce
@@ -18,12 +18,12 @@ from packer.field_statistics import Statistics, decide, merge
 from packer.fields import Schema
 from packer.graph_table import HASH_GRAPHS, GraphTable, combine_hashes
 from packer.scan_block import RawBlock, join
-from packer.shards.files import write_bytes_atomically
+from packer.shards.files import TEMPORARY, sync_folder
 from pipelines.build_inputs import TABLE, drop_damaged
 from pipelines.build_shards import hash_task
 from pipelines.executors import Executor, SerialExecutor
 from pipelines.journal import Journal, clear
-from pipelines.sealed import DamagedError, damaged, digest_of, seal, unseal
+from pipelines.sealed import HEAD, DamagedError, check_seal, damaged, digest_of, seal_of
 from pipelines.sources.protocol import BlockTask, Skip, Source
 
 Progress = Callable[[str, int, "int | None"], None]
@@ -122,13 +122,20 @@ def scan_and_save(item: tuple[BlockTask, str, str], attributes: Attributes = ALL
     """
     task, path, whose = item
     scan = task.scan(attributes)
-    data = seal(scan.graphs.to_bytes(), whose)
-    entry = write_bytes_atomically(Path(path).parent, Path(path).name, data)
+    data = scan.graphs.to_bytes()
+    head = seal_of(data, whose)
+    temporary = Path(path + TEMPORARY)
+    with temporary.open("wb") as file:
+        file.write(head)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_folder(temporary.parent)
     skips = [[skip.graph_id, skip.reason, skip.where, list(skip.strings)] for skip in scan.skips]
     return {
         "file": Path(path).name,
-        "bytes": entry.bytes,
-        "crc32": zlib.crc32(data),
+        "seal": head.hex(),
         "records": scan.num_records,
         "graphs": len(scan.graphs.ids),
         "skips": skips,
@@ -200,11 +207,12 @@ def _is_sound(folder: Path, number: str, block: Mapping[str, Any], owner: str) -
 
 def _block_data(folder: Path, number: str, block: Mapping[str, Any], owner: str) -> bytes:
     path = folder / block["file"]
-    data = path.read_bytes()
-    if len(data) != block["bytes"] or zlib.crc32(data) != block["crc32"]:
-        found = f"{len(data)} bytes with CRC-32 {zlib.crc32(data):08x}"
-        raise damaged(str(path), f"{found}, the journal says {block['bytes']}, {block['crc32']:08x}")
-    return unseal(data, _whose(owner, number), str(path))
+    with path.open("rb") as file:
+        head, data = file.read(HEAD), file.read()
+    if head.hex() != block["seal"]:
+        raise damaged(str(path), "its seal is not the one in the journal")
+    check_seal(head, data, _whose(owner, number), str(path))
+    return data
 
 
 def _join_blocks(

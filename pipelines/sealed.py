@@ -29,22 +29,34 @@ def digest_of(plain: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
+HEAD = _HEAD.size
+"""Bytes of a seal."""
+
+
 def seal(data: bytes, whose: str) -> bytes:
     """The data behind a header with their length and the CRC-32 of `whose` (owner and name) and them."""
-    crc32 = zlib.crc32(data, zlib.crc32(whose.encode()))
-    return b"".join((_HEAD.pack(_MAGIC, crc32, len(data)), data))
+    return seal_of(data, whose) + data
+
+
+def seal_of(data: bytes, whose: str) -> bytes:
+    """The header alone."""
+    return _HEAD.pack(_MAGIC, zlib.crc32(data, zlib.crc32(whose.encode())), len(data))
 
 
 def unseal(sealed: bytes, whose: str, where: str) -> bytes:
     """The inverse. Raises DamagedError, naming the file as `where`, for what `seal` did not write for `whose`."""
-    magic, crc32, size = _HEAD.unpack(sealed[: _HEAD.size].ljust(_HEAD.size, b"\0"))
-    data = memoryview(sealed)[_HEAD.size :]
-    if magic != _MAGIC or size != len(data):
-        raise damaged(where, f"{len(sealed)} bytes, which are not a whole file of this build")
-    found = zlib.crc32(data, zlib.crc32(whose.encode()))
-    if found != crc32:
+    check_seal(sealed[:HEAD], sealed[HEAD:], whose, where)
+    return sealed[HEAD:]
+
+
+def check_seal(head: bytes, data: bytes, whose: str, where: str) -> None:
+    """Raise DamagedError unless `head` is the header of these data for `whose`."""
+    if len(head) != HEAD or head != seal_of(data, whose):
+        magic, crc32, size = _HEAD.unpack(head.ljust(HEAD, b"\0"))
+        if magic != _MAGIC or size != len(data):
+            raise damaged(where, f"{len(head) + len(data)} bytes, which are not a whole file of this build")
+        found = zlib.crc32(data, zlib.crc32(whose.encode()))
         raise damaged(where, f"its CRC-32 is {found:08x}, not {crc32:08x}: other bytes, or another build's")
-    return bytes(data)
 
 
 def damaged(where: str, what: str) -> DamagedError:
