@@ -7,11 +7,12 @@ import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any, Mapping, Sequence, cast
 
 import numpy as np
 import pyarrow as pa
 
+from packer.checked_files import CheckedFolder
 from packer.errors import FormatError
 from packer.fields import Schema
 from packer.sizes import GraphSizes
@@ -174,12 +175,14 @@ def segments(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 class TableWriter:
-    """Appends tables of one schema to a folder; `table.json` comes last, when `with` ends without an error."""
+    """Appends tables of one schema to a folder; `table.json` comes when `with` ends without an error, and then the sums
+    of all files (see `checked_files`), which `sums` names: all is on disk by then."""
 
     def __init__(self, folder: Path | str, schema: Schema) -> None:
         self.folder = Path(folder)
         self.schema = schema
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.sums = 0
+        self._into = CheckedFolder(self.folder)
         (self.folder / "table.json").unlink(missing_ok=True)
         self._num_graphs = 0
         names = ["source_ids"] + [f"ptr:{axis.key}" for axis in schema.axes]
@@ -189,10 +192,10 @@ class TableWriter:
         }
         for field in stored_fields(schema):
             self._arrays[f"column:{field.key}"].update(dtype=field.storage, shape=[0, *field.shape])
-        self._files = {name: (self.folder / entry["file"]).open("wb") for name, entry in self._arrays.items()}
+        self._files = {name: self._into.create(entry["file"]) for name, entry in self._arrays.items()}
         self._ends = {axis.key: 0 for axis in schema.axes}
         self._string_type = pa.schema([(name, pa.string()) for name in schema.strings])
-        self._strings = pa.ipc.new_file(str(self.folder / "strings.arrow"), self._string_type)
+        self._strings = pa.ipc.new_file(self._into.create("strings.arrow"), self._string_type)
         for axis in schema.axes:
             self._append(f"ptr:{axis.key}", np.zeros(1, dtype=np.int64))
 
@@ -209,25 +212,28 @@ class TableWriter:
             columns = [table.strings[name].combine_chunks() for name in self.schema.strings]
             self._strings.write_table(pa.Table.from_arrays(columns, schema=self._string_type))
 
+    def put(self, name: str, values: np.ndarray) -> None:
+        """Keep an array beside the table, as a .npy file under its sums."""
+        np.save(cast(Any, self._into.create(name)), values)
+
     def __enter__(self) -> TableWriter:
         return self
 
     def __exit__(self, kind: Any, *_: object) -> None:
-        self._strings.close()
-        for file in self._files.values():
-            file.close()
         if kind is not None:
+            self._into.discard()
             return
+        self._strings.close()
         plain = {"format": _FORMAT, "schema": self.schema.to_dict(), "arrays": self._arrays}
-        partial = self.folder / "table.json.partial"
-        partial.write_text(json.dumps(plain, indent=1))
-        partial.replace(self.folder / "table.json")
+        self._into.put("table.json", json.dumps(plain, indent=1).encode())
+        self.sums = self._into.finish()
 
     def _append(self, name: str, values: np.ndarray) -> None:
         entry = self._arrays[name]
         assert list(values.shape[1:]) == entry["shape"][1:], name
         entry["shape"][0] += len(values)
-        np.ascontiguousarray(values, dtype=entry["dtype"]).tofile(self._files[name])
+        data = np.ascontiguousarray(values, dtype=entry["dtype"])
+        self._files[name].write(data.reshape(-1).view(np.uint8))
 
 
 def _assemble(schema: Schema, arrays: Mapping[str, np.ndarray], strings: Mapping[str, Any]) -> GraphTable:

@@ -62,12 +62,15 @@ def save_plan(plan: PackPlan, path: str | os.PathLike[str], *, by_graph: bool = 
     pq.write_table(table, str(path), row_group_size=1 << 16, **_WRITING)
 
 
-def load_plan(source: str | os.PathLike[str] | bytes) -> PackPlan:
-    """Read what save_plan wrote, from its file or from the file's bytes; every number is checked against the rows."""
+def load_plan(source: str | os.PathLike[str] | bytes, name: str = "the plan") -> PackPlan:
+    """Read what save_plan wrote, from its file or from the file's bytes; every number is checked against the rows.
+
+    name: what errors call the bytes.
+    """
     from packer.plan import PackPlan
 
     file: Any = pa.BufferReader(source) if isinstance(source, bytes) else str(source)
-    name = "the plan" if isinstance(source, bytes) else Path(source).name
+    name = name if isinstance(source, bytes) else Path(source).name
     try:
         table = pq.read_table(file, page_checksum_verification=True)
         about: dict[str, Any] = json.loads((table.schema.metadata or {})[_KEY])

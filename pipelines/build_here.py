@@ -15,6 +15,7 @@ from packer.errors import BuildError, MissingExtraError, PackerError
 from packer.shards import Manifest
 from packer.trim import TRIM
 from pipelines import build_folder, build_plan, build_shards
+from pipelines.build_inputs import proven
 from pipelines.build_request import Job, limits_for
 from pipelines.build_result import BuildResult, Clock, already, other_job
 from pipelines.build_scan import Progress, ScanResult, scan_source
@@ -30,7 +31,7 @@ _KEEP_SCAN_FROM = 100_000
 
 def run(job: Job, store: FolderStore, executor: Executor, progress: Progress, overwrite: bool) -> BuildResult:
     clock, out = Clock(), store.folder
-    journal = Journal(out / WORK)
+    journal = Journal(out / WORK, overwrite)
     key = job.key()
     (out / WORK / CLAIM).unlink(missing_ok=True)  # of an unfinished build on a cluster, whose files are replaced
     if overwrite or (journal.find("target") and not journal.find("job")):
@@ -57,7 +58,7 @@ def run(job: Job, store: FolderStore, executor: Executor, progress: Progress, ov
             limits = limits_for(sizes, job)
         if job.oversize in TRIM:
             with clock("trim"):
-                scan = trim_scan(scan, limits, job.oversize, job.plan.seed, out / WORK)
+                scan = trim_scan(scan, limits, job.oversize, job.plan.seed, out / WORK, journal)
             sizes = scan.table.sizes()
         fits = build_plan.check_fit(sizes, limits, scan.table.source_ids, job.oversize)
         chosen = build_plan.members(scan, job.splits, fits)
@@ -76,7 +77,7 @@ def run(job: Job, store: FolderStore, executor: Executor, progress: Progress, ov
             targets.append(prepare(job, scan, limits, out, journal, name, graphs, layout, progress))
     progress("plan", len(chosen), len(chosen))
     with clock("write"):
-        files = write_files(targets, journal, executor, progress)
+        files = proven(lambda: write_files(targets, journal, executor, progress), out / WORK, journal, executor)
     manifests = {target.name: manifest_of(job, contents(scan, target), files[target.name]) for target in targets}
     commit(store, job, key, manifests, scan.ambiguous, scan.skips, clock.seconds)
     remove(out / WORK)

@@ -106,7 +106,9 @@ def build(
     home = _home(out)
     store = store_of(out, home / WORK / SCRATCH, storage_options)
     if isinstance(store, FolderStore):
-        build_folder.refuse_foreign(store, build_folder.own_files(store, Journal(home / WORK).find("target")))
+        build_folder.refuse_foreign(
+            store, build_folder.own_files(store, Journal(home / WORK, overwrite).find("target"))
+        )
     with locked(home) as lock:
         place = make_executor(executor, workers, scheduler, (lock,)) if isinstance(executor, str) else executor
         try:

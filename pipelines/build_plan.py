@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ from packer.graph_table import GraphTable
 from packer.limits import PackLimits
 from packer.packing import Progress as SolverProgress
 from packer.plan import PackPlan, make_plan
-from packer.plan_file import save_plan
+from packer.plan_file import load_plan, save_plan
 from packer.shards import FileEntry
 from packer.shards.files import TEMPORARY, hash_file, sync_folder
 from packer.sizes import GraphSizes, need_of
 from pipelines import splits as splitting
 from pipelines.build_scan import ScanResult
 from pipelines.sources.protocol import Skip
+from pipelines.sources.text import digest, has_changed, open_file
 from pipelines.splits import Splits
 
 
@@ -38,17 +40,35 @@ class Members:
 
 @dataclass(frozen=True)
 class PlanOptions:
-    """How the plan is made; `given` is the path of one made before."""
+    """How the plan is made; `given` is the path of one made before, and `sha256` of the file that is to be read there,
+    whatever it is where that is None."""
 
     algorithm: str
     seed: int
     time_limit: float | None
     given: Path | None = None
+    sha256: str | None = None
 
     def key(self) -> dict[str, Any]:
         if self.given is not None:
-            return {"plan": hash_file(self.given).sha256}
+            return {"plan": self.pinned().sha256}
         return {"algorithm": self.algorithm, "seed": self.seed, "time_limit": self.time_limit}
+
+    def pinned(self) -> PlanOptions:
+        """The same, and no other plan may lie there when it is loaded."""
+        if self.given is None or self.sha256 is not None:
+            return self
+        return replace(self, sha256=digest(self.given))
+
+    def load(self) -> PackPlan:
+        """The given plan. Raises as `PackPlan.load`, and SourceError where its file has changed."""
+        assert self.given is not None
+        with open_file(self.given) as file:
+            data = file.read()
+        found = hashlib.sha256(data).hexdigest()
+        if self.sha256 not in (None, found):
+            raise has_changed(self.given, found, str(self.sha256))
+        return load_plan(data, self.given.name)
 
 
 def select_sizes(sizes: GraphSizes, rows: np.ndarray) -> GraphSizes:
@@ -145,7 +165,7 @@ def members(scan: ScanResult, splits: Splits | None, fits: np.ndarray) -> dict[s
     elif splits.fractions:
         chosen = splitting.by_fractions(splits, scan.num_graphs)
     elif splits.file is not None:
-        chosen = splitting.by_file(splits.file, scan.num_graphs)
+        chosen = splitting.by_file(splits.file, scan.num_graphs, splits.sha256)
     else:
         column = str(splits.column)
         labels = labels_of(table, np.arange(scan.num_graphs), scan.skips, column)
@@ -200,7 +220,7 @@ def obtain_plan(
         if plan.stopped_by == "interrupt":
             raise KeyboardInterrupt  # a data set does not depend on when somebody grew impatient
         return plan.of(sizes)
-    plan = PackPlan.load(options.given)
+    plan = options.load()
     if plan.limits != limits:
         raise PlanError(f"{options.given} was made for {plan.limits}, not for {limits}")
     try:
@@ -212,7 +232,7 @@ def obtain_plan(
 def needs_order(options: PlanOptions) -> bool:
     """Whether the order of the graphs has a part in the plan."""
     if options.given is not None:
-        return not PackPlan.load(options.given).by_patterns
+        return not options.load().by_patterns
     return find_algorithm(options.algorithm).takes == "items"
 
 

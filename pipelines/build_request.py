@@ -11,7 +11,6 @@ from packer.algorithms.registry import find_algorithm
 from packer.data_limits import LimitsRule
 from packer.errors import AlgorithmError, BuildError, LimitsError
 from packer.limits import PackLimits
-from packer.plan import PackPlan
 from packer.shards.pages import CODECS
 from packer.sizes import GraphSizes
 from packer.trim import TRIM
@@ -19,7 +18,7 @@ from packer.version import __version__
 from pipelines.auto_limits import choose_limits
 from pipelines.build_plan import PlanOptions
 from pipelines.build_scan import ScanOptions
-from pipelines.sources.protocol import Source
+from pipelines.sources.protocol import Source, pinned
 from pipelines.splits import Splits
 
 OVERSIZE = ("error", "skip", *TRIM)
@@ -60,7 +59,8 @@ class Job:
 
 
 def check_job(job: Job) -> Job:
-    """The job, with the limits of a given plan; raises for what is wrong whatever the data are."""
+    """The job, with the limits of a given plan, and with its files as they are now; raises for what is wrong whatever
+    the data are."""
     find_algorithm(job.plan.algorithm).load()
     for name, value, known in (
         ("oversize", job.oversize, OVERSIZE),
@@ -74,14 +74,16 @@ def check_job(job: Job) -> Job:
     if job.plan.given is not None:
         if job.splits is not None:
             raise BuildError("a plan is of one data set: it cannot be used with splits")
-        planned = PackPlan.load(job.plan.given).limits
+        job = replace(job, plan=job.plan.pinned())
+        planned = job.plan.load().limits
         if isinstance(job.limits, PackLimits) and job.limits != planned:
             raise BuildError(f"{job.plan.given} was made for {planned}; leave the limits out, or give these")
         if job.limits is None:  # a rule finds its limits in the sizes; they are compared with the plan's then
             job = replace(job, limits=planned)
     if job.limits is not None and job.limits.null_graphs == "none":
         raise LimitsError('null_graphs="none" leaves no place for padding: plan with it, but build with "all" or "one"')
-    return job
+    splits = None if job.splits is None else job.splits.pinned()
+    return replace(job, source=pinned(job.source), splits=splits)
 
 
 def limits_for(sizes: GraphSizes, job: Job) -> PackLimits:

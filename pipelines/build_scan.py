@@ -12,22 +12,25 @@ from typing import Any
 import numpy as np
 
 from packer.attributes import ALL, Attributes
+from packer.checked_files import sums_of
 from packer.errors import SourceError
 from packer.field_statistics import Statistics, decide, merge
 from packer.fields import Schema
 from packer.graph_table import HASH_GRAPHS, GraphTable, combine_hashes
 from packer.scan_block import RawBlock, join
 from packer.shards.files import TEMPORARY, sync_folder
+from pipelines.build_inputs import TABLE, drop_damaged
 from pipelines.build_shards import hash_task
 from pipelines.executors import Executor, SerialExecutor
 from pipelines.journal import Journal, clear
+from pipelines.sealed import HEAD, DamagedError, check_seal, damaged, digest_of, seal_of
 from pipelines.sources.protocol import BlockTask, Skip, Source
 
 Progress = Callable[[str, int, "int | None"], None]
 """Called with the stage ("scan", "join", "plan", "write"), what is done of it, and the total where it is known. While a
 plan is made, the stage is "solve": the packs that are proven to be needed, and those of the best plan so far."""
 
-_BLOCKS, _TABLE = "blocks", "table"
+_BLOCKS, _TABLE = "blocks", TABLE
 
 
 @dataclass(frozen=True)
@@ -92,14 +95,15 @@ def scan_source(
     Raises SourceError and FieldError, which name graph, field and remedy.
     """
     key = {"source": source.key(), "options": options.key()}
+    drop_damaged(work, journal, executor)
     known = journal.find("scan")
     if not source.repeatable or "key" not in known or known["key"]["value"] != key:
         clear(work)
         journal.drop("scan", "block", "table")
         journal.add("scan", "key", value=key)
-    blocks = _read_blocks(source, options, work / _BLOCKS, journal, executor, progress)
+    blocks = _read_blocks(source, options, digest_of(key), work / _BLOCKS, journal, executor, progress)
     if not journal.find("table"):
-        _join_blocks(blocks, options, work, journal, executor, progress)
+        _join_blocks(blocks, options, digest_of(key), work, journal, executor, progress)
     line = journal.find("table")["table"]
     return ScanResult(
         work / _TABLE,
@@ -111,20 +115,27 @@ def scan_source(
     )
 
 
-def scan_and_save(item: tuple[BlockTask, str], attributes: Attributes = ALL) -> dict[str, Any]:
-    """Scan one block and keep its graphs in a file; what the journal needs to know of it."""
-    task, path = item
+def scan_and_save(item: tuple[BlockTask, str, str], attributes: Attributes = ALL) -> dict[str, Any]:
+    """Scan one block and keep its graphs in a file, sealed for its owner; what the journal needs to know of it.
+
+    item: the task, the file, and whose it is.
+    """
+    task, path, whose = item
     scan = task.scan(attributes)
-    temporary = path + TEMPORARY
-    scan.graphs.save(temporary)
-    handle = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
-    os.fsync(handle)
-    os.close(handle)
-    Path(temporary).replace(path)
-    sync_folder(Path(path).parent)
+    data = scan.graphs.to_bytes()
+    head = seal_of(data, whose)
+    temporary = Path(path + TEMPORARY)
+    with temporary.open("wb") as file:
+        file.write(head)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_folder(temporary.parent)
     skips = [[skip.graph_id, skip.reason, skip.where, list(skip.strings)] for skip in scan.skips]
     return {
-        "path": path,
+        "file": Path(path).name,
+        "seal": head.hex(),
         "records": scan.num_records,
         "graphs": len(scan.graphs.ids),
         "skips": skips,
@@ -145,18 +156,27 @@ def check_skips(source: Source, options: ScanOptions, skips: Iterator[Skip] | tu
 
 
 def _read_blocks(
-    source: Source, options: ScanOptions, folder: Path, journal: Journal, executor: Executor, progress: Progress
+    source: Source,
+    options: ScanOptions,
+    owner: str,
+    folder: Path,
+    journal: Journal,
+    executor: Executor,
+    progress: Progress,
 ) -> list[dict[str, Any]]:
     done = journal.find("block")
-    if "all" not in journal.find("scan"):
+    if not journal.find("table"):
+        done = {name: block for name, block in done.items() if _is_sound(folder, name, block, owner)}
+    if len(done) != journal.find("scan").get("all", {}).get("blocks"):
         folder.mkdir(exist_ok=True)
         numbers: list[int] = []
+        there = folder.absolute()  # workers may stand elsewhere
 
-        def missing() -> Iterator[tuple[BlockTask, str]]:
+        def missing() -> Iterator[tuple[BlockTask, str, str]]:
             for number, task in enumerate(source.tasks()):
                 if str(number) not in done:
                     numbers.append(number)
-                    yield task, str(folder / f"{number:06d}")
+                    yield task, str(there / f"{number:06d}"), _whose(owner, number)
 
         scanned = sum(block["records"] for block in done.values())
         place = executor if source.parallel else SerialExecutor()
@@ -168,32 +188,56 @@ def _read_blocks(
         done = journal.find("block")
         if not sum(block["graphs"] for block in done.values()):
             raise SourceError(f"{source.name} holds no graph that can be packed")
-        journal.add("scan", "all")
+        journal.add("scan", "all", blocks=len(done))
     return [done[name] for name in sorted(done, key=int)]
+
+
+def _whose(owner: str, number: int | str) -> str:
+    return f"{owner} block {number}"
+
+
+def _is_sound(folder: Path, number: str, block: Mapping[str, Any], owner: str) -> bool:
+    """Whether the file of a journalled block is there as it was written, and this scan's."""
+    try:
+        _block_data(folder, number, block, owner)
+    except (OSError, DamagedError):
+        return False
+    return True
+
+
+def _block_data(folder: Path, number: str, block: Mapping[str, Any], owner: str) -> bytes:
+    path = folder / block["file"]
+    with path.open("rb") as file:
+        head, data = file.read(HEAD), file.read()
+    if head.hex() != block["seal"]:
+        raise damaged(str(path), "its seal is not the one in the journal")
+    check_seal(head, data, _whose(owner, number), str(path))
+    return data
 
 
 def _join_blocks(
     blocks: list[dict[str, Any]],
     options: ScanOptions,
+    owner: str,
     work: Path,
     journal: Journal,
     executor: Executor,
     progress: Progress,
 ) -> None:
-    paths = [block["path"] for block in blocks]
     schema, ambiguous = options.decide(Statistics.from_dict(block["statistics"]) for block in blocks)
 
     def loaded() -> Iterator[RawBlock]:
-        for number, path in enumerate(paths):
-            progress("join", number, len(paths))
-            yield RawBlock.load(path)
+        for number, block in enumerate(blocks):
+            progress("join", number, len(blocks))
+            yield RawBlock.from_bytes(_block_data(work / _BLOCKS, block["name"], block, owner))
 
     folder = work / _TABLE
     table = join(loaded(), schema, folder)
-    progress("join", len(paths), len(paths))
-    journal.add("table", "table", ambiguous=list(ambiguous), content_hash=content_hash(table, folder, executor))
-    for path in paths:
-        Path(path).unlink(missing_ok=True)
+    progress("join", len(blocks), len(blocks))
+    digest = content_hash(table, folder.absolute(), executor)
+    journal.add("table", "table", ambiguous=list(ambiguous), content_hash=digest, sums=sums_of(folder))
+    for block in blocks:
+        (work / _BLOCKS / block["file"]).unlink(missing_ok=True)
 
 
 def content_hash(table: GraphTable, folder: Path, executor: Executor) -> str:

@@ -9,27 +9,27 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from packer.checked_files import CheckedFolder
+from packer.errors import FormatError
 from packer.graph_table import HASH_GRAPHS, GraphTable
 from packer.limits import PackLimits
 from packer.materialise import place
 from packer.plan import make_plan
 from packer.shards import FileEntry, Layout, ShardEntry, choose_layout, shard_name, write_graphs, write_shard
-from packer.shards.graphs_file import lost_column, size_column, string_columns
+from packer.shards.files import hash_file
+from packer.shards.graphs_file import TOO_LARGE, TRIMMED, lost_column, size_column, string_columns
 from packer.shards.manifest import GRAPHS
 from pipelines.sources.protocol import Skip
 
 SAMPLE_PACKS = 64
 _GRAPHS_PER_PART = 1 << 16
 _ROWS, _OFFSETS, _MEMBERS = "rows.npy", "pack_offsets.npy", "members.npy"
-
-TOO_LARGE, TRIMMED = "larger than the limits", "trimmed to the limits"
-"""Reasons: of a graph that fits no pack, and of one that was made to."""
 
 LOST = "lost.npy"
 """Beside a table of trimmed graphs: int64 [axes, graphs], the rows that each graph lost."""
@@ -103,14 +103,15 @@ class GraphsTask:
 Task = ShardTask | GraphsTask
 
 
-def save_plan_arrays(folder: Path, rows: np.ndarray, pack_offsets: np.ndarray, members: np.ndarray) -> None:
-    """Put the plan's ids where every worker can map them. They are written anew at each build, so need not be durable.
+def save_plan_arrays(folder: Path, rows: np.ndarray, pack_offsets: np.ndarray, members: np.ndarray) -> int:
+    """Put the plan's ids where every worker can map them; the checksum of what is there (see `checked_files`).
 
     members: int64, the source ids of the data set, ascending, skipped ones included.
     """
-    folder.mkdir(exist_ok=True)
+    into = CheckedFolder(folder)
     for name, values in ((_ROWS, rows), (_OFFSETS, pack_offsets), (_MEMBERS, members)):
-        np.save(folder / name, values)
+        np.save(cast(Any, into.create(name)), values)
+    return into.finish()
 
 
 def sample_layout(table: GraphTable, rows: np.ndarray, limits: PackLimits, compression: str) -> Layout:
@@ -127,6 +128,14 @@ def sample_layout(table: GraphTable, rows: np.ndarray, limits: PackLimits, compr
 def run_task(task: Task) -> ShardEntry | FileEntry:
     """Write one file of a data set."""
     return _write_shard(task) if isinstance(task, ShardTask) else _write_graphs(task)
+
+
+def hash_of_file(task: Task) -> str:
+    """SHA-256 of the file of a task, as it lies there; "" where it does not."""
+    try:
+        return hash_file(task.label).sha256
+    except FormatError:
+        return ""
 
 
 def hash_task(item: tuple[str, int, int]) -> bytes:

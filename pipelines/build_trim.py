@@ -10,14 +10,16 @@ import numpy as np
 from packer.graph_table import GraphTable, TableWriter
 from packer.limits import PackLimits
 from packer.trim import room_for_one, trim
+from pipelines.build_inputs import add_input
 from pipelines.build_scan import ScanResult
 from pipelines.build_shards import LOST
+from pipelines.journal import Journal
 
 _TRIMMED = "trimmed"
 _GRAPHS_PER_PART = 1 << 14
 
 
-def trim_scan(scan: ScanResult, limits: PackLimits, policy: str, seed: int, work: Path) -> ScanResult:
+def trim_scan(scan: ScanResult, limits: PackLimits, policy: str, seed: int, work: Path, journal: Journal) -> ScanResult:
     """The scan with a table of trimmed graphs in `work`, written a part at a time; the same scan where all graphs fit.
 
     What each graph lost stands beside the table: int64 [axes, graphs]. The outcome is a function of the graphs, limits,
@@ -35,5 +37,6 @@ def trim_scan(scan: ScanResult, limits: PackLimits, policy: str, seed: int, work
             part, by_axis = trim(table.select(rows), limits, policy, seed)
             writer.append(part)
             lost[:, rows] = [by_axis[axis.key] for axis in table.schema.axes]
-    np.save(folder / LOST, lost)
+        writer.put(LOST, lost)
+    add_input(journal, _TRIMMED, writer.sums)
     return replace(scan, folder=folder, table=GraphTable.open(folder), trimmed=lost.any(axis=0))

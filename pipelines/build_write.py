@@ -19,19 +19,20 @@ from packer.limits import PackLimits
 from packer.plan import PackPlan
 from packer.shards import FileEntry, GraphCounts, Manifest, ShardEntry, shard_name
 from packer.shards.files import hash_file
+from packer.shards.graphs_file import TOO_LARGE, TRIMMED
 from packer.shards.layout import Layout
 from packer.shards.manifest import GRAPHS, MANIFEST, PLAN
 from pipelines import build_plan
 from pipelines.build_folder import BUILD_FILE, CARD, SPLITS_FILE, inside
+from pipelines.build_inputs import add_input
 from pipelines.build_plan import Members
 from pipelines.build_request import Job, versions
 from pipelines.build_scan import Progress, ScanResult, as_stage
 from pipelines.build_shards import (
-    TOO_LARGE,
-    TRIMMED,
     GraphsTask,
     PackSource,
     ShardTask,
+    hash_of_file,
     run_task,
     save_plan_arrays,
 )
@@ -82,8 +83,9 @@ def prepare(
         entry = build_plan.store_plan(plan, folder / PLAN, by_graph=False)
         journal.add("plan", name, bytes=entry.bytes, sha256=entry.sha256)
     arrays = out / WORK / f"plan-{name}"
-    save_plan_arrays(arrays, graphs.rows[plan.graph_ids], plan.pack_offsets, graphs.source_ids)
-    source = PackSource(str(scan.folder), str(arrays), limits, job=uuid.uuid4().hex)
+    sums = save_plan_arrays(arrays, graphs.rows[plan.graph_ids], plan.pack_offsets, graphs.source_ids)
+    add_input(journal, arrays.name, sums)
+    source = PackSource(str(scan.folder.absolute()), str(arrays.absolute()), limits, job=uuid.uuid4().hex)
     firsts = range(0, plan.num_packs, layout.packs_per_shard)
     journal.add("target", name, shards=len(firsts))
     own = set(graphs.source_ids.tolist()) if scan.skips else set[int]()
@@ -91,7 +93,7 @@ def prepare(
     shards = [
         ShardTask(
             source,
-            str(folder),
+            str(folder.absolute()),
             number,
             first,
             min(first + layout.packs_per_shard, plan.num_packs),
@@ -101,21 +103,21 @@ def prepare(
         )
         for number, first in enumerate(firsts)
     ]
-    return Target(name, folder, graphs, plan, entry, layout, (GraphsTask(source, str(folder), skips), *shards))
+    return Target(
+        name, folder, graphs, plan, entry, layout, (GraphsTask(source, str(folder.absolute()), skips), *shards)
+    )
 
 
 def write_files(
     targets: list[Target], journal: Journal, executor: Executor, progress: Progress
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Write what is not there yet; target name -> file name -> entry as plain values."""
+    """Write what is not there yet, as it was written; target name -> file name -> entry as plain values."""
     total = sum(target.plan.num_packs for target in targets)
     done = {name: line["entry"] for name, line in journal.find("file").items()}
     tasks = {f"{target.name}/{Path(task.label).name}": task for target in targets for task in target.tasks}
-    entries = {
-        name: done[name]
-        for name, task in tasks.items()
-        if name in done and Path(task.label).is_file() and Path(task.label).stat().st_size == done[name]["bytes"]
-    }
+    there = {name: task for name, task in tasks.items() if name in done}
+    found_there = zip(there, executor.map(hash_of_file, there.values()), strict=True)
+    entries = {name: done[name] for name, sha256 in found_there if sha256 == done[name]["sha256"]}
     missing = {name: task for name, task in tasks.items() if name not in entries}
     packs = sum(entry.get("packs", 0) for entry in entries.values())
     progress("write", packs, total)

@@ -137,10 +137,13 @@ def verify(
     executor: options.ExecutorName = None,
     dask_scheduler: options.DaskScheduler = None,
     ray_address: options.RayAddress = None,
+    content: Annotated[
+        bool, typer.Option("--content", help="Compare the graphs in the packs with what was scanned, too.")
+    ] = False,
     json_output: options.Json = False,
 ) -> None:
     """Check every checksum and every invariant; exit status 1 on any fault."""
-    from packer.shards.verify import VerifyReport, verify_shards
+    from packer.shards.verify import VerifyReport, verify_shards, with_content
 
     engine, address = options.read_executor(executor, dask_scheduler, ray_address)
 
@@ -152,6 +155,8 @@ def verify(
             reports[name] = verify_shards(place, map=tasks.map)
     finally:
         tasks.close()
+    if content:
+        reports = with_content(reports, data_sets(at))
     ok = all(report.ok for report in reports.values())
     if json_output:
         show_json({"ok": ok, "data_sets": {label(at, name): _report_json(r) for name, r in reports.items()}})
@@ -160,6 +165,9 @@ def verify(
             for fault in report.faults:
                 say(f"{label(at, name)}: {fault}")
             verdict = "sound" if report.ok else f"{len(report.faults)} faults"
+            if report.content:
+                equal = "its graphs are those that were scanned"
+                verdict += f", {equal}" if report.content == "equal" else f" (content not compared: {report.content})"
             show(
                 f"{label(at, name)}: {verdict}; {report.packs:,} packs, {report.graphs:,} graphs checked "
                 f"in {report.seconds:.2f} s"
@@ -357,4 +365,5 @@ def _report_json(report: Any) -> dict[str, Any]:
         "graphs": report.graphs,
         "seconds": round(report.seconds, 3),
         "faults": [fault._asdict() for fault in report.faults],
+        **({"content": report.content} if report.content else {}),
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 import shutil
 import time
@@ -13,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from packer.errors import BuildError
+from packer.checked_files import from_line, to_line
+from packer.errors import BuildError, FormatError
 from packer.shards.files import write_bytes_atomically
 from pipelines.stores import Store
 
@@ -62,11 +62,13 @@ def _try_lock(work: Path) -> int | None:
 
 
 class Journal:
-    """Lines of JSON, each on disk before `add` returns. A line that a crash cut short does not count."""
+    """Lines of JSON behind their CRC-32, each on disk before `add` returns. A line that a crash cut short does not
+    count; any other that is not as it was written is an error."""
 
-    def __init__(self, work: Path) -> None:
+    def __init__(self, work: Path, salvage: bool = False) -> None:
+        """salvage: where all is to be made anew, what is left of a damaged one still tells which files are its own."""
         self._path = work / JOURNAL
-        self._lines, self._torn_at = _read(self._path)
+        self._lines, self._torn_at = _read(self._path, salvage)
 
     def find(self, kind: str) -> dict[str, dict[str, Any]]:
         """name -> line, of this kind; the last line of a name counts."""
@@ -74,7 +76,7 @@ class Journal:
 
     def add(self, kind: str, name: str, **facts: Any) -> None:
         line = {"kind": kind, "name": name, **facts}
-        data = json.dumps(line, sort_keys=True).encode() + b"\n"
+        data = to_line(line)
         handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         try:
             if self._torn_at is not None:
@@ -91,18 +93,19 @@ class Journal:
         """Forget all lines of these kinds."""
         self._lines = [line for line in self._lines if line["kind"] not in kinds]
         self._torn_at = None
-        data = b"".join(json.dumps(line, sort_keys=True).encode() + b"\n" for line in self._lines)
+        data = b"".join(map(to_line, self._lines))
         write_bytes_atomically(self._path.parent, self._path.name, data)
 
 
 class StoreJournal:
     """The same few lines in a store that cannot append: written whole at each change."""
 
-    def __init__(self, work: Store) -> None:
+    def __init__(self, work: Store, salvage: bool = False) -> None:
+        """salvage: where all is to be made anew, what is left of a damaged one still tells which files are its own."""
         self._work = work
         self._lines: list[dict[str, Any]] = []
         if work.size(JOURNAL) is not None:
-            self._lines, _ = _parsed(work.read(JOURNAL), f"{JOURNAL} of {work}")
+            self._lines, _ = _parsed(work.read(JOURNAL), f"{JOURNAL} of {work}", salvage)
 
     def find(self, kind: str) -> dict[str, dict[str, Any]]:
         """name -> line, of this kind; the last line of a name counts."""
@@ -118,21 +121,28 @@ class StoreJournal:
             self._write(left)
 
     def _write(self, lines: list[dict[str, Any]]) -> None:
-        self._work.put(JOURNAL, b"".join(json.dumps(line, sort_keys=True).encode() + b"\n" for line in lines))
+        self._work.put(JOURNAL, b"".join(map(to_line, lines)))
         self._lines = lines
 
 
-def _read(path: Path) -> tuple[list[dict[str, Any]], int | None]:
+def _read(path: Path, salvage: bool) -> tuple[list[dict[str, Any]], int | None]:
     """All whole lines, and where a line starts that a crash cut short."""
-    return _parsed(path.read_bytes(), str(path)) if path.exists() else ([], None)
+    return _parsed(path.read_bytes(), str(path), salvage) if path.exists() else ([], None)
 
 
-def _parsed(data: bytes, name: str) -> tuple[list[dict[str, Any]], int | None]:
+def _parsed(data: bytes, name: str, salvage: bool) -> tuple[list[dict[str, Any]], int | None]:
     whole = data[: data.rfind(b"\n") + 1]
-    try:
-        return [json.loads(line) for line in whole.splitlines()], len(whole) if len(whole) < len(data) else None
-    except ValueError as error:
-        raise BuildError(f"{name} is damaged: {error}. Pass --overwrite to start afresh") from error
+    lines: list[dict[str, Any]] = []
+    damaged = False
+    for line in whole.split(b"\n")[:-1]:
+        try:
+            lines.append(from_line(line))
+        except FormatError as error:
+            damaged = True
+            if not salvage:
+                raise BuildError(f"{name} is damaged: {error}. Pass --overwrite to start afresh") from error
+    lines = [line for line in lines if not damaged or line["kind"] == "target"]
+    return lines, len(whole) if len(whole) < len(data) else None
 
 
 def clear(folder: Path) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,23 @@ import numpy as np
 
 from packer.errors import BuildError, SourceError
 from packer.hashing import shuffled
-from pipelines.sources.text import digest, open_file
+from pipelines.sources.text import digest, has_changed, open_file
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 @dataclass(frozen=True)
 class Splits:
-    """How to split: by fractions (name -> share, drawn with `seed`), by a column of the source, or by a file of ids."""
+    """How to split: by fractions (name -> share, drawn with `seed`), by a column of the source, or by a file of ids.
+
+    sha256: of the file that is to be read; None: whatever lies there.
+    """
 
     fractions: tuple[tuple[str, float], ...] = ()
     seed: int = 0
     column: str | None = None
     file: Path | None = None
+    sha256: str | None = None
 
     def __post_init__(self) -> None:
         ways = [bool(self.fractions), self.column is not None, self.file is not None]
@@ -55,7 +60,11 @@ class Splits:
         """What the outcome depends on."""
         if self.fractions:
             return {"fractions": dict(self.fractions), "seed": self.seed}
-        return {"column": self.column} if self.file is None else {"file": digest(self.file)}
+        return {"column": self.column} if self.file is None else {"file": self.sha256 or digest(self.file)}
+
+    def pinned(self) -> Splits:
+        """The same, and no other file may lie there when it is read."""
+        return self if self.file is None else replace(self, sha256=digest(self.file))
 
 
 def parse_fractions(text: str) -> tuple[tuple[str, float], ...]:
@@ -110,9 +119,16 @@ def label_names(labels: Iterable[str], column: str) -> list[str]:
     return names
 
 
-def by_file(path: Path, num_graphs: int) -> dict[str, np.ndarray]:
-    """A JSON object of lists of ids, or a CSV file with the columns graph_id and split. Every graph in one split."""
-    found = _json_ids(path) if path.suffix == ".json" else _csv_ids(path)
+def by_file(path: Path, num_graphs: int, sha256: str | None = None) -> dict[str, np.ndarray]:
+    """A JSON object of lists of ids, or a CSV file with the columns graph_id and split. Every graph in one split.
+
+    sha256: of the file that it is to be; SourceError for another one.
+    """
+    with open_file(path) as file:
+        data = file.read()
+    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+        raise has_changed(path, hashlib.sha256(data).hexdigest(), sha256)
+    found = _json_ids(path, data) if path.suffix == ".json" else _csv_ids(path, data)
     times = np.zeros(num_graphs, dtype=np.int64)
     for name, ids in found.items():
         check_name(name)
@@ -129,18 +145,16 @@ def by_file(path: Path, num_graphs: int) -> dict[str, np.ndarray]:
     return {name: np.sort(ids) for name, ids in found.items()}
 
 
-def _json_ids(path: Path) -> dict[str, np.ndarray]:
-    with open_file(path) as file:
-        try:
-            stored = json.load(file)
-            return {str(name): np.array(ids, dtype=np.int64).reshape(-1) for name, ids in stored.items()}
-        except (ValueError, AttributeError, TypeError) as error:
-            raise SourceError(f'{path} must hold {{"train": [ids], ...}}: {error}') from error
+def _json_ids(path: Path, data: bytes) -> dict[str, np.ndarray]:
+    try:
+        stored = json.loads(data)
+        return {str(name): np.array(ids, dtype=np.int64).reshape(-1) for name, ids in stored.items()}
+    except (ValueError, AttributeError, TypeError) as error:
+        raise SourceError(f'{path} must hold {{"train": [ids], ...}}: {error}') from error
 
 
-def _csv_ids(path: Path) -> dict[str, np.ndarray]:
-    with open_file(path) as file:
-        text = file.read().decode("utf-8-sig", "replace")
+def _csv_ids(path: Path, data: bytes) -> dict[str, np.ndarray]:
+    text = data.decode("utf-8-sig", "replace")
     found: dict[str, list[int]] = {}
     rows = csv.DictReader(text.splitlines())
     if not {"graph_id", "split"} <= set(rows.fieldnames or ()):

@@ -103,6 +103,10 @@ class FolderStore:
     folder: Path
     scratch_in: Path
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As absolute paths: workers, on whatever machine, may stand in another folder."""
+        return FolderStore, (self.folder.absolute(), self.scratch_in.absolute())
+
     def __str__(self) -> str:
         return str(self.folder)
 

@@ -143,7 +143,7 @@ def test_a_torn_last_line_of_the_journal_does_not_count(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_build_of_another_job_is_refused(tmp_path: Path, run: Callable[..., Any]) -> None:
-    assert killed_at(20, lambda: run(tmp_path))
+    assert killed_at(40, lambda: run(tmp_path))
     assert Journal(tmp_path / WORK).find("job")
     with pytest.raises(BuildError, match=r'unfinished build of another job: oversize is "error" there, "skip" here'):
         run(tmp_path, oversize="skip")

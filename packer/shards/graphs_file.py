@@ -18,6 +18,8 @@ from packer.shards.parquet_check import MAX_GROUP_BYTES, check_parquet
 from packer.shards.place import Entry, PlacedFile, Where, place_of
 
 STATUSES = ("packed", "trimmed", "skipped")
+TOO_LARGE, TRIMMED = "larger than the limits", "trimmed to the limits"
+"""Reasons: of a graph that fits no pack, and of one that was made to."""
 _GROUP_ROWS = 1 << 16
 _FIXED = {"id": pa.int64(), "pack": pa.int64(), "slot": pa.int32()}
 _TEXTS = ("status", "reason")

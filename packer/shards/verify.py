@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
 from packer.errors import FormatError
 from packer.shards.cache import scratch_copies
+from packer.shards.content_check import DIFFERS, compare_content
 from packer.shards.files import FileEntry
 from packer.shards.graphs_check import check_graphs, find_differences
 from packer.shards.manifest import GRAPHS, MANIFEST, PLAN, Manifest
@@ -27,12 +28,14 @@ _PIECE = 1 << 20
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What `verify_shards` found. packs, graphs: how many were looked at; seconds: wall time."""
+    """What `verify_shards` found. packs, graphs: how many were looked at; seconds: wall time; content: "equal",
+    "differs" (which is a fault), or why the graphs were not compared with the content hash; "" where nobody asked."""
 
     faults: tuple[Fault, ...]
     packs: int
     graphs: int
     seconds: float
+    content: str = ""
 
     @property
     def ok(self) -> bool:
@@ -43,13 +46,16 @@ def verify_shards(
     folder: Where,
     map: Callable[[Any, Iterable[Any]], Iterable[Any]] = map,
     storage_options: Mapping[str, Any] | None = None,
+    content: bool = False,
 ) -> VerifyReport:
     """Check every file, checksum and invariant of a data set; nothing is raised for damage, all of it is reported.
 
     folder: where the data set lies: a path or an fsspec URL, whose bytes are then read there and not in any cache.
     map: as the built-in; an executor's runs one task a shard in other processes. storage_options: for fsspec. Memory
-    does not grow with the data set. The random key of the comparison of graphs (see `multiset`) does not show in the
-    report. Raises MissingExtraError for a URL whose package is not installed.
+    does not grow with the data set. content: compare the graphs of a sound data set with the hash that was taken when
+    they were scanned, too: on this machine, through a temporary folder (see `content_check`, also for its memory).
+    The random key of the comparison of graphs (see `multiset`) does not show in the report. Raises MissingExtraError
+    for a URL whose package is not installed.
     """
     start = time.perf_counter()
     place = place_of(folder, storage_options)
@@ -66,7 +72,31 @@ def verify_shards(
     with scratch_copies(place, manifest.sha256, manifest.files.values()) as copies:
         faults += _file_faults(copies, manifest, shards, key)
     packs, graphs = sum(result.packs for result in shards), sum(result.graphs for result in shards)
-    return VerifyReport(tuple(faults), packs, graphs, time.perf_counter() - start)
+    report = VerifyReport(tuple(faults), packs, graphs, time.perf_counter() - start)
+    return with_content({"": report}, {"": place})[""] if content else report
+
+
+def with_content(
+    reports: Mapping[str, VerifyReport], places: Mapping[str, Where], storage_options: Mapping[str, Any] | None = None
+) -> dict[str, VerifyReport]:
+    """The reports of all data sets of one build, by name, with what their graphs together are against the content hash.
+
+    Nothing is compared unless all are sound.
+    """
+    found = dict(reports)
+    if not all(report.ok for report in reports.values()):
+        return found
+    start = time.perf_counter()
+    try:
+        told, what = compare_content([place_of(places[name], storage_options) for name in reports])
+    except FormatError as error:
+        told, what = DIFFERS, str(error)
+    seconds = time.perf_counter() - start
+    faults = (Fault(MANIFEST, None, None, "content_hash", what),) if told == DIFFERS else ()
+    return {
+        name: replace(report, faults=faults, content=told or what, seconds=report.seconds + seconds)
+        for name, report in found.items()
+    }
 
 
 def _folder_faults(place: Place, manifest: Manifest) -> Iterator[Fault]:

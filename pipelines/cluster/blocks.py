@@ -12,13 +12,12 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 
 from packer.attributes import Attributes
-from packer.errors import FormatError
 from packer.field_statistics import Statistics
 from packer.fields import Schema
 from packer.graph_table import HASH_GRAPHS, GraphTable, concatenate
 from packer.scan_block import RawBlock, narrowed
+from pipelines.sealed import SealedStore, damaged
 from pipelines.sources.protocol import BlockTask, Skip
-from pipelines.stores import Store
 
 
 class Block(NamedTuple):
@@ -79,11 +78,11 @@ class BlockFacts:
 
 @dataclass(frozen=True)
 class ScanBlock:
-    """A block to be scanned into a store, unless it is there."""
+    """A block to be scanned into a store, unless it is there as it was written."""
 
     number: int
     task: BlockTask
-    work: Store
+    work: SealedStore
     attributes: Attributes
 
     @property
@@ -93,7 +92,7 @@ class ScanBlock:
 
 def scan_block(item: ScanBlock) -> BlockFacts:
     """Scan a block and keep its graphs; its facts come last and say that it is whole."""
-    if item.work.size(_facts_name(item.number)) is None:
+    if any(item.work.sound(name(item.number)) is None for name in (_facts_name, _block_name)):
         scan = item.task.scan(item.attributes)
         data = scan.graphs.to_bytes()
         item.work.put(_block_name(item.number), data)
@@ -109,7 +108,7 @@ def scan_block(item: ScanBlock) -> BlockFacts:
     return read_facts(item.work, item.number, item.task.first_id)
 
 
-def read_facts(work: Store, number: int, first_id: int) -> BlockFacts:
+def read_facts(work: SealedStore, number: int, first_id: int) -> BlockFacts:
     """The facts of a scanned block."""
     head, arrays = _unpacked(work.read(_facts_name(number)))
     sizes, count = np.unique(arrays["sizes"].astype(np.int64), axis=0, return_counts=True)
@@ -118,7 +117,9 @@ def read_facts(work: Store, number: int, first_id: int) -> BlockFacts:
     return BlockFacts(block, statistics, _skips_of(head), tuple(head["axes"]), sizes, count.astype(np.int64))
 
 
-def sizes_of_block(work: Store, number: int, axes: Sequence[str]) -> tuple[np.ndarray, np.ndarray, dict[int, Skip]]:
+def sizes_of_block(
+    work: SealedStore, number: int, axes: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray, dict[int, Skip]]:
     """(ids int64 [graphs], sizes int64 [graphs, axes], skipped ones by id) of a block, without its features."""
     head, arrays = _unpacked(work.read(_facts_name(number)))
     place = {key: column for column, key in enumerate(head["axes"])}
@@ -130,7 +131,7 @@ def sizes_of_block(work: Store, number: int, axes: Sequence[str]) -> tuple[np.nd
     return arrays["ids"], sizes, {skip.graph_id: skip for skip in _skips_of(head)}
 
 
-def table_of_blocks(work: Store, numbers: Sequence[int], schema: Schema) -> GraphTable:
+def table_of_blocks(work: SealedStore, numbers: Sequence[int], schema: Schema) -> GraphTable:
     """The graphs of some blocks, in their order, in the data set's schema."""
     return concatenate([narrowed(RawBlock.from_bytes(work.read(_block_name(number))), schema) for number in numbers])
 
@@ -140,7 +141,7 @@ class HashBlocks:
     """Some blocks that hold the graphs of whole blocks of the content hash. skip: leading graphs of others; graphs:
     how many follow."""
 
-    work: Store
+    work: SealedStore
     numbers: range
     schema: Schema
     skip: int
@@ -185,4 +186,4 @@ def _unpacked(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             arrays = {name: file[name] for name in file.files}
         return json.loads(arrays.pop("head").tobytes()), arrays
     except (ValueError, KeyError, OSError) as error:
-        raise FormatError(f"the facts of a block are damaged: {error}. Pass --overwrite to start afresh") from error
+        raise damaged("the list of sizes of a block", str(error)) from error

@@ -15,12 +15,14 @@ from packer.fields import Schema
 from packer.limits import PackLimits
 from packer.segments import join
 from packer.shards import shard_name, write_graphs, write_shard
+from packer.shards.files import hash_file
 from packer.shards.layout import Layout
 from packer.shards.manifest import GRAPHS
 from pipelines.build_folder import inside
 from pipelines.build_shards import pack_columns_of
-from pipelines.cluster.route import check_places, graphs_name, routed_name, starts_of
-from pipelines.stores import ObjectStore, Store
+from pipelines.cluster.route import check_places, graphs_name, read_segment, routed_name
+from pipelines.sealed import SealedStore
+from pipelines.stores import FolderStore, ObjectStore, Store
 
 ENTRIES = "entries"
 
@@ -34,7 +36,7 @@ Value = TypeVar("Value")
 class WriteTask:
     """What every task of this phase needs. split: of the data set; groups: how many there are."""
 
-    work: Store
+    work: SealedStore
     out: Store
     split: str
     groups: int
@@ -42,12 +44,16 @@ class WriteTask:
     limits: PackLimits
 
     def kept(self, file: str) -> dict[str, Any] | None:
-        """The manifest's entry of a file that an earlier run has written; None where it has not."""
-        name = f"{ENTRIES}/{inside(self.split, file)}.json"
-        if self.work.size(name) is None:
+        """The manifest's entry of a file that an earlier run has written; None where it has not, or not so."""
+        data = self.work.sound(f"{ENTRIES}/{inside(self.split, file)}.json")
+        if data is None:
             return None
-        entry = json.loads(self.work.read(name))
-        return entry if self.out.size(inside(self.split, file)) == entry["bytes"] else None
+        entry, name = json.loads(data), inside(self.split, file)
+        if self.out.size(name) != entry["bytes"]:
+            return None
+        if isinstance(self.out, FolderStore) and hash_file(self.out.folder / name).sha256 != entry["sha256"]:
+            return None  # object stores have checksums of their own, and would have to send all of it back
+        return entry
 
     def keep(self, file: str, entry: dict[str, Any]) -> dict[str, Any]:
         self.work.put(f"{ENTRIES}/{inside(self.split, file)}.json", json.dumps(entry).encode())
@@ -97,9 +103,7 @@ def _write_shard(task: ShardTask, folder: Any) -> Any:
     of = task.of
 
     def segment(group: int) -> bytes:
-        name = routed_name(of.split, group)
-        start, stop = starts_of(of.work.ranges(name, [(8 * task.number, 16)])[0]).tolist()
-        return of.work.ranges(name, [(start, stop - start)])[0] if stop > start else b""
+        return read_segment(of.work, routed_name(of.split, group), task.number)
 
     routed = join(_each(segment, of), of.schema)
     rows, offsets, packs = routed.in_pack_order()
@@ -129,7 +133,7 @@ def _write_graphs(task: GraphsTask, folder: Any) -> Any:
 
 def _each(read: Callable[[int], Value], of: WriteTask) -> list[Value]:
     """read(group) of every group, in their order."""
-    if not isinstance(of.work, ObjectStore):
+    if not isinstance(of.work.store, ObjectStore):
         return [read(group) for group in range(of.groups)]
     with ThreadPoolExecutor(_AT_ONCE) as threads:
         return list(threads.map(read, range(of.groups)))

@@ -12,14 +12,14 @@ import numpy as np
 from packer.fields import Schema
 from packer.graph_table import GraphTable
 from packer.limits import PackLimits
+from packer.shards.graphs_file import TOO_LARGE
 from packer.sizes import need_of
 from packer.trim import TRIM, trim
 from pipelines.build_plan import labels_of
-from pipelines.build_shards import TOO_LARGE
 from pipelines.cluster.blocks import Block, sizes_of_block, table_of_blocks
 from pipelines.cluster.members import Membership
+from pipelines.sealed import SealedStore
 from pipelines.sources.protocol import Skip
-from pipelines.stores import Store
 
 GROUP_BYTES = 64 << 20
 """Bytes of the blocks that are routed together: the larger, the fewer and longer the segments that a shard reads."""
@@ -58,7 +58,7 @@ def _group(number: int, blocks: list[Block]) -> Group:
 class GroupTask:
     """A group, and all that decides what becomes of its graphs but the plan. members: of its source graphs."""
 
-    work: Store
+    work: SealedStore
     group: Group
     schema: Schema
     limits: PackLimits

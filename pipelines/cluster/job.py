@@ -6,11 +6,11 @@ lies beside the output: which job is writing there, which plan was stored, and h
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
-from packer.errors import BuildError, MissingExtraError, PackerError
+from packer.checked_files import from_line, to_line
+from packer.errors import BuildError, FormatError, MissingExtraError, PackerError
 from packer.shards import Manifest
 from pipelines.build_folder import differences, finished_targets, own_files, refuse_foreign, remove_own, same_job
 from pipelines.build_plan import obtain_plan
@@ -32,7 +32,7 @@ _KEPT = (LOCK, JOURNAL, CLAIM)
 def run(job: Job, on: Cluster, overwrite: bool) -> BuildResult:
     """Carry a job out, or go on with it; see `pipelines.build`."""
     beside, key, clock = on.out.below(WORK), job.key(), Clock()
-    journal = StoreJournal(beside)
+    journal = StoreJournal(beside, overwrite)
     refuse_foreign(on.out, own_files(on.out, journal.find("target")))
     earlier = None if overwrite else _claimed(beside)
     if overwrite or (journal.find("target") and earlier is None):
@@ -68,7 +68,7 @@ def run(job: Job, on: Cluster, overwrite: bool) -> BuildResult:
         if earlier is None and not begun:
             _tidy(on)
         raise
-    beside.create(CLAIM, json.dumps({"key": key, "content_hash": digest}).encode())
+    beside.create(CLAIM, to_line({"key": key, "content_hash": digest}))
     layout = phases.layout_of(job, scanned, limits, on)
     planned: list[phases.Planned] = []
     for number, split in enumerate(tasks[0].members.names):
@@ -104,12 +104,17 @@ def _refuse_other(on: Cluster, differing: list[str], what: str) -> None:
 
 def _claimed(beside: Store) -> dict[str, Any] | None:
     """The unfinished job of a place."""
-    return None if beside.size(CLAIM) is None else json.loads(beside.read(CLAIM))
+    if beside.size(CLAIM) is None:
+        return None
+    try:
+        return from_line(beside.read(CLAIM))
+    except FormatError as error:
+        raise BuildError(f"{CLAIM} of {beside} is damaged: {error}. Pass --overwrite to start afresh") from error
 
 
 def _renew_scan(job: Job, work: Store) -> None:
     """Forget blocks of another source; those of Python objects too, which may be others than last time."""
-    wanted = json.dumps({"source": job.source.key(), "options": job.scan.key()}).encode()
+    wanted = to_line(phases.scan_key(job))
     known = None if work.size(_SCAN) is None else work.read(_SCAN)
     if not job.source.repeatable or known != wanted:
         work.clear(keep=_KEPT)

@@ -67,7 +67,7 @@ def membership(splits: Splits | None, num_graphs: int, labels: Sequence[str] = (
     if splits.file is None:
         names = tuple(label_names(labels, str(splits.column)))
         return Membership(names, num_graphs, splits, unlabelled=names.index(first))
-    found = by_file(splits.file, num_graphs)
+    found = by_file(splits.file, num_graphs, splits.sha256)
     listed = np.zeros(num_graphs, dtype=np.uint16)
     for number, ids in enumerate(found.values()):
         listed[ids] = number

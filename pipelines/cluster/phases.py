@@ -5,6 +5,7 @@ What the driver learns of the graphs is how many there are of each size, in each
 
 from __future__ import annotations
 
+import hashlib
 import json
 from array import array
 from collections import Counter
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from packer.data_limits import LimitsRule
-from packer.errors import SourceError
+from packer.errors import BuildError, SourceError
 from packer.field_statistics import Statistics, merge
 from packer.fields import Schema
 from packer.graph_table import HASH_GRAPHS, combine_hashes
@@ -41,6 +42,7 @@ from pipelines.cluster.members import Membership, membership
 from pipelines.cluster.route import PlanRef, RouteTask, Way, route_group
 from pipelines.executors import Executor, SerialExecutor
 from pipelines.journal import StoreJournal
+from pipelines.sealed import SealedStore, digest_of
 from pipelines.sources.protocol import Skip
 from pipelines.stores import Store
 
@@ -51,8 +53,10 @@ _FEW = 64
 
 @dataclass(frozen=True)
 class Scanned:
-    """The source in blocks. sizes: a histogram of the graphs that can be packed; skips: the others."""
+    """The source in blocks. work: where they are; sizes: a histogram of the graphs that can be packed; skips: the
+    others."""
 
+    work: SealedStore
     blocks: Blocks
     schema: Schema
     ambiguous: tuple[str, ...]
@@ -62,9 +66,11 @@ class Scanned:
 
 @dataclass(frozen=True)
 class Planned:
-    """A data set that is to be written. counts: what each group has of it."""
+    """A data set that is to be written. owner: for whom its files are sealed on their way; counts: what each group has
+    of it."""
 
     split: str
+    owner: str
     plan: PackPlan
     plan_file: FileEntry
     counts: tuple[SplitCount, ...]
@@ -87,7 +93,8 @@ def scan(job: Job, on: Cluster) -> Scanned:
     skips: list[Skip] = []
     histograms: list[tuple[tuple[str, ...], np.ndarray, np.ndarray]] = []
     records = 0
-    for facts in _scanned(job, on):
+    work = SealedStore(on.work, digest_of(scan_key(job)))
+    for facts in _scanned(job, work, on):
         check_skips(job.source, job.scan, facts.skips)
         statistics = facts.statistics if statistics is None else merge(statistics, facts.statistics)
         held.extend(facts.block)
@@ -103,33 +110,33 @@ def scan(job: Job, on: Cluster) -> Scanned:
     schema, ambiguous = job.scan.decide([statistics])
     keys, rows, count = _added(histograms)
     columns = {axis.key: rows[:, keys.index(axis.key)] for axis in schema.axes}
-    return Scanned(blocks, schema, ambiguous, with_columns(schema.axes, columns, count), tuple(skips))
+    return Scanned(work, blocks, schema, ambiguous, with_columns(schema.axes, columns, count), tuple(skips))
 
 
 def content_hash(scanned: Scanned, on: Cluster) -> str:
     """As of a graph table of all graphs, a few thousand at a time."""
     name = "content.json"
-    if on.work.size(name) is None:
-        found = combine_hashes(scanned.schema, on.executor.map(hash_blocks, _hash_tasks(scanned, on.work)))
-        on.work.put(name, json.dumps(found).encode())
-    return json.loads(on.work.read(name))
+    if scanned.work.sound(name) is None:
+        found = combine_hashes(scanned.schema, on.executor.map(hash_blocks, _hash_tasks(scanned)))
+        scanned.work.put(name, json.dumps(found).encode())
+    return json.loads(scanned.work.read(name))
 
 
 def limits_of(job: Job, scanned: Scanned, on: Cluster) -> PackLimits:
     """The limits asked for, or those that follow from the sizes."""
     sizes = scanned.sizes
     if isinstance(job.limits, LimitsRule) and job.limits.first_graphs is not None:
-        sizes = _first_sizes(scanned, on.work, job.limits.first_graphs)
+        sizes = _first_sizes(scanned, job.limits.first_graphs)
     return limits_for(sizes, job)
 
 
 def count(job: Job, scanned: Scanned, limits: PackLimits, on: Cluster) -> tuple[list[GroupTask], list[Any]]:
     """(the groups, what each has of each data set). Raises SizesError for graphs that do not fit, unless they may."""
-    _check_fit(job, scanned, limits, on.work)
+    _check_fit(job, scanned, limits)
     together = list(groups.groups_of(scanned.blocks))
     first = Membership(("",), scanned.blocks.num_records)
     tasks = [
-        GroupTask(on.work, group, scanned.schema, limits, job.oversize, job.plan.seed, first) for group in together
+        GroupTask(scanned.work, group, scanned.schema, limits, job.oversize, job.plan.seed, first) for group in together
     ]
     labels: set[str] = set()
     first_label = ""
@@ -165,8 +172,10 @@ def plan(
     stored = journal.find("plan").get(split)
     if stored is not None:
         data = target.read(PLAN)
-        made = PackPlan.load(data).of(sizes)
-        return Planned(split, made, FileEntry(stored["bytes"], stored["sha256"]), tuple(counts))
+        entry = FileEntry(stored["bytes"], stored["sha256"])
+        if FileEntry(len(data), hashlib.sha256(data).hexdigest()) != entry:
+            raise BuildError(f"{PLAN} of {target} is not the plan that the unfinished build stored: pass --overwrite")
+        return Planned(split, _owner(job, limits, entry), PackPlan.load(data).of(sizes), entry, tuple(counts))
     made = obtain_plan(sizes, limits, job.plan, as_stage(on.progress))
     journal.add("target", split, shards=0)
     with on.out.scratch() as folder:
@@ -174,7 +183,17 @@ def plan(
         entry = hash_file(folder / PLAN)
         on.out.put_file(inside(split, PLAN), folder / PLAN)
     journal.add("plan", split, bytes=entry.bytes, sha256=entry.sha256)
-    return Planned(split, made, entry, tuple(counts))
+    return Planned(split, _owner(job, limits, entry), made, entry, tuple(counts))
+
+
+def scan_key(job: Job) -> dict[str, Any]:
+    """What the blocks of a source depend on."""
+    return {"source": job.source.key(), "options": job.scan.key()}
+
+
+def _owner(job: Job, limits: PackLimits, plan_file: FileEntry) -> str:
+    """Stands for all that the files of one data set depend on."""
+    return digest_of({"job": job.key(), "limits": limits.to_dict(), "plan": plan_file.sha256})
 
 
 def planned_sizes(schema: Schema, counts: Sequence[SplitCount], order: bool) -> GraphSizes:
@@ -196,7 +215,7 @@ def layout_of(job: Job, scanned: Scanned, limits: PackLimits, on: Cluster) -> La
     for number in range(1, len(scanned.blocks) + 1):
         first = scanned.blocks[:number]
         group = Group(0, range(number), first[0].first_id, first.num_records)
-        task = GroupTask(on.work, group, scanned.schema, limits, job.oversize, job.plan.seed, everyone)
+        task = GroupTask(scanned.work, group, scanned.schema, limits, job.oversize, job.plan.seed, everyone)
         found = task.read(with_table=False)
         if found.fits.sum() >= wanted or number == len(scanned.blocks):
             found = task.read(with_table=True)
@@ -219,7 +238,8 @@ def write(
     """All files of all data sets: split -> file -> entry of the manifest."""
     todo: list[tuple[str, str, gather.ShardTask | gather.GraphsTask]] = []
     for one in planned:
-        of = gather.WriteTask(on.work, on.out, one.split, len(tasks), tasks[0].schema, tasks[0].limits)
+        work = SealedStore(on.work, one.owner)
+        of = gather.WriteTask(work, on.out, one.split, len(tasks), tasks[0].schema, tasks[0].limits)
         todo.append((one.split, gather.GRAPHS, gather.GraphsTask(of)))
         for number, first in enumerate(range(0, one.plan.num_packs, layout.packs_per_shard)):
             stop = min(first + layout.packs_per_shard, one.plan.num_packs)
@@ -253,32 +273,32 @@ def manifests_of(
     return found
 
 
-def _scanned(job: Job, on: Cluster) -> Iterator[BlockFacts]:
+def _scanned(job: Job, work: SealedStore, on: Cluster) -> Iterator[BlockFacts]:
     place = on.executor if job.source.parallel else SerialExecutor()
     return place.map(
         scan_block,
-        (ScanBlock(number, task, on.work, job.scan.attributes) for number, task in enumerate(job.source.tasks())),
+        (ScanBlock(number, task, work, job.scan.attributes) for number, task in enumerate(job.source.tasks())),
     )
 
 
-def _hash_tasks(scanned: Scanned, work: Store) -> Iterator[HashBlocks]:
+def _hash_tasks(scanned: Scanned) -> Iterator[HashBlocks]:
     ends = np.cumsum(scanned.blocks.graphs)
     total = int(ends[-1])
     for start in range(0, total, _HASH_STRIDE):
         stop = min(start + _HASH_STRIDE, total)
         first, last = np.searchsorted(ends, [start, stop - 1], side="right").tolist()
         before = int(ends[first]) - scanned.blocks[first].graphs
-        yield HashBlocks(work, range(first, last + 1), scanned.schema, start - before, stop - start)
+        yield HashBlocks(scanned.work, range(first, last + 1), scanned.schema, start - before, stop - start)
 
 
-def _check_fit(job: Job, scanned: Scanned, limits: PackLimits, work: Store) -> None:
+def _check_fit(job: Job, scanned: Scanned, limits: PackLimits) -> None:
     if job.oversize in TRIM:
         return
     fits = fitting(scanned.sizes, limits)
     if job.oversize == "error" and not fits.all():
         axes = [axis.key for axis in scanned.schema.axes]
         for block in scanned.blocks:
-            ids, rows, _ = sizes_of_block(work, block.number, axes)
+            ids, rows, _ = sizes_of_block(scanned.work, block.number, axes)
             sizes = with_columns(scanned.schema.axes, {key: rows[:, i] for i, key in enumerate(axes)})
             first = np.flatnonzero(~fitting(sizes, limits))
             if len(first):
@@ -288,11 +308,11 @@ def _check_fit(job: Job, scanned: Scanned, limits: PackLimits, work: Store) -> N
         raise none_fits(scanned.sizes, limits)
 
 
-def _first_sizes(scanned: Scanned, work: Store, graphs: int) -> GraphSizes:
+def _first_sizes(scanned: Scanned, graphs: int) -> GraphSizes:
     axes = [axis.key for axis in scanned.schema.axes]
     rows = np.zeros((0, len(axes)), dtype=np.int64)
     for block in scanned.blocks:
-        rows = np.concatenate([rows, sizes_of_block(work, block.number, axes)[1]])
+        rows = np.concatenate([rows, sizes_of_block(scanned.work, block.number, axes)[1]])
         if len(rows) >= graphs:
             break
     return with_columns(scanned.schema.axes, {key: rows[:graphs, i] for i, key in enumerate(axes)})
@@ -332,11 +352,10 @@ class _Kinds:
         part = slice(self._seen, self._seen + graphs)
         self._seen += graphs
         if not one.plan.by_patterns:
-            return Way(
-                one.split, packs_per_shard, shards, None, self._starts[:0], self._packs[part], self._positions[part]
-            )
+            places = self._packs[part], self._positions[part]
+            return Way(one.split, one.owner, packs_per_shard, shards, None, self._starts[:0], *places)
         ref = PlanRef(out, inside(one.split, PLAN), one.plan_file.sha256)
-        way = Way(one.split, packs_per_shard, shards, ref, self._starts.copy(), self._packs, self._positions)
+        way = Way(one.split, one.owner, packs_per_shard, shards, ref, self._starts.copy(), self._packs, self._positions)
         own = np.array([self._number[row] for row in map(tuple, counted.sizes.tolist())], dtype=np.int64)
         np.add.at(self._starts, own, counted.count)
         return way

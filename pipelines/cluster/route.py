@@ -1,11 +1,14 @@
 """Graphs on their way: where each goes is computed where it is, and its rows are kept for the shard that they go to.
 
-A group of blocks becomes one file a data set: how long the segment of each shard is, then the segments. Rows of
-graphs.parquet are made in the same pass.
+A group of blocks becomes one file a data set: where the segment of each shard lies and its checksum, then the segments.
+Rows of graphs.parquet are made in the same pass.
 """
 
 from __future__ import annotations
 
+import hashlib
+import struct
+import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -21,9 +24,13 @@ from packer.segments import Routed, cut
 from packer.shards.graphs_file import graphs_schema
 from pipelines.build_shards import graph_part
 from pipelines.cluster.groups import GroupGraphs, GroupTask
+from pipelines.sealed import DamagedError, SealedStore, damaged
 from pipelines.stores import Store
 
 ROUTED, GRAPH_ROWS = "routed", "graphs"
+
+_PLACE, _ENTRY = struct.Struct("<qqI"), struct.Struct("<qqII")
+"""What a file of segments says of each: start, end and CRC-32; and the same with a CRC-32 of its own."""
 
 
 @dataclass(frozen=True)
@@ -39,18 +46,23 @@ class PlanRef:
 class Way:
     """Where the graphs of a group that belong to one data set go.
 
-    split: its name; packs_per_shard, num_shards: of it; plan: then `starts`, int64 [kinds], tells how many graphs of
-    each kind come before the group's; or else, for plans in the order of the graphs, packs and positions are here,
-    int64 [graphs] each.
+    split: its name; owner: for whom its files are sealed; packs_per_shard, num_shards: of it; plan: then `starts`,
+    int64 [kinds], tells how many graphs of each kind come before the group's; or else, for plans in the order of the
+    graphs, packs and positions are here, int64 [graphs] each.
     """
 
     split: str
+    owner: str
     packs_per_shard: int
     num_shards: int
     plan: PlanRef | None
     starts: np.ndarray
     packs: np.ndarray
     positions: np.ndarray
+
+    def work(self, task: GroupTask) -> SealedStore:
+        """Where the files of this data set are kept on their way."""
+        return SealedStore(task.work.store, self.owner)
 
 
 @dataclass(frozen=True)
@@ -66,14 +78,13 @@ class RouteTask:
 
 
 def route_group(item: RouteTask) -> int:
-    """Write the files of a group that are not there yet; how many source graphs it covers."""
+    """Write the files of a group, unless they are there as they were written; how many source graphs it covers."""
     task = item.of
-    names = [name(way.split, task.group.number) for way in item.ways for name in (routed_name, graphs_name)]
-    if all(task.work.size(name) is not None for name in names):
-        return task.group.records
-    graphs = task.read(with_table=True)
-    for split, way in enumerate(item.ways):
-        rows = graphs.rows(split)
+    missing = [split for split, way in enumerate(item.ways) if not _is_there(task, way)]
+    graphs = task.read(with_table=True) if missing else None
+    for split in missing:
+        assert graphs is not None
+        way, rows = item.ways[split], graphs.rows(split)
         packs, positions = _places(graphs, rows, way)
         _write_segments(task, graphs, rows, packs, positions, way)
         _write_graphs(task, graphs, split, rows, packs, positions, way)
@@ -88,9 +99,55 @@ def graphs_name(split: str, group: int) -> str:
     return f"{GRAPH_ROWS}/{split or '.'}/{group:06d}"
 
 
-def starts_of(segments: bytes) -> np.ndarray:
-    """Where segments start in a file of them, and the end: int64 [shards + 1]. segments: the file's first bytes."""
-    return np.frombuffer(segments, np.int64)
+def read_segment(work: SealedStore, name: str, number: int) -> bytes:
+    """The segment of shard `number` in a file of them. Raises DamagedError where it is not as it was written."""
+    entry = work.ranges(name, [(_ENTRY.size * number, _ENTRY.size)])[0]
+    start, stop, crc32 = _entry_of(work, name, number, entry)
+    segment = work.ranges(name, [(start, stop - start)])[0] if stop > start else b""
+    return _checked(work, name, number, segment, crc32)
+
+
+def _file_of(segments: list[bytes], whose: str) -> bytes:
+    """Segments behind a row for each: where it starts and ends, its CRC-32, and the row's own, with owner and place."""
+    at, heads = _ENTRY.size * len(segments), list[bytes]()
+    for number, segment in enumerate(segments):
+        place = _PLACE.pack(at, at + len(segment), zlib.crc32(segment))
+        heads.append(place + _row_sum(whose, number, place))
+        at += len(segment)
+    return b"".join([*heads, *segments])
+
+
+def _row_sum(whose: str, number: int, place: bytes) -> bytes:
+    return zlib.crc32(place, zlib.crc32(f"{whose} {number}".encode())).to_bytes(4, "little")
+
+
+def _entry_of(work: SealedStore, name: str, number: int, entry: bytes) -> tuple[int, int, int]:
+    place, stated = entry[: _PLACE.size], entry[_PLACE.size :]
+    if len(entry) != _ENTRY.size or _row_sum(work.whose(name), number, place) != stated:
+        raise damaged(f"{name} of {work}", f"its row for shard {number} is not as written, or another build's")
+    return _PLACE.unpack(place)
+
+
+def _checked(work: SealedStore, name: str, number: int, segment: bytes, crc32: int) -> bytes:
+    found = zlib.crc32(segment)
+    if found != crc32:
+        raise damaged(f"{name} of {work}", f"the part for shard {number} has the CRC-32 {found:08x}, not {crc32:08x}")
+    return segment
+
+
+def _is_there(task: GroupTask, way: Way) -> bool:
+    """Whether both files of a group and a data set are there as they were written."""
+    work, name = way.work(task), routed_name(way.split, task.group.number)
+    if work.size(name) is None or work.sound(graphs_name(way.split, task.group.number)) is None:
+        return False
+    data = work.store.read(name)
+    try:
+        for number in range(way.num_shards):
+            start, stop, crc32 = _entry_of(work, name, number, data[_ENTRY.size * number : _ENTRY.size * (number + 1)])
+            _checked(work, name, number, data[start:stop], crc32)
+    except DamagedError:
+        return False
+    return True
 
 
 def _places(graphs: GroupGraphs, rows: np.ndarray, way: Way) -> tuple[np.ndarray, np.ndarray]:
@@ -109,7 +166,10 @@ def _places(graphs: GroupGraphs, rows: np.ndarray, way: Way) -> tuple[np.ndarray
 @lru_cache(maxsize=8)
 def _slots(ref: PlanRef) -> tuple[np.ndarray, np.ndarray, Slots]:
     """(sizes int64 [distinct, axes], what kind each is of to the plan, its slots)."""
-    plan = PackPlan.load(ref.store.read(ref.name))
+    data = ref.store.read(ref.name)
+    if hashlib.sha256(data).hexdigest() != ref.sha256:
+        raise BuildError(f"{ref.name} of {ref.store} is not the plan that this build stored: pass --overwrite")
+    plan = PackPlan.load(data)
     patterns = plan.packing.found
     assert isinstance(patterns, Patterns)
     return plan.sizes.distinct[0], plan.packing.items.size_of_row, make_slots(patterns, plan.seed)
@@ -122,9 +182,8 @@ def _write_segments(
     table = graphs.table
     plain = GraphTable(table.schema, table.ptr, table.columns, {}, table.source_ids).select(rows)
     segments = cut(Routed(plain, packs, positions), packs // way.packs_per_shard, way.num_shards)
-    head = 8 * (way.num_shards + 1)
-    starts = head + np.cumsum([0, *map(len, segments)], dtype=np.int64)
-    task.work.put(routed_name(way.split, task.group.number), b"".join([starts.tobytes(), *segments]))
+    work, name = way.work(task), routed_name(way.split, task.group.number)
+    work.store.put(name, _file_of(segments, work.whose(name)))
 
 
 def _write_graphs(
@@ -149,7 +208,7 @@ def _write_graphs(
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, schema) as writer:
         writer.write_table(batch)
-    task.work.put(graphs_name(way.split, task.group.number), sink.getvalue().to_pybytes())
+    way.work(task).put(graphs_name(way.split, task.group.number), sink.getvalue().to_pybytes())
 
 
 def _array(values: object, field: pa.Field) -> pa.Array | pa.ChunkedArray:

@@ -42,6 +42,15 @@ class BlockTask(Protocol):
     def scan(self, attributes: Attributes = ALL) -> Scan: ...
 
 
+def pinned(source: Source) -> Source:
+    """The source as it is now: its key no longer changes, and reading what is not what the key says is a SourceError.
+
+    Sources that read files have a method `pinned` for this; others are as they are.
+    """
+    pin = getattr(source, "pinned", None)
+    return source if pin is None else pin()
+
+
 class Source(Protocol):
     """Graphs in a fixed order. Graph i of the source has the id i, whether it can be packed or not.
 

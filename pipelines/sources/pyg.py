@@ -23,7 +23,10 @@ _GRAPHS_PER_BLOCK, _STORED_PER_BLOCK = 1024, 8192
 
 @dataclass(frozen=True)
 class PygSource:
-    """Graphs that live in this process. `load` gives the data set or iterable; it is called once, when first needed."""
+    """Graphs that live in this process. `load` gives the data set or iterable; it is called once, when first needed.
+
+    pin: the same source, of the files as they are now, where it reads files.
+    """
 
     name: str
     load: Callable[[], Any]
@@ -32,6 +35,11 @@ class PygSource:
     on_empty: str = "error"
     parallel: bool = False
     words: tuple[str, ...] = ()
+    pin: Callable[[], PygSource] | None = None
+
+    def pinned(self) -> PygSource:
+        """See `protocol.pinned`."""
+        return self if self.pin is None else self.pin()
 
     @cached_property
     def graphs(self) -> Any:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
@@ -19,7 +20,7 @@ from packer.scan_block import RawBlock
 from pipelines.sources.flat import FlatField, block_of_arrays
 from pipelines.sources.molecules import Molecules, featurise
 from pipelines.sources.protocol import Scan, Skip
-from pipelines.sources.text import Row, TextFile, count_lines, csv_rows, digest
+from pipelines.sources.text import Row, TextFile, count_lines, csv_rows, digest, has_changed, open_file
 
 # A fifth of a second of featurising: small enough to share evenly among workers and to lose at a kill.
 _ROWS_PER_BLOCK = 1024
@@ -86,16 +87,22 @@ class SmilesTask:
 class SmilesFile:
     """A CSV file with a column of SMILES; y holds the targets as float32, [1] or [1, targets].
 
-    Where the file lies is no part of its key: the same bytes give the same data set.
+    Where the file lies is no part of its key: the same bytes give the same data set. sha256: of the file that is to be
+    read; None: whatever lies there.
     """
 
     path: TextFile
     smiles_column: str
     targets: tuple[str, ...] = ()
     strings: tuple[str, ...] = ()
+    sha256: str | None = None
     parallel: bool = True
     repeatable: bool = True
     on_empty: str = "error"
+
+    def pinned(self) -> SmilesFile:
+        """See `protocol.pinned`."""
+        return replace(self, sha256=digest(self.path))
 
     @property
     def name(self) -> str:
@@ -115,7 +122,7 @@ class SmilesFile:
         return {
             "kind": "smiles",
             "file": self.path.name,
-            "sha256": digest(self.path),
+            "sha256": self.sha256 or digest(self.path),
             "smiles_column": self.smiles_column,
             "targets": list(self.targets),
             "strings": list(self.strings),
@@ -124,13 +131,17 @@ class SmilesFile:
 
     def tasks(self) -> Iterator[SmilesTask]:
         columns = (self.smiles_column, *self.targets, *self.strings)
-        return _tasks(csv_rows(self.path, columns), self.path.name, self.targets, self.strings)
+        return _tasks(csv_rows(self.path, columns, self.sha256), self.path.name, self.targets, self.strings)
 
 
 @dataclass(frozen=True)
 class NciSample:
-    """The first NCI molecules, with their polar surface (TPSA, square angstrom) as y: 4,991 of 4,999 lines parse."""
+    """The first NCI molecules, with their polar surface (TPSA, square angstrom) as y: 4,991 of 4,999 lines parse.
 
+    sha256: of the files that are to be read; (): whatever lies there.
+    """
+
+    sha256: tuple[str, ...] = ()
     parallel: bool = True
     repeatable: bool = True
     on_empty: str = "skip"
@@ -149,14 +160,18 @@ class NciSample:
         return folder / "first_5K.smi", folder / "first_5k.tpsa.csv"
 
     def key(self) -> dict[str, Any]:
-        return {"kind": "sample:nci", "sha256": [digest(path) for path in self.files], **featuriser_key()}
+        return {"kind": "sample:nci", "sha256": list(self.pinned().sha256), **featuriser_key()}
+
+    def pinned(self) -> NciSample:
+        """See `protocol.pinned`."""
+        return self if self.sha256 else replace(self, sha256=tuple(digest(path) for path in self.files))
 
     def tasks(self) -> Iterator[SmilesTask]:
         return _tasks(self._rows(), self.files[0].name, ("tpsa",), ())
 
     def _rows(self) -> Iterator[Row]:
         """Both files joined by line; the SMILES of a line must be the same in both."""
-        smiles, targets = (path.read_text(encoding="ascii").splitlines() for path in self.files)
+        smiles, targets = (self._text(number).splitlines() for number in range(2))
         values = list(csv.reader(targets[1:]))
         if len(smiles) != len(values):
             raise SourceError(f"{self.files[0]} has {len(smiles)} lines, {self.files[1]} {len(values)} values")
@@ -165,6 +180,14 @@ class NciSample:
             if given != value[0]:
                 raise SourceError(f"line {line}: {self.files[0].name} has {given!r}, {self.files[1].name} {value[0]!r}")
             yield Row(line, (given, value[1]))
+
+    def _text(self, number: int) -> str:
+        with open_file(self.files[number]) as file:
+            data = file.read()
+        found = hashlib.sha256(data).hexdigest()
+        if self.sha256 and found != self.sha256[number]:
+            raise has_changed(self.files[number], found, self.sha256[number])
+        return data.decode("ascii")
 
 
 def featuriser_key() -> dict[str, str]:
