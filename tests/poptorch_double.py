@@ -91,9 +91,7 @@ def trained_on(outputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
                 stack.extend(waiting)
                 continue
             stack.pop()
-            below[node] = {parent for parent in parents if is_mark(parent)}.union(
-                *(below[parent] for parent in parents)
-            )
+            below[node] = set(filter(is_mark, parents)).union(*(below[parent] for parent in parents))
         return below[top]
 
     def is_mark(node: Any) -> bool:
@@ -113,9 +111,7 @@ def trained_on(outputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
         )
     (last,) = left
     if last not in own:
-        raise AssertionError(
-            f"the loss is not marked: PopTorch would train on the sum of what {last.name()} belongs to"
-        )
+        raise AssertionError(f"the loss is not marked: PopTorch would train on the sum at {last.name()}")
     return own[last]
 
 

@@ -44,8 +44,8 @@ def ipu_loss(loss: torch.Tensor) -> torch.Tensor:
     poptorch = import_poptorch("ipu_loss")
     if loss.numel() != 1 or not loss.is_floating_point():
         raise LossError(
-            f"ipu_loss marks one floating number; got {list(loss.shape)} of {loss.dtype}, of which PopTorch would train "
-            "on the sum, padding included: reduce it first, by masked_mean(loss, graphs_mask)"
+            f"ipu_loss marks one floating number; got {list(loss.shape)} of {loss.dtype}. PopTorch would train on the "
+            "sum of them, padding included: reduce the loss first, by masked_mean(loss, graphs_mask)"
         )
     return poptorch.identity_loss(loss, reduction="none")
 
@@ -56,8 +56,8 @@ def _check_mask(loss: torch.Tensor, mask: torch.Tensor) -> None:
         raise LossError(f"masked_mean takes a mask of bools; got {mask.dtype}: pass `mask.bool()`, or a comparison")
     if not loss.dim() and mask.dim():
         raise LossError(
-            f"masked_mean takes a loss for each of the {mask.shape[0]} rows of the mask; got one number, in which padding "
-            'has its part already: pass reduction="none" to the loss function'
+            f"masked_mean takes a loss for each of the {mask.shape[0]} rows of the mask; got one number, in which "
+            'padding has its part already: pass reduction="none" to the loss function'
         )
     later = zip(mask.shape[1:], loss.shape[1:])
     if mask.dim() > loss.dim() or mask.shape[:1] != loss.shape[:1] or any(m not in (1, n) for m, n in later):
