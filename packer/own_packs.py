@@ -12,7 +12,9 @@ from packer.limits import PackLimits
 from packer.sizes import GraphSizes, need_of
 
 
-def check_packs(sizes: GraphSizes, limits: PackLimits, packs: Iterable[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+def check_packs(
+    sizes: GraphSizes, limits: PackLimits, packs: Iterable[Sequence[int] | np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
     """(graph_ids int64 [graphs], pack_offsets int64 [packs+1]) of packs that hold each graph once, within the limits.
 
     Time O(graphs), beyond one look at each given pack. Raises PlanError.
@@ -25,7 +27,7 @@ def check_packs(sizes: GraphSizes, limits: PackLimits, packs: Iterable[Sequence[
     return ids, offsets
 
 
-def _flat(packs: Iterable[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+def _flat(packs: Iterable[Sequence[int] | np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     lists: list[Any] = []
     for number, pack in enumerate(packs):
         given: Any = pack
@@ -68,8 +70,8 @@ def _check_each_once(ids: np.ndarray, offsets: np.ndarray, num_graphs: int) -> N
         raise PlanError(f"graph {graph} stands {where}: a graph belongs to one pack; {int((times > 1).sum())} repeat")
     if not times.all():
         raise PlanError(
-            f"graph {int(np.argmin(times))} is in no pack, as are {int((times == 0).sum())} of {num_graphs} in all: give "
-            "them packs, or plan and build from a source without them"
+            f"graph {int(np.argmin(times))} is in no pack, as are {int((times == 0).sum())} of {num_graphs} in all: "
+            "give them packs, or plan and build from a source without them"
         )
 
 
