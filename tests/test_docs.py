@@ -59,6 +59,8 @@ def test_the_page_about_reading_runs(tmp_path, monkeypatch):
             continue  # stores that are not here; tests/test_object_store.py reads from one that is
         exec(compile(block, "reading.md", "exec"), names)
     assert float(names["loss"]) == 1.0
+    out = torch.zeros(4, requires_grad=True)
+    assert names["marked_loss"](out, torch.ones(4), torch.ones(4, dtype=torch.bool)) is poptorch_double.marked[-1]
     # Seven packs of three graphs: four steps of two, the last one filled with an empty pack.
     assert len(list(names["loader"])) == 4
 
