@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from packer.plan import make_plan as make_plan
     from packer.reading import PackBatch as PackBatch
     from packer.reading import PackDataset as PackDataset
+    from packer.reading import ipu_loss as ipu_loss
     from packer.reading import masked_mean as masked_mean
     from packer.reading import poptorch_loader as poptorch_loader
     from packer.reading import torch_loader as torch_loader
@@ -43,6 +44,7 @@ _HOME = {
     "Packing": "packing",
     "Suggestion": "suggest",
     "check_certificate": "certificate",
+    "ipu_loss": "reading",
     "lower_bound": "plan",
     "make_plan": "plan",
     "masked_mean": "reading",

@@ -49,6 +49,10 @@ class StateError(PackerError):
     """A loader state or request that belongs to another data set or loader."""
 
 
+class LossError(PackerError):
+    """A loss that is not what the call takes: no row for each row of the mask, or more than one number."""
+
+
 class MissingExtraError(ImportError):
     """An optional package is absent; the message names the extra to install, or says how else to get it."""
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Iterable, Sequence
 
 import numpy as np
 
 from packer.algorithms.instance import Patterns
-from packer.certificate import Certificate
+from packer.certificate import Certificate, volume_certificate
 from packer.errors import PlanError
 from packer.limits import PackLimits
 from packer.packing import Items, Packing, Progress, pack_items
@@ -17,6 +17,9 @@ from packer.sizes import GraphSizes, check_fit, need_of
 
 if TYPE_CHECKING:
     import os
+
+OWN = "given"
+"""What stands for the algorithm of a plan whose packs were given."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +111,23 @@ class PackPlan:
         from packer.plan_file import load_plan
 
         return load_plan(source)
+
+    @classmethod
+    def from_packs(cls, sizes: GraphSizes, limits: PackLimits, packs: Iterable[Sequence[int] | np.ndarray]) -> PackPlan:
+        """A plan of packs of one's own, such as the batches of a `batch_sampler`; `build` takes its file (`save`).
+
+        packs: the graph ids of each pack (places in `sizes`), in the order in which the packs and their graphs are to
+        lie; lists, arrays or tensors. Every graph belongs to exactly one pack. The bound is what volume proves.
+        Raises PlanError naming pack, graph and numbers: for an id that is no graph, stands twice or is missing, for an
+        empty pack, and for one beyond the limits.
+        """
+        from packer.own_packs import check_packs
+
+        items = items_of(sizes, limits)
+        found = check_packs(sizes, limits, packs)
+        instance = items.instance
+        certificate = volume_certificate(instance.need, instance.capacity, instance.count)
+        return cls(sizes, limits, Packing(items, OWN, 0, certificate, "done", 0.0, found))
 
     @property
     def by_patterns(self) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from packer.reading import PackBatch, PackDataset, poptorch_loader
+from packer.reading import PackBatch, PackDataset, ipu_loss, poptorch_loader
 from packer.reading.join import PackShape, pack_shape
 from packer.reading.poptorch import import_poptorch
 from pipelines.train_task import Task
@@ -35,8 +35,7 @@ class WithLoss(torch.nn.Module):
         wide = [tensor.long() if tensor.dtype == torch.int32 else tensor for tensor in tensors]
         batch = PackBatch(dict(zip(self.names, wide, strict=True)), self.shape)
         loss = self.loss(self.model(batch), batch, self.task)
-        marked = import_poptorch("training on an IPU").identity_loss(loss, reduction="none")
-        return marked, self.task.known(batch).sum()
+        return ipu_loss(loss), self.task.known(batch).sum()
 
 
 def train_on_ipu(

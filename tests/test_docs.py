@@ -16,7 +16,7 @@ from pipelines.report.site import command_reference
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-RUN = ("index", "concepts", "limits", "algorithms", "training")
+RUN = ("index", "concepts", "limits", "algorithms")
 
 
 def blocks(page, language):
@@ -26,7 +26,7 @@ def blocks(page, language):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_python_runs(page, tmp_path, monkeypatch, capsys):
     """Blocks of one page run one after the other; those marked `# notest` must parse, as must those of pages that have
-    a test of their own (reading, format, from-poptorch-geometric)."""
+    a test of their own (reading, training, format, from-poptorch-geometric)."""
     monkeypatch.chdir(tmp_path)
     names = {}
     for block in blocks(page, "python"):
@@ -59,8 +59,61 @@ def test_the_page_about_reading_runs(tmp_path, monkeypatch):
             continue  # stores that are not here; tests/test_object_store.py reads from one that is
         exec(compile(block, "reading.md", "exec"), names)
     assert float(names["loss"]) == 1.0
+    out = torch.zeros(4, requires_grad=True)
+    assert names["marked_loss"](out, torch.ones(4), torch.ones(4, dtype=torch.bool)) is poptorch_double.marked[-1]
     # Seven packs of three graphs: four steps of two, the last one filled with an empty pack.
     assert len(list(names["loader"])) == 4
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # CUDA remarks on what it might do faster
+def test_the_page_about_training_runs(tmp_path, monkeypatch):
+    """Block after block: torch, a CUDA graph and PopTorch; what is not on this machine has a stand-in."""
+    import cuda_double
+    import poptorch_double
+    import torch
+
+    from packer import masked_mean
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "poptorch", poptorch_double)
+    names = {}
+    (here,) = [block for block in blocks(ROOT / "docs" / "training.md", "python") if "CUDAGraph" in block]
+    for block in blocks(ROOT / "docs" / "training.md", "python"):
+        if block == here:
+            captured, replayed = block.split("\nfor batch in loader:\n")
+            with monkeypatch.context() as patch:
+                if not torch.cuda.is_available():
+                    cuda_double.pretend(patch)
+                exec(compile(captured, "training.md", "exec"), names)
+                losses = watch(names, masked_mean) if not torch.cuda.is_available() else None
+                exec(compile("for batch in loader:\n" + replayed, "training.md", "exec"), names)
+            if losses is not None:
+                assert len(losses) == len(names["loader"]) and len(set(losses)) > 1
+                names["graph"].before.clear()
+        else:
+            exec(compile(block, "training.md", "exec"), names)
+    # The last step on the IPU ended with empty packs: what is left are the real graphs of its other ones.
+    assert names["loss"].shape == () and len(names["known"]) == int(names["pack"]["graphs_mask"].sum()) < 4 * 12
+
+
+def watch(names, masked_mean):
+    """The losses of the replays to come; each must be that of the weights before it and of the batch just copied."""
+    graph, losses, wanted = names["graph"], [], []
+    model, static, batch = names["model"], names["static"], lambda: names["batch"]
+
+    def before():
+        pack = batch()
+        out = model(pack.x, pack.edge_index, pack.batch, pack.num_graphs)
+        wanted.append(float(masked_mean((out - pack.y.reshape(-1)).square(), pack.graphs_mask)))
+        assert all((static[name] == tensor).all() for name, tensor in pack)
+
+    def after():
+        losses.append(float(names["loss"]))
+        assert losses[-1] == pytest.approx(wanted[-1], rel=1e-5)
+
+    graph.before.append(before)
+    graph.after.append(after)
+    return losses
 
 
 @pytest.mark.slow

@@ -145,6 +145,22 @@ def test_pad_to_max_by_hand() -> None:
     assert pad_to_max(np.array([3, 2, 1, 0, 3]), need, np.array([10, 9])).tolist() == [0, 2, 4, 5]
 
 
+def test_pad_to_max_fills_the_limit_of_graphs_where_these_packs_fit() -> None:
+    # Capacity (10, 3). The largest three take 6 + 5 + 5, so only one always fits; as they follow each other, three do:
+    # 6+1+2, 5+1+4, 5+5.
+    need, capacity = np.array([[1, 1], [2, 1], [4, 1], [5, 1], [6, 1]]), np.array([10, 3])
+    items = np.array([4, 0, 1, 3, 0, 2, 3, 3])
+    assert items_per_pack(need, capacity, np.bincount(items)) == 1
+    assert pad_to_max(items, need, capacity).tolist() == [0, 3, 6, 8]
+    # One order further, 6+5 is too much.
+    assert pad_to_max(items[[3, 0, 1, 2, 4, 5, 6, 7]], need, capacity).tolist() == list(range(9))
+    # A last pack of few large items counts as well: 6 + 5.
+    assert pad_to_max(np.append(items[:6], [4, 3]), need, capacity).tolist() == list(range(9))
+    # Sums that int64 would not hold are left alone.
+    huge = np.array([[2**52, 1]])
+    assert pad_to_max(np.zeros(3, int), huge, np.array([2**53, 2**52])).tolist() == [0, 2, 3]
+
+
 @settings(deadline=None)
 @given(instances(largest_count=3))
 def test_pad_to_max_takes_as_many_as_always_fit(instance: Instance) -> None:

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from peer_batches import batch_of, stream_batches
 from torch_geometric.data import Data, HeteroData
+from torch_geometric.loader import DataLoader
 
-from packer import PackDataset, PackLimits, unpack, verify_shards
+from packer import GraphSizes, PackDataset, PackLimits, make_plan, unpack, verify_shards
 from packer.errors import FieldError, SizesError
 from pipelines import build
 
@@ -63,6 +64,31 @@ def test_packs_are_the_peers_batches(
     out = tmp_path_factory.mktemp("packs") / "out"
     build(graphs, out, limits, strategy, workers=1, pad_values=pads)
     assert_equal_batches(PackDataset(out), graphs, batches, pads, LEVELS)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=40), st.integers(1, 6))
+def test_pad_to_max_takes_the_batches_that_the_limits_are_of(sizes: list[tuple[int, int]], batch_size: int) -> None:
+    """Limits of a loader's largest batch: the peer takes those very batches, however large others could be.
+
+    Any batch_size graphs fit only where the largest ones do: MUTAG in batches of 9 has limits of 189 nodes and 427
+    edges; 6 graphs always fit, 188 / 6 = 32 packs, and each 9 that follow each other do, 21 packs.
+    """
+    graphs = [Data(x=torch.ones(n, 1), edge_index=torch.zeros(2, e, dtype=torch.long)) for n, e in sizes]
+    nodes, edges = (np.array(column) for column in zip(*sizes, strict=True))
+    limits = PackLimits.from_loader(DataLoader(graphs, batch_size=batch_size))
+    slots = min(batch_size, len(graphs)) + 1
+    assert limits.num_graphs == slots
+    starts = list(range(0, len(graphs), batch_size))
+    # The last batch may be a few large graphs that leave no node or edge for each free slot: there padding edges would
+    # lie outside the batch, here the packs are others, or the limits too small.
+    free = slots - (len(graphs) - starts[-1])
+    assume(
+        nodes[starts[-1] :].sum() + free <= limits.num_nodes and edges[starts[-1] :].sum() + free <= limits.num_edges
+    )
+    plan = make_plan(GraphSizes(nodes, edges), limits, "pad-to-max")
+    assert plan.pack_offsets.tolist() == [*starts, len(graphs)]
+    assert plan.graph_ids.tolist() == list(range(len(graphs)))
 
 
 def hetero_graph(generator: torch.Generator) -> HeteroData:

@@ -70,7 +70,8 @@ READ = """
 
 LOAD = """
     import numpy as np, sys, torch
-    from packer import PackDataset, masked_mean, torch_loader
+    import types
+    from packer import PackDataset, ipu_loss, masked_mean, torch_loader
     folder, wanted = sys.argv[1:]
     wanted = np.load(wanted)
     dataset = PackDataset(folder)
@@ -82,7 +83,10 @@ LOAD = """
         batches = list(loader)
         assert len(batches) == len(loader)
         assert sum(int(b["graphs_mask"].sum()) for b in batches) == dataset.manifest.counts.graphs
-    assert masked_mean(torch.ones(3), torch.tensor([True, False, True])) == 1
+    loss = masked_mean(torch.ones(3), torch.tensor([True, False, True]))
+    sys.modules["poptorch"] = types.ModuleType("poptorch")
+    sys.modules["poptorch"].identity_loss = lambda loss, reduction: (loss, reduction)
+    assert loss == 1 and ipu_loss(loss) == (loss, "none")
     print(torch.__version__)
 """
 
@@ -151,6 +155,32 @@ def _install(environment: Path, *packages: str) -> None:
     )
     if done.returncode:
         pytest.skip(f"pip cannot install {packages}: {done.stderr.strip().splitlines()[-1]}")
+
+
+def test_building_says_which_python_it_wants(python38: str) -> None:
+    """Instead of a TypeError of some annotation; whatever of the jobs is asked for, but for the command's entry."""
+    code = """
+        import packer, pipelines, pipelines.entry
+        from pipelines import entry
+        for line in ("from pipelines import build", "from pipelines import BuildResult", "from pipelines import train",
+                     "import pipelines; pipelines.build"):
+            try:
+                exec(line)
+            except ImportError as error:
+                print(error)
+        print(hasattr(pipelines, "__wrapped__"), dir(pipelines))
+    """
+    done = subprocess.run([python38, "-c", textwrap.dedent(code)], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    *said, last = done.stdout.splitlines()
+    assert [line.split(" needs ")[0] for line in said] == [
+        f"pipelines.{n}" for n in ("build", "BuildResult", "train", "build")
+    ]
+    assert said[0] == (
+        "pipelines.build needs Python 3.11 or newer; this is Python 3.8. Reading packs (import packer) works here: "
+        "build them with a newer Python, here or elsewhere"
+    )
+    assert last == "False ['BuildResult', 'build']"
 
 
 def _case(tmp_path: Path) -> list[str]:

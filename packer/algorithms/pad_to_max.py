@@ -1,4 +1,4 @@
-"""A fixed number of items in every pack: so few that any of them fit together, whatever they are."""
+"""A fixed number of items in every pack: as many as may be, or so few that any of them fit together."""
 
 from __future__ import annotations
 
@@ -27,11 +27,36 @@ def items_per_pack(need: np.ndarray, capacity: np.ndarray, count: np.ndarray) ->
 
 
 def pad_to_max(size_of_item: np.ndarray, need: np.ndarray, capacity: np.ndarray) -> np.ndarray:
-    """Give each pack the next `items_per_pack` items; the last pack takes what is left. Items keep their order.
+    """Give each pack the next k items; the last pack takes what is left. Items keep their order.
+
+    k is the number that the limit of graphs allows (any dimension that all items need alike), where all these very
+    packs fit, as they do under limits that are the largest of such batches; else `items_per_pack`, whatever the order.
 
     size_of_item: integers [items]; need: int64 [sizes, dims]; capacity: int64 [dims]. Returns pack_offsets int64
     [packs+1]: pack p holds items pack_offsets[p] to pack_offsets[p+1]. Time O(items). No randomness.
     """
     items = len(size_of_item)
     count = np.bincount(size_of_item, minlength=len(need))
-    return np.append(np.arange(0, items, items_per_pack(need, capacity, count), dtype=np.int64), items)
+    number = _allowed(need[count > 0], capacity)
+    if not number or not _fit_in_order(size_of_item, need, capacity, number):
+        number = items_per_pack(need, capacity, count)
+    return np.append(np.arange(0, items, number, dtype=np.int64), items)
+
+
+def _allowed(need: np.ndarray, capacity: np.ndarray) -> int:
+    """Items that the dimensions allow in which all need the same; 0 where there is none."""
+    if not len(need):
+        return 0
+    alike = (need == need[0]).all(axis=0) & (need[0] > 0)
+    return int((capacity[alike] // need[0, alike]).min()) if alike.any() else 0
+
+
+def _fit_in_order(size_of_item: np.ndarray, need: np.ndarray, capacity: np.ndarray, number: int) -> bool:
+    """Whether each `number` items, as they follow each other, fit a pack; False where int64 might not hold the sums."""
+    starts = np.arange(0, len(size_of_item), number)
+    for column, limit in zip(need.T, capacity.tolist()):
+        if int(column.max()) * min(number, len(size_of_item)) >= 2**63:
+            return False
+        if (np.add.reduceat(column[size_of_item], starts) > limit).any():
+            return False
+    return True

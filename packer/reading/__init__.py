@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from packer.reading.batch import PackBatch as PackBatch
     from packer.reading.dataset import PackDataset as PackDataset
     from packer.reading.loader import torch_loader as torch_loader
+    from packer.reading.loss import ipu_loss as ipu_loss
     from packer.reading.loss import masked_mean as masked_mean
     from packer.reading.poptorch import poptorch_loader as poptorch_loader
 
 _HOME = {
     "PackBatch": "batch",
     "PackDataset": "dataset",
+    "ipu_loss": "loss",
     "masked_mean": "loss",
     "poptorch_loader": "poptorch",
     "torch_loader": "loader",

@@ -43,6 +43,7 @@ def poptorch_loader(
     layout="stacked". Every pass is a new epoch; asynchronous modes begin the next one early, in a process that sees no
     later change made here, so give the start as `state`, from `loader.pack_sampler.state_dict(epoch, steps)`.
 
+    A model trains on what `ipu_loss` marks. Async modes reuse a step's tensors; call `loader.terminate()` at the end.
     loader_options go to poptorch.DataLoader (num_workers, async_options, ...). Raises ImportError without poptorch;
     StateError for options of the wrong type, for what would mix or lose packs, and for a state of another data set.
     """
@@ -154,5 +155,7 @@ def import_poptorch(purpose: str) -> Any:
         import poptorch
     except ImportError as error:
         package = "poptorch, which Graphcore ships with the Poplar SDK (it is on no public index)"
-        raise MissingExtraError(package, "", purpose, "install its wheel, or use torch_loader") from error
+        raise MissingExtraError(
+            package, "", purpose, "install its wheel, or train elsewhere with torch_loader"
+        ) from error
     return poptorch
