@@ -38,6 +38,7 @@ from packer.shards import FileEntry, Manifest, iter_graphs, open_shard, verify_s
 from packer.shards.canonical import seal
 from packer.shards.files import hash_file
 from packer.shards.manifest import GRAPHS, MANIFEST, PLAN
+from packer.shards.parquet_words import FOOTER
 from packer.shards.plan_check import check_plan
 from packer.shards.thrift import read_struct
 
@@ -233,7 +234,7 @@ def thrift(sound: Sound, rng: random.Random) -> None:
     entry = sound.manifest.shards[0]
     footer = sound.files[entry.name][entry.block_offsets[-1] : -8]
     data = damage(footer, rng) if rng.random() < 0.8 else rng.randbytes(rng.randrange(1, 200))
-    read_struct(data, 0, len(data))
+    read_struct(data, 0, FOOTER)
 
 
 Case = Callable[[Sound, random.Random], None]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from typing import Any, Collection, Iterable, Iterator, Mapping
 
@@ -14,8 +13,10 @@ from packer.errors import FormatError, StoreError
 from packer.fields import Axis, Schema
 from packer.shards.files import AtomicFile, FileEntry
 from packer.shards.manifest import GRAPHS, Manifest
-from packer.shards.parquet_check import MAX_GROUP_BYTES, check_parquet
-from packer.shards.place import Entry, PlacedFile, Where, place_of
+from packer.shards.parquet_check import MAX_GROUP_BYTES
+from packer.shards.parquet_file import FlatParquet, WholeFile
+from packer.shards.parquet_words import MAX_FOOTER_BYTES
+from packer.shards.place import Where
 
 STATUSES = ("packed", "trimmed", "skipped")
 _GROUP_ROWS = 1 << 16
@@ -74,7 +75,13 @@ def write_graphs(folder: str | os.PathLike[str], parts: Iterable[Mapping[str, An
             for group in _groups(_tables(parts, target)):
                 writer.write_table(group, row_group_size=group.num_rows)
         finally:
+            data = file.position
             writer.close()
+        if file.position - data > MAX_FOOTER_BYTES:
+            raise FormatError(
+                f"{GRAPHS}: its footer takes {file.position - data} bytes; at most {MAX_FOOTER_BYTES} are read: too "
+                f"many graphs of {len(target)} columns for one data set. Split it"
+            )
     except BaseException:
         file.discard()
         raise
@@ -139,54 +146,18 @@ def iter_graphs(
     before anything is decoded. Raises FormatError.
     """
     target = graphs_schema(manifest.schema)
-    entry = manifest.files[GRAPHS]
-    with MappedFile(where, GRAPHS, entry) as mapped:
+    with WholeFile(where, GRAPHS, manifest.files[GRAPHS]) as whole:
         try:
-            if verify and mapped.sha256() != entry.sha256 and (not mapped.renew() or mapped.sha256() != entry.sha256):
-                raise FormatError("its SHA-256 is not the one that the manifest says")
-            check_parquet(mapped.data, manifest.counts.graphs)
-            source = pa.BufferReader(pa.py_buffer(mapped.data))
-            file = pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True)
-            if not file.schema_arrow.equals(target):
-                raise FormatError(f"it has columns {file.schema_arrow.names[:20]}, not {target.names}")
-            for group in range(file.num_row_groups):
-                table = file.read_row_group(group, columns=columns, use_threads=False)
-                table.validate(full=True)
+            if verify:
+                whole.check_sha256()
+            file = FlatParquet(whole.file)
+            if not file.schema.equals(target):
+                raise FormatError(f"it has columns {file.schema.names[:20]}, not {target.names}")
+            if file.rows != manifest.counts.graphs:
+                raise FormatError(f"it has {file.rows} graphs, the manifest says {manifest.counts.graphs}")
+            for table in file.tables(columns):
                 yield from table.combine_chunks().to_batches()
         except StoreError:
             raise
         except (FormatError, pa.ArrowException, OSError, ValueError) as error:
             raise FormatError(f"{GRAPHS} is damaged: {error}") from error
-
-
-class MappedFile:
-    """A whole file of a data set, mapped for reading as `data`, as a context."""
-
-    def __init__(self, where: Where, name: str, entry: Entry) -> None:
-        self._name, self._entry = name, entry
-        self._map(place_of(where).open(name, entry))
-
-    def _map(self, file: PlacedFile) -> None:
-        self._file = file
-        if file.size != self._entry.bytes or file.size == 0:
-            file.close()
-            raise FormatError(f"{self._name} has {file.size} bytes, the manifest says {self._entry.bytes}")
-        self.data = file.map()
-
-    def sha256(self) -> str:
-        return hashlib.sha256(self.data).hexdigest()
-
-    def renew(self) -> bool:
-        """Map another copy, if this is one; whether it is."""
-        file = self._file.renewed()
-        if file is not None:
-            self._map(file)
-        return file is not None
-
-    def __enter__(self) -> MappedFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """The mapping goes when the last array that looks into it does."""
-        self._file.close()
-        del self.data

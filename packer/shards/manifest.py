@@ -14,6 +14,7 @@ from packer.shards import canonical
 from packer.shards.files import FileEntry
 from packer.shards.layout import MAX_BLOCK_BYTES, MAX_BLOCK_PACKS
 from packer.shards.pages import CODECS, BlockFormat, block_format
+from packer.shards.parquet_words import MAX_FOOTER_BYTES
 from packer.shards.place import Where, place_of
 from packer.shards.schema_check import check_schema
 
@@ -270,7 +271,7 @@ def _check_shards(manifest: Manifest, pack_bytes: int, num_columns: int) -> None
             raise FormatError(f"{MANIFEST}: {shard.name} has {shard.blocks} blocks for {shard.packs} packs")
         # zstd and LZ4 grow what they cannot compress by less than 1 %; headers take some 100 bytes a column.
         most = 1.01 * per_block * pack_bytes + 4096 * (num_columns + 1)
-        if max(shard.block_bytes) > most or not 0 < shard.bytes - sum(shard.block_bytes) < 2**31:
+        if max(shard.block_bytes) > most or not 0 < shard.bytes - sum(shard.block_bytes) <= MAX_FOOTER_BYTES:
             raise FormatError(f"{MANIFEST}: the blocks of {shard.name} do not fit its {shard.bytes} bytes")
     counts = manifest.counts
     if counts.graphs != counts.packed + counts.trimmed + counts.skipped:
