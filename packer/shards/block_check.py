@@ -307,8 +307,7 @@ class _Check:
 
 def edge_field(schema: Schema, axis: Axis) -> Field | None:
     """The index field that says which nodes the edges of an axis join, and so whose edges they are."""
-    found = (f for f in schema.fields if f.axis == axis and f.name == "edge_index" and f.role == "index")
-    return next((f for f in found if f.shape == (2,)), None)
+    return schema.edge_fields.get(axis.key) if axis.level == "edge" else None
 
 
 def _labels(ends: np.ndarray, width: int) -> np.ndarray:

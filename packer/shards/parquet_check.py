@@ -11,8 +11,6 @@ from packer.shards.thrift import Bytes, EachEntry, Struct, read_struct
 
 MAX_GROUP_BYTES = 256 << 20
 """Decoded bytes of one row group: written files keep to a quarter, larger ones are refused."""
-MOST_ROWS, ROWS_PER_BYTE = 1 << 20, 16
-"""Rows that any file may hold, and how many more a byte of it: ids that ascend take about one byte each at least."""
 TAIL_BYTES = 8
 MAGIC = b"PAR1"
 
@@ -66,10 +64,10 @@ def read_footer(footer: bytes, each: EachEntry | None = None) -> Struct:
     return found
 
 
-def flat_footer(footer: bytes, size: int) -> Footer:
+def flat_footer(footer: bytes, size: int, most_rows: int) -> Footer:
     """The footer of a file of `size` bytes with flat columns of numbers and texts, whose parts fill the file.
 
-    No more rows than the bytes justify. Raises FormatError.
+    Raises FormatError.
     """
     groups: list[tuple[int, list[Chunk]]] = []
     places: list[int] = []
@@ -85,9 +83,11 @@ def flat_footer(footer: bytes, size: int) -> Footer:
     if not flat or elements[0].get(5) != len(elements) - 1 or 1 in elements[0]:
         raise FormatError("its columns are nested")
     columns = [(e[4], e[1]) for e in elements[1:]]
-    rows, most = sum(number for number, _ in groups), MOST_ROWS + ROWS_PER_BYTE * size
-    if rows != found[3] or rows > most:
-        raise FormatError(f"its row groups hold {rows} rows, its footer says {found[3]}, at most {most} fit its bytes")
+    rows = sum(number for number, _ in groups)
+    if rows != found[3] or rows > most_rows:
+        raise FormatError(
+            f"its row groups hold {rows} rows, its footer says {found[3]}; at most {most_rows} fit into {size} bytes"
+        )
     places.append(size - len(footer))
     at, number = len(MAGIC), 0
     placed: list[tuple[Chunk, ...]] = []

@@ -22,6 +22,7 @@ from packer.shards.parquet_check import (
     flat_footer,
     footer_bytes,
 )
+from packer.shards.parquet_words import most_rows
 from packer.shards.place import Entry, PlacedFile, Where, place_of
 
 _PIECE = 1 << 20
@@ -41,14 +42,15 @@ class FlatParquet:
     Raises FormatError for a file that no writer of ours would make, and when its groups are read.
     """
 
-    def __init__(self, file: Readable) -> None:
+    def __init__(self, file: Readable, least_most_rows: int = 0) -> None:
+        """least_most_rows: so many rows are accepted of a file however small."""
         self._file = file
         size = file.size
         if size < len(MAGIC) + TAIL_BYTES or bytes(file.read(0, len(MAGIC))) != MAGIC:
             raise FormatError("it is not a Parquet file")
         length = footer_bytes(bytes(file.read(size - TAIL_BYTES, TAIL_BYTES)), size)
         footer = bytes(file.read(size - length, length))
-        found = flat_footer(footer, size)
+        found = flat_footer(footer, size, max(least_most_rows, most_rows(size)))
         self.columns, self.rows, self.metadata = found.columns, found.rows, found.metadata
         self._groups = found.groups
         self._held = _Held(size)

@@ -15,8 +15,11 @@ MAX_CHUNK_BYTES = 4096
 """Bytes of a column chunk's metadata, which pyarrow up to version 17 repeats after its pages."""
 MAX_FOOTER_BYTES = 64 << 20
 """Bytes of a footer: half a million column chunks."""
+ROWS_PER_BYTE = 16
+"""Rows that a byte of a file may stand for: an id, different in each row, takes about a byte at least."""
 MAX_COLUMNS = 1 << 15
 """Columns of a file."""
+_SMALL_ROWS = 1 << 16
 _FEW, _MANY = 16, 1 << 20
 """Entries of lists about one column, and row groups of a file."""
 
@@ -71,6 +74,11 @@ _ROW_GROUP = Fields(
     },
     (1, 2, 3),
 )
+
+
+def most_rows(size: int) -> int:
+    """Rows that a file of `size` bytes may hold: more are not ids that ascend, but a few bytes said over and over."""
+    return _SMALL_ROWS + ROWS_PER_BYTE * size
 
 
 def _union(name: str, members: Mapping[int, Fields]) -> Fields:
