@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from packer.errors import FormatError, StoreError
+from packer.errors import CONTRADICTION, FormatError, StoreError
 from packer.fields import Axis, Schema
 from packer.shards.files import AtomicFile, FileEntry
 from packer.shards.manifest import GRAPHS, Manifest
@@ -142,22 +142,62 @@ def iter_graphs(
 ) -> Iterator[pa.RecordBatch]:
     """The rows of graphs.parquet, a row group at a time: bounded memory whatever its length.
 
-    verify: compare the file's SHA-256 with the manifest's before the first row. Size and structure are always checked
-    before anything is decoded. Raises FormatError.
+    verify: compare the file's SHA-256 with the manifest's before the first row, and its numbers with the manifest's as
+    they come: ids ascend, a graph is in a pack that there is or in none, sizes are those of what fits into a pack.
+    Size, structure and number of rows are always checked. Raises FormatError.
     """
     target = graphs_schema(manifest.schema)
+    checked = _Checked(manifest) if verify else None
     with WholeFile(where, GRAPHS, manifest.files[GRAPHS]) as whole:
         try:
             if verify:
                 whole.check_sha256()
             file = FlatParquet(whole.file)
             if not file.schema.equals(target):
-                raise FormatError(f"it has columns {file.schema.names[:20]}, not {target.names}")
+                raise FormatError(f"it has columns {file.schema.names[:20]}, not {target.names[:20]}")
             if file.rows != manifest.counts.graphs:
                 raise FormatError(f"it has {file.rows} graphs, the manifest says {manifest.counts.graphs}")
             for table in file.tables(columns):
-                yield from table.combine_chunks().to_batches()
+                for batch in table.combine_chunks().to_batches():
+                    if checked is not None:
+                        checked.check(batch)
+                    yield batch
         except StoreError:
             raise
         except (FormatError, pa.ArrowException, OSError, ValueError) as error:
             raise FormatError(f"{GRAPHS} is damaged: {error}") from error
+
+
+class _Checked:
+    """What readers of graphs.parquet index by, compared with the manifest, batch after batch."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        slots = manifest.limits.slots(manifest.schema.axes)
+        self._slots = {size_column(axis): slots[axis.key] for axis in manifest.schema.axes}
+        self._packs, self._graphs = manifest.num_packs, int(manifest.limits.num_graphs or 1) - 1
+        self._last = -1
+
+    def check(self, batch: pa.RecordBatch) -> None:
+        """Raises FormatError for the first number that contradicts the manifest."""
+        column = {name: batch.column(name).to_numpy() for name in batch.schema.names if name in _FIXED}
+        if "id" in column:
+            ids = np.append(self._last, column["id"])
+            if (np.diff(ids) <= 0).any():
+                raise FormatError(f"graph {ids[1:][np.diff(ids) <= 0][0]} comes after {self._last}{CONTRADICTION}")
+            self._last = int(ids[-1])
+        for name, number in (("pack", self._packs), ("slot", self._graphs)):
+            if name in column:
+                self._compare(name, column[name], -1, number - 1)
+        if "pack" not in column:
+            return
+        packed = column["pack"] >= 0
+        if "slot" in column and ((column["slot"] >= 0) != packed).any():
+            raise FormatError(f"a graph has a pack without a slot, or a slot without a pack{CONTRADICTION}")
+        for name, number in self._slots.items():  # a graph in no pack may be of any size
+            if name in batch.schema.names:
+                self._compare(name, batch.column(name).to_numpy()[packed], 0, number)
+
+    def _compare(self, name: str, values: np.ndarray, least: int, most: int) -> None:
+        if len(values) and (values.min() < least or values.max() > most):
+            bad = values[(values < least) | (values > most)][0]
+            raise FormatError(f"{name} is {bad}, not from {least} to {most}{CONTRADICTION}")

@@ -255,9 +255,7 @@ def _parse(found: dict[str, Any]) -> Manifest:
     )
     _check_shards(manifest, pack_bytes, sum(column.width > 0 for column in columns))
     _check_counts(manifest)
-    missing = [name for name in _PLAN_MEMBERS if name not in manifest.plan]
-    if missing or manifest.plan["num_packs"] != packs:
-        raise FormatError(f"{MANIFEST}: its plan lacks {missing}, or is not one of {packs} packs")
+    _check_plan(manifest.plan, packs)
     return manifest
 
 
@@ -276,8 +274,25 @@ def _check_shards(manifest: Manifest, pack_bytes: int, num_columns: int) -> None
         # zstd and LZ4 grow what they cannot compress by less than 1 %; headers take some 100 bytes a column.
         most = 1.01 * per_block * pack_bytes + 4096 * (num_columns + 1)
         least = _PAGE_BYTES * num_columns
-        if min(shard.block_bytes) < least or max(shard.block_bytes) > most or not 0 < shard.bytes - sum(shard.block_bytes) <= MAX_FOOTER_BYTES:
+        if (
+            min(shard.block_bytes) < least
+            or max(shard.block_bytes) > most
+            or not 0 < shard.bytes - sum(shard.block_bytes) <= MAX_FOOTER_BYTES
+        ):
             raise FormatError(f"{MANIFEST}: the blocks of {shard.name} do not fit its {shard.bytes} bytes")
+
+
+def _check_plan(plan: Mapping[str, Any], packs: int) -> None:
+    """What reports calculate with and say: numbers of packs, and words."""
+    missing = [name for name in _PLAN_MEMBERS if name not in plan]
+    if missing or plan["num_packs"] != packs:
+        raise FormatError(f"{MANIFEST}: its plan lacks {missing}, or is not one of {packs} packs")
+    _whole(plan["lower_bound"], "lower_bound of its plan", min(1, packs), packs)
+    _whole(plan["seed"], "seed of its plan", -(2**63), 2**64)
+    for name in ("algorithm", "stopped_by"):
+        _text(plan[name], f"{name} of its plan")
+    if plan["status"] not in ("optimal", "feasible"):
+        raise FormatError(f"{MANIFEST}: status of its plan must be optimal or feasible; got {str(plan['status'])[:80]}")
 
 
 def _check_counts(manifest: Manifest) -> None:
@@ -287,7 +302,9 @@ def _check_counts(manifest: Manifest) -> None:
     if counts.graphs != counts.packed + counts.trimmed + counts.skipped:
         raise FormatError(f"{MANIFEST}: {stated}: that does not add up")
     if sum(counts.reasons.values()) > counts.skipped + counts.trimmed:
-        raise FormatError(f"{MANIFEST}: more reasons than skipped and trimmed graphs: {str(dict(counts.reasons))[:400]}")
+        raise FormatError(
+            f"{MANIFEST}: more reasons than skipped and trimmed graphs: {str(dict(counts.reasons))[:400]}"
+        )
     if counts.graphs > most_rows(size):
         raise FormatError(f"{MANIFEST}: {counts.graphs} graphs do not fit into the {size} bytes of {GRAPHS}")
     if manifest.num_packs > counts.in_packs:

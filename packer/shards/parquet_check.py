@@ -14,7 +14,7 @@ MAX_GROUP_BYTES = 256 << 20
 TAIL_BYTES = 8
 MAGIC = b"PAR1"
 
-_CODECS = (0, 6, 7)  # none, zstd, LZ4_RAW
+_CODECS = (0, 1, 6, 7)  # none, snappy (other tools' choice), zstd, LZ4_RAW
 _PLAIN, _RUNS, _DICTIONARIES = 0, 3, (2, 8)
 _BOOL, _BYTE_ARRAY = 0, 6
 _NUMBERS = (_BOOL, 1, 2, 4, 5)  # bool, int32, int64, float, double

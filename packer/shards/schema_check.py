@@ -44,7 +44,9 @@ def check_schema(schema: Schema, limits: PackLimits) -> tuple[Column, ...]:
         if not typed and axis.type is not None:
             raise FormatError(f"schema: {axis.type!r} is no type of {axis.level}s")
         if not _names(axis.key) or (axis.level == "edge" and not set(axis.ends) <= node_keys):
-            raise FormatError(f"schema: axis {axis.key[:200]!r} leads to node types that are not among {_some(node_keys)}")
+            raise FormatError(
+                f"schema: axis {axis.key[:200]!r} leads to node types that are not among {_some(node_keys)}"
+            )
     if not _names(*schema.strings) or len(set(schema.strings)) != len(schema.strings):
         raise FormatError("schema: names of string attributes must be distinct short texts")
     slots: dict[Any, int] = {**limits.slots(schema.axes), None: limits.num_graphs}
@@ -87,7 +89,9 @@ def _check_field(field: Field, axes: set[Axis], node_keys: set[str], slots: Mapp
     if field.role == "index":
         entries = max(1, field.shape[0]) if field.shape else 1
         if field.dtype not in _INTEGERS or len(field.targets) != entries or not set(field.targets) <= node_keys:
-            raise FormatError(f"{where}: an index must be integer and point to {entries} node axes: {str(field.targets)[:200]}")
+            raise FormatError(
+                f"{where}: an index must be integer and point to {entries} node axes: {str(field.targets)[:200]}"
+            )
     else:
         _check_pad(field, where)
 
