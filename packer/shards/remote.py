@@ -14,6 +14,7 @@ from typing import Any, Callable, Mapping, NoReturn, Sequence, Tuple, TypeVar
 
 from packer.errors import FormatError, MissingExtraError, MissingFileError, StoreError
 from packer.shards import reach
+from packer.shards.answers import bounded_options, cat_ranges
 from packer.shards.place import Entry, LocalFile, PlacedFile
 from packer.shards.retry import ShortAnswerError, cause, hider, http_status, is_final, retried, shown
 
@@ -106,11 +107,11 @@ class RemotePlace:
 
         def ask() -> list[bytes]:
             left = [i for i in range(len(wanted)) if i not in found]
-            answers: list[Any] = fs.cat_ranges(
-                [f"{root}/{name}"] * len(left),
+            answers = cat_ranges(
+                fs,
+                f"{root}/{name}",
                 [wanted[i][0] for i in left],
                 [sum(wanted[i]) for i in left],
-                on_error="return",
                 **_patience(fs, sum(wanted[i][1] for i in left)),
             )
             errors: list[BaseException] = []
@@ -214,7 +215,7 @@ class RemotePlace:
 
             if asyn.iothread[0] is not None and not asyn.iothread[0].is_alive():
                 asyn.reset_lock()  # forked: older versions (2025.3) would wait for the parent's thread
-            fs, root = url_to_fs(self.url, **self._options)
+            fs, root = url_to_fs(self.url, **bounded_options(protocol, self._options))
             fs.invalidate_cache()  # it may remember the sizes of files that were overwritten since
         except ImportError as error:
             if protocol in _CLIENTS or (error.name or "").partition(".")[0] == "fsspec":
