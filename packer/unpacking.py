@@ -13,7 +13,7 @@ from packer.fields import Field, Schema, pack_columns
 from packer.graph_table import GraphTable, concatenate, empty_table, stored_fields
 from packer.limits import PackLimits
 from packer.materialise import lift
-from packer.shards.block_check import check_block
+from packer.shards.block_check import require_sound
 from packer.shards.container import open_shard
 from packer.shards.graphs_file import iter_graphs, string_columns
 from packer.shards.manifest import GRAPHS, Manifest
@@ -140,9 +140,7 @@ def _read_pack(place: Place, manifest: Manifest, pack: int, verify: str) -> Grap
 
 def _lifted(packs: Mapping[str, np.ndarray], manifest: Manifest) -> GraphTable:
     """The graphs of stored packs. FormatError for packs that contradict themselves: lifting trusts their numbers."""
-    findings, _ = check_block(packs, manifest.schema, manifest.limits)
-    if findings:
-        raise FormatError(f"{findings[0].field}: {findings[0].what}{CONTRADICTION}")
+    require_sound(packs, manifest.schema, manifest.limits)
     return lift(packs, manifest.schema, manifest.limits)[0]
 
 
