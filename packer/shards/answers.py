@@ -41,7 +41,8 @@ def cat_ranges(fs: Any, path: str, starts: Sequence[int], ends: Sequence[int], *
         asked = (_s3_range(fs, path, start, end) for start, end in zip(starts, ends))
         return await asyncio.gather(*asked, return_exceptions=True)
 
-    return sync(fs.loop, every, **patience)
+    found: Any = sync(fs.loop, every, **patience)
+    return found
 
 
 async def _s3_range(fs: Any, path: str, start: int, end: int) -> bytes:

@@ -26,12 +26,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from hostile import stores, thrift_tree
 from reference_packs import reseal, write_data_set
 
+from hostile import stores, thrift_tree
 from packer.certificate import Certificate, check_certificate
 from packer.errors import PackerError
-from packer.fields import Axis, Field, Schema
 from packer.limits import PackLimits
 from packer.plan import PackPlan, make_plan
 from packer.plan_file import save_plan
@@ -42,7 +41,8 @@ from packer.shards.manifest import GRAPHS, MANIFEST, PLAN
 from packer.shards.plan_check import check_plan
 from packer.sizes import GraphSizes
 
-MEMORY = 2 << 30
+MEMORY = 1 << 30
+"""What a case may take over what the process holds already: less than 2 GiB in all."""
 SCALE = int(sys.argv[2]) if len(sys.argv) > 2 else 1
 ZEROS = bytes((60 << 20) // SCALE)
 MANY = 1_000_000 // SCALE
@@ -92,7 +92,10 @@ def manifests(folder: Path) -> Cases:
     huge = blocks * 1024
     plan = {**plain["plan"], "num_packs": huge}
     yield "5e8 packs", case(shards=[wide], num_packs=huge, packs_per_block=1024, plan=plan)
-    yield "a footer of 2 GiB", case(shards=[{**shard, "bytes": 2**31 + sum(shard["block_bytes"]) - 1}, *plain["shards"][1:]])
+    yield (
+        "a footer of 2 GiB",
+        case(shards=[{**shard, "bytes": 2**31 + sum(shard["block_bytes"]) - 1}, *plain["shards"][1:]]),
+    )
     yield "limits of 2^31", case(limits={**limits, "num_nodes": 2**31 - 1, "num_graphs": 2**31 - 1})
     yield "null bytes and no hash", lambda: Manifest.load(b"\0" * (64 << 20))
 
@@ -126,14 +129,16 @@ def page_headers(folder: Path) -> Cases:
 
     zeros = ZEROS
     yield "a list of 60 million empty structs", case(b"\x9c" + b"\xfc" + thrift_tree.varint(len(ZEROS)) + zeros)
-    yield "60 million empty structs after the header", case(
-        bent([9, 9, [12]])[:-2] + b"\xfc" + thrift_tree.varint(len(ZEROS)) + zeros
+    yield (
+        "60 million empty structs after the header",
+        case(bent([9, 9, [12]])[:-2] + b"\xfc" + thrift_tree.varint(len(ZEROS)) + zeros),
     )
     yield "a header of 60 MB of zeros", case(b"\x15" + zeros)
     yield "a number of 60 MB", case(b"\x15" + b"\x80" * len(ZEROS))
     yield "structs in structs", case(b"\x5c" * (1 << 20))
-    yield "statistics of 60 MB", case(
-        thrift_tree.write([*tree[:4], [5, 12, [*tree[4][2][:4], [5, 12, [[1, 8, ZEROS]]]]]])
+    yield (
+        "statistics of 60 MB",
+        case(thrift_tree.write([*tree[:4], [5, 12, [*tree[4][2][:4], [5, 12, [[1, 8, ZEROS]]]]]])),
     )
     yield "a column chunk of 60 MB", case(b"\x26\x00\x1c\x15\x00\x19\xf5" + thrift_tree.varint(len(ZEROS)) + zeros)
     for name, header in (
@@ -183,13 +188,15 @@ def _bent_footers(tree: thrift_tree.Tree, case: Callable[[bytes], Case]) -> Case
     yield "60 million columns", case(thrift_tree.write(tree[:1])[:-1] + b"\x19\xfc" + million + zeros)
     yield "zeros", case(zeros)
     many = [12, *([chunk] * (32_769 + MANY // 10))]
-    yield "a row group of 200,000 columns", case(
-        thrift_tree.write([*tree[:3], [4, 9, [12, [[1, 9, many], *group[1:]]]], *tree[4:]])
+    yield (
+        "a row group of 200,000 columns",
+        case(thrift_tree.write([*tree[:3], [4, 9, [12, [[1, 9, many], *group[1:]]]], *tree[4:]])),
     )
-    yield "100,000 row groups", case(thrift_tree.write([*tree[:3], [4, 9, [12, *([group] * (MANY // 100))]], *tree[4:]]))
-    yield "a million keys", case(
-        thrift_tree.write([*tree[:4], [5, 9, [12, *([[[1, 8, b"a"]]] * MANY)]], *tree[5:]])
+    yield (
+        "100,000 row groups",
+        case(thrift_tree.write([*tree[:3], [4, 9, [12, *([group] * (MANY // 100))]], *tree[4:]])),
     )
+    yield "a million keys", case(thrift_tree.write([*tree[:4], [5, 9, [12, *([[[1, 8, b"a"]]] * MANY)]], *tree[5:]]))
     keys = tree[4][2]
     yield "a key twice", case(thrift_tree.write([*tree[:4], [5, 9, [*keys, keys[1]]], *tree[5:]]))
     yield "the rows twice", case(thrift_tree.write([*tree[:3], tree[2], *tree[3:]]))
@@ -244,7 +251,10 @@ def graphs(folder: Path) -> Cases:
     for rows in (60_000, 3_000_000):
         options = {"compression": "zstd", "use_dictionary": rows > 60_000, "row_group_size": rows}
         big = pa.table({n: pa.array(np.zeros(rows, "i8")) for n in ("id", "pack")})
-        yield f"{rows} rows in a few bytes", lambda big=big, options=options, rows=rows: write(_bytes(big, options), rows)
+        yield (
+            f"{rows} rows in a few bytes",
+            lambda big=big, options=options, rows=rows: write(_bytes(big, options), rows),
+        )
     long = table.set_column(table.schema.get_field_index("smiles"), "smiles", pa.array(["a" * (8 << 20)] * 40))
     for options in ({"use_dictionary": False}, {"use_dictionary": True}):
         content = _bytes(long, {"compression": "zstd", "write_statistics": False, **options})
@@ -291,8 +301,9 @@ def plans(folder: Path) -> Cases:
             wraps = table.set_column(1, "packs", same[0]).set_column(3, "graphs", same[1])
             yield "products past 2^64", case(wraps, num_packs=2**32)
         yield "a column of texts" + what, case(table.append_column("more", pa.array(["a"] * table.num_rows)))
-        yield "limits by 100,000 types" + what, case(
-            limits={**about["limits"], "num_nodes": {f"n{i}": 9 for i in range(MANY // 10)}}
+        yield (
+            "limits by 100,000 types" + what,
+            case(limits={**about["limits"], "num_nodes": {f"n{i}": 9 for i in range(MANY // 10)}}),
         )
         yield "100,000 node types" + what, case(node_types=[f"n{i}" for i in range(MANY // 10)])
         yield "deep JSON" + what, case(text=b"[" * 100_000)
@@ -332,8 +343,11 @@ def certificates(folder: Path) -> Cases:
         {"need": None},
         {"dims": "ab"},
     ):
-        yield str(changes)[:60], lambda changes=changes: check_certificate(
-            Certificate.from_dict({**sound, **changes}), need, capacity, count
+        yield (
+            str(changes)[:60],
+            lambda changes=changes: check_certificate(
+                Certificate.from_dict({**sound, **changes}), need, capacity, count
+            ),
         )
 
 
@@ -360,7 +374,8 @@ def main() -> None:
         fresh(folder)
         for name, case in GROUPS[group](folder):
             # Only while it reads: what the inputs take to be made is not the question.
-            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, unlimited))
+            held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY, unlimited))
             start = time.perf_counter()
             try:
                 found = case()

@@ -1,6 +1,7 @@
 """Thrift's compact encoding as a tree that can be bent and written again: fields are [number, kind, value] in order.
 
-Kinds: 1 and 2 bool, 3 byte, 4 to 6 numbers, 8 bytes, 9 a list as [entry kind, *values], 12 a struct as a list of fields.
+Kinds: 1 and 2 bool, 3 byte, 4 to 6 numbers, 8 bytes, 9 a list as [entry kind, *values], 12 a struct as a list of
+fields.
 """
 
 from __future__ import annotations
