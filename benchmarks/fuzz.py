@@ -30,6 +30,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+from hostile import thrift_tree
 from provenance import provenance
 from reference_packs import MOLECULE_LIMITS, MOLECULES, PAPER_LIMITS, PAPERS, write_data_set
 
@@ -38,6 +39,7 @@ from packer.shards import FileEntry, Manifest, iter_graphs, open_shard, verify_s
 from packer.shards.canonical import seal
 from packer.shards.files import hash_file
 from packer.shards.manifest import GRAPHS, MANIFEST, PLAN
+from packer.shards.parquet_words import FOOTER
 from packer.shards.plan_check import check_plan
 from packer.shards.thrift import read_struct
 
@@ -233,7 +235,62 @@ def thrift(sound: Sound, rng: random.Random) -> None:
     entry = sound.manifest.shards[0]
     footer = sound.files[entry.name][entry.block_offsets[-1] : -8]
     data = damage(footer, rng) if rng.random() < 0.8 else rng.randbytes(rng.randrange(1, 200))
-    read_struct(data, 0, len(data))
+    read_struct(data, 0, FOOTER)
+
+
+def shard_structure(sound: Sound, rng: random.Random) -> None:
+    """The structure of a page header or of a shard's footer changed, under hashes that fit, through `verify_shards`."""
+    shard = rng.randrange(len(sound.manifest.shards))
+    entry = sound.manifest.shards[shard]
+    data = sound.files[entry.name]
+    parts = [data[a : a + n] for a, n in zip(entry.block_offsets, entry.block_bytes, strict=False)]
+    parts.append(data[entry.block_offsets[-1] :])
+    at = rng.randrange(len(parts))
+    start = 4 if at == 0 else 0
+    parts[at] = parts[at][:start] + _bent(parts[at][start:], rng, at == len(parts) - 1)
+    forged = _write_shard(sound, shard, parts[:-1], parts[-1])
+    _verify(sound, replace(sound.manifest, shards=tuple(forged if e is entry else e for e in sound.manifest.shards)))
+
+
+def graphs_structure(sound: Sound, rng: random.Random) -> None:
+    """The structure of the footer of graphs.parquet, or of its first page header, changed under a hash that fits."""
+    _bend_file(sound, GRAPHS, rng)
+    entry = hash_file(sound.folder / GRAPHS)
+    manifest = replace(sound.manifest, files={**sound.manifest.files, GRAPHS: entry})
+    _verify(sound, manifest)
+    found = [batch.to_pylist() for batch in iter_graphs(sound.folder, manifest)]
+    sound.restore()
+    if found != [batch.to_pylist() for batch in iter_graphs(sound.folder, sound.manifest)]:
+        raise AssertionError("it is called sound, and reads otherwise")
+
+
+def plan_structure(sound: Sound, rng: random.Random) -> None:
+    """The same of plan.parquet."""
+    _bend_file(sound, PLAN, rng)
+    entry: FileEntry = hash_file(sound.folder / PLAN)
+    faults = check_plan(sound.folder, replace(sound.manifest, files={**sound.manifest.files, PLAN: entry}))
+    if faults:
+        raise FormatError(faults[0])
+
+
+def _bend_file(sound: Sound, name: str, rng: random.Random) -> None:
+    data = sound.files[name]
+    start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    body, footer = data[4:start], data[start:]
+    if rng.random() < 0.3:
+        body = _bent(body, rng, False)
+    else:
+        footer = _bent(footer, rng, True)
+    (sound.folder / name).write_bytes(data[:4] + body + footer)
+
+
+def _bent(data: bytes, rng: random.Random, is_footer: bool) -> bytes:
+    """The struct that `data` starts with, its structure changed; of a footer, the length that follows it fits."""
+    tree, after = thrift_tree.parse(data)
+    for _ in range(rng.choice((1, 1, 1, 2, 3))):
+        thrift_tree.bend(tree, rng)
+    struct = thrift_tree.write(tree)
+    return struct + (len(struct).to_bytes(4, "little") + b"PAR1" if is_footer else data[after:])
 
 
 Case = Callable[[Sound, random.Random], None]
@@ -247,6 +304,9 @@ KINDS: dict[str, tuple[Case, int]] = {
     "plan.parquet, hash that fits": (plan_file, 3),
     "one bit of any file, verify": (one_bit, 2),
     "Thrift structs": (thrift, 4),
+    "structure of page headers and footers of shards, verify": (shard_structure, 4),
+    "structure of graphs.parquet, verify": (graphs_structure, 4),
+    "structure of plan.parquet": (plan_structure, 3),
 }
 """Kind -> its case, and its share of all cases."""
 

@@ -1,5 +1,8 @@
 """What can be wrong with what we are given. Messages say what was asked, what was found, where, and what to do."""
 
+CONTRADICTION = ": the data set contradicts itself; `graph-pack verify` names every such place"
+"""Ends an error about numbers under fitting checksums that no writer by the rules would have put there."""
+
 
 class PackerError(ValueError):
     """Base of every error that the user's data, files or request can cause."""

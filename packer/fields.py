@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Mapping, Tuple, Union
 
 import numpy as np
@@ -107,7 +108,20 @@ class Schema:
     strings: tuple[str, ...] = ()
 
     def axis(self, key: str) -> Axis:
-        return next(axis for axis in self.axes if axis.key == key)
+        return self._by_key[key]
+
+    @cached_property
+    def _by_key(self) -> dict[str, Axis]:
+        return {axis.key: axis for axis in self.axes}
+
+    @cached_property
+    def edge_fields(self) -> Mapping[str, Field]:
+        """Axis key -> the index field that says which nodes the edges of an axis join, and so whose edges they are."""
+        found: dict[str, Field] = {}
+        for field in self.fields:
+            if field.level == "edge" and (field.name, field.role, field.shape) == ("edge_index", "index", (2,)):
+                found.setdefault(Axis(field.level, field.type).key, field)
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the manifest."""

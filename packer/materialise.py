@@ -100,8 +100,12 @@ def place(
     layout = lay_out(counts, pack_offsets, axes, limits)
     columns = {column.name: column for column in pack_columns(table.schema, limits)}
     packs: dict[str, np.ndarray] = {}
+    fields: dict[str, list[Field]] = {axis.key: [] for axis in axes}
+    for field in stored_fields(table.schema):
+        if field.axis is not None:
+            fields[field.axis.key].append(field)
     for axis in axes:
-        own = [field for field in stored_fields(table.schema) if field.axis == axis]
+        own = fields[axis.key]
         real = slot_mask(layout.real_rows[axis.key], columns[axis.mask_name].shape[0])
         if own:
             rows = _source_rows(layout, axis.key, starts[axis.key])

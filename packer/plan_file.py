@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -20,15 +22,19 @@ from packer.certificate import Certificate
 from packer.errors import FormatError
 from packer.limits import PackLimits
 from packer.packing import Items, Packing
+from packer.shards import canonical
+from packer.shards.parquet_file import FlatParquet
+from packer.shards.place import LocalFile
+from packer.shards.schema_check import MAX_AXES
 from packer.sizes import GraphSizes
 
 if TYPE_CHECKING:
-    import os
-
     from packer.plan import PackPlan
 
 _KEY = b"graph-packer-plan"
 _BY_GRAPH, _BY_PATTERN = "graph-packer-plan/1", "graph-packer-plan/2"
+_SMALL_ROWS, _MAX_COLUMNS = 1 << 20, 4096
+"""Rows that a plan may have however few its bytes: sizes of patterns repeat, unlike ids."""
 _WRITING: Any = {"compression": "zstd", "write_statistics": False, "write_page_checksum": True}
 
 
@@ -69,24 +75,87 @@ def load_plan(source: str | os.PathLike[str] | bytes, name: str = "the plan") ->
     """
     from packer.plan import PackPlan
 
-    file: Any = pa.BufferReader(source) if isinstance(source, bytes) else str(source)
     name = name if isinstance(source, bytes) else Path(source).name
     try:
-        table = pq.read_table(file, page_checksum_verification=True)
-        about: dict[str, Any] = json.loads((table.schema.metadata or {})[_KEY])
+        columns, about = _stored(source)
         if about["format"] not in (_BY_GRAPH, _BY_PATTERN):
             raise FormatError(f"{name}: plan format {about['format']!r} is not known; upgrade graph-packer")
-        columns = {name: table.column(name).to_numpy() for name in table.column_names}
+        _check_types(about)
         certificate = Certificate.from_dict(about["certificate"])
         read = _read_graphs if about["format"] == _BY_GRAPH else _read_patterns
         sizes, items, found = read(columns, about)
         limits = PackLimits.from_dict(about["limits"], sizes.axes)
-    except (OSError, KeyError, TypeError, ValueError, IndexError, pa.ArrowException) as error:
+        stated = _said(about)
+    except (OSError, KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError) as error:
         if isinstance(error, FileNotFoundError):
             raise
         raise FormatError(f"{name} is not a plan of graph-packer: {error}") from error
-    packing = Packing(items, about["algorithm"], about["seed"], certificate, about["stopped_by"], 0.0, found)
-    return PackPlan(sizes, limits, packing)
+    algorithm, seed, stopped_by = stated
+    return PackPlan(sizes, limits, Packing(items, algorithm, seed, certificate, stopped_by, 0.0, found))
+
+
+def _stored(source: str | os.PathLike[str] | bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The columns of a plan's file, int64 [rows] each, and what it states of itself, in bounded memory.
+
+    Raises FormatError, OSError.
+    """
+    file = _InMemory(source) if isinstance(source, bytes) else _opened(source)
+    try:
+        parquet = FlatParquet(file, _SMALL_ROWS)
+        about: Any = canonical.bounded_loads(parquet.metadata.get(_KEY, b""), "its metadata")
+        if not isinstance(about, dict):
+            raise FormatError("its metadata is no JSON object")
+        names = [name.decode() for name in parquet.columns]
+        if any(field.type != pa.int64() for field in parquet.schema) or len(names) > _MAX_COLUMNS:
+            raise FormatError(f"it has columns {names[:20]}; a plan's are of int64, and at most {_MAX_COLUMNS}")
+        parts = list(parquet.tables())
+    finally:
+        file.close()
+    table = pa.concat_tables(parts) if parts else parquet.schema.empty_table()
+    columns = {name: table.column(name) for name in table.column_names}
+    if any(column.null_count for column in columns.values()):
+        raise FormatError("it has rows without a value")
+    return {name: column.to_numpy() for name, column in columns.items()}, about
+
+
+def _check_types(about: dict[str, Any]) -> None:
+    """As many node and edge types, and limits by type, as a data set may have."""
+    limits = [limit for limit in about["limits"].values() if isinstance(limit, dict)]
+    if len(about["node_types"]) + len(about["edge_types"]) > MAX_AXES or any(len(each) > MAX_AXES for each in limits):
+        raise FormatError(f"it has more than {MAX_AXES} node and edge types")
+
+
+def _said(about: dict[str, Any]) -> tuple[str, int, str]:
+    """Algorithm, seed and what stopped it: words and a number."""
+    algorithm, seed, stopped_by = about["algorithm"], about["seed"], about["stopped_by"]
+    words = all(isinstance(word, str) and len(word) <= 200 for word in (algorithm, stopped_by))
+    if not words or type(seed) is not int or not -(2**63) <= seed < 2**64:
+        raise FormatError(f"its algorithm, seed or stop is none: {str((algorithm, seed, stopped_by))[:200]}")
+    return algorithm, seed, stopped_by
+
+
+class _InMemory:
+    """A file's bytes as FlatParquet reads them."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self.size = data, len(data)
+
+    def read(self, offset: int, size: int) -> bytearray:
+        return bytearray(self._data[offset : offset + size])
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _opened(path: str | os.PathLike[str]) -> LocalFile:
+    """A plan's file, where links may lead; pipes and devices are refused. Raises FormatError, OSError."""
+    fd = os.open(str(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    about = os.fstat(fd)
+    file = LocalFile(fd, about.st_size, Path(path).name)
+    if not stat.S_ISREG(about.st_mode):
+        file.close()
+        raise FormatError("it is not a plain file")
+    return file
 
 
 def _graph_rows(plan: PackPlan) -> dict[str, Any]:
@@ -106,9 +175,11 @@ def _read_graphs(columns: dict[str, np.ndarray], about: dict[str, Any]) -> tuple
     ids, pack = columns["graph_id"], columns["pack"]
     if not np.array_equal(np.sort(ids), np.arange(len(ids))):
         raise FormatError("its graph ids are not each of 0.. once")
-    offsets = np.append(0, np.cumsum(np.bincount(pack, minlength=about["num_packs"]))).astype(np.int64)
-    if (np.diff(pack) < 0).any() or len(offsets) != about["num_packs"] + 1 or (np.diff(offsets) < 1).any():
+    steps = np.diff(pack, prepend=-1)
+    starts = np.flatnonzero(steps)
+    if (steps[starts] != 1).any() or len(starts) != about["num_packs"]:
         raise FormatError(f"its packs are not the {about['num_packs']} packs that it states")
+    offsets = np.append(starts, len(pack)).astype(np.int64)
 
     def in_source_order(key: str) -> np.ndarray:
         rows = np.empty(len(ids), dtype=np.int64)
@@ -153,10 +224,16 @@ def _read_patterns(columns: dict[str, np.ndarray], about: dict[str, Any]) -> tup
         raise FormatError("what its sizes take of a pack is not what it states")
     if min(packs.min(), graphs.min(), size_ids.min()) < 0 or found.num_packs != about["num_packs"]:
         raise FormatError(f"its packs are not the {about['num_packs']} packs that it states")
-    held, filled = np.zeros(len(instance.need), np.int64), np.zeros((len(first), len(instance.capacity)), np.int64)
+    if (graphs.astype(float) * packs).sum() >= 2**53 or graphs.max() >= 2**31:
+        raise FormatError("its patterns hold more than 2^53 graphs")
+    held = np.zeros(len(instance.need), np.int64)
     np.add.at(held, size_ids, graphs * packs)
-    np.add.at(filled, pattern, graphs[:, None] * instance.need[size_ids])
-    if not np.array_equal(held, instance.count) or (filled > instance.capacity).any():
+    # One dimension after the other: patterns times dimensions may be many.
+    over = any(
+        (np.add.reduceat(graphs * instance.need[size_ids, dim], first) > most).any()
+        for dim, most in enumerate(instance.capacity.tolist())
+    )
+    if not np.array_equal(held, instance.count) or over:
         raise FormatError("its patterns do not hold each graph once within the limits")
     return sizes, items, found
 

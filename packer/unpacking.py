@@ -8,14 +8,15 @@ from typing import Any, Iterator, Mapping
 import numpy as np
 import pyarrow as pa
 
-from packer.errors import FieldError, MissingExtraError
+from packer.errors import CONTRADICTION, FieldError, FormatError, MissingExtraError
 from packer.fields import Field, Schema, pack_columns
 from packer.graph_table import GraphTable, concatenate, empty_table, stored_fields
 from packer.limits import PackLimits
 from packer.materialise import lift
+from packer.shards.block_check import require_sound
 from packer.shards.container import open_shard
 from packer.shards.graphs_file import iter_graphs, string_columns
-from packer.shards.manifest import Manifest
+from packer.shards.manifest import GRAPHS, Manifest
 from packer.shards.place import Place, place_of
 
 
@@ -44,7 +45,7 @@ def unpack(source: Any, dataset: Any = None) -> list[Any]:
 def unpack_with_ids(dataset: Any) -> tuple[list[Any], np.ndarray]:
     """All graphs of a data set in source order, and their ids in the source: int64 [graphs], ascending."""
     place, manifest, verify = _opened(dataset)
-    tables = [lift(packs, manifest.schema, manifest.limits)[0] for packs in _blocks(place, manifest, verify)]
+    tables = [_lifted(packs, manifest) for packs in _blocks(place, manifest, verify)]
     table = concatenate(tables) if tables else empty_table(manifest.schema)
     table = _with_strings(table.select(np.argsort(table.source_ids, kind="stable")), place, manifest)
     return graphs_of(table), table.source_ids
@@ -132,9 +133,15 @@ def _read_pack(place: Place, manifest: Manifest, pack: int, verify: str) -> Grap
             block, row = divmod(pack, manifest.packs_per_block)
             columns = reader.block(block)
             reader.close()
-            return lift({key: columns[key][row : row + 1] for key in columns}, manifest.schema, manifest.limits)[0]
+            return _lifted({key: columns[key][row : row + 1] for key in columns}, manifest)
         pack -= entry.packs
     raise AssertionError("the manifest's shards hold its packs")
+
+
+def _lifted(packs: Mapping[str, np.ndarray], manifest: Manifest) -> GraphTable:
+    """The graphs of stored packs. FormatError for packs that contradict themselves: lifting trusts their numbers."""
+    require_sound(packs, manifest.schema, manifest.limits)
+    return lift(packs, manifest.schema, manifest.limits)[0]
 
 
 def _with_strings(table: GraphTable, place: Place, manifest: Manifest) -> GraphTable:
@@ -142,7 +149,13 @@ def _with_strings(table: GraphTable, place: Place, manifest: Manifest) -> GraphT
     if not names:
         return table
     parts = pa.Table.from_batches(iter_graphs(place, manifest, ["id", *names.values()]))
-    rows = pa.array(np.searchsorted(parts.column("id").to_numpy(), table.source_ids))
+    ids = parts.column("id").to_numpy()
+    places = np.searchsorted(ids, table.source_ids)
+    known = places < len(ids)
+    known[known] = ids[places[known]] == table.source_ids[known]
+    if not known.all():
+        raise FormatError(f"{GRAPHS} has no graph {table.source_ids[~known][0]}, which is in a pack{CONTRADICTION}")
+    rows = pa.array(places)
     strings = {name: parts.column(column).take(rows) for name, column in names.items()}
     return GraphTable(table.schema, table.ptr, table.columns, strings, table.source_ids)
 

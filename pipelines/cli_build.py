@@ -255,6 +255,7 @@ def pack_facts(folder: Where, pack: int) -> dict[str, Any]:
 
     from packer.materialise import lift
     from packer.shards import iter_graphs, open_shard
+    from packer.shards.block_check import require_sound
 
     manifest = Manifest.load(folder)
     if not 0 <= pack < manifest.num_packs:
@@ -262,6 +263,7 @@ def pack_facts(folder: Where, pack: int) -> dict[str, Any]:
     shard, block, row = manifest.locate(pack)
     reader = open_shard(folder, manifest, shard)
     columns = {name: values[row : row + 1] for name, values in reader.block(block).items()}
+    require_sound(columns, manifest.schema, manifest.limits)
     graphs, ids = lift(columns, manifest.schema, manifest.limits)
     strings: dict[int, str] = {}
     if manifest.schema.strings:

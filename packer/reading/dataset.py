@@ -250,14 +250,12 @@ class PackDataset(Dataset[Pack]):
 
     def _slots_of_graphs(self) -> np.ndarray:
         """For each graph of the source its slot, counted through all packs, or -1: int64 [graphs]."""
-        slots = np.full(self.manifest.counts.graphs, -1, np.int64)
         num_graphs = int(self.limits.num_graphs or 0)
-        row = 0
+        parts = [np.zeros(0, np.int64)]
         for part in iter_graphs(self.place, self.manifest, ["pack", "slot"]):
             pack, slot = part.column("pack").to_numpy(), part.column("slot").to_numpy()
-            slots[row : row + len(pack)] = np.where(pack >= 0, pack * num_graphs + slot, -1)
-            row += len(pack)
-        return slots
+            parts.append(np.where(pack >= 0, pack * num_graphs + slot, -1))
+        return np.concatenate(parts)
 
     def _pack_id(self, index: int) -> int:
         pack = operator.index(index)

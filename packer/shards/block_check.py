@@ -10,6 +10,7 @@ from typing import Any, Mapping, NamedTuple
 
 import numpy as np
 
+from packer.errors import CONTRADICTION, FormatError
 from packer.field_statistics import pad_item
 from packer.fields import Axis, Field, Schema
 from packer.limits import PackLimits
@@ -59,6 +60,14 @@ def check_block(block: Block, schema: Schema, limits: PackLimits) -> tuple[list[
         findings += [Finding(first + pack, field, what) for pack, field, what in found]
         counts.append(sizes)
     return findings, _joined(counts)
+
+
+def require_sound(block: Block, schema: Schema, limits: PackLimits) -> None:
+    """Raises FormatError for packs that `check_block` finds something wrong with: for what trusts their numbers."""
+    findings, _ = check_block(block, schema, limits)
+    if findings:
+        first = findings[0]
+        raise FormatError(f"pack {first.pack} of its block, {first.field}: {first.what}{CONTRADICTION}")
 
 
 def _joined(counts: list[SlotCounts]) -> SlotCounts:
@@ -307,8 +316,7 @@ class _Check:
 
 def edge_field(schema: Schema, axis: Axis) -> Field | None:
     """The index field that says which nodes the edges of an axis join, and so whose edges they are."""
-    found = (f for f in schema.fields if f.axis == axis and f.name == "edge_index" and f.role == "index")
-    return next((f for f in found if f.shape == (2,)), None)
+    return schema.edge_fields.get(axis.key) if axis.level == "edge" else None
 
 
 def _labels(ends: np.ndarray, width: int) -> np.ndarray:

@@ -13,6 +13,8 @@ MAX_BYTES = 64 << 20
 MAX_CONTAINERS = 1 << 18
 MAX_COMMAS = 1 << 23
 """What a document may hold: about 80,000 shards; parsing takes less than 1 GiB whatever it says."""
+MAX_PLAN_CONTAINERS = 1 << 21
+"""The same for what a plan states of itself: a list a size."""
 
 _TAIL = re.compile(rb',"sha256":"([0-9a-f]{64})"}\n\Z')
 _TAIL_BYTES = len(b',"sha256":""}\n') + 64
@@ -40,17 +42,25 @@ def unseal(data: bytes, name: str) -> dict[str, Any]:
     body = data[:-_TAIL_BYTES] + b"}"
     if tail is None or hashlib.sha256(body).hexdigest().encode() != tail[1]:
         raise FormatError(f"{name} is damaged or edited: its last member is not the SHA-256 of the rest")
-    if len(data) > MAX_BYTES or data.count(b"{") + data.count(b"[") > MAX_CONTAINERS or data.count(b",") > MAX_COMMAS:
-        raise FormatError(f"{name} is too large: {len(data)} bytes (at most {MAX_BYTES}), or too many entries")
+    found = bounded_loads(body, name, MAX_CONTAINERS, "canonical JSON")
     try:
-        long = _LONG_NUMBER.search(body) is not None
-        found = json.loads(body, parse_int=_bounded_int if long else None)
         same = isinstance(found, dict) and _document(found) == body
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{name} is not canonical JSON: {error}") from error
     if not same:
         raise FormatError(f"{name} is not canonical JSON: written anew, its bytes differ")
     return found
+
+
+def bounded_loads(data: bytes, name: str, containers: int = MAX_PLAN_CONTAINERS, what: str = "JSON") -> Any:
+    """The value of a JSON text of whatever origin, in less than 1 GiB; a FormatError where it takes more or is none."""
+    if len(data) > MAX_BYTES or data.count(b"{") + data.count(b"[") > containers or data.count(b",") > MAX_COMMAS:
+        raise FormatError(f"{name} is too large: {len(data)} bytes (at most {MAX_BYTES}), or too many entries")
+    try:
+        long = _LONG_NUMBER.search(data) is not None
+        return json.loads(data, parse_int=_bounded_int if long else None)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{name} is not {what}: {error}") from error
 
 
 def _document(members: Mapping[str, Any]) -> bytes:

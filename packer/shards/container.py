@@ -116,10 +116,8 @@ class ShardReader:
         entry = self.entry
         file = self._sized(self.place.open(entry.name, entry))
         if self.verify != "off":
-            start = entry.block_offsets[-1]
             try:
-                footer = file.read(start, entry.bytes - start)
-                file, _ = self._compared(file, start, footer, entry.footer_crc32, "the footer")
+                file = self._with_footer(file)
             except FormatError:
                 file.close()
                 raise
@@ -128,6 +126,12 @@ class ShardReader:
         elif self._file is not file:  # another thread was faster
             file.close()
         return self._file
+
+    def _with_footer(self, file: PlacedFile) -> PlacedFile:
+        """The file, or a new copy of it, whose footer has the CRC-32 that the manifest states."""
+        start = self.entry.block_offsets[-1]
+        footer = file.read(start, self.entry.bytes - start)
+        return self._compared(file, start, footer, self.entry.footer_crc32, "the footer")[0]
 
     def _sized(self, file: PlacedFile) -> PlacedFile:
         if file.size != self.entry.bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from typing import Any, Collection, Iterable, Iterator, Mapping
 
@@ -10,12 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from packer.errors import FormatError, StoreError
+from packer.errors import CONTRADICTION, FormatError, StoreError
 from packer.fields import Axis, Schema
 from packer.shards.files import AtomicFile, FileEntry
 from packer.shards.manifest import GRAPHS, Manifest
-from packer.shards.parquet_check import MAX_GROUP_BYTES, check_parquet
-from packer.shards.place import Entry, PlacedFile, Where, place_of
+from packer.shards.parquet_check import MAX_GROUP_BYTES
+from packer.shards.parquet_file import FlatParquet, WholeFile
+from packer.shards.parquet_words import MAX_FOOTER_BYTES
+from packer.shards.place import Where
 
 STATUSES = ("packed", "trimmed", "skipped")
 TOO_LARGE, TRIMMED = "larger than the limits", "trimmed to the limits"
@@ -76,7 +77,13 @@ def write_graphs(folder: str | os.PathLike[str], parts: Iterable[Mapping[str, An
             for group in _groups(_tables(parts, target)):
                 writer.write_table(group, row_group_size=group.num_rows)
         finally:
+            data = file.position
             writer.close()
+        if file.position - data > MAX_FOOTER_BYTES:
+            raise FormatError(
+                f"{GRAPHS}: its footer takes {file.position - data} bytes; at most {MAX_FOOTER_BYTES} are read: too "
+                f"many graphs of {len(target)} columns for one data set. Split it"
+            )
     except BaseException:
         file.discard()
         raise
@@ -137,58 +144,62 @@ def iter_graphs(
 ) -> Iterator[pa.RecordBatch]:
     """The rows of graphs.parquet, a row group at a time: bounded memory whatever its length.
 
-    verify: compare the file's SHA-256 with the manifest's before the first row. Size and structure are always checked
-    before anything is decoded. Raises FormatError.
+    verify: compare the file's SHA-256 with the manifest's before the first row, and its numbers with the manifest's as
+    they come: ids ascend, a graph is in a pack that there is or in none, sizes are those of what fits into a pack.
+    Size, structure and number of rows are always checked. Raises FormatError.
     """
     target = graphs_schema(manifest.schema)
-    entry = manifest.files[GRAPHS]
-    with MappedFile(where, GRAPHS, entry) as mapped:
+    checked = _Checked(manifest) if verify else None
+    with WholeFile(where, GRAPHS, manifest.files[GRAPHS]) as whole:
         try:
-            if verify and mapped.sha256() != entry.sha256 and (not mapped.renew() or mapped.sha256() != entry.sha256):
-                raise FormatError("its SHA-256 is not the one that the manifest says")
-            check_parquet(mapped.data, manifest.counts.graphs)
-            source = pa.BufferReader(pa.py_buffer(mapped.data))
-            file = pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True)
-            if not file.schema_arrow.equals(target):
-                raise FormatError(f"it has columns {file.schema_arrow.names[:20]}, not {target.names}")
-            for group in range(file.num_row_groups):
-                table = file.read_row_group(group, columns=columns, use_threads=False)
-                table.validate(full=True)
-                yield from table.combine_chunks().to_batches()
+            if verify:
+                whole.check_sha256()
+            file = FlatParquet(whole.file)
+            if not file.schema.equals(target):
+                raise FormatError(f"it has columns {file.schema.names[:20]}, not {target.names[:20]}")
+            if file.rows != manifest.counts.graphs:
+                raise FormatError(f"it has {file.rows} graphs, the manifest says {manifest.counts.graphs}")
+            for table in file.tables(columns):
+                for batch in table.combine_chunks().to_batches():
+                    if checked is not None:
+                        checked.check(batch)
+                    yield batch
         except StoreError:
             raise
         except (FormatError, pa.ArrowException, OSError, ValueError) as error:
             raise FormatError(f"{GRAPHS} is damaged: {error}") from error
 
 
-class MappedFile:
-    """A whole file of a data set, mapped for reading as `data`, as a context."""
+class _Checked:
+    """What readers of graphs.parquet index by, compared with the manifest, batch after batch."""
 
-    def __init__(self, where: Where, name: str, entry: Entry) -> None:
-        self._name, self._entry = name, entry
-        self._map(place_of(where).open(name, entry))
+    def __init__(self, manifest: Manifest) -> None:
+        slots = manifest.limits.slots(manifest.schema.axes)
+        self._slots = {size_column(axis): slots[axis.key] for axis in manifest.schema.axes}
+        self._packs, self._graphs = manifest.num_packs, int(manifest.limits.num_graphs or 1) - 1
+        self._last = -1
 
-    def _map(self, file: PlacedFile) -> None:
-        self._file = file
-        if file.size != self._entry.bytes or file.size == 0:
-            file.close()
-            raise FormatError(f"{self._name} has {file.size} bytes, the manifest says {self._entry.bytes}")
-        self.data = file.map()
+    def check(self, batch: pa.RecordBatch) -> None:
+        """Raises FormatError for the first number that contradicts the manifest."""
+        column = {name: batch.column(name).to_numpy() for name in batch.schema.names if name in _FIXED}
+        if "id" in column:
+            ids = np.append(self._last, column["id"])
+            if (np.diff(ids) <= 0).any():
+                raise FormatError(f"graph {ids[1:][np.diff(ids) <= 0][0]} comes after {self._last}{CONTRADICTION}")
+            self._last = int(ids[-1])
+        for name, number in (("pack", self._packs), ("slot", self._graphs)):
+            if name in column:
+                self._compare(name, column[name], -1, number - 1)
+        if "pack" not in column:
+            return
+        packed = column["pack"] >= 0
+        if "slot" in column and ((column["slot"] >= 0) != packed).any():
+            raise FormatError(f"a graph has a pack without a slot, or a slot without a pack{CONTRADICTION}")
+        for name, number in self._slots.items():  # a graph in no pack may be of any size
+            if name in batch.schema.names:
+                self._compare(name, batch.column(name).to_numpy()[packed], 0, number)
 
-    def sha256(self) -> str:
-        return hashlib.sha256(self.data).hexdigest()
-
-    def renew(self) -> bool:
-        """Map another copy, if this is one; whether it is."""
-        file = self._file.renewed()
-        if file is not None:
-            self._map(file)
-        return file is not None
-
-    def __enter__(self) -> MappedFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """The mapping goes when the last array that looks into it does."""
-        self._file.close()
-        del self.data
+    def _compare(self, name: str, values: np.ndarray, least: int, most: int) -> None:
+        if len(values) and (values.min() < least or values.max() > most):
+            bad = values[(values < least) | (values > most)][0]
+            raise FormatError(f"{name} is {bad}, not from {least} to {most}{CONTRADICTION}")

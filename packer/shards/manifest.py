@@ -14,6 +14,7 @@ from packer.shards import canonical
 from packer.shards.files import FileEntry
 from packer.shards.layout import MAX_BLOCK_BYTES, MAX_BLOCK_PACKS
 from packer.shards.pages import CODECS, BlockFormat, block_format
+from packer.shards.parquet_words import MAX_FOOTER_BYTES, most_rows
 from packer.shards.place import Where, place_of
 from packer.shards.schema_check import check_schema
 
@@ -22,6 +23,8 @@ MANIFEST, GRAPHS, PLAN = "manifest.json", "graphs.parquet", "plan.parquet"
 
 _FORMAT = re.compile(rb'\{"format":"(graph-packer/[^"]{1,20})"')
 _SHA256 = re.compile("[0-9a-f]{64}")
+_PAGE_BYTES = 16
+"""The least that a column takes of a block: the header of its page."""
 _PLAN_MEMBERS = ("algorithm", "lower_bound", "num_packs", "seed", "status", "stopped_by")
 
 
@@ -228,8 +231,9 @@ def _parse(found: dict[str, Any]) -> Manifest:
         )
     if found["compression"] not in list(CODECS):
         raise FormatError(f"{MANIFEST}: compression must be one of {', '.join(CODECS)}; got {found['compression']!r}")
-    plain = _list(found["uncompressed"], "uncompressed")
-    if plain != [column.name for column in columns if column.name in plain] or (
+    plain = [_text(name, "uncompressed", 1000) for name in _list(found["uncompressed"], "uncompressed")]
+    named = set(plain)
+    if plain != [column.name for column in columns if column.name in named] or (
         plain and found["compression"] == "none"
     ):
         raise FormatError(f"{MANIFEST}: uncompressed must name columns in their order; got {str(plain)[:80]}")
@@ -249,10 +253,9 @@ def _parse(found: dict[str, Any]) -> Manifest:
         {name: _text(v, f"version of {name}") for name, v in _members(found["versions"], "versions").items()},
         tuple(plain),
     )
-    _check_shards(manifest, pack_bytes, len(columns))
-    missing = [name for name in _PLAN_MEMBERS if name not in manifest.plan]
-    if missing or manifest.plan["num_packs"] != packs:
-        raise FormatError(f"{MANIFEST}: its plan lacks {missing}, or is not one of {packs} packs")
+    _check_shards(manifest, pack_bytes, sum(column.width > 0 for column in columns))
+    _check_counts(manifest)
+    _check_plan(manifest.plan, packs)
     return manifest
 
 
@@ -270,13 +273,42 @@ def _check_shards(manifest: Manifest, pack_bytes: int, num_columns: int) -> None
             raise FormatError(f"{MANIFEST}: {shard.name} has {shard.blocks} blocks for {shard.packs} packs")
         # zstd and LZ4 grow what they cannot compress by less than 1 %; headers take some 100 bytes a column.
         most = 1.01 * per_block * pack_bytes + 4096 * (num_columns + 1)
-        if max(shard.block_bytes) > most or not 0 < shard.bytes - sum(shard.block_bytes) < 2**31:
+        least = _PAGE_BYTES * num_columns
+        if (
+            min(shard.block_bytes) < least
+            or max(shard.block_bytes) > most
+            or not 0 < shard.bytes - sum(shard.block_bytes) <= MAX_FOOTER_BYTES
+        ):
             raise FormatError(f"{MANIFEST}: the blocks of {shard.name} do not fit its {shard.bytes} bytes")
-    counts = manifest.counts
+
+
+def _check_plan(plan: Mapping[str, Any], packs: int) -> None:
+    """What reports calculate with and say: numbers of packs, and words."""
+    missing = [name for name in _PLAN_MEMBERS if name not in plan]
+    if missing or plan["num_packs"] != packs:
+        raise FormatError(f"{MANIFEST}: its plan lacks {missing}, or is not one of {packs} packs")
+    _whole(plan["lower_bound"], "lower_bound of its plan", min(1, packs), packs)
+    _whole(plan["seed"], "seed of its plan", -(2**63), 2**64)
+    for name in ("algorithm", "stopped_by"):
+        _text(plan[name], f"{name} of its plan")
+    if plan["status"] not in ("optimal", "feasible"):
+        raise FormatError(f"{MANIFEST}: status of its plan must be optimal or feasible; got {str(plan['status'])[:80]}")
+
+
+def _check_counts(manifest: Manifest) -> None:
+    """Numbers of graphs that fit together, and that the bytes of graphs.parquet can hold: arrays are made by them."""
+    counts, size = manifest.counts, manifest.files[GRAPHS].bytes
+    stated = f"{counts.graphs} graphs, {counts.packed} packed, {counts.trimmed} trimmed, {counts.skipped} skipped"
     if counts.graphs != counts.packed + counts.trimmed + counts.skipped:
-        raise FormatError(f"{MANIFEST}: {counts} does not add up")
+        raise FormatError(f"{MANIFEST}: {stated}: that does not add up")
     if sum(counts.reasons.values()) > counts.skipped + counts.trimmed:
-        raise FormatError(f"{MANIFEST}: more reasons than skipped and trimmed graphs: {dict(counts.reasons)}")
+        raise FormatError(
+            f"{MANIFEST}: more reasons than skipped and trimmed graphs: {str(dict(counts.reasons))[:400]}"
+        )
+    if counts.graphs > most_rows(size):
+        raise FormatError(f"{MANIFEST}: {counts.graphs} graphs do not fit into the {size} bytes of {GRAPHS}")
+    if manifest.num_packs > counts.in_packs:
+        raise FormatError(f"{MANIFEST}: {manifest.num_packs} packs for {counts.in_packs} graphs: some would be empty")
 
 
 def _shard(entry: Any, number: int) -> ShardEntry:
@@ -334,8 +366,8 @@ def _whole(value: Any, what: str, least: int = 0, most: int = 2**53) -> int:
     return value
 
 
-def _text(value: Any, what: str) -> str:
-    if not isinstance(value, str) or len(value) > 200:
+def _text(value: Any, what: str, most: int = 200) -> str:
+    if not isinstance(value, str) or len(value) > most:
         raise FormatError(f"{MANIFEST}: {what} must be a short text; got {str(value)[:80]!r}")
     return value
 

@@ -15,12 +15,15 @@ import pyarrow as pa
 
 from packer.errors import FormatError
 from packer.fields import Column
+from packer.shards.parquet_words import COLUMN_CHUNK, MAX_CHUNK_BYTES, MAX_HEADER_BYTES, PAGE_HEADER
 from packer.shards.thrift import Bytes, Struct, read_struct
 
 CODECS = {"none": None, "lz4": "lz4_raw", "zstd": "zstd"}
 """Compression by our name -> pyarrow's name of the codec that reads it."""
 
 _PLAIN, _DATA_PAGE = 0, 0
+_CHUNK_STARTS = 0x26
+"""The first byte of a column chunk: field 2, a number of 64 bits. A page header starts with field 1."""
 
 
 class StoredColumn(NamedTuple):
@@ -64,34 +67,39 @@ def walk_pages(data: Bytes, start: int, rows: int, columns: Sequence[StoredColum
 
     Every header must say what `columns` and `rows` demand. Raises FormatError naming the column.
     """
+    view = memoryview(data)
     at, end = start, len(data)
     for column in columns:
         if column.width == 0:
             continue
+        at = skip_chunk(view, at)
         header = at
-        found, at = read_struct(data, at, end)
-        if _is_column_chunk(found):
-            header = at
-            found, at = read_struct(data, at, end)
+        found, at = page_header(view, at)
         page: Any = found.get(5)
-        size: Any = found.get(3)
-        says = (found.get(1), found.get(2), page.get(1), page.get(2)) if isinstance(page, dict) else None
-        if says != (_DATA_PAGE, rows * column.width, rows, _PLAIN) or not isinstance(size, int):
+        size: int = found[3]
+        says = (found[1], found[2], page[1], page[2]) if page is not None and 7 not in found else None
+        if says != (_DATA_PAGE, rows * column.width, rows, _PLAIN):
             raise FormatError(f"column {column.name}: not a plain data page of {rows} rows of {column.width} bytes")
         if not 0 <= size <= end - at:
             raise FormatError(f"column {column.name}: its page of {size} bytes goes on after the block's end")
-        crc: Any = found.get(4)
-        yield Page(column, header, at, at + size, crc & 0xFFFFFFFF if isinstance(crc, int) else None)
+        crc: int | None = found.get(4)
+        yield Page(column, header, at, at + size, None if crc is None else crc & 0xFFFFFFFF)
         at += size
-    if at < end:
-        found, at = read_struct(data, at, end)
-        if at != end or not _is_column_chunk(found):
-            raise FormatError("more bytes follow the block's last column")
+    if skip_chunk(view, at) != end:
+        raise FormatError("more bytes follow the block's last column")
 
 
-def _is_column_chunk(found: Struct) -> bool:
-    """Older pyarrow repeats a column's metadata (ColumnChunk: no field 1, field 3 a struct) after its pages."""
-    return 1 not in found and isinstance(found.get(3), dict)
+def page_header(data: memoryview, at: int) -> tuple[Struct, int]:
+    """The page header at data[at:] and the position after it. Raises FormatError."""
+    found, size = read_struct(bytes(data[at : at + MAX_HEADER_BYTES]), 0, PAGE_HEADER)
+    return found, at + size
+
+
+def skip_chunk(data: memoryview, at: int) -> int:
+    """The position after a column chunk's metadata, which older pyarrow repeats after its pages; else `at`."""
+    if at >= len(data) or data[at] != _CHUNK_STARTS:
+        return at
+    return at + read_struct(bytes(data[at : at + MAX_CHUNK_BYTES]), 0, COLUMN_CHUNK)[1]
 
 
 def decode_page(data: Bytes, page: Page, rows: int, codec: pa.Codec | None) -> np.ndarray:

@@ -2,86 +2,177 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple, Sequence
 
 from packer.errors import FormatError
-from packer.shards.thrift import Bytes, Struct, read_struct
+from packer.shards.pages import page_header, skip_chunk
+from packer.shards.parquet_words import FOOTER, MAX_CHUNK_BYTES, MAX_FOOTER_BYTES
+from packer.shards.thrift import Bytes, EachEntry, Struct, read_struct
 
 MAX_GROUP_BYTES = 256 << 20
 """Decoded bytes of one row group: written files keep to a quarter, larger ones are refused."""
-_MAGIC = b"PAR1"
-_CODECS = (0, 6, 7)  # none, zstd, LZ4_RAW
-_PLAIN = 0
-_BYTE_ARRAY = 6
-_NUMBERS = (0, 1, 2, 4, 5)  # bool, int32, int64, float, double
+TAIL_BYTES = 8
+MAGIC = b"PAR1"
+
+_CODECS = (0, 1, 6, 7)  # none, snappy (other tools' choice), zstd, LZ4_RAW
+_PLAIN, _RUNS, _DICTIONARIES = 0, 3, (2, 8)
+_BOOL, _BYTE_ARRAY = 0, 6
+_NUMBERS = (_BOOL, 1, 2, 4, 5)  # bool, int32, int64, float, double
+_DATA_PAGE, _DICTIONARY_PAGE = 0, 2
 
 
-def check_parquet(data: Bytes, max_rows: int) -> None:
-    """Refuse a file that a decoder would need more than MAX_GROUP_BYTES a row group for, or more than max_rows rows.
+class Chunk(NamedTuple):
+    """One column of a row group: its pages lie from `start` to `stop`, and what is its own goes on to `end`."""
 
-    Flat columns only. Every page header is read; every number in it must fit the file. Raises FormatError.
-    """
-    footer, start = read_footer(data)
-    elements, groups = footer.get(2), footer.get(4, [])
-    if not isinstance(elements, list) or not isinstance(groups, list) or not elements:
-        raise FormatError("its footer has no schema")
-    flat = all(isinstance(e, dict) and not e.get(5) and e.get(3) in (0, 1) for e in elements[1:])
-    if not flat or not isinstance(elements[0], dict) or elements[0].get(5) != len(elements) - 1:
-        raise FormatError("its columns are nested")
-    total = 0
-    for group in groups:
-        rows = group.get(3) if isinstance(group, dict) else None
-        chunks = group.get(1) if isinstance(group, dict) else None
-        if not isinstance(rows, int) or not isinstance(chunks, list) or len(chunks) != len(elements) - 1 or rows < 0:
-            raise FormatError("a row group does not hold the schema's columns")
-        total += rows
-        if sum(_chunk_bytes(data, chunk, rows, start) for chunk in chunks) > MAX_GROUP_BYTES:
-            raise FormatError(f"a row group decodes to more than {MAX_GROUP_BYTES} bytes")
-    if total != footer.get(3) or total > max_rows:
-        raise FormatError(f"its row groups hold {total} rows, its footer says {footer.get(3)}, at most {max_rows} fit")
+    name: bytes
+    kind: int
+    rows: int
+    start: int
+    stop: int
+    end: int
 
 
-def read_footer(data: Bytes) -> tuple[Struct, int]:
-    """The footer's struct, and where it starts. Raises FormatError."""
-    size = len(data)
-    tail = bytes(data[size - 8 :])
-    length = int.from_bytes(tail[:4], "little")
-    if size < 12 or bytes(data[:4]) != _MAGIC or tail[4:] != _MAGIC or length > size - 12:
+class Footer(NamedTuple):
+    """columns: their names; groups: the chunks of each row group; metadata: of the schema."""
+
+    columns: tuple[bytes, ...]
+    rows: int
+    groups: tuple[tuple[Chunk, ...], ...]
+    metadata: dict[bytes, bytes]
+
+
+def footer_bytes(tail: bytes, size: int) -> int:
+    """Bytes of the footer of a file of `size` bytes that ends with `tail`, the tail included. Raises FormatError."""
+    length = int.from_bytes(tail[:4], "little") + TAIL_BYTES
+    if tail[4:] != MAGIC or length > size - len(MAGIC):
         raise FormatError("it is not a Parquet file")
-    start = size - 8 - length
-    footer, stop = read_struct(data, start, size - 8)
-    if stop != size - 8:
+    if length > MAX_FOOTER_BYTES:
+        raise FormatError(f"its footer takes {length} bytes; at most {MAX_FOOTER_BYTES} are read")
+    return length
+
+
+def read_footer(footer: bytes, each: EachEntry | None = None) -> Struct:
+    """The struct of a footer, tail included; see `read_struct` for `each`. Raises FormatError."""
+    if len(footer) < TAIL_BYTES or footer_bytes(footer[-TAIL_BYTES:], 1 << 63) != len(footer):
+        raise FormatError("it is not a Parquet footer of that length")
+    found, stop = read_struct(footer[:-TAIL_BYTES], 0, FOOTER, each)
+    if stop != len(footer) - TAIL_BYTES:
         raise FormatError("its footer is followed by other bytes")
-    return footer, start
+    keys = [pair[1] for pair in found.get(5, ())]
+    if len(set(keys)) < len(keys):
+        raise FormatError("its metadata has a key twice")
+    return found
 
 
-def _chunk_bytes(data: Bytes, chunk: Any, rows: int, end: int) -> int:
-    """Decoded bytes of a column chunk, by its page headers."""
-    about = chunk.get(3) if isinstance(chunk, dict) and 1 not in chunk else None
-    if not isinstance(about, dict) or about.get(4) not in _CODECS:
-        raise FormatError("a column chunk lies in another file, or its codec is not one that is written")
-    kind = about.get(1)
+def flat_footer(footer: bytes, size: int, most_rows: int) -> Footer:
+    """The footer of a file of `size` bytes with flat columns of numbers and texts, whose parts fill the file.
+
+    Raises FormatError.
+    """
+    groups: list[tuple[int, list[Chunk]]] = []
+    places: list[int] = []
+
+    def add(group: Struct) -> None:
+        chunks = [_chunk(chunk, group[3], size - len(footer)) for chunk in group[1]]
+        groups.append((group[3], chunks))
+        places.extend(chunk.start for chunk in chunks)
+
+    found = read_footer(footer, {4: add})
+    elements = found[2]
+    flat = bool(elements) and all(not e.get(5) and e.get(3) in (0, 1) and 1 in e for e in elements[1:])
+    if not flat or elements[0].get(5) != len(elements) - 1 or 1 in elements[0]:
+        raise FormatError("its columns are nested")
+    columns = [(e[4], e[1]) for e in elements[1:]]
+    rows = sum(number for number, _ in groups)
+    if rows != found[3] or rows > most_rows:
+        raise FormatError(
+            f"its row groups hold {rows} rows, its footer says {found[3]}; at most {most_rows} fit into {size} bytes"
+        )
+    places.append(size - len(footer))
+    at, number = len(MAGIC), 0
+    placed: list[tuple[Chunk, ...]] = []
+    for _, chunks in groups:
+        if [(chunk.name, chunk.kind) for chunk in chunks] != columns:
+            raise FormatError("a row group does not hold the schema's columns")
+        ends = places[number + 1 : number + 1 + len(chunks)]
+        for chunk, end in zip(chunks, ends):
+            if chunk.start != at or not chunk.stop <= end <= chunk.stop + MAX_CHUNK_BYTES:
+                raise FormatError(f"bytes {at} to {end} are not those of one column chunk")
+            at = end
+        placed.append(tuple(chunk._replace(end=end) for chunk, end in zip(chunks, ends)))
+        number += len(chunks)
+    if at != places[-1]:
+        raise FormatError(f"bytes {at} to {places[-1]} belong to no column")
+    metadata = {pair[1]: pair.get(2, b"") for pair in found.get(5, ())}
+    return Footer(tuple(name for name, _ in columns), rows, tuple(placed), metadata)
+
+
+def _chunk(chunk: Struct, rows: int, end: int) -> Chunk:
+    about = chunk[3]
+    kind, path, data_at, dictionary_at = about[1], about[3], about[9], about.get(11)
+    if len(path) != 1:
+        raise FormatError("its columns are nested")
+    if about[4] not in _CODECS:
+        raise FormatError("a column's codec is not one that is written")
     if kind != _BYTE_ARRAY and kind not in _NUMBERS:
         raise FormatError(f"a column's physical type {kind} is not one that is written")
-    first, size = about.get(11, about.get(9)), about.get(7)
-    if not isinstance(first, int) or not isinstance(size, int) or not (4 <= first <= end and 0 <= size <= end - first):
+    start = data_at if dictionary_at is None else dictionary_at
+    # Arrow passes over a dictionary that does not come first.
+    if not len(MAGIC) <= start <= data_at < end or start + (dictionary_at is not None) > data_at:
         raise FormatError("a column chunk lies outside the file")
-    at, stop, decoded, values = first, first + size, 0, 0
+    if not data_at - start < about[7] <= end - start:
+        raise FormatError("a column chunk lies outside the file")
+    if about[5] != rows or rows < 1:
+        raise FormatError(f"a column chunk holds {about[5]} values for {rows} rows")
+    return Chunk(path[0], kind, rows, start, start + about[7], 0)
+
+
+def check_chunks(chunks: Sequence[Chunk], held: Sequence[Bytes]) -> None:
+    """Look through the pages of some columns of a row group; held[i]: bytes start to end of chunks[i].
+
+    Every number in every page header must fit, and all together must not decode to more than MAX_GROUP_BYTES.
+    Raises FormatError.
+    """
+    decoded = 0
+    for chunk, data in zip(chunks, held):
+        decoded += _decoded_bytes(chunk, data)
+        if decoded > MAX_GROUP_BYTES:
+            raise FormatError(f"a row group decodes to more than {MAX_GROUP_BYTES} bytes")
+
+
+def _decoded_bytes(chunk: Chunk, data: Bytes) -> int:
+    """Decoded bytes of a column chunk, by its page headers."""
+    view = memoryview(data)
+    at, stop, decoded, values = 0, chunk.stop - chunk.start, 0, 0
     while at < stop:
-        page, at = read_struct(data, at, stop)
-        raw, stored = page.get(2), page.get(3)
-        if not isinstance(raw, int) or not isinstance(stored, int) or not (0 <= stored <= stop - at and raw >= 0):
+        first = at == 0
+        page, at = page_header(view, at)
+        kind, raw, stored = page[1], page[2], page[3]
+        if not (0 <= stored <= stop - at and raw >= 0):
             raise FormatError(f"a page of {stored} bytes goes on after its column chunk")
-        head = page.get(5, page.get(7))
-        number = head.get(1) if isinstance(head, dict) else None
-        if page.get(1) not in (0, 2) or not isinstance(number, int) or not 0 <= number <= rows:
-            raise FormatError(f"a page is of a kind that is not written, or holds {number} values of {rows} rows")
-        if kind == _BYTE_ARRAY and (page.get(1) != 0 or not isinstance(head, dict) or head.get(2) != _PLAIN):
-            raise FormatError("texts are not in plain encoding: a few bytes could stand for any number of them")
-        values += number if page.get(1) == 0 else 0
+        head: Struct | None = page.get({_DATA_PAGE: 5, _DICTIONARY_PAGE: 7}.get(kind, 0))
+        if head is None or (5 in page and 7 in page) or not 0 <= head[1] <= chunk.rows:
+            raise FormatError(f"a page is of a kind that is not written, or holds more values than {chunk.rows} rows")
+        _check_encoding(chunk.kind, kind, head[2], first)
+        values += head[1] if kind == _DATA_PAGE else 0
         # A number from a dictionary or a run takes hardly a byte of its page, yet up to 8 once decoded.
-        decoded += max(raw, 8 * number)
+        decoded += max(raw, 8 * head[1])
+        if decoded > MAX_GROUP_BYTES or values > chunk.rows:
+            break
         at += stored
-    if values != rows or about.get(5) != rows:
-        raise FormatError(f"a column chunk holds {values} values for {rows} rows")
+    if decoded <= MAX_GROUP_BYTES and values != chunk.rows:
+        raise FormatError(f"a column chunk holds {values} values for {chunk.rows} rows")
+    if decoded <= MAX_GROUP_BYTES and skip_chunk(view, at) != len(data):
+        raise FormatError("a column chunk is followed by other bytes")
     return decoded
+
+
+def _check_encoding(kind: int, page: int, encoding: int, first: bool) -> None:
+    if kind == _BYTE_ARRAY:
+        if page != _DATA_PAGE or encoding != _PLAIN:
+            raise FormatError("texts are not in plain encoding: a few bytes could stand for any number of them")
+    elif page == _DICTIONARY_PAGE:
+        if not first or encoding not in (_PLAIN, _DICTIONARIES[0]):
+            raise FormatError("a dictionary does not come first in its column, or is encoded itself")
+    elif encoding not in (_PLAIN, *_DICTIONARIES) and not (encoding == _RUNS and kind == _BOOL):
+        raise FormatError(f"a column's encoding {encoding} is not one that is written")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import re
 from dataclasses import dataclass
@@ -34,8 +33,8 @@ class PlacedFile(Protocol):
         """Bytes [offset, offset + size) in memory of the caller's own. FormatError where there are fewer."""
         ...
 
-    def map(self) -> memoryview:
-        """The whole file, not in this process's memory. Stays valid after `close`; not for an empty file."""
+    def local(self) -> PlacedFile:
+        """The file as one of this machine: itself, or a copy that goes when it is closed."""
         ...
 
     def renewed(self) -> PlacedFile | None:
@@ -112,8 +111,8 @@ class LocalFile:
     def read(self, offset: int, size: int) -> bytearray:
         return read_exactly(self._fd, offset, size, self._name)
 
-    def map(self) -> memoryview:
-        return memoryview(mmap.mmap(self._fd, self.size, access=mmap.ACCESS_READ))
+    def local(self) -> PlacedFile:
+        return self
 
     def renewed(self) -> PlacedFile | None:
         return None if self._renew is None else self._renew()

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from packer.errors import FormatError, PackerError
-from packer.shards.graphs_file import MappedFile, iter_graphs, size_column
+from packer.shards import canonical
+from packer.shards.graphs_file import iter_graphs, size_column
 from packer.shards.manifest import PLAN, Manifest
-from packer.shards.parquet_check import check_parquet
+from packer.shards.parquet_file import FlatParquet, WholeFile
 from packer.shards.place import Where
 
 _METADATA_KEY = b"graph-packer-plan"
@@ -67,10 +65,9 @@ def distinct_sizes(place: Where, manifest: Manifest) -> tuple[np.ndarray, np.nda
 
 def _stored_certificate(place: Where, manifest: Manifest) -> Any:
     """The certificate in the metadata of plan.parquet, None where there is none."""
-    with MappedFile(place, PLAN, manifest.files[PLAN]) as file:
-        check_parquet(file.data, manifest.counts.graphs)
-        try:
-            metadata = pq.read_schema(pa.BufferReader(pa.py_buffer(file.data))).metadata or {}
-            return json.loads(metadata.get(_METADATA_KEY, b"{}")).get("certificate")
-        except (pa.ArrowException, OSError, ValueError, AttributeError, RecursionError) as error:
-            raise FormatError(f"its metadata cannot be read: {error}") from error
+    with WholeFile(place, PLAN, manifest.files[PLAN]) as whole:
+        stored = FlatParquet(whole.file).metadata.get(_METADATA_KEY, b"{}")
+    about = canonical.bounded_loads(stored, "its metadata")
+    if not isinstance(about, dict):
+        raise FormatError("its metadata is no JSON object")
+    return cast("dict[str, Any]", about).get("certificate")

@@ -14,7 +14,8 @@ from typing import Any, Callable, Mapping, NoReturn, Sequence, Tuple, TypeVar
 
 from packer.errors import FormatError, MissingExtraError, MissingFileError, StoreError
 from packer.shards import reach
-from packer.shards.place import Entry, PlacedFile
+from packer.shards.answers import bounded_options, cat_ranges
+from packer.shards.place import Entry, LocalFile, PlacedFile
 from packer.shards.retry import ShortAnswerError, cause, hider, http_status, is_final, retried, shown
 
 Answer = TypeVar("Answer")
@@ -106,11 +107,11 @@ class RemotePlace:
 
         def ask() -> list[bytes]:
             left = [i for i in range(len(wanted)) if i not in found]
-            answers: list[Any] = fs.cat_ranges(
-                [f"{root}/{name}"] * len(left),
+            answers = cat_ranges(
+                fs,
+                f"{root}/{name}",
                 [wanted[i][0] for i in left],
                 [sum(wanted[i]) for i in left],
-                on_error="return",
                 **_patience(fs, sum(wanted[i][1] for i in left)),
             )
             errors: list[BaseException] = []
@@ -214,7 +215,7 @@ class RemotePlace:
 
             if asyn.iothread[0] is not None and not asyn.iothread[0].is_alive():
                 asyn.reset_lock()  # forked: older versions (2025.3) would wait for the parent's thread
-            fs, root = url_to_fs(self.url, **self._options)
+            fs, root = url_to_fs(self.url, **bounded_options(protocol, self._options))
             fs.invalidate_cache()  # it may remember the sizes of files that were overwritten since
         except ImportError as error:
             if protocol in _CLIENTS or (error.name or "").partition(".")[0] == "fsspec":
@@ -236,17 +237,30 @@ class RemoteFile:
     def read(self, offset: int, size: int) -> bytearray:
         return bytearray(self._place.ranges(self._name, [(offset, size)])[0]) if size else bytearray()
 
+    def local(self) -> PlacedFile:
+        """A copy in a temporary file without a name."""
+        with self._copied() as file:
+            return LocalFile(os.dup(file.fileno()), self.size, self._name)
+
     def map(self) -> memoryview:
-        """Of a copy in a temporary file without a name."""
-        with tempfile.TemporaryFile() as file:
-            try:
-                self._place.copy(self._name, self.size, file.fileno())
-            except OSError as error:
-                raise StoreError(
-                    f"{self._name} of {self._place} needs {self.size} bytes in {tempfile.gettempdir()} for a while: "
-                    f"{error.strerror}. Make room, or set TMPDIR to another folder"
-                ) from error
+        """The bytes of such a copy, not in this process's memory: nobody else can cut it. Not of an empty file."""
+        with self._copied() as file:
             return memoryview(mmap.mmap(file.fileno(), self.size, access=mmap.ACCESS_READ))
+
+    def _copied(self) -> Any:
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+        try:
+            self._place.copy(self._name, self.size, file.fileno())
+        except OSError as error:
+            file.close()
+            raise StoreError(
+                f"{self._name} of {self._place} needs {self.size} bytes in {tempfile.gettempdir()} for a while: "
+                f"{error.strerror}. Make room, or set TMPDIR to another folder"
+            ) from error
+        except BaseException:
+            file.close()
+            raise
+        return file
 
     def renewed(self) -> PlacedFile:
         """Itself: what was read came over a network, and may come right the next time."""

@@ -18,6 +18,7 @@ from packer.shards.files import AtomicFile
 from packer.shards.layout import MAX_BLOCK_BYTES, MAX_BLOCK_PACKS, ZSTD_LEVEL
 from packer.shards.manifest import FORMAT, ShardEntry
 from packer.shards.pages import CODECS
+from packer.shards.parquet_words import MAX_FOOTER_BYTES
 from packer.shards.schema_check import check_schema
 
 METADATA_KEY = b"graph-packer"
@@ -70,6 +71,12 @@ def write_shard(
         packs = _write_blocks(sink, blocks, columns, shard_schema(schema, limits), codecs)
         if not packs:
             raise FormatError(f"{name}: a shard holds at least one block")
+        footer = file.position - sum(size for size, _ in sink.blocks)
+        if footer > MAX_FOOTER_BYTES:
+            raise FormatError(
+                f"{name}: the footer of {len(sink.blocks)} blocks of {len(columns)} columns takes {footer} bytes; at "
+                f"most {MAX_FOOTER_BYTES} are read. Make smaller shards"
+            )
     except BaseException:
         file.discard()
         raise

@@ -83,16 +83,20 @@ def _sizes(folder: Place, manifest: Manifest) -> tuple[GraphSizes, np.ndarray]:
     From graphs.parquet alone: shards may be damaged, and the page is to say so.
     """
     axes = manifest.schema.axes
-    parts: dict[str, list[np.ndarray]] = {axis.key: [] for axis in axes}
-    num_real = np.zeros((manifest.num_packs, len(axes) + 1), np.int64)
+    parts: dict[str, list[np.ndarray]] = {axis.key: [np.zeros(0, np.int64)] for axis in axes}
+    packs = [np.zeros(0, np.int64)]
     for batch in iter_graphs(folder, manifest):
         pack = batch.column("pack").to_numpy()
-        packed = pack >= 0
-        for number, axis in enumerate(axes):
-            parts[axis.key].append(batch.column(size_column(axis)).to_numpy()[packed])
-            np.add.at(num_real[:, number], pack[packed], parts[axis.key][-1])
-        np.add.at(num_real[:, -1], pack[packed], 1)
-    return with_columns(axes, {key: np.concatenate(values) for key, values in parts.items()}), num_real
+        packs.append(pack[pack >= 0])
+        for axis in axes:
+            parts[axis.key].append(batch.column(size_column(axis)).to_numpy()[pack >= 0])
+    sizes, pack = {key: np.concatenate(values) for key, values in parts.items()}, np.concatenate(packs)
+    # Only now: that many packs are stated by a manifest that graphs.parquet has been found to fit.
+    num_real = np.zeros((manifest.num_packs, len(axes) + 1), np.int64)
+    for number, axis in enumerate(axes):
+        np.add.at(num_real[:, number], pack, sizes[axis.key])
+    np.add.at(num_real[:, -1], pack, 1)
+    return with_columns(axes, sizes), num_real
 
 
 def _compare(sizes: GraphSizes, manifest: Manifest) -> tuple[PlanRow, ...]:

@@ -11,6 +11,7 @@ import numpy as np
 from packer.errors import FormatError
 from packer.fields import Axis
 from packer.shards import Manifest, open_shard
+from packer.shards.block_check import require_sound
 from pipelines.report.style import BLUE, GREEN, GREY, ORANGE, Picture, colour_of, drawn, finish, share_bar
 from pipelines.report.words import rows_of, some
 
@@ -45,8 +46,10 @@ def read_pack(folder: Path, number: int) -> Pack:
         raise FormatError(f"{folder} has no pack {number}: its packs are 0 to {manifest.num_packs - 1}")
     shard, block, row = manifest.locate(number)
     reader = open_shard(folder, manifest, shard)
-    columns = {name: values[row] for name, values in reader.block(block).items()}
+    packs = {name: values[row : row + 1] for name, values in reader.block(block).items()}
     reader.close()
+    require_sound(packs, manifest.schema, manifest.limits)
+    columns = {name: values[0] for name, values in packs.items()}
     axes = manifest.schema.axes
     owner = {axis.key: columns[axis.column("batch")].astype(np.int64) for axis in axes if axis.level == "node"}
     edges: dict[str, np.ndarray] = {}

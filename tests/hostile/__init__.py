@@ -1,0 +1,1 @@
+"""Hostile inputs, made by code: nothing binary is stored."""

@@ -1,0 +1,174 @@
+"""Inputs made to hurt (`tests/hostile/corpus.py`) under limits of memory and time; files cut while they are read."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from reference_packs import write_data_set
+
+from packer import PackDataset, unpack
+from packer.errors import FormatError
+from packer.fields import Axis, Schema
+from packer.limits import PackLimits
+from packer.shards import GraphCounts, Manifest, iter_graphs
+from packer.shards.files import hash_file
+from packer.shards.graphs_file import graphs_schema, write_graphs
+from packer.shards.manifest import GRAPHS
+
+TESTS = Path(__file__).parent
+GROUPS = ("manifests", "page_headers", "footers", "graphs", "plans", "certificates", "answers")
+SOUND = {"an index with a million targets", "listing"}
+"""Large, but by the rules; and names that a store need not tell."""
+SECONDS = 20
+
+
+def run_corpus(folder, scale, groups=GROUPS):
+    done = subprocess.run(
+        [sys.executable, str(TESTS / "hostile" / "corpus.py"), str(folder), str(scale), *groups],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout[-500:] + done.stderr[-2000:]
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def check(cases):
+    assert {case["group"] for case in cases} == set(GROUPS) and len(cases) > 100
+    for case in cases:
+        assert case["kind"] != "raw", case
+        assert case["seconds"] < SECONDS, case
+        if case["case"] in SOUND:
+            assert case["kind"] == "read", case
+        else:
+            assert case["kind"] != "read" and len(case["text"]) < 1000, case
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="limits memory by what Linux tells of a process")
+def test_hostile_inputs_end_in_clear_errors_in_little_memory(tmp_path):
+    check(run_corpus(tmp_path, 16))
+
+
+@pytest.mark.slow
+def test_hostile_inputs_of_full_size_end_in_clear_errors_in_little_memory(tmp_path):
+    check(run_corpus(tmp_path, 1))
+
+
+READ_WHILE_CUT = """
+    import os, sys
+    from packer.errors import FormatError
+    from packer.shards import FileEntry, Manifest
+    from packer.shards.parquet_file import FlatParquet, WholeFile
+
+    folder, name = sys.argv[1:]
+    path = os.path.join(folder, name)
+    with WholeFile(folder, name, FileEntry(os.path.getsize(path), "")) as whole:
+        tables = FlatParquet(whole.file).tables()
+        next(tables)
+        print("read", flush=True)
+        sys.stdin.readline()
+        try:
+            for _ in tables:
+                pass
+        except FormatError as error:
+            print(error, flush=True)
+"""
+
+
+def test_a_graphs_file_cut_short_while_it_is_read_is_an_error_not_a_signal(tmp_path):
+    """A process has read the first of three row groups when another cuts the file; a mapping would end it by SIGBUS."""
+    schema, rows = Schema((Axis("node"), Axis("edge")), ()), 3 << 16
+    texts = {"status": pa.array(["packed"] * rows), "reason": pa.array([""] * rows)}
+    numbers = [name for name in graphs_schema(schema).names if name not in texts]
+    entry = write_graphs(tmp_path, [{**{name: np.arange(rows) for name in numbers}, **texts}], schema)
+    reader = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(READ_WHILE_CUT), str(tmp_path), GRAPHS],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert reader.stdout is not None and reader.stdout.readline() == "read\n"
+    os.truncate(tmp_path / GRAPHS, entry.bytes // 3)
+    text, _ = reader.communicate("go on\n", timeout=60)
+    assert reader.returncode == 0, signal.Signals(-reader.returncode).name
+    assert text.startswith(f"{GRAPHS} ends at byte {entry.bytes // 3}, inside a piece that goes on to ")
+
+
+def forged_graphs(folder, **columns):
+    """A data set whose graphs.parquet says something else, under a hash that fits."""
+    manifest = write_data_set(folder)
+    table = pa.Table.from_batches(iter_graphs(folder, manifest))
+    for name, change in columns.items():
+        at = table.schema.get_field_index(name)
+        values = np.array(table.column(name).to_numpy())
+        change(values)
+        table = table.set_column(at, table.schema.field(name), pa.array(values))
+    pq.write_table(table, folder / GRAPHS, compression="zstd", use_dictionary=False, write_statistics=False)
+    forged = replace(manifest, files={**manifest.files, GRAPHS: hash_file(folder / GRAPHS)})
+    (folder / "manifest.json").write_bytes(forged.to_bytes())
+    return forged
+
+
+def put(place, value):
+    def change(values):
+        values[place] = value
+
+    return change
+
+
+CONTRADICTIONS = [
+    ({"pack": put(0, 10**9)}, r"pack is 1000000000, not from -1 to 9"),
+    ({"pack": put(0, -5)}, r"pack is -5, not from -1 to 9"),
+    ({"slot": put(0, 4)}, r"slot is 4, not from -1 to 3"),
+    ({"slot": put(0, -1)}, r"a graph has a pack without a slot"),
+    ({"id": put(1, 0)}, r"graph 0 comes after -1"),
+    ({"num_nodes": put(0, 2**40)}, r"num_nodes is 1099511627776, not from 0 to 24"),
+]
+
+
+@pytest.mark.parametrize(("columns", "text"), CONTRADICTIONS)
+def test_numbers_that_contradict_the_manifest_name_verify(tmp_path, columns, text):
+    manifest = forged_graphs(tmp_path, **columns)
+    with pytest.raises(FormatError, match=text + r".*: the data set contradicts itself; `graph-pack verify` names"):
+        list(iter_graphs(tmp_path, manifest))
+
+
+def test_scatter_takes_no_more_than_the_graphs_that_there_are(tmp_path):
+    """3e8 graphs stated where 40 rows are: refused, before an array of that length."""
+    manifest = write_data_set(tmp_path)
+    counts = GraphCounts(300_000_000, 299_999_998, 0, 2, {"oversize": 2})
+    with pytest.raises(FormatError, match=r"300000000 graphs do not fit into the \d+ bytes of graphs.parquet"):
+        Manifest.load(replace(manifest, counts=counts).to_bytes())
+    counts = GraphCounts(60_000, 59_998, 0, 2, {"oversize": 2})
+    (tmp_path / "manifest.json").write_bytes(replace(manifest, counts=counts).to_bytes())
+    dataset = PackDataset(tmp_path)
+    slots = len(dataset) * dataset.limits.num_graphs
+    with pytest.raises(FormatError, match=r"it has 40 graphs, the manifest says 60000"):
+        dataset.scatter(torch.zeros(slots))
+
+
+def test_packs_that_contradict_themselves_are_not_lifted(tmp_path):
+    """A `ptr` that runs over the pack, written by the rules otherwise: unpack names verify."""
+
+    def change(packs, rows):
+        packs[0]["ptr"][1] = 255
+
+    pytest.importorskip("torch_geometric")
+    write_data_set(tmp_path, limits=PackLimits(24, 40, 5), change=change)
+    for source in ((tmp_path,), (0, str(tmp_path))):
+        with pytest.raises(
+            FormatError, match=r"ptr: does not ascend from 0 to 24.*contradicts itself; `graph-pack verify"
+        ):
+            unpack(*source)
