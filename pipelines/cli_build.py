@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from packer.errors import FormatError, PackerError
 from packer.shards import Manifest
 from pipelines import cli_options as options
 from pipelines.build_job import BuildResult, build
-from pipelines.cli_checks import UsageError, check_choice, usage
+from pipelines.cli_checks import UsageError, check_choice, reading, usage
 from pipelines.cli_draw import draw_one_pack, pack_as_text
 from pipelines.cli_output import percent, progress, say, show, show_json, table, tell_skips
 from pipelines.cli_scan import describe
@@ -149,7 +150,8 @@ def verify(
     tasks = make_executor(engine, workers, address)
     try:
         for name, place in data_sets(at).items():
-            reports[name] = verify_shards(place, map=tasks.map)
+            with reading(place):
+                reports[name] = verify_shards(place, map=tasks.map)
     finally:
         tasks.close()
     ok = all(report.ok for report in reports.values())
@@ -181,6 +183,11 @@ def inspect(
         raise UsageError("--plot draws one pack: name it, e.g. --pack 0")
     if pack is not None and len(places) > 1:
         raise UsageError(f"{label(at)} holds {', '.join(places)}: name one, e.g. {label(at, next(iter(places)))}")
+    with reading(at):
+        _inspect(at, places, pack, plot, json_output)
+
+
+def _inspect(at: Where, places: Mapping[str, Where], pack: int | None, plot: Path | None, json_output: bool) -> None:
     if pack is None:
         manifests = {name: Manifest.load(place) for name, place in places.items()}
         if json_output:
@@ -197,7 +204,7 @@ def inspect(
         return
     show(
         f"pack {pack} of {label(at)}: {facts['real']}",
-        pack_as_text(at, pack),
+        *pack_as_text(at, pack),
         _graphs_table(facts),
         table(
             "Columns",

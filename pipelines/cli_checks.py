@@ -7,7 +7,10 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 
-from packer.errors import PackerError
+import typer
+
+from packer.errors import FormatError, PackerError
+from pipelines.places import Where, label
 
 PICTURES = (".svg", ".png", ".pdf")
 
@@ -23,6 +26,31 @@ def usage() -> Generator[None]:
         yield
     except PackerError as error:
         raise UsageError(str(error)) from error
+
+
+@contextmanager
+def reading(place: Where) -> Generator[None]:
+    """What nothing foresaw while a data set is read is its doing: a FormatError says so, and how to look closer."""
+    try:
+        yield
+    except (PackerError, UsageError, ImportError, NameError, typer.Exit, typer.Abort):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        name = label(place)
+        raise FormatError(
+            f"{name} contradicts itself, as damaged or edited data do ({in_short(error)}). `graph-pack verify {name}` "
+            "says what is wrong with it; where that finds nothing, GRAPH_PACK_TRACEBACK=1 shows more: please report it"
+        ) from error
+
+
+def in_short(error: Exception) -> str:
+    """One line about an error of any kind."""
+    lines = str(error).strip().splitlines() or [""]
+    if lines[0].startswith("in a worker:"):
+        return lines[-1]  # of a traceback: the error itself
+    return f"{type(error).__name__}: {lines[0]}"
 
 
 def check_choice(option: str, value: str | None, known: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from packer.suggest import Candidate, Suggestion, suggest_limits
 from pipelines import cli_options as options
 from pipelines.cli_checks import above_zero, usage
 from pipelines.cli_draw import draw_suggestion, write_csv
-from pipelines.cli_output import fill_column, percent, percents, progress, show, show_json, table, tell_skips
+from pipelines.cli_output import Heading, fill_column, percent, percents, progress, show, show_json, table, tell_skips
 from pipelines.cli_scan import survey
 from pipelines.cli_tables import row_width
 
@@ -80,13 +80,13 @@ def suggest(
         return
     tell_skips(found.skips)
     fill, notes = fill_column(suggestion.best.fill)
-    columns = ["", "limits\nnodes/edges/graphs", "packs", "bound", fill]
+    columns: list[Heading] = ["", ("limits", "nodes/edges/graphs"), "packs", "bound", fill]
     show(
         f"{found.source}: {found.sizes.num_graphs:,} graphs; {suggestion.num_triples:,} limits looked at, "
         f"{suggestion.num_packed:,} packed, {suggestion.num_solved:,} solved in {suggestion.seconds:.1f} s",
         table(
             "",
-            [*columns, "padding\nof bytes", "kB\na pack"],
+            [*columns, ("padding", "of bytes"), ("kB", "a pack")],
             [_row(candidate, candidate is suggestion.best) for candidate in suggestion.front],
         ),
         *notes,

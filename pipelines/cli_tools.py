@@ -15,7 +15,9 @@ import typer
 
 from packer.version import __version__
 from pipelines import cli_options as options
+from pipelines.cli_checks import reading
 from pipelines.cli_output import say, show, show_json, table
+from pipelines.places import where
 
 _PACKAGES = (
     ("numpy", "", "everything"),
@@ -60,19 +62,20 @@ def train(
         if not json_output:
             show(f"epoch {epoch + 1}/{epochs}: loss {loss:.4f}")
 
-    report = run_training(
-        folder,
-        target=target,
-        epochs=epochs,
-        hidden=hidden,
-        layers=layers,
-        lr=lr,
-        batch_size=batch_size,
-        seed=seed,
-        device=device,
-        plot=plot,
-        on_epoch=tell,
-    )
+    with reading(where(folder)):
+        report = run_training(
+            folder,
+            target=target,
+            epochs=epochs,
+            hidden=hidden,
+            layers=layers,
+            lr=lr,
+            batch_size=batch_size,
+            seed=seed,
+            device=device,
+            plot=plot,
+            on_epoch=tell,
+        )
     if json_output:
         show_json(asdict(report))
         return
