@@ -13,7 +13,7 @@ from packer.errors import FormatError, PackerError
 from packer.shards import Manifest
 from pipelines import cli_options as options
 from pipelines.build_job import BuildResult, build
-from pipelines.cli_checks import UsageError, check_choice, reading, usage
+from pipelines.cli_checks import UsageError, check_choice, number, reading, usage
 from pipelines.cli_draw import draw_one_pack, pack_as_text
 from pipelines.cli_output import percent, progress, say, show, show_json, table, tell_skips
 from pipelines.cli_scan import describe
@@ -59,7 +59,7 @@ def build_command(
         list[str] | None,
         typer.Option(metavar="NAME=SHARE,...", help="One data set each, e.g. train=0.8,valid=0.1,test=0.1."),
     ] = None,
-    split_seed: Annotated[int, typer.Option(metavar="S", help="Seed of the shares.")] = 0,
+    split_seed: Annotated[int, typer.Option(metavar="S", help="Seed of the shares.", parser=number("split_seed"))] = 0,
     split_column: Annotated[str | None, typer.Option(metavar="C", help="Column that names each graph's split.")] = None,
     split_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="CSV (graph_id, split) or JSON ({split: [ids]}).")
@@ -172,7 +172,7 @@ def verify(
 
 def inspect(
     folder: options.FolderOrUrl,
-    pack: Annotated[int | None, typer.Option(metavar="I", help="Show one pack.")] = None,
+    pack: Annotated[int | None, typer.Option(metavar="I", help="Show one pack.", parser=number("pack"))] = None,
     plot: options.Plot = None,
     json_output: options.Json = False,
 ) -> None:

@@ -6,10 +6,12 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from packer.errors import FormatError, PackerError
+from pipelines.numbers import NUMBERS
 from pipelines.places import Where, label
 
 PICTURES = (".svg", ".png", ".pdf")
@@ -77,15 +79,17 @@ def file_place(option: str) -> Callable[[Path | None], Path | None]:
     return check
 
 
-def above_zero(option: str) -> Callable[[float | None], float | None]:
-    """A callback for numbers."""
+def number(name: str) -> Callable[[Any], Any]:
+    """A parser of the option of that name in NUMBERS, for what stands on the command line or in a job file."""
+    option, allowed = f"--{name.replace('_', '-')}", NUMBERS[name]
 
-    def check(value: float | None) -> float | None:
-        if value is not None and not value > 0:
-            raise UsageError(f"{option} must be above 0; got {value:g}")
-        return value
+    def parse(given: Any) -> Any:
+        fault = allowed.fault(given)
+        if fault is not None:
+            raise UsageError(f"{option} {fault}")
+        return allowed.read(given)
 
-    return check
+    return parse
 
 
 def one_of(option: str, known: Sequence[str]) -> Callable[[str | None], str | None]:

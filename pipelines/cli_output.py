@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import sys
@@ -61,14 +62,22 @@ def _plain(value: Any) -> Any:
     return value
 
 
+class _Page(io.StringIO):
+    """Text for standard output, which Rich is told of."""
+
+    encoding = property(lambda self: sys.stdout.encoding)  # pyright: ignore[reportAssignmentType]
+
+    def isatty(self) -> bool:
+        return sys.stdout.isatty()
+
+
 def show(*parts: str | Table) -> None:
     """Lines and tables on standard output; not cut to a width where nobody looks."""
-    width = None if sys.stdout.isatty() else WIDTH
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)
-    with console.capture() as written:
-        for part in parts:
-            console.print(Text(line(part)) if isinstance(part, str) else part)
-    emit(written.get())
+    page, width = _Page(), None if sys.stdout.isatty() else WIDTH
+    console = Console(file=page, highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)
+    for part in parts:
+        console.print(Text(line(part)) if isinstance(part, str) else part)
+    emit(page.getvalue())
 
 
 Heading = str | tuple[str, ...]

@@ -22,25 +22,38 @@ class Range:
     whole: bool = True
     above: bool = False
 
-    def __str__(self) -> str:
-        """ "a whole number from 1 to 4,096", "a number above 0"; limits beyond a million are left out."""
-        kind = "a whole number" if self.whole else "a number"
-        least = f"above {self.least:,}" if self.above else f"at least {self.least:,}"
-        if self.most > 1e6:
-            return f"{kind}, {least} and at most {self.most:.2g}"
-        return f"{kind}, {least} and at most {self.most:,}"
+    def fault(self, given: Any) -> str | None:
+        """What a text, or a value of a job file, must be and is not: "must be a whole number; got ²"; None: it is."""
+        number, kind = self._number(given), "a whole number" if self.whole else "a finite number"
+        if number is None:
+            return f"must be {kind}; got {_shown(given)}"
+        if self.above and not number > self.least:
+            return f"must be above {self.least:,}; got {_shown(given)}"
+        if number < self.least:
+            return f"must be {kind} greater than or equal to {self.least:,}; got {_shown(given)}"
+        if number > self.most:
+            return f"must be at most {self.most:,}; got {_shown(given)}"
+        return None
 
-    def read(self, given: Any) -> int | float | None:
-        """The number that a text, or a value of a job file, stands for; None where it is none of these."""
+    def read(self, given: Any) -> Any:
+        """The number of what has no fault."""
+        return self._number(given)
+
+    def _number(self, given: Any) -> int | float | None:
         if isinstance(given, str):
-            number = whole_of(given) if self.whole else real_of(given)
-        elif isinstance(given, bool) or not isinstance(given, (int, float)) or (self.whole and given % 1 != 0):
-            number = None
-        else:
-            number = given
-        if number is None or not self.least <= number <= self.most or (self.above and number == self.least):
+            return whole_of(given) if self.whole else real_of(given)
+        if isinstance(given, bool) or not isinstance(given, (int, float)) or not math.isfinite(given):
             return None
-        return int(number) if self.whole else number
+        if not self.whole:
+            return given
+        return int(given) if given % 1 == 0 else None
+
+
+def _shown(given: Any) -> str:
+    """A value in an error, in quotes where one would not see it; cut where it is long."""
+    text = str(given)
+    text = text if len(text) <= 60 else f"{text[:57]}..."
+    return text if text.isprintable() and text.strip() == text and text else repr(text)
 
 
 def whole_of(text: str) -> int | None:
@@ -61,16 +74,16 @@ NUMBERS = {
     "num_graphs": Range(1, SLOTS_MOST),
     "seed": _SEED,
     "split_seed": _SEED,
-    "time_limit": Range(0, SECONDS_MOST, whole=False, above=True),
+    "time_limit": Range(0, int(SECONDS_MOST), whole=False, above=True),
     "workers": Range(1, 4096),
     "multiple_of": Range(1, SLOTS_MOST),
     "max_nodes": Range(2, SLOTS_MOST),
-    "max_bytes": Range(0, 1e18, whole=False, above=True),
+    "max_bytes": Range(0, 10**18, whole=False, above=True),
     "pack": Range(0, 2**53),
     "epochs": Range(1, 10**6),
     "hidden": Range(1, 65_536),
     "layers": Range(1, 1000),
-    "lr": Range(0, 1e6, whole=False, above=True),
+    "lr": Range(0, 10**6, whole=False, above=True),
     "batch_size": Range(1, 65_536),
 }
 """Option -> the numbers that it takes."""

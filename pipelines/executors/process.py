@@ -12,8 +12,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -119,6 +121,26 @@ main(int(sys.argv[1]), int(sys.argv[4]), sys.argv[5:])
 """
 
 
+_starter: ThreadPoolExecutor | None = None
+_starter_of = 0
+
+
+def _start_lasting(arguments: list[str], **options: Any) -> subprocess.Popen[bytes]:
+    """Start a process from a thread that lives as long as this process.
+
+    Linux ends a worker with the *thread* that started it (PR_SET_PDEATHSIG), and the thread that maps may end before
+    the executor is used again.
+    """
+    global _starter, _starter_of
+    with _starting:
+        if _starter is None or _starter_of != os.getpid():  # threads do not survive a fork
+            _starter, _starter_of = ThreadPoolExecutor(1, "graph-packer-workers"), os.getpid()
+        return _starter.submit(subprocess.Popen[bytes], arguments, **options).result()
+
+
+_starting = threading.Lock()
+
+
 @dataclass(frozen=True)
 class _Worker:
     number: int
@@ -134,7 +156,7 @@ class _Worker:
         ours, theirs = socket.socketpair()
         with theirs:
             arguments = [str(theirs.fileno()), *folders, str(os.getpid()), *search_path()]
-            process = subprocess.Popen(
+            process = _start_lasting(
                 [sys.executable, "-P", "-c", _BOOTSTRAP, *arguments],
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(), *inherit),
