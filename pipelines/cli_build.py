@@ -89,6 +89,8 @@ def build_command(
     asked = options.read_source(source, smiles_column, target, root, [split_column] if split_column else ())
     shares = ",".join(splits) if splits else None
     engine, address = options.read_executor(executor, dask_scheduler, ray_address)
+    with usage("--splits"):
+        Splits.of(shares, split_seed, None, None)
     with usage():
         find_algorithm(algorithm)
         Splits.of(shares, split_seed, split_column, split_file)

@@ -22,12 +22,12 @@ class UsageError(Exception):
 
 
 @contextmanager
-def usage() -> Generator[None]:
-    """What goes wrong inside is wrong usage."""
+def usage(option: str = "") -> Generator[None]:
+    """What goes wrong inside is wrong usage, of that option."""
     try:
         yield
     except PackerError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(f"{option}: {error}" if option else str(error)) from error
 
 
 @contextmanager

@@ -232,7 +232,8 @@ def read_limits(
     named = [name for name, value in given.items() if value]
     with usage():
         if auto not in (None, "auto"):
-            if real_of(str(auto)) is None and auto not in RULES:
+            share = real_of(str(auto))
+            if auto not in RULES and (share is None or not 0 < share <= 1):
                 ways, meant = ", ".join(("auto", *RULES)), nearest(str(auto), ("auto", *RULES))
                 raise LimitsError(f"--limits takes {ways} or a share such as 0.95; got {auto!r}{meant}")
             return _rule(str(auto), num_nodes, num_edges, num_graphs, null_graphs)
