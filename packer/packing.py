@@ -15,6 +15,7 @@ from packer.algorithms.in_order import seconds_of
 from packer.algorithms.instance import Instance, Patterns, Solution
 from packer.algorithms.patterns import patterns_of
 from packer.algorithms.registry import ALGORITHMS, Algorithm, find_algorithm
+from packer.budget import check_budget
 from packer.certificate import Certificate, volume_certificate
 from packer.errors import SizesError
 from packer.interrupt import Interrupt
@@ -220,9 +221,11 @@ def pack_vectors(
 ) -> Packing:
     """Pack items that need `need` (int64 [items, dims], not negative) into packs of `capacity` (int64 [dims]).
 
-    Raises SizesError naming an item that fits no pack. Randomness: `seed` alone; time_limit: wall
-    seconds or None.
+    Raises SizesError naming an item that fits no pack, AlgorithmError for an unknown name, a seed that is no whole
+    number from 0 to 2**63 - 1, or a limit that is no number of seconds. Randomness: `seed` alone; time_limit: wall
+    seconds from 0 on, or None.
     """
+    check_budget(seed, time_limit, work_limit)
     rows, space = np.asarray(need), np.asarray(capacity)
     if rows.ndim != 2 or space.ndim != 1 or rows.shape[1] != len(space):
         raise SizesError(f"need must be [items, dims] and capacity [dims]; got {rows.shape} and {space.shape}")

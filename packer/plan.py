@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Iterable, Sequence
 import numpy as np
 
 from packer.algorithms.instance import Patterns
+from packer.budget import check_budget
 from packer.certificate import Certificate, volume_certificate
 from packer.errors import PlanError
 from packer.limits import PackLimits
@@ -178,8 +179,10 @@ def make_plan(
     gives the same plan. even: also even out the number of graphs per pack at the same number of packs. progress:
     called with (packs, bound, seconds) from time to time.
 
-    Raises SizesError naming the first graph that cannot fit, AlgorithmError for an unknown name.
+    Raises SizesError naming the first graph that cannot fit, AlgorithmError for an unknown name, a seed that is no
+    whole number from 0 to 2**63 - 1, or a limit that is no number of seconds from 0 to 1e9.
     """
+    check_budget(seed, time_limit, work_limit)
     items = items_of(sizes, limits)
     packing = pack_items(
         items, algorithm, seed=seed, time_limit=time_limit, work_limit=work_limit, even=even, progress=progress
@@ -191,6 +194,7 @@ def lower_bound(
     sizes: GraphSizes, limits: PackLimits, *, time_limit: float | None = 60.0, seed: int = 0
 ) -> Certificate:
     """A certificate whose `.bound` no plan can beat, by column generation (needs the extra `optimal`)."""
+    check_budget(seed, time_limit)
     from packer.bounds import vector_bound
 
     return vector_bound(items_of(sizes, limits).instance, time_limit=time_limit, seed=seed)

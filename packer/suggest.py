@@ -7,6 +7,7 @@ import operator
 from dataclasses import dataclass
 from typing import Any, Sequence
 
+from packer.budget import check_budget
 from packer.errors import LimitsError, MissingExtraError
 from packer.interrupt import Interrupt
 from packer.limit_search import PACK_WORK, Entry, LimitSearch, Progress
@@ -109,8 +110,10 @@ def suggest_limits(
     packs alike in bytes, limits whose bound promises less padding than the best plan are solved briefly, six a class
     in the mean, and the best one longer. Plans stay valid under wider limits, and bounds under narrower ones. A plan's
     tensor bytes are packs times bytes per pack, so of two limits with as many bytes per pack the one with fewer packs
-    pads less. Raises LimitsError where no limits keep what is asked. Randomness: `seed`.
+    pads less. Raises LimitsError where no limits keep what is asked, AlgorithmError for a seed or a limit that is none.
+    Randomness: `seed`.
     """
+    check_budget(seed, time_limit, work_limit)
     wanted = None if num_graphs is None else _ends(num_graphs)
     rules = SweepRules(null_graphs, multiple_of, max_nodes, wanted, memory_bytes_per_pack)
     prices = prices_of(sizes.axes, bytes_per_node, bytes_per_edge, bytes_per_graph)

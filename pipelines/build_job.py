@@ -22,7 +22,7 @@ from pipelines.build_result import BuildResult as BuildResult
 from pipelines.build_scan import Progress, ScanOptions
 from pipelines.cluster import job as cluster_job
 from pipelines.cluster.phases import Cluster
-from pipelines.executors import Executor, make_executor
+from pipelines.executors import Executor, check_workers, make_executor
 from pipelines.journal import LOCK, SCRATCH, WORK, Journal, locked, remove
 from pipelines.sources import as_source
 from pipelines.splits import Splits
@@ -101,8 +101,7 @@ def build(
             licence,
         )
     )
-    if workers < 1:
-        raise BuildError(f"workers must be at least 1; got {workers}")
+    check_workers(workers)
     home = _home(out)
     store = store_of(out, home / WORK / SCRATCH, storage_options)
     if isinstance(store, FolderStore):

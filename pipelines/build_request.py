@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from packer.algorithms.registry import find_algorithm
+from packer.budget import check_budget, check_seed
 from packer.data_limits import LimitsRule
 from packer.errors import AlgorithmError, BuildError, LimitsError
 from packer.limits import PackLimits
@@ -69,6 +70,9 @@ def check_job(job: Job) -> Job:
     ):
         if value not in known:
             raise BuildError(f"{name} must be one of {', '.join(known)}; got {value!r}")
+    check_budget(job.plan.seed, job.plan.time_limit)
+    if job.splits is not None:
+        check_seed("split_seed", job.splits.seed)
     if job.plan.time_limit is not None and not job.plan.time_limit > 0:
         raise AlgorithmError(f"time_limit must be above 0 seconds; got {job.plan.time_limit}")
     if job.plan.given is not None:

@@ -219,11 +219,11 @@ def commit(
         "ambiguous_fields": list(ambiguous),
         "skipped": [{"graph": s.graph_id, "where": s.where, "reason": s.reason} for s in skips[:10_000]],
     }
-    out.put(BUILD_FILE, json.dumps(about, indent=1).encode() + b"\n")
+    out.put(BUILD_FILE, json.dumps(about, indent=1, allow_nan=False).encode() + b"\n")
     for name, manifest in manifests.items():
         out.put(inside(name, CARD), card_text(manifest, card_title(name), job.licence).encode())
     for name, manifest in manifests.items():
         out.create(inside(name, MANIFEST), manifest.to_bytes())
     if job.splits is not None:
         listed = {"splits": {name: {"manifest_sha256": manifest.sha256} for name, manifest in manifests.items()}}
-        out.put(SPLITS_FILE, json.dumps(listed, indent=1).encode() + b"\n")
+        out.put(SPLITS_FILE, json.dumps(listed, indent=1, allow_nan=False).encode() + b"\n")

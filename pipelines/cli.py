@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.main import get_command
@@ -14,8 +15,12 @@ from typer.main import get_command
 from packer.errors import MissingExtraError, PackerError
 from packer.version import __version__
 from pipelines import cli_build, cli_plan, cli_report, cli_scan, cli_suggest, cli_tools
-from pipelines.cli_checks import UsageError
+from pipelines.clean import line
+from pipelines.cli_checks import UsageError, in_short
 from pipelines.cli_output import say, show_json
+from pipelines.streams import emit, usable_streams
+
+_INTERRUPTED = 130  # Typer's status for Ctrl-C, and that of shells
 
 app = typer.Typer(
     name="graph-pack",
@@ -33,7 +38,7 @@ for module in (cli_scan, cli_suggest, cli_plan, cli_build, cli_report, cli_tools
 
 def _version(wanted: bool) -> None:
     if wanted:
-        sys.stdout.write(f"graph-pack {__version__}\n")
+        emit(f"graph-pack {__version__}\n")
         raise typer.Exit
 
 
@@ -49,37 +54,61 @@ def _options(
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and give its exit status. Errors are told on standard error, without a traceback."""
     given = sys.argv[1:] if arguments is None else list(arguments)
+    with usable_streams():
+        try:
+            return _run(given)
+        except PackerError as error:  # of the streams themselves: an error could not be told
+            with contextlib.suppress(PackerError):
+                say(str(error))
+            return 1
+
+
+def _run(given: Sequence[str]) -> int:
     try:
-        get_command(app)(given, prog_name="graph-pack")
+        status: Any = get_command(app)(given, prog_name="graph-pack", standalone_mode=False)
     except SystemExit as end:
-        if end.code == 130:  # Typer's word for Ctrl-C
-            more = ". The same command goes on where it was" if given[:1] == ["build"] else ""
-            return _fail(130, f"interrupted{more}", given)
-        status = end.code if isinstance(end.code, int) else int(bool(end.code))
-        if status == 2 and "--json" in given:
-            show_json({"error": "wrong usage: standard error says what is wrong", "status": 2})
-        return status
+        return end.code if isinstance(end.code, int) else int(bool(end.code))
+    except (KeyboardInterrupt, typer.Abort):
+        status = _INTERRUPTED
     except UsageError as error:
         return _fail(2, str(error), given)
     except (PackerError, MissingExtraError) as error:
+        _trace()
         return _fail(1, str(error), given)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on
-        return 1
     except OSError as error:
+        _trace()
         return _fail(1, f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", given)
     except Exception as error:
-        if os.environ.get("GRAPH_PACK_TRACEBACK"):
-            traceback.print_exc()
-        what = f"{type(error).__name__}: {error}".splitlines()[0]
-        return _fail(1, f"a fault of graph-pack: {what}. GRAPH_PACK_TRACEBACK=1 shows where; please report it", given)
-    return 0
+        words = getattr(error, "format_message", None)
+        if words is not None:  # of Typer: options or commands that there are not
+            return _fail(2, words(), given) if words() else 2  # without a command, its help has been shown
+        _trace()
+        return _fail(1, _unforeseen(error), given)
+    if status == _INTERRUPTED:
+        more = ". The same command goes on where it was" if given[:1] == ["build"] else ""
+        return _fail(_INTERRUPTED, f"interrupted{more}", given)
+    return status if isinstance(status, int) else 0
+
+
+def _unforeseen(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return f"out of memory: {in_short(error)}. Fewer --workers need less, and so do smaller limits"
+    return f"a fault of graph-pack: {in_short(error)}. GRAPH_PACK_TRACEBACK=1 shows where; please report it"
+
+
+def _trace() -> None:
+    """Where an error came from, for who asks for it."""
+    if os.environ.get("GRAPH_PACK_TRACEBACK"):
+        for text in traceback.format_exc().splitlines():
+            emit(f"{line(text)}\n", "stderr")
 
 
 def _fail(status: int, what: str, arguments: Sequence[str]) -> int:
     say(what)
     if "--json" in arguments:
         show_json({"error": what, "status": status})
-    if status == 2 and arguments and not arguments[0].startswith("-"):
-        sys.stderr.write(f"`graph-pack {arguments[0]} --help` shows the options\n")
+    if status == 2:
+        known = arguments and arguments[0] in {command.name for command in app.registered_commands}
+        shows = f"{arguments[0]} --help` shows the options" if known else "--help` shows the commands"
+        emit(f"`graph-pack {shows}\n", "stderr")
     return status

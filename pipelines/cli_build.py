@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from packer.errors import FormatError, PackerError
 from packer.shards import Manifest
 from pipelines import cli_options as options
 from pipelines.build_job import BuildResult, build
-from pipelines.cli_checks import UsageError, check_choice, usage
+from pipelines.cli_checks import UsageError, check_choice, number, reading, usage
 from pipelines.cli_draw import draw_one_pack, pack_as_text
 from pipelines.cli_output import percent, progress, say, show, show_json, table, tell_skips
 from pipelines.cli_scan import describe
@@ -58,7 +59,7 @@ def build_command(
         list[str] | None,
         typer.Option(metavar="NAME=SHARE,...", help="One data set each, e.g. train=0.8,valid=0.1,test=0.1."),
     ] = None,
-    split_seed: Annotated[int, typer.Option(metavar="S", help="Seed of the shares.")] = 0,
+    split_seed: Annotated[int, typer.Option(metavar="S", help="Seed of the shares.", parser=number("split_seed"))] = 0,
     split_column: Annotated[str | None, typer.Option(metavar="C", help="Column that names each graph's split.")] = None,
     split_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="CSV (graph_id, split) or JSON ({split: [ids]}).")
@@ -88,6 +89,8 @@ def build_command(
     asked = options.read_source(source, smiles_column, target, root, [split_column] if split_column else ())
     shares = ",".join(splits) if splits else None
     engine, address = options.read_executor(executor, dask_scheduler, ray_address)
+    with usage("--splits"):
+        Splits.of(shares, split_seed, None, None)
     with usage():
         find_algorithm(algorithm)
         Splits.of(shares, split_seed, split_column, split_file)
@@ -152,7 +155,8 @@ def verify(
     tasks = make_executor(engine, workers, address)
     try:
         for name, place in data_sets(at).items():
-            reports[name] = verify_shards(place, map=tasks.map)
+            with reading(place):
+                reports[name] = verify_shards(place, map=tasks.map)
     finally:
         tasks.close()
     if content:
@@ -178,7 +182,7 @@ def verify(
 
 def inspect(
     folder: options.FolderOrUrl,
-    pack: Annotated[int | None, typer.Option(metavar="I", help="Show one pack.")] = None,
+    pack: Annotated[int | None, typer.Option(metavar="I", help="Show one pack.", parser=number("pack"))] = None,
     plot: options.Plot = None,
     json_output: options.Json = False,
 ) -> None:
@@ -189,6 +193,11 @@ def inspect(
         raise UsageError("--plot draws one pack: name it, e.g. --pack 0")
     if pack is not None and len(places) > 1:
         raise UsageError(f"{label(at)} holds {', '.join(places)}: name one, e.g. {label(at, next(iter(places)))}")
+    with reading(at):
+        _inspect(at, places, pack, plot, json_output)
+
+
+def _inspect(at: Where, places: Mapping[str, Where], pack: int | None, plot: Path | None, json_output: bool) -> None:
     if pack is None:
         manifests = {name: Manifest.load(place) for name, place in places.items()}
         if json_output:
@@ -205,7 +214,7 @@ def inspect(
         return
     show(
         f"pack {pack} of {label(at)}: {facts['real']}",
-        pack_as_text(at, pack),
+        *pack_as_text(at, pack),
         _graphs_table(facts),
         table(
             "Columns",

@@ -6,8 +6,13 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
-from packer.errors import PackerError
+import typer
+
+from packer.errors import FormatError, PackerError
+from pipelines.numbers import NUMBERS
+from pipelines.places import Where, label
 
 PICTURES = (".svg", ".png", ".pdf")
 
@@ -17,12 +22,37 @@ class UsageError(Exception):
 
 
 @contextmanager
-def usage() -> Generator[None]:
-    """What goes wrong inside is wrong usage."""
+def usage(option: str = "") -> Generator[None]:
+    """What goes wrong inside is wrong usage, of that option."""
     try:
         yield
     except PackerError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(f"{option}: {error}" if option else str(error)) from error
+
+
+@contextmanager
+def reading(place: Where) -> Generator[None]:
+    """What nothing foresaw while a data set is read is its doing: a FormatError says so, and how to look closer."""
+    try:
+        yield
+    except (PackerError, UsageError, ImportError, NameError, typer.Exit, typer.Abort):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        name = label(place)
+        raise FormatError(
+            f"{name} contradicts itself, as damaged or edited data do ({in_short(error)}). `graph-pack verify {name}` "
+            "says what is wrong with it; where that finds nothing, GRAPH_PACK_TRACEBACK=1 shows more: please report it"
+        ) from error
+
+
+def in_short(error: Exception) -> str:
+    """One line about an error of any kind."""
+    lines = str(error).strip().splitlines() or [""]
+    if lines[0].startswith("in a worker:"):
+        return lines[-1]  # of a traceback: the error itself
+    return f"{type(error).__name__}: {lines[0]}"
 
 
 def check_choice(option: str, value: str | None, known: Sequence[str]) -> None:
@@ -49,15 +79,17 @@ def file_place(option: str) -> Callable[[Path | None], Path | None]:
     return check
 
 
-def above_zero(option: str) -> Callable[[float | None], float | None]:
-    """A callback for numbers."""
+def number(name: str) -> Callable[[Any], Any]:
+    """A parser of the option of that name in NUMBERS, for what stands on the command line or in a job file."""
+    option, allowed = f"--{name.replace('_', '-')}", NUMBERS[name]
 
-    def check(value: float | None) -> float | None:
-        if value is not None and not value > 0:
-            raise UsageError(f"{option} must be above 0; got {value:g}")
-        return value
+    def parse(given: Any) -> Any:
+        fault = allowed.fault(given)
+        if fault is not None:
+            raise UsageError(f"{option} {fault}")
+        return allowed.read(given)
 
-    return check
+    return parse
 
 
 def one_of(option: str, known: Sequence[str]) -> Callable[[str | None], str | None]:

@@ -39,11 +39,11 @@ def draw_suggestion(found: Any, path: Path) -> None:
     _save([suggested(found)], path)
 
 
-def pack_as_text(folder: Where, pack: int) -> str:
-    """The slots of a pack, a sign each."""
+def pack_as_text(folder: Where, pack: int) -> list[str]:
+    """The slots of a pack, a sign each, in lines."""
     from pipelines.report.pack_drawing import draw_text, read_pack
 
-    return draw_text(read_pack(cast("Path", folder), pack))
+    return draw_text(read_pack(cast("Path", folder), pack)).split("\n")
 
 
 def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

@@ -15,9 +15,10 @@ from packer.limits import NULL_GRAPHS, PackLimits
 from packer.sizes import GraphSizes
 from pipelines.auto_limits import choose_limits
 from pipelines.build_request import OVERSIZE
-from pipelines.cli_checks import UsageError, above_zero, check_choice, file_place, nearest, one_of, picture_place, usage
+from pipelines.cli_checks import UsageError, check_choice, file_place, nearest, number, one_of, picture_place, usage
 from pipelines.config import read_job
 from pipelines.executors import EXECUTORS
+from pipelines.numbers import SLOTS_MOST, Range, real_of, whole_of
 from pipelines.sources import parse_source
 from pipelines.sources.protocol import Source
 
@@ -36,6 +37,7 @@ def _use_job(context: typer.Context, path: Path | None) -> Path | None:
     return path
 
 
+_NOT_FINITE = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
 _GRAPHS, _LIMITS, _RUN = "Source", "Limits", "Run"
 
 SourceArgument = Annotated[
@@ -106,7 +108,13 @@ NumEdges = Annotated[
     typer.Option("--num-edges", metavar="E", help="Edge slots of a pack, likewise.", rich_help_panel=_LIMITS),
 ]
 NumGraphs = Annotated[
-    int | None, typer.Option(metavar="G", help="Graph slots of a pack, padding included.", rich_help_panel=_LIMITS)
+    int | None,
+    typer.Option(
+        metavar="G",
+        help="Graph slots of a pack, padding included.",
+        parser=number("num_graphs"),
+        rich_help_panel=_LIMITS,
+    ),
 ]
 NullGraphs = Annotated[
     str,
@@ -137,9 +145,9 @@ Oversize = Annotated[
     ),
 ]
 Algorithm = Annotated[str, typer.Option(metavar="NAME", help="How graphs are packed; `compare` lists the ways.")]
-Seed = Annotated[int, typer.Option(metavar="S", help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option(metavar="S", help="Seed of everything random.", parser=number("seed"))]
 TimeLimit = Annotated[
-    float, typer.Option(metavar="SECONDS", help="Most that `optimal` may take.", callback=above_zero("--time-limit"))
+    float, typer.Option(metavar="SECONDS", help="Most that `optimal` may take.", parser=number("time_limit"))
 ]
 Plot = Annotated[
     Path | None,
@@ -151,7 +159,7 @@ Csv = Annotated[
         "--csv", metavar="FILE", help="Write the table here too.", callback=file_place("--csv"), rich_help_panel=_RUN
     ),
 ]
-Workers = Annotated[int, typer.Option(metavar="W", min=1, help="Processes.", rich_help_panel=_RUN)]
+Workers = Annotated[int, typer.Option(metavar="W", help="Processes.", parser=number("workers"), rich_help_panel=_RUN)]
 ExecutorName = Annotated[
     str | None,
     typer.Option(
@@ -224,7 +232,8 @@ def read_limits(
     named = [name for name, value in given.items() if value]
     with usage():
         if auto not in (None, "auto"):
-            if not str(auto).replace(".", "", 1).isdigit() and auto not in RULES:
+            share = real_of(str(auto))
+            if auto not in RULES and (share is None or not 0 < share <= 1):
                 ways, meant = ", ".join(("auto", *RULES)), nearest(str(auto), ("auto", *RULES))
                 raise LimitsError(f"--limits takes {ways} or a share such as 0.95; got {auto!r}{meant}")
             return _rule(str(auto), num_nodes, num_edges, num_graphs, null_graphs)
@@ -260,7 +269,7 @@ def _rule(
         raise LimitsError(f"--limits {by} finds nodes and edges itself: leave --num-nodes and --num-edges out")
     if num_graphs is None:
         raise LimitsError(f"--limits {by} needs --num-graphs G")
-    return LimitsRule(num_graphs, by if by in RULES else float(by), null_graphs)
+    return LimitsRule(num_graphs, by if by in RULES else real_of(by) or 0.0, null_graphs)
 
 
 def read_pairs(option: str, given: Sequence[str] | None) -> dict[str, str]:
@@ -283,13 +292,14 @@ def read_levels(given: Sequence[str] | None) -> dict[str, str]:
 
 
 def read_numbers(option: str, given: Sequence[str] | None) -> dict[str, float]:
-    """["y=-1"] -> {"y": -1}."""
+    """["y=-1"] -> {"y": -1}; NaN and infinities too, which fields of floats may be padded with."""
     found: dict[str, float] = {}
     for name, text in read_pairs(option, given).items():
-        try:
-            found[name] = float(text) if not text.lstrip("-").isdigit() else int(text)
-        except ValueError:
-            raise UsageError(f"{option} takes NAME=NUMBER; got {name}={text}") from None
+        number = whole_of(text) if whole_of(text) is not None else real_of(text)
+        number = _NOT_FINITE.get(text.lower().removeprefix("+")) if number is None else number
+        if number is None:
+            raise UsageError(f"{option} takes NAME=NUMBER; got {name}={text}")
+        found[name] = number
     return found
 
 
@@ -321,7 +331,8 @@ def _slots(option: str, given: Any) -> Any:
 
 
 def _whole(option: str, text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise LimitsError(f"{option} must be a whole number; got {text!r}") from None
+    allowed = Range(1 if option == "--num-nodes" else 0, SLOTS_MOST)
+    fault = allowed.fault(text)
+    if fault is not None:
+        raise LimitsError(f"{option} {fault}")
+    return allowed.read(text)

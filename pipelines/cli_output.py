@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import sys
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from pipelines.build_scan import Progress as Report
+from pipelines.clean import line, stored
 from pipelines.sources.protocol import Skip
+from pipelines.streams import emit
 
 _STAGES = {
     "scan": "scanning graphs",
@@ -35,30 +40,58 @@ WIDTH = 160
 
 def say(text: str) -> None:
     """A line of log, on standard error."""
-    sys.stderr.write(f"graph-pack: {text}\n")
+    emit(f"graph-pack: {line(text)}\n", "stderr")
 
 
 def show_json(value: Any) -> None:
-    """One JSON document on standard output."""
-    sys.stdout.write(json.dumps(value, indent=1) + "\n")
+    """One JSON document on standard output: ASCII, without control characters; null for what is no finite number."""
+    text = json.dumps(_plain(value), indent=1, allow_nan=False)
+    emit(text.replace("\x7f", r"\u007f") + "\n")  # the one control character that JSON writes as it is
 
 
-def show(*parts: Any) -> None:
-    """Text and tables on standard output; not cut to a width where nobody looks."""
-    console = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH)
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return stored(value)
+    if isinstance(value, Mapping):
+        members = cast("Mapping[Any, Any]", value)
+        return {stored(str(name)): _plain(member) for name, member in members.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(member) for member in cast("Sequence[Any]", value)]
+    return value
+
+
+class _Page(io.StringIO):
+    """Text for standard output, which Rich is told of."""
+
+    encoding = property(lambda self: sys.stdout.encoding)  # pyright: ignore[reportAssignmentType]
+
+    def isatty(self) -> bool:
+        return sys.stdout.isatty()
+
+
+def show(*parts: str | Table) -> None:
+    """Lines and tables on standard output; not cut to a width where nobody looks."""
+    page, width = _Page(), None if sys.stdout.isatty() else WIDTH
+    console = Console(file=page, highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)
     for part in parts:
-        console.print(part)
+        console.print(Text(line(part)) if isinstance(part, str) else part)
+    emit(page.getvalue())
+
+
+Heading = str | tuple[str, ...]
 
 
 def table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 1, last: str = "right"
+    title: str, columns: Sequence[Heading], rows: Sequence[Sequence[Any]], left: int = 1, last: str = "right"
 ) -> Table:
     """A table whose first `left` columns are words and the others numbers, but for the last one where it says so.
 
-    Narrow, for terminals of 80 columns.
+    Narrow, for terminals of 80 columns. A heading of several lines is a tuple. Every text may come from data.
     """
     found = Table(
-        title=title or None,
+        title=Text(line(title)) if title else None,
         title_justify="left",
         title_style="bold",
         header_style="bold",
@@ -67,9 +100,10 @@ def table(
     )
     for number, column in enumerate(columns):
         words = number < left or (number == len(columns) - 1 and last == "left")
-        found.add_column(column, justify="left" if words else "right", overflow="fold")
+        heading = "\n".join(line(part) for part in ((column,) if isinstance(column, str) else column))
+        found.add_column(Text(heading), justify="left" if words else "right", overflow="fold")
     for row in rows:
-        found.add_row(*(cell if isinstance(cell, str) else number_text(cell) for cell in row))
+        found.add_row(*(Text(line(cell) if isinstance(cell, str) else number_text(cell)) for cell in row))
     return found
 
 
@@ -89,10 +123,10 @@ def percents(shares: Iterable[float]) -> str:
     return "/".join(f"{100 * share:.1f}" for share in shares)
 
 
-def fill_column(keys: Iterable[str]) -> tuple[str, list[str]]:
+def fill_column(keys: Iterable[str]) -> tuple[Heading, list[str]]:
     """Title of a column of `percents`, and a line to explain it where the names of types would make it too wide."""
     names = "/".join(keys)
-    return ("fill %\n" + names, []) if len(names) <= 20 else ("fill %", [f"fill %: {names}"])
+    return (("fill %", names), []) if len(names) <= 20 else ("fill %", [f"fill %: {names}"])
 
 
 def tell_skips(skips: Sequence[Skip], named_by: str = "graph-pack scan --json names") -> None:

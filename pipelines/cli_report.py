@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from packer.errors import PackerError
 from pipelines import cli_options as options
-from pipelines.cli_checks import UsageError
+from pipelines.cli_checks import UsageError, reading
 from pipelines.cli_output import say, show
 from pipelines.places import data_sets, label, name_of, where
 from pipelines.report.words import some
@@ -36,12 +37,19 @@ def report(
         raise UsageError(f"the report of {label(at)} is written on this machine: say where with --out FILE")
     if isinstance(at, str) and licence is not None:
         raise UsageError(f"--licence is for the card, which is written into a folder and not to {label(at)}")
-    if card:
-        for name, place in data_sets(at).items() if isinstance(at, Path) else ():
+    unwritten: list[str] = []
+    with reading(at):
+        for name, place in data_sets(at).items() if card and isinstance(at, Path) else ():
             named = f"{name_of(at)} ({name})" if name else name_of(at)
-            say(f"data set card: {write_card(Path(place), named, licence)}")
-    path, faults = write_report(at, out, verify)
+            try:
+                say(f"data set card: {write_card(Path(place), named, licence)}")
+            except OSError as error:  # of a data set that may only be read: its page can be elsewhere
+                unwritten.append(f"the card in {label(place)} is left as it is: {error.strerror or error}")
+                say(unwritten[-1])
+        path, faults = write_report(at, out, verify)
     show(str(path))
+    if unwritten and licence is not None:
+        raise PackerError(f"the licence is stated nowhere: {unwritten[0]}")
     if faults:
         say(f"{some(faults, 'fault')} found: the page lists them, as does graph-pack verify {label(at)}. Build anew")
         raise typer.Exit(1)

@@ -11,11 +11,12 @@ from packer.fields import Axis, Schema
 from packer.limit_sweep import SweepRules
 from packer.suggest import Candidate, Suggestion, suggest_limits
 from pipelines import cli_options as options
-from pipelines.cli_checks import above_zero, usage
+from pipelines.cli_checks import number, usage
 from pipelines.cli_draw import draw_suggestion, write_csv
-from pipelines.cli_output import fill_column, percent, percents, progress, show, show_json, table, tell_skips
+from pipelines.cli_output import Heading, fill_column, percent, percents, progress, show, show_json, table, tell_skips
 from pipelines.cli_scan import survey
 from pipelines.cli_tables import row_width
+from pipelines.numbers import SLOTS_MOST, whole_of
 
 
 def register(app: typer.Typer) -> None:
@@ -33,12 +34,15 @@ def suggest(
         str | None, typer.Option(metavar="G|LEAST:MOST", help="Graph slots wanted.  [default: any]")
     ] = None,
     multiple_of: Annotated[
-        int, typer.Option(metavar="M", min=1, help="Node and edge slots are multiples of this.")
+        int,
+        typer.Option(metavar="M", help="Node and edge slots are multiples of this.", parser=number("multiple_of")),
     ] = 1,
-    max_nodes: Annotated[int | None, typer.Option(metavar="N", min=2, help="Most node slots.")] = None,
+    max_nodes: Annotated[
+        int | None, typer.Option(metavar="N", help="Most node slots.", parser=number("max_nodes"))
+    ] = None,
     max_bytes: Annotated[
         float | None,
-        typer.Option(metavar="B", help="Most tensor bytes of a pack.", callback=above_zero("--max-bytes")),
+        typer.Option(metavar="B", help="Most tensor bytes of a pack.", parser=number("max_bytes")),
     ] = None,
     null_graphs: options.NullGraphs = "all",
     seed: options.Seed = 0,
@@ -80,13 +84,13 @@ def suggest(
         return
     tell_skips(found.skips)
     fill, notes = fill_column(suggestion.best.fill)
-    columns = ["", "limits\nnodes/edges/graphs", "packs", "bound", fill]
+    columns: list[Heading] = ["", ("limits", "nodes/edges/graphs"), "packs", "bound", fill]
     show(
         f"{found.source}: {found.sizes.num_graphs:,} graphs; {suggestion.num_triples:,} limits looked at, "
         f"{suggestion.num_packed:,} packed, {suggestion.num_solved:,} solved in {suggestion.seconds:.1f} s",
         table(
             "",
-            [*columns, "padding\nof bytes", "kB\na pack"],
+            [*columns, ("padding", "of bytes"), ("kB", "a pack")],
             [_row(candidate, candidate is suggestion.best) for candidate in suggestion.front],
         ),
         *notes,
@@ -108,11 +112,12 @@ def row_bytes(schema: Schema) -> dict[str, float]:
 def _range(text: str | None) -> int | tuple[int, int] | None:
     if text is None:
         return None
-    least, separator, most = text.partition(":")
+    ends = [whole_of(part) for part in text.split(":")]
+    found = [end for end in ends if end is not None and end <= SLOTS_MOST]
     with usage():
-        if not least.isdigit() or (separator and not most.isdigit()):
+        if len(found) < len(ends) or len(ends) > 2:
             raise LimitsError(f"--num-graphs takes a number or LEAST:MOST; got {text!r}")
-    return (int(least), int(most)) if separator else int(least)
+    return (found[0], found[1]) if len(found) > 1 else found[0]
 
 
 def _row(candidate: Candidate, best: bool) -> list[Any]:

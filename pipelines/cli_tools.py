@@ -15,7 +15,9 @@ import typer
 
 from packer.version import __version__
 from pipelines import cli_options as options
+from pipelines.cli_checks import number, reading
 from pipelines.cli_output import say, show, show_json, table
+from pipelines.places import where
 
 _PACKAGES = (
     ("numpy", "", "everything"),
@@ -41,11 +43,11 @@ def register(app: typer.Typer) -> None:
 
 def train(
     folder: options.FolderOrUrl,
-    epochs: Annotated[int, typer.Option(metavar="N", min=1, help="Times over all packs.")] = 5,
-    hidden: Annotated[int, typer.Option(metavar="N", min=1, help="Width of the model.")] = 64,
-    layers: Annotated[int, typer.Option(metavar="N", min=1, help="Message passing layers.")] = 3,
-    lr: Annotated[float, typer.Option(metavar="R", help="Learning rate.")] = 2e-3,
-    batch_size: Annotated[int, typer.Option(metavar="B", min=1, help="Packs a step.")] = 1,
+    epochs: Annotated[int, typer.Option(metavar="N", help="Times over all packs.", parser=number("epochs"))] = 5,
+    hidden: Annotated[int, typer.Option(metavar="N", help="Width of the model.", parser=number("hidden"))] = 64,
+    layers: Annotated[int, typer.Option(metavar="N", help="Message passing layers.", parser=number("layers"))] = 3,
+    lr: Annotated[float, typer.Option(metavar="R", help="Learning rate.", parser=number("lr"))] = 2e-3,
+    batch_size: Annotated[int, typer.Option(metavar="B", help="Packs a step.", parser=number("batch_size"))] = 1,
     target: Annotated[str, typer.Option(metavar="FIELD", help="What to learn: y, paper/y.")] = "y",
     seed: options.Seed = 0,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|ipu", help="Where to train.")] = "auto",
@@ -60,19 +62,20 @@ def train(
         if not json_output:
             show(f"epoch {epoch + 1}/{epochs}: loss {loss:.4f}")
 
-    report = run_training(
-        folder,
-        target=target,
-        epochs=epochs,
-        hidden=hidden,
-        layers=layers,
-        lr=lr,
-        batch_size=batch_size,
-        seed=seed,
-        device=device,
-        plot=plot,
-        on_epoch=tell,
-    )
+    with reading(where(folder)):
+        report = run_training(
+            folder,
+            target=target,
+            epochs=epochs,
+            hidden=hidden,
+            layers=layers,
+            lr=lr,
+            batch_size=batch_size,
+            seed=seed,
+            device=device,
+            plot=plot,
+            on_epoch=tell,
+        )
     if json_output:
         show_json(asdict(report))
         return

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from packer.errors import SourceError
+from pipelines.numbers import NUMBERS
 
 Count = int | dict[str, int]
 
@@ -33,8 +34,8 @@ class JobFile(BaseModel):
     limits: Literal["auto", "max", "mean", "batches"] | float | None = None
     algorithm: str | list[str] | None = None
     seed: int | None = None
-    time_limit: float | None = Field(default=None, gt=0)
-    workers: int | None = Field(default=None, ge=1)
+    time_limit: float | None = None
+    workers: int | None = None
     executor: Literal["process", "dask", "ray"] | None = None
     dask_scheduler: str | None = None
     ray_address: str | None = None
@@ -53,16 +54,16 @@ class JobFile(BaseModel):
     pad: dict[str, int | float] | None = None
     overwrite: bool | None = None
     licence: str | None = None
-    multiple_of: int | None = Field(default=None, ge=1)
-    max_nodes: int | None = Field(default=None, ge=2)
-    max_bytes: int | float | None = Field(default=None, gt=0)
+    multiple_of: int | None = None
+    max_nodes: int | None = None
+    max_bytes: int | float | None = None
     csv: str | None = None
     plot: str | None = None
-    epochs: int | None = Field(default=None, ge=1)
-    hidden: int | None = Field(default=None, ge=1)
-    layers: int | None = Field(default=None, ge=1)
-    lr: int | float | None = Field(default=None, gt=0)
-    batch_size: int | None = Field(default=None, ge=1)
+    epochs: int | None = None
+    hidden: int | None = None
+    layers: int | None = None
+    lr: int | float | None = None
+    batch_size: int | None = None
     device: str | None = None
     json_output: bool | None = Field(default=None, alias="json")
 
@@ -80,6 +81,10 @@ def read_job(path: Path) -> dict[str, Any]:
         job = JobFile.model_validate(given)
     except ValidationError as error:
         raise SourceError(f"{path}: {_explain(error)}") from None
+    for name, allowed in NUMBERS.items():
+        fault = allowed.fault(given[name]) if name in given else None
+        if fault is not None:
+            raise SourceError(f"{path}: {name} {fault}")
     return {name: _as_text(value) for name, value in job.model_dump(exclude_none=True).items()}
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from packer.errors import BuildError, SourceError
 from packer.hashing import shuffled
+from pipelines.numbers import real_of, whole_of
 from pipelines.sources.text import digest, has_changed, open_file
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -39,7 +40,7 @@ class Splits:
             raise BuildError("split by fractions, by a column or by a file: give exactly one of them")
         for name, share in self.fractions:
             check_name(name)
-            if not 0 < share <= 1:
+            if isinstance(share, (bool, str)) or not 0 < share <= 1:
                 raise BuildError(f"the share of split {name!r} must be above 0 and at most 1; got {share}")
         total = sum(share for _, share in self.fractions)
         if self.fractions and abs(total - 1) > 1e-9:
@@ -72,12 +73,12 @@ def parse_fractions(text: str) -> tuple[tuple[str, float], ...]:
     found: list[tuple[str, float]] = []
     for part in filter(None, text.split(",")):
         name, _, share = part.partition("=")
-        try:
-            found.append((name.strip(), float(share)))
-        except ValueError:
+        number = real_of(share)
+        if number is None:
             raise BuildError(
                 f"splits are written as NAME=SHARE,NAME=SHARE, e.g. train=0.8,valid=0.1,test=0.1; got {part!r}"
-            ) from None
+            )
+        found.append((name.strip(), number))
     return tuple(found)
 
 
@@ -160,7 +161,8 @@ def _csv_ids(path: Path, data: bytes) -> dict[str, np.ndarray]:
     if not {"graph_id", "split"} <= set(rows.fieldnames or ()):
         raise SourceError(f"{path} must have the columns graph_id and split; it has {', '.join(rows.fieldnames or ())}")
     for row in rows:
-        if not str(row["graph_id"]).isdigit():
+        number = whole_of(str(row["graph_id"]))
+        if number is None or not 0 <= number < 2**63:
             raise SourceError(f"{path}, line {rows.line_num}: graph_id is {row['graph_id']!r}, not a whole number")
-        found.setdefault(str(row["split"]), []).append(int(row["graph_id"]))
+        found.setdefault(str(row["split"]), []).append(number)
     return {name: np.array(ids, dtype=np.int64) for name, ids in found.items()}

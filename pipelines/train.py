@@ -19,6 +19,7 @@ from packer.fields import Axis
 from packer.reading import PackDataset, masked_mean, torch_loader
 from pipelines.model import GNN, ColumnEmbedding, DenseEncoder, Edges, Nodes
 from pipelines.places import below, data_sets_below, is_data_set, label, where
+from pipelines.report.style import Picture, drawn, finish, new_figure, save_picture, whole_ticks
 from pipelines.train_ipu import train_on_ipu
 from pipelines.train_task import Task as Task
 from pipelines.train_task import find_task as find_task
@@ -272,24 +273,18 @@ def evaluate(model: torch.nn.Module, dataset: PackDataset, task: Task, device: t
 
 def draw_losses(report: TrainReport, path: str | Path) -> None:
     """The loss of each epoch as a picture; the suffix of `path` chooses the format."""
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import MaxNLocator
-    except ImportError as error:
-        raise MissingExtraError("matplotlib", "report", "drawing the loss curve") from error
+    save_picture(_loss_curve(report), Path(path))
 
-    figure = Figure(figsize=(6, 3.5), layout="constrained")
-    axes = figure.subplots()
-    axes.plot(range(1, len(report.losses) + 1), report.losses, marker="o")
-    axes.set(
-        title=f"Training loss on {report.task.target}",
-        xlabel="epoch",
-        ylabel=f"loss per {report.task.level}-level target",
-    )
-    axes.set_ylim(bottom=0)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(alpha=0.3)
-    figure.savefig(str(path), dpi=120)
+
+@drawn
+def _loss_curve(report: TrainReport) -> Picture:
+    figure, (axis,) = new_figure(6, 3.5)
+    axis.plot(range(1, len(report.losses) + 1), report.losses, marker="o")
+    axis.set_ylim(bottom=0)
+    whole_ticks(axis.xaxis)
+    finish(axis, f"Training loss on {report.task.target}", "epoch", f"loss per {report.task.level}-level target")
+    said = ", ".join(f"{loss:.4g}" for loss in report.losses)
+    return Picture("Training loss", f"Training loss on {report.task.target} by epoch: {said}.", figure)
 
 
 def _scaled(truth: torch.Tensor, task: Task, dtype: torch.dtype) -> torch.Tensor:

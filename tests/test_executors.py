@@ -3,7 +3,10 @@
 import gc
 import os
 import signal
+import subprocess
 import sys
+import textwrap
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -124,3 +127,33 @@ def test_no_worker_is_left_behind() -> None:
 def test_a_pool_needs_a_worker() -> None:
     with pytest.raises(BuildError, match="workers must be at least 1; got 0"):
         ProcessExecutor(0)
+
+
+def test_workers_outlive_the_thread_that_used_them_first() -> None:
+    """Linux ends a process with the thread that started it, if so asked: then the next use blamed the memory."""
+    executor, found = ProcessExecutor(2), []
+    thread = threading.Thread(target=lambda: found.extend(executor.map(square, range(6))))
+    thread.start()
+    thread.join()
+    before = [worker.process.pid for worker in executor._workers]
+    time.sleep(0.1)
+    assert found == list(executor.map(square, range(6))) == [0, 1, 4, 9, 16, 25]
+    assert [worker.process.pid for worker in executor._workers] == before
+    executor.close()
+
+
+def test_a_thread_may_build_after_the_main_one_has_ended() -> None:
+    code = """
+        import threading, time
+        from pipelines.executors import ProcessExecutor
+
+        def work():
+            threading.main_thread().join()
+            executor = ProcessExecutor(2)
+            print(sum(executor.map(abs, range(-5, 5))), flush=True)
+            executor.close()
+
+        threading.Thread(target=work).start()
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "25\n", "")

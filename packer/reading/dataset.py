@@ -40,7 +40,8 @@ class PackDataset(Dataset[Pack]):
     one shape and dtype throughout the data set; its tensors are the caller's own to write to.
 
     path: the data set's folder, or what `build` returned. verify: "first-touch" compares the checksum of each block
-    when a process first reads it, "always" whenever it is read, "off" never. columns: the names to load, None for all.
+    when a process first reads it, "always" whenever it is read, "off" never: then changed features pass. No mode notices
+    features that were changed together with their checksums. columns: the names to load, None for all.
     index_dtype: "int64" or "int32", of index fields, `batch` and `ptr`. float_dtype: of floating fields, None keeps
     theirs. transform: called with each pack, returns the pack to use. cache_blocks: decoded blocks kept in memory, in
     stored dtypes, some MiB each. follow_batch: fields to add `NAME_batch` and `NAME_ptr` for, as PyG's loader does:

@@ -12,11 +12,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from packer.errors import BuildError
@@ -119,6 +122,46 @@ main(int(sys.argv[1]), int(sys.argv[4]), sys.argv[5:])
 """
 
 
+class _Starter:
+    """Starts processes from a thread that lives as long as this process.
+
+    Linux ends a worker with the *thread* that started it (PR_SET_PDEATHSIG), and the thread that maps may end before
+    the executor is used again.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._of = threading.Lock(), -1
+        self._asked: SimpleQueue[tuple[Callable[[], Any], SimpleQueue[Any]]] = SimpleQueue()
+
+    def start(self, begin: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
+        with self._lock:
+            if self._of != os.getpid():  # the first time, and after a fork, which threads do not survive
+                self._asked, self._of = SimpleQueue(), os.getpid()
+                # A daemon: it must outlive threads of the caller's that go on after the main one.
+                threading.Thread(target=_serve, args=(self._asked,), name="graph-packer workers", daemon=True).start()
+        answer: SimpleQueue[Any] = SimpleQueue()
+        self._asked.put((begin, answer))
+        failed, found = answer.get()
+        if failed:
+            raise found
+        return found
+
+
+def _serve(asked: SimpleQueue[tuple[Callable[[], Any], SimpleQueue[Any]]]) -> None:
+    while True:
+        begin, answer = asked.get()
+        try:
+            answer.put((False, begin()))
+        except BaseException as error:
+            answer.put((True, error))
+        del begin, answer
+
+
+_starter = _Starter()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_starter.__init__)  # a lock that another thread held, too
+
+
 @dataclass(frozen=True)
 class _Worker:
     number: int
@@ -134,10 +177,13 @@ class _Worker:
         ours, theirs = socket.socketpair()
         with theirs:
             arguments = [str(theirs.fileno()), *folders, str(os.getpid()), *search_path()]
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _BOOTSTRAP, *arguments],
-                stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), *inherit),
+            process = _starter.start(
+                partial(
+                    subprocess.Popen,
+                    [sys.executable, "-P", "-c", _BOOTSTRAP, *arguments],
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(), *inherit),
+                )
             )
         return cls(number, process, Connection(ours.detach()))
 

@@ -8,29 +8,37 @@ from typing import Any
 
 from packer.shards import Manifest, write_bytes_atomically
 from pipelines.build_folder import CARD
+from pipelines.clean import as_code, from_markdown, in_markdown
 from pipelines.report.words import rows_of, some
 
 _LICENCE, _NOT_STATED = "Licence of the source: ", "not stated; ask whoever gave you the graphs"
 
 
 def card_text(manifest: Manifest, name: str, licence: str | None = None) -> str:
-    """What a data set holds, how to load it, how it was made: Markdown, a pure function of its arguments."""
+    """What a data set holds, how to load it, how it was made: Markdown, a pure function of its arguments.
+
+    Names, reasons and the licence are anybody's texts: none of them adds a heading, a tag or a line.
+    """
     limits, plan, counts = manifest.limits, manifest.plan, manifest.counts
     slots = limits.slots(manifest.schema.axes)
-    shape = ", ".join(f"{value:,} {rows_of(key)}" for key, value in slots.items())
+    shape = ", ".join(f"{value:,} {in_markdown(rows_of(key))}" for key, value in slots.items())
     proven = plan["status"] == "optimal"
     proof = "no plan has fewer" if proven else f"at least {plan['lower_bound']:,} are needed"
-    left_out = "".join(f"\n* {number:,} left out or trimmed: {reason}" for reason, number in counts.reasons.items())
+    left_out = "".join(
+        f"\n* {number:,} left out or trimmed: {in_markdown(reason)}" for reason, number in counts.reasons.items()
+    )
     stored = sum(shard.bytes for shard in manifest.shards)
     rows = [
-        f"| `{field.key}` | {field.level} | {list(field.shape)} | {field.dtype} |" for field in manifest.schema.fields
+        f"| {as_code(field.key)} | {field.level} | {list(field.shape)} | {field.dtype} |"
+        for field in manifest.schema.fields
     ]
-    rows += [f"| `{text}` | graph | | string, in `graphs.parquet` |" for text in manifest.schema.strings]
+    rows += [f"| {as_code(text)} | graph | | string, in `graphs.parquet` |" for text in manifest.schema.strings]
     source = "\n".join(_listed(manifest.source))
-    return f"""# {name}
+    version, algorithm = in_markdown(manifest.versions.get("graph-packer", "")), in_markdown(plan["algorithm"])
+    return f"""# {in_markdown(name)}
 
 {some(counts.in_packs, "graph")} in {some(manifest.num_packs, "pack")} of fixed size, written by graph-packer
-{manifest.versions.get("graph-packer", "")}: {some(len(manifest.shards), "Parquet shard")}, {stored:,} bytes.
+{version}: {some(len(manifest.shards), "Parquet shard")}, {stored:,} bytes.
 
 ```python
 from packer import PackDataset, torch_loader
@@ -45,7 +53,7 @@ for batch in torch_loader(dataset, shuffle=True, seed=0):
 
 * Every pack has {shape} and {limits.num_graphs:,} graph slots, padding included (null graphs: {limits.null_graphs}).
 * {counts.in_packs:,} of {counts.graphs:,} source graphs are in packs.{left_out}
-* Algorithm: {plan["algorithm"]}, seed {plan["seed"]}. {some(manifest.num_packs, "pack")}; {proof}.
+* Algorithm: {algorithm}, seed {in_markdown(plan["seed"])}. {some(manifest.num_packs, "pack")}; {proof}.
 
 | field | level | shape of a row | dtype |
 |---|---|---|---|
@@ -58,7 +66,7 @@ rows. `graph-pack verify .` checks every byte; `graph-pack report .` draws what 
 
 {source}
 
-{_LICENCE}{" ".join((licence or _NOT_STATED).split())}.
+{_LICENCE}{in_markdown(" ".join((licence or _NOT_STATED).split()))}.
 """
 
 
@@ -71,10 +79,11 @@ def _listed(values: Mapping[str, Any], indent: str = "") -> Iterator[str]:
     """Markdown lines of nested values."""
     for key, value in values.items():
         if isinstance(value, Mapping):
-            yield f"{indent}* {key}:"
+            yield f"{indent}* {in_markdown(key)}:"
             yield from _listed(value, indent + "  ")
         else:
-            yield f"{indent}* {key}: {', '.join(map(str, value)) if isinstance(value, (list, tuple)) else value}"
+            words = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+            yield f"{indent}* {in_markdown(key)}: {in_markdown(words)}"
 
 
 def write_card(folder: Path, name: str = "", licence: str | None = None) -> Path:
@@ -90,5 +99,5 @@ def _stated(card: Path) -> str | None:
         last = card.read_text("utf-8").rstrip().rpartition("\n")[2]
     except (OSError, UnicodeDecodeError):
         return None
-    stated = last.removeprefix(_LICENCE).removesuffix(".")
+    stated = from_markdown(last.removeprefix(_LICENCE).removesuffix("."))
     return stated if last.startswith(_LICENCE) and stated != _NOT_STATED else None

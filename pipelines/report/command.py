@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from packer.shards import Manifest
+from pipelines.clean import stored
 from pipelines.places import Where, above, label, name_of
 
 SOURCE, FILE, PLAN = "MODULE:CALLABLE", "SPLIT-FILE", "PLAN-FILE"
@@ -41,7 +42,21 @@ def command_of(manifest: Manifest, folder: Where, build: Mapping[str, Any]) -> s
     words += _scan(job.get("scan", {}))
     words += _unless("zstd", "--compression", manifest.compression)
     words += _unless(None, "--licence", given.get("licence"))
-    return shlex.join(words)
+    return " ".join(map(_quoted, words))
+
+
+def _quoted(word: str) -> str:
+    """A word for a shell, all of it printable: what is not is written by its bytes as bash reads them, $'\x1b'."""
+    if word.isprintable():
+        return shlex.quote(word)
+    signs = (f"\\{sign}" if sign in "\\'" else sign if sign.isprintable() else _bytes_of(sign) for sign in word)
+    return f"$'{''.join(signs)}'"
+
+
+def _bytes_of(sign: str) -> str:
+    escaped = "\udc80" <= sign <= "\udcff"  # a byte of a file name that is not UTF-8
+    found = sign.encode("utf-8", "surrogateescape") if escaped else stored(sign).encode()
+    return "".join(f"\\x{byte:02x}" for byte in found)
 
 
 def _unless(default: Any, option: str, value: Any) -> list[str]:

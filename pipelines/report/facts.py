@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -122,7 +122,20 @@ def _build(at: Where, storage_options: Mapping[str, Any] | None) -> Mapping[str,
                 found = json.loads(bytes(file.read(0, min(file.size, MAX_BYTES))))
             finally:
                 file.close()
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue
-        return found if isinstance(found, dict) else {}
+        return _sound(found)
     return {}
+
+
+def _sound(found: Any) -> Mapping[str, Any]:
+    """What build.json says as far as it has the form that a build gives it: nothing protects it against edits."""
+    if not isinstance(found, dict):
+        return {}
+    members = cast("dict[str, Any]", found)
+    kept = {name: members[name] for name in ("job", "given", "machine") if isinstance(members.get(name), dict)}
+    seconds = members.get("seconds")
+    if isinstance(seconds, dict):
+        own = cast("dict[str, Any]", seconds)
+        kept["seconds"] = {stage: value for stage, value in own.items() if isinstance(value, (int, float))}
+    return {**kept, "finished": str(members.get("finished", "?"))}

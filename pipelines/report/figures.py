@@ -10,6 +10,7 @@ import numpy as np
 from packer.plan import PackPlan
 from packer.sizes import GraphSizes
 from packer.suggest import Suggestion
+from pipelines.clean import in_picture
 from pipelines.report.style import (
     BLUE,
     GREY,
@@ -40,7 +41,7 @@ def size_histogram(sizes: GraphSizes, key: str) -> Picture:
     figure, (axis,) = new_figure()
     _bars(axis, values, count, LEVEL_COLOURS[level])
     name = rows_of(key)
-    finish(axis, f"{name[0].upper()}{name[1:]} per graph", f"number of {name}", "graphs")
+    finish(axis, f"{in_picture(name[0].upper() + name[1:])} per graph", f"number of {in_picture(name)}", "graphs")
     total = float(count.sum())
     mean = float(values @ count) / total
     axis.axvline(mean, color=RED, linewidth=1.2)
@@ -107,7 +108,7 @@ def fill_over_packs(real: np.ndarray, slots: Mapping[str, int]) -> Picture:
         axis.step(np.append(starts, len(share)), np.append(mean, mean[-1]), where="post", color=colour, linewidth=1.3)
         axis.set_ylim(0, 105)
         axis.set_yticks([0, 50, 100], ["0 %", "50 %", "100 %"])
-        finish(axis, f"{rows_of(key)}: {share.mean():.1f} % of {limit:,} slots", grid="y")
+        finish(axis, f"{in_picture(rows_of(key))}: {share.mean():.1f} % of {limit:,} slots", grid="y")
         said.append(f"{rows_of(key)} {share.mean():.1f} % (from {share.min():.1f} to {share.max():.1f} %)")
     axes[-1].set_xlabel("pack")
     whole_ticks(axes[-1].xaxis)
@@ -136,7 +137,7 @@ def padding_by_level(fill: Mapping[str, float]) -> Picture:
     keys = list(fill)
     for place, key in enumerate(keys):
         share_bar(axis, place, fill[key], f"{100 * fill[key]:.1f} % real", colour_of(key), whole=100.0)
-    axis.set_yticks(range(len(keys)), [rows_of(key) for key in keys])
+    axis.set_yticks(range(len(keys)), [in_picture(rows_of(key)) for key in keys])
     axis.invert_yaxis()
     axis.set_xlim(0, 100)
     finish(axis, x="share of all slots, %", grid="")
@@ -167,7 +168,7 @@ def algorithms(rows: Sequence[tuple[str, int]], bound: int) -> Picture:
         )
     axis.axvline(0, color=RED, linewidth=2)
     axis.set_xlim(0, 1.2 * most)
-    axis.set_yticks(range(len(rows)), [name for name, _ in rows])
+    axis.set_yticks(range(len(rows)), [in_picture(name) for name, _ in rows])
     axis.invert_yaxis()
     finish(axis, "Packs above the bound", f"% above {bound:,} packs, which no plan beats", grid="x")
     said = ", ".join(f"{name} {packs:,}" for name, packs in rows)

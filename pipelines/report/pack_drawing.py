@@ -12,6 +12,7 @@ from packer.errors import FormatError
 from packer.fields import Axis
 from packer.shards import Manifest, open_shard
 from packer.shards.block_check import require_sound
+from pipelines.clean import in_picture, line
 from pipelines.report.style import BLUE, GREEN, GREY, ORANGE, Picture, colour_of, drawn, finish, share_bar
 from pipelines.report.words import rows_of, some
 
@@ -70,13 +71,13 @@ def draw_text(pack: Pack) -> str:
     Example: `nodes 00001111222...` over `      ########    `: three graphs, then padding.
     """
     signs = [_MARKS[slot % len(_MARKS)] if number >= 0 else "." for slot, number in enumerate(pack.graph_ids.tolist())]
-    label = max(len(key) for key in pack.num_real) + 1
+    label = max(len(line(key)) for key in pack.num_real) + 1
     lines: list[str] = [
         f"pack {pack.number}: {some(pack.num_real['graph'], 'graph')} in {len(pack.graph_ids)} slots; . is padding"
     ]
     for axis in pack.axes:
         owner, real = pack.owner[axis.key], pack.num_real[axis.key]
-        lines.append(_text_line(f"{axis.key}s", label, [signs[slot] for slot in owner.tolist()], real))
+        lines.append(_text_line(f"{line(axis.key)}s", label, [signs[slot] for slot in owner.tolist()], real))
     lines.append(_text_line("graphs", label, signs, pack.num_real["graph"]))
     return "\n".join(lines)
 
@@ -177,7 +178,7 @@ def _draw_masks(strips: Any, pack: Pack) -> None:
     masks.append(("graph", "graphs_mask", len(pack.graph_ids)))
     for place, (key, _, total) in enumerate(masks):
         share_bar(strips, place, pack.num_real[key] / total, f"{pack.num_real[key]} of {total}", colour_of(key))
-    strips.set_yticks(range(len(masks)), [name for _, name, _ in masks])
+    strips.set_yticks(range(len(masks)), [in_picture(name) for _, name, _ in masks])
     strips.set_xticks([])
     strips.invert_yaxis()
     strips.set_xlim(0, 1)
@@ -189,7 +190,10 @@ def _name_types(figure: Any, pack: Pack) -> None:
 
     keys = [axis.key for axis in pack.axes if axis.level == "node"]
     dots = [Line2D([], [], linestyle="", marker="o", color=_TINTS[i % len(_TINTS)]) for i in range(len(keys))]
-    figure.legend(dots, [rows_of(key) for key in keys], loc="outside lower center", ncols=4, fontsize=9)
+    # A label that begins with "_" would be left out: the names are put in afterwards.
+    legend = figure.legend(dots, ["."] * len(keys), loc="outside lower center", ncols=4, fontsize=9)
+    for text, key in zip(legend.get_texts(), keys, strict=True):
+        text.set_text(in_picture(rows_of(key)))
 
 
 def _layout(nodes: int, links: np.ndarray, steps: int = 150) -> np.ndarray:

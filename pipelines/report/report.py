@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from packer.errors import FormatError
+from packer.errors import FormatError, PackerError
 from packer.shards import write_bytes_atomically
 from pipelines.build_folder import REPORT
 from pipelines.places import data_sets, label, where
@@ -26,7 +26,7 @@ def write_report(
 
     folder: a path or a URL, for which storage_options go to fsspec and `out` must be given: a page is written here.
     verify: check every byte first and tell what is wrong. Needs the extra `report`. Raises FormatError where the folder
-    holds no packs.
+    holds no packs, PackerError where the page cannot be written.
     """
     place = where(folder)
     if out is None and isinstance(place, str):
@@ -36,6 +36,11 @@ def write_report(
     text = page(facts)
     target = Path(place if out is None else out)
     target = target / REPORT if target.is_dir() else target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes_atomically(target.parent, target.name, text.encode())
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes_atomically(target.parent, target.name, text.encode())
+    except OSError as error:
+        raise PackerError(
+            f"cannot write {target}: {error.strerror or error}. Name another place with --out FILE"
+        ) from error
     return target, sum(len(found.faults or ()) for found in facts)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import io
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from packer.errors import MissingExtraError, PackerError
+from pipelines.clean import in_picture, line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,6 +45,8 @@ _RC: dict[Any, Any] = {
     "xtick.labelcolor": _INK,
     "ytick.labelcolor": _INK,
     "text.color": _INK,
+    "text.parse_math": False,  # a node type may be called $x$
+    "text.usetex": False,
     "legend.frameon": False,
     "figure.facecolor": "white",
     "svg.fonttype": "none",
@@ -60,11 +64,15 @@ _ABOUT = {"svg": "Description", "png": "Description", "pdf": "Subject"}
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawn figure; alt says in words what it shows."""
+    """A drawn figure; alt says in words what it shows. Both are made fit to be shown, whatever names are in them."""
 
     title: str
     alt: str
     figure: Figure
+
+    def __post_init__(self) -> None:
+        for name in ("title", "alt"):
+            object.__setattr__(self, name, line(getattr(self, name)))
 
 
 def drawn(function: Callable[Given, Result]) -> Callable[Given, Result]:
@@ -94,9 +102,10 @@ def new_figure(width: float = 4.4, height: float = 2.8, rows: int = 1, **options
 def finish(axis: Any, title: str = "", x: str = "", y: str = "", grid: str = "y") -> None:
     """Titles and grid of one axis; a title too long for a narrow picture is set smaller."""
     if title:
-        axis.set_title(title, fontsize=min(11.0, 11.0 * _TITLE / len(title)))
-    axis.set_xlabel(x)
-    axis.set_ylabel(y)
+        words = in_picture(title)
+        axis.set_title(words, fontsize=min(11.0, 11.0 * _TITLE / len(words)))
+    axis.set_xlabel(in_picture(x))
+    axis.set_ylabel(in_picture(y))
     if grid:
         axis.grid(axis=grid)
 
@@ -164,10 +173,10 @@ def svg_text(picture: Picture) -> str:
 
 
 def escape(text: object) -> str:
-    """Text for HTML, in elements and in quoted attributes."""
+    """One line of text for HTML, in elements and in quoted attributes."""
     from html import escape as escape_html
 
-    return escape_html(str(text), quote=True)
+    return escape_html(line(text), quote=True)
 
 
 def _rendered(picture: Picture, kind: str, **options: Any) -> bytes:
@@ -175,6 +184,7 @@ def _rendered(picture: Picture, kind: str, **options: Any) -> bytes:
     import matplotlib
 
     buffer, words = io.BytesIO(), {"Title": picture.title, _ABOUT[kind]: picture.alt}
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(_RC), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # drawn as a box; in an SVG by the reader's fonts
         picture.figure.savefig(buffer, format=kind, metadata={**_METADATA[kind], **words}, dpi=160, **options)
     return buffer.getvalue()

@@ -17,6 +17,7 @@ import numpy as np
 from packer.attributes import ALL, Attributes, without
 from packer.errors import MissingExtraError, SourceError
 from packer.scan_block import RawBlock
+from pipelines.clean import stored
 from pipelines.sources.flat import FlatField, block_of_arrays
 from pipelines.sources.molecules import Molecules, featurise
 from pipelines.sources.protocol import Scan, Skip
@@ -121,7 +122,7 @@ class SmilesFile:
     def key(self) -> dict[str, Any]:
         return {
             "kind": "smiles",
-            "file": self.path.name,
+            "file": stored(self.path.name),
             "sha256": self.sha256 or digest(self.path),
             "smiles_column": self.smiles_column,
             "targets": list(self.targets),

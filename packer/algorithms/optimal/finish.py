@@ -52,7 +52,7 @@ def choose_whole(
     model.add(cp_model.LinearExpr.sum(list(more.values())) <= packs - int(use[chosen].sum()))
     solver = cp_model.CpSolver()
     solver.parameters.num_workers = 1
-    solver.parameters.random_seed = seed
+    solver.parameters.random_seed = seed % 2**31
     solver.parameters.max_deterministic_time = max(0.1, budget.work_left)
     if not math.isinf(budget.seconds_left):
         solver.parameters.max_time_in_seconds = max(0.05, budget.seconds_left)

@@ -1,0 +1,37 @@
+"""What a plan may take, checked where it is asked for: seed, seconds, work."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, cast
+
+from packer.errors import AlgorithmError
+
+SEED_MOST = 2**63 - 1
+SECONDS_MOST = 1e9
+"""Thirty years: what clocks and solvers can still count."""
+
+
+def check_budget(seed: Any, time_limit: Any, work_limit: Any = None) -> None:
+    """Raise AlgorithmError unless seed is a whole number from 0 to 2**63 - 1, and time_limit and work_limit are numbers
+    of seconds from 0 to 1e9, or None for no limit."""
+    check_seed("seed", seed)
+    for name, given in (("time_limit", time_limit), ("work_limit", work_limit)):
+        if given is not None and not 0 <= _number(given) <= SECONDS_MOST:
+            raise AlgorithmError(f"{name} must be seconds, from 0 to 1e9, or None for no limit; got {given!r}")
+
+
+def check_seed(name: str, given: Any) -> None:
+    """Raise AlgorithmError unless it is a whole number from 0 to 2**63 - 1."""
+    if isinstance(given, bool) or not hasattr(given, "__index__") or not 0 <= given.__index__() <= SEED_MOST:
+        raise AlgorithmError(f"{name} must be a whole number from 0 to 2**63 - 1; got {given!r}")
+
+
+def _number(given: Any) -> float:
+    """NaN for what is no number."""
+    if isinstance(given, (bool, str, bytes)):
+        return math.nan
+    try:
+        return float(cast("float", given))
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
