@@ -15,7 +15,7 @@ def vector_bound(instance: Instance, *, time_limit: float | None = 60.0, seed: i
     Randomness: `seed` alone.
     Source: Gilmore and Gomory 1961 for the LP, Farley 1990 for a bound from prices that are not optimal.
     """
-    from packer.algorithms.optimal.budget import DEFAULT_WORK, Budget
+    from packer.algorithms.budget import DEFAULT_WORK, Budget
     from packer.algorithms.optimal.reduce import reduce_instance
     from packer.algorithms.optimal.search import Search
 

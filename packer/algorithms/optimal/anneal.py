@@ -10,7 +10,7 @@ import numpy as np
 
 from packer.algorithms.instance import Instance, Patterns
 from packer.algorithms.jit import kernel
-from packer.algorithms.optimal.budget import Budget
+from packer.algorithms.budget import Budget
 from packer.algorithms.optimal.columns import joined
 from packer.algorithms.optimal.greedy import greedy_plans, plan_of, slots_of
 
