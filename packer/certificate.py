@@ -26,9 +26,9 @@ MAX_STEPS = 4_000_000_000
 MAX_PACKS = 40_000_000
 """Partly filled packs that the check may look at instead: about 10 s."""
 MAX_TABLE = 4_000_000
-"""Numbers in the table of sizes, of the certificate and of the sizes that are priced: more is refused before any work."""
+"""Numbers in the table of sizes, the certificate's or that of the priced ones: more is refused before any work."""
 MAX_COMPARED = 200_000_000
-"""Comparisons that looking for sizes that others stand in for may take, where no table of them can be had: about 1 s."""
+"""Comparisons that looking for sizes that others stand in for may take where no table can be had: about 1 s."""
 ROUND_COST, SLICE_COST, ROW_COST = 300, 5_000, 30
 """What numpy takes for a step besides its numbers: of looking at packs, in packs; of the grid, in cells, for each
 portion and for each row of the longest dimension."""
@@ -219,8 +219,8 @@ def _check_largest(value: int, sizes: _Sizes, room: np.ndarray, effort: float) -
     """Raise PlanError unless every pack's prices sum to `value` at most."""
     if sizes.need.size * (len(room) + 1) > MAX_TABLE:
         raise PlanError(
-            f"certificate: {len(sizes.need)} sizes in {len(room)} dimensions are too much to check: sizes x dimensions x "
-            f"(dimensions + 1) may be {MAX_TABLE}"
+            f"certificate: {len(sizes.need)} sizes in {len(room)} dimensions are too much to check: sizes x dimensions "
+            f"x (dimensions + 1) may be {MAX_TABLE}"
         )
     longest_last = np.argsort(room, kind="stable")
     room, sizes = room[longest_last], sizes._replace(need=np.ascontiguousarray(sizes.need[:, longest_last]))

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Callable, Iterable, Union
 import numpy as np
 
 from packer.algorithms.assign import Runs, assign_ids
+from packer.algorithms.budget import DEFAULT_WORK, Budget, Stopped
 from packer.algorithms.histogram import seconds_of as histogram_seconds
 from packer.algorithms.in_order import seconds_of
 from packer.algorithms.instance import Instance, Patterns, Solution
-from packer.algorithms.budget import DEFAULT_WORK, Budget, Stopped
 from packer.algorithms.patterns import patterns_of
 from packer.algorithms.quick import quick_plan
 from packer.algorithms.registry import ALGORITHMS, Algorithm, find_algorithm

@@ -154,11 +154,12 @@ def make_plan(
     """Decide which graphs share a pack.
 
     algorithm: a name of `packer.algorithms.registry.ALGORITHMS`. seed: the only randomness (which of several equally
-    sized graphs goes where, the order of packs, and the solver's). time_limit: wall seconds (infinity: none), used to the end
-    unless a proof comes first; what then comes out depends on the machine. work_limit: nominal seconds of deterministic
-    work instead: the same seed and work give the same plan. With neither, 40 of work and at most 60 of the clock;
-    `stopped_by` tells which. Heuristics that would take longer end early with a plan that is less good. even: also even out the number of graphs per pack at the same number of packs. progress:
-    called with (packs, bound, seconds) from time to time.
+    sized graphs goes where, the order of packs, and the solver's). time_limit: wall seconds (infinity: none), used to
+    the end unless a proof comes first; what then comes out depends on the machine. work_limit: nominal seconds of
+    deterministic work instead: the same seed and work give the same plan. With neither, 40 of work and at most 60 of
+    the clock; `stopped_by` tells which. Heuristics that would take longer end early with a plan that is less good.
+    even: also even out the number of graphs per pack at the same number of packs. progress: called with (packs, bound,
+    seconds) from time to time, maybe from another thread.
 
     Raises SizesError naming the first graph that cannot fit, AlgorithmError for an unknown name.
     """
@@ -177,7 +178,7 @@ def make_plan(
 
 
 def lower_bound(
-    sizes: GraphSizes, limits: PackLimits, *, time_limit: float | None = 60.0, seed: int = 0
+    sizes: GraphSizes, limits: PackLimits, *, time_limit: float | None = None, seed: int = 0
 ) -> Certificate:
     """A certificate whose `.bound` no plan can beat, by column generation (needs the extra `optimal`)."""
     from packer.bounds import vector_bound

@@ -69,8 +69,10 @@ def check_job(job: Job) -> Job:
     ):
         if value not in known:
             raise BuildError(f"{name} must be one of {', '.join(known)}; got {value!r}")
-    if job.plan.time_limit is not None and not job.plan.time_limit > 0:
-        raise AlgorithmError(f"time_limit must be above 0 seconds; got {job.plan.time_limit}")
+    for name in ("time_limit", "work_limit"):
+        given = getattr(job.plan, name)
+        if given is not None and not given > 0:
+            raise AlgorithmError(f"{name} must be above 0 seconds; got {given}")
     if job.plan.given is not None:
         if job.splits is not None:
             raise BuildError("a plan is of one data set: it cannot be used with splits")

@@ -34,6 +34,7 @@ class JobFile(BaseModel):
     algorithm: str | list[str] | None = None
     seed: int | None = None
     time_limit: float | None = Field(default=None, gt=0)
+    work_limit: float | None = Field(default=None, gt=0)
     workers: int | None = Field(default=None, ge=1)
     executor: Literal["process", "dask", "ray"] | None = None
     dask_scheduler: str | None = None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from packer.algorithms.jit import kernel
 from packer.algorithms.budget import Budget
+from packer.algorithms.jit import kernel
 from packer.algorithms.shares import SHARE_BITS, spare_bits
 
 SLICE_STEPS, STEP_WORK = 30_000_000, 1e-9
@@ -21,7 +21,8 @@ def best_fit(
     item fits an empty pack (the caller has checked). Fullest: the smallest sum over dimensions of the room left as a
     share of the capacity, in units of 2^-24, rounded down; ties go to the pack opened first. Returns int64 [items], the
     pack of each item, numbered as opened. Time O(items * open packs * dims); a pack too full for every item that is yet
-    to come is not looked at again. No randomness. Raises Stopped when the budget is spent. Source: Johnson et al., SIAM J. Comput. 3(4), 1974.
+    to come is not looked at again. No randomness. Raises Stopped when the budget is spent.
+    Source: Johnson et al., SIAM J. Comput. 3(4), 1974.
     """
     need = np.ascontiguousarray(need, dtype=np.int64)
     pack_of_item = np.empty(len(size_of_item), dtype=np.int64)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from packer.algorithms.budget import Budget
 from packer.algorithms.in_order import place_in_order
 from packer.algorithms.instance import Instance, Patterns
-from packer.algorithms.budget import Budget
 from packer.algorithms.shares import largest_first, shares
 
 

@@ -11,8 +11,8 @@ from typing import Callable, NamedTuple
 
 import numpy as np
 
-from packer.algorithms.instance import Instance, Patterns
 from packer.algorithms.budget import Budget
+from packer.algorithms.instance import Instance, Patterns
 from packer.algorithms.patterns import merged
 
 Score = Callable[[np.ndarray], np.ndarray]

@@ -8,10 +8,10 @@ from typing import Callable
 
 import numpy as np
 
+from packer.algorithms.budget import Budget, Stopped
 from packer.algorithms.groups import fill_groups
 from packer.algorithms.in_order import place_in_order
 from packer.algorithms.instance import Instance, Patterns
-from packer.algorithms.budget import Budget, Stopped
 from packer.algorithms.patterns import merged
 from packer.algorithms.quick import quick_plan
 from packer.algorithms.shares import largest_first, shares
@@ -34,8 +34,9 @@ def histogram(instance: Instance, budget: Budget | None = None) -> Patterns:
        graphs it needs 12 % fewer packs. A pattern is used as often as the counts allow.
     Ties go to the longer size. Shares are float64, each operation correctly rounded: the same everywhere.
     Time O(sizes^2 * dims) for 1 and O(patterns * items in a pack * sizes * dims) for 2 and 3, whatever the counts. No
-    randomness. Where the three together take more than MOST_WORK of deterministic work, or the budget ends, what is left
-    is packed by first fit, largest first, and the budget's `cut_short` is set. Source: Krell et al., Efficient sequence packing without cross-contamination, arXiv:2107.02027.
+    randomness. Where the three together take more than MOST_WORK of deterministic work, or the budget ends, what is
+    left is packed by first fit, largest first, and the budget's `cut_short` is set.
+    Source: Krell et al., Efficient sequence packing without cross-contamination, arXiv:2107.02027.
     """
     longest_first = largest_first(
         instance.need, _product(instance.need), shares(instance.need, instance.capacity).sum(1)
@@ -115,9 +116,7 @@ def _pack_by_pack(instance: Instance, order: np.ndarray, fit: Fit, budget: Budge
     tail = quick_plan(rest) if budget.out_of_time else place_in_order(rest, _largest(rest), best=False)
     ends = np.append(plan.ptr, plan.ptr[-1] + tail.ptr[1:])
     size_ids = np.append(plan.size_ids, ids[tail.size_ids])
-    return merged(
-        ends, size_ids, np.append(plan.multiplicity, tail.multiplicity), np.append(plan.counts, tail.counts)
-    )
+    return merged(ends, size_ids, np.append(plan.multiplicity, tail.multiplicity), np.append(plan.counts, tail.counts))
 
 
 def _largest(instance: Instance) -> np.ndarray:
@@ -128,7 +127,10 @@ def _largest(instance: Instance) -> np.ndarray:
 def _fill(
     need: np.ndarray, share: np.ndarray, count: np.ndarray, left: np.ndarray, capacity: np.ndarray, fit: Fit
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """How many items of each size fill one pack: int64 [sizes], and the steps: rounds, numbers compared. `left`: sizes with items left, the longest first."""
+    """How many items of each size fill one pack: int64 [sizes], and the steps: rounds, numbers compared.
+
+    `left`: sizes with items left, the longest first.
+    """
     filled = np.zeros(len(count), dtype=np.int64)
     room = capacity.copy()
     pick, rounds, compared = 0, 0, 0

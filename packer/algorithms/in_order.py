@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from packer.algorithms.best_fit import best_fit
+from packer.algorithms.budget import Budget
 from packer.algorithms.first_fit import first_fit
 from packer.algorithms.groups import fill_groups
 from packer.algorithms.instance import Instance, Patterns
 from packer.algorithms.jit import numba_is_here
-from packer.algorithms.budget import Budget
 from packer.algorithms.patterns import patterns_of
 from packer.algorithms.shares import shares
 
@@ -20,9 +20,7 @@ FIRST_SECONDS, BEST_SECONDS = 2e-7, 1e-9
 WORTH_COMPILING = 0.2
 
 
-def place_in_order(
-    instance: Instance, order: np.ndarray, *, best: bool, budget: Budget | None = None
-) -> Patterns:
+def place_in_order(instance: Instance, order: np.ndarray, *, best: bool, budget: Budget | None = None) -> Patterns:
     """Each item, size by size in `order` (int64 [sizes], a permutation), by first fit or by best fit.
 
     Both ways give the same packs; the cheaper one is taken. See `fill_groups`, `first_fit` and `best_fit`.
@@ -59,7 +57,7 @@ def _item_seconds(instance: Instance, best: bool) -> float:
     return BEST_SECONDS * items * packs * len(volume) if best else FIRST_SECONDS * items
 
 
-def _one_by_one(instance: Instance, order: np.ndarray, best: bool, budget: Budget | None) -> Patterns:
+def _one_by_one(instance: Instance, order: np.ndarray, best: bool, budget: Budget | None = None) -> Patterns:
     items = np.repeat(order, instance.count[order])
     if best:
         pack_of_item = best_fit(items, instance.need, instance.capacity, budget)

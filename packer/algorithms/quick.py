@@ -64,5 +64,6 @@ def _by_size(instance: Instance, order: np.ndarray) -> Patterns:
     if held:
         packs.append((sorted(held), [held[i] for i in sorted(held)], 1))
     ptr = np.cumsum([0] + [len(ids) for ids, _, _ in packs])
-    ids, times = (np.array([n for pack in packs for n in pack[part]], dtype=np.int64) for part in (0, 1))
+    ids = np.array([size for sizes, _, _ in packs for size in sizes], dtype=np.int64)
+    times = np.array([number for _, numbers, _ in packs for number in numbers], dtype=np.int64)
     return merged(ptr, ids, times, np.array([number for _, _, number in packs], dtype=np.int64))

@@ -7,9 +7,9 @@ from typing import Callable, Sequence
 
 import numpy as np
 
+from packer.algorithms.budget import Budget
 from packer.algorithms.instance import Patterns
 from packer.algorithms.optimal.anneal import anneal
-from packer.algorithms.budget import Budget
 from packer.algorithms.optimal.columns import joined, to_patterns
 from packer.algorithms.optimal.dive import dive
 from packer.algorithms.optimal.finish import choose_whole
