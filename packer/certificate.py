@@ -23,8 +23,15 @@ MAX_CELLS = 40_000_000
 """Cells of the largest grid that is checked: two int64 arrays of it take 640 MB."""
 MAX_STEPS = 4_000_000_000
 """Cell updates that the check may take: about 10 s."""
-MAX_PACKS = 50_000_000
+MAX_PACKS = 40_000_000
 """Partly filled packs that the check may look at instead: about 10 s."""
+MAX_TABLE = 4_000_000
+"""Numbers in the table of sizes, the certificate's or that of the priced ones: more is refused before any work."""
+MAX_COMPARED = 200_000_000
+"""Comparisons that looking for sizes that others stand in for may take where no table can be had: about 1 s."""
+ROUND_COST, SLICE_COST, ROW_COST = 300, 5_000, 30
+"""What numpy takes for a step besides its numbers: of looking at packs, in packs; of the grid, in cells, for each
+portion and for each row of the longest dimension."""
 _MAX_PRICE_SUM = 1 << 62
 _WAVE = 50_000
 MAX_WAVES = 200
@@ -156,6 +163,8 @@ def _check_form(certificate: Certificate, need: np.ndarray, capacity: np.ndarray
     if need.min(initial=0) < 0 or capacity.min(initial=0) < 0 or count.min(initial=0) < 0:
         raise PlanError("certificate: need, capacity and count must not be negative")
     dims, divisors = certificate.dims, certificate.divisors
+    if certificate.need.size > MAX_TABLE:
+        raise PlanError(f"certificate: {certificate.need.size} numbers of sizes; at most {MAX_TABLE} are checked")
     table, price = certificate.need, certificate.price
     if (
         divisors.shape != dims.shape
@@ -208,13 +217,21 @@ def _proven_by_one_dimension(value: int, sizes: _Sizes, room: np.ndarray) -> boo
 
 def _check_largest(value: int, sizes: _Sizes, room: np.ndarray, effort: float) -> None:
     """Raise PlanError unless every pack's prices sum to `value` at most."""
+    if sizes.need.size * (len(room) + 1) > MAX_TABLE:
+        raise PlanError(
+            f"certificate: {len(sizes.need)} sizes in {len(room)} dimensions are too much to check: sizes x dimensions "
+            f"x (dimensions + 1) may be {MAX_TABLE}"
+        )
+    longest_last = np.argsort(room, kind="stable")
+    room, sizes = room[longest_last], sizes._replace(need=np.ascontiguousarray(sizes.need[:, longest_last]))
     bought = sum(price * times for price, times in zip(sizes.price.tolist(), sizes.copies))
     if bought >= _MAX_PRICE_SUM:
         raise PlanError(f"certificate: prices in one pack may sum to {bought}; at most 2^62 can be checked")
     cells = 1
     for extent in room.tolist():
         cells *= extent + 1
-    steps = cells * sum(len(_portions(times)) for times in sizes.copies)
+    rows = cells // (int(room[-1]) + 1) if len(room) else 1
+    steps = (cells + ROW_COST * rows + SLICE_COST) * sum(len(_portions(times)) for times in sizes.copies)
     by_grid = cells <= MAX_CELLS and steps <= effort * MAX_STEPS
     # A small grid is sure to be quick; else the packs that could hold more may be few.
     if not (by_grid and steps <= MAX_STEPS // 40) and _check_packs(value, sizes, room, effort):
@@ -261,28 +278,34 @@ def _check_packs(value: int, sizes: _Sizes, room: np.ndarray, effort: float) -> 
     # Columns of a state: room left, weight left under each bound, value.
     step = np.concatenate([-need, -weight.T, price[:, None]], axis=1)
     dims = len(room)
+    wide = step.shape[1] / 8
+    held_most = int(MAX_WAVES * _WAVE / 2 * min(1.0, 2 / wide))
     waves = [(0, np.concatenate([room, total, [0]])[None, :])]
     while waves:
         at, state = waves.pop()
         while at < len(price) and len(state):
-            looked += len(state)
-            if looked > effort * MAX_PACKS or len(waves) > MAX_WAVES:
+            looked += int(len(state) * max(1.0, wide)) + ROUND_COST
+            if looked > effort * MAX_PACKS or len(waves) * (_WAVE // 2) > held_most:
                 return False
             state = state[((state[:, dims:-1] + state[:, -1:] + to_come[:, at]) > value).all(axis=1)]
-            added = [state]
+            added, held = [state], len(state)
             for _ in range(int(times[at])):
                 last = added[-1]
                 more = last[(last[:, :dims] >= need[at]).all(axis=1)] + step[at]
                 if not len(more):
                     break
                 added.append(more)
+                held += len(more)
+                looked += ROUND_COST
+                if held > held_most // 4 or looked > effort * MAX_PACKS:
+                    return False
                 if more[:, -1].max() > value:
                     largest = int(more[:, -1].max())
                     raise PlanError(f"certificate: a pack can hold {largest}, more than the stated value {value}")
             state = np.concatenate(added)
             at += 1
             if len(state) > _WAVE:
-                waves.append((at, state[_WAVE // 2 :]))
+                waves.append((at, state[_WAVE // 2 :].copy()))
                 state = state[: _WAVE // 2]
     return True
 
@@ -334,12 +357,46 @@ def _useful(sizes: _Sizes, room: np.ndarray) -> _Sizes:
     fits = holds.min(axis=1, initial=endless)
     times = np.array([min(int(fit), count) for fit, count in zip(fits, sizes.copies)], dtype=np.int64)
     kept = times > 0
-    for i in np.flatnonzero(kept & (times == fits)).tolist():
+    endless_ones = np.flatnonzero(kept & (times == fits))
+    grid = _covered_by_grid(need, price, endless_ones, room)
+    if grid is not None:
+        kept &= ~grid
+        return _Sizes(need[kept], price[kept], times[kept].tolist())
+    # Dearest first, and no more of them than some 10^8 comparisons allow: one that is kept for nothing does no harm.
+    most = max(1, MAX_COMPARED // (len(need) * max(1, len(room))))
+    for i in endless_ones[np.argsort(-price[endless_ones], kind="stable")[:most]].tolist():
         if kept[i]:
             covered = (need >= need[i]).all(axis=1) & (price <= price[i])
             covered[i] = False
             kept &= ~covered
     return _Sizes(need[kept], price[kept], times[kept].tolist())
+
+
+def _covered_by_grid(need: np.ndarray, price: np.ndarray, stand_ins: np.ndarray, room: np.ndarray) -> np.ndarray | None:
+    """bool [sizes]: those for which one of `stand_ins` (rows) that is not larger and not cheaper can stand in; None
+    where the needs that occur, in all combinations, are too many for a table.
+
+    best[cell] is the largest price of a stand-in in the cell or below; a size looks at the cells one step below its
+    own, which no other size shares (sizes are distinct), so that none stands in for itself.
+    """
+    places, shape = [], []
+    for column in need.T:
+        values, place = np.unique(column, return_inverse=True)
+        places.append(place.reshape(-1) + 1)
+        shape.append(len(values) + 1)
+    cells = 1
+    for extent in shape:
+        cells *= extent
+    if not shape or cells > MAX_CELLS // 2:
+        return None
+    best = np.full(shape, -1, np.int64)
+    best[tuple(place[stand_ins] for place in places)] = price[stand_ins]
+    for axis in range(len(shape)):
+        np.maximum.accumulate(best, axis=axis, out=best)
+    below = np.full(len(need), -1, np.int64)
+    for axis in range(len(shape)):
+        np.maximum(below, best[tuple(p - (a == axis) for a, p in enumerate(places))], out=below)
+    return below >= price
 
 
 def _portions(times: int) -> list[int]:

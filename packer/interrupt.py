@@ -9,6 +9,8 @@ from typing import Any, Callable, Generic, TypeVar
 
 Result = TypeVar("Result")
 _LOOK = 0.1
+_WHILE = 0.2
+"""Seconds between two looks; and after which a call takes a while."""
 
 
 class Unfinished(RuntimeError):
@@ -23,6 +25,8 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.requested = False
+        self.late = False
+        """Nobody waits any more for what runs: it is to end."""
         self._listens = False
 
     def __enter__(self) -> Interrupt:
@@ -56,6 +60,26 @@ class Interrupt:
             if running.wait(0):  # a second Ctrl-C
                 stop()
                 running.wait(None)
+        return running.result()
+
+    def run_until(self, call: Callable[[], Result], end: float, meanwhile: Callable[[], Any]) -> Result | None:
+        """The result of `call`, or None at `end` (of time.perf_counter): it is left to see by itself that it is late.
+
+        It runs in a thread, so that no step of it, however long, keeps the caller waiting: what compiles, solves or
+        loads need not look at the clock for that. meanwhile: called here if it takes a while. A request is not waited
+        for here: `call` sees it.
+        """
+        running = _Running(call)
+        try:
+            if running.wait(min(_WHILE, max(0.0, 0.25 * (end - time.perf_counter())))):
+                meanwhile()
+                while running.wait(min(_LOOK, max(0.0, end - time.perf_counter()))):
+                    if time.perf_counter() >= end:
+                        self.late = True
+                        return None
+        except BaseException:  # a second Ctrl-C: nobody waits for it any more
+            self.late = True
+            raise
         return running.result()
 
     def run_unstoppable(self, call: Callable[[], Result], seconds: float) -> Result:

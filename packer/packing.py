@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Callable, Iterable, Union
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Union
 
 import numpy as np
 
 from packer.algorithms.assign import Runs, assign_ids
+from packer.algorithms.budget import DEFAULT_WORK, Budget, Stopped
 from packer.algorithms.histogram import seconds_of as histogram_seconds
 from packer.algorithms.in_order import seconds_of
 from packer.algorithms.instance import Instance, Patterns, Solution
 from packer.algorithms.patterns import patterns_of
+from packer.algorithms.quick import quick_plan
 from packer.algorithms.registry import ALGORITHMS, Algorithm, find_algorithm
 from packer.budget import check_budget
 from packer.certificate import Certificate, volume_certificate
-from packer.errors import SizesError
+from packer.errors import AlgorithmError, SizesError
 from packer.interrupt import Interrupt
 
 if TYPE_CHECKING:
@@ -25,10 +28,13 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int, float], None]
 
+DEFAULT_SECONDS = 60.0
+"""Of wall time at most, where no limit is named."""
 RIVAL_SECONDS, RIVAL_SHARE = 0.6, 0.6
 """Heuristics may take so long, or such a share of the time limit, after the solver has stopped without a proof."""
-EXTRA_SHARE = 0.05
-"""What they may take of the time limit on top of it; what they need beyond that the solver goes without."""
+GRACE_SECONDS, GRACE_SHARE = 0.3, 0.03
+"""What they, and the evening out, may take on top of it; what they need beyond that the solver goes without."""
+EVEN_SECONDS = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,47 +135,131 @@ def pack_items(
     algorithm: str,
     *,
     seed: int = 0,
-    time_limit: float | None = 60.0,
+    time_limit: float | None = None,
     work_limit: float | None = None,
     even: bool = True,
     progress: Progress | None = None,
+    started: float | None = None,
 ) -> Packing:
-    """Pack with the algorithm of that name; `even` asks `optimal` for its second stage. Ctrl-C ends `optimal` early."""
-    chosen = find_algorithm(algorithm)
-    start = time.perf_counter()
-    instance, stopped_by = items.instance, "done"
-    certificate: Certificate | None = None
-    if chosen.takes != "solver":
-        found = _run(chosen, items)
-    else:
-        limit = 60.0 if time_limit is None else time_limit
-        rivals = _rivals(items, limit)
-        spared = max(0.0, sum(rivals.values()) - max(RIVAL_SECONDS, EXTRA_SHARE * limit))
-        with Interrupt() as interrupt:
-            solution: Solution = chosen.load()(
-                instance,
-                seed=seed,
-                time_limit=None if time_limit is None else time_limit - spared,
-                work_limit=work_limit,
-                progress=progress,
-                interrupt=interrupt,
-            )
-            found, certificate, stopped_by = solution.patterns, solution.certificate, solution.stopped_by
-            if stopped_by not in ("proof", "interrupt"):
-                found = _better(items, found, rivals)
-            if even:
-                from packer.algorithms.spread import reduce_spread
+    """Pack with the algorithm of that name; `even` asks `optimal` for its second stage. Ctrl-C ends `optimal` early.
 
-                found = reduce_spread(instance, found, seed=seed)
-    if certificate is None:
+    time_limit, work_limit: see `make_plan`; the time is counted from `started`, of time.perf_counter().
+    """
+    chosen = find_algorithm(algorithm)
+    seconds, work = _limits(time_limit, work_limit)
+    start = time.perf_counter()
+    begun = start if started is None else started
+    if chosen.takes == "solver":
+        job = _SolverJob(items, chosen, seed, begun, seconds, work, even, progress)
+        found, certificate, stopped_by = job.run()
+    else:
+        budget = Budget(work, seconds, started=begun)
+        found, stopped_by = _heuristic(chosen, items, budget)
+        instance = items.instance
         certificate = volume_certificate(instance.need, instance.capacity, instance.count)
     return Packing(items, algorithm, seed, certificate, stopped_by, time.perf_counter() - start, found)
 
 
-def _run(heuristic: Algorithm, items: Items) -> Assignment:
+def _limits(time_limit: float | None, work_limit: float | None) -> tuple[float, float]:
+    """(wall seconds, nominal seconds of work). Whoever names one of them wants it used: the other does not stop it."""
+    for name, given in (("time_limit", time_limit), ("work_limit", work_limit)):
+        if given is not None and not given >= 0:
+            raise AlgorithmError(f"{name} must be 0 seconds or more; got {given}")
+    if time_limit is None and work_limit is None:
+        return DEFAULT_SECONDS, DEFAULT_WORK
+    return math.inf if time_limit is None else time_limit, math.inf if work_limit is None else work_limit
+
+
+def _heuristic(heuristic: Algorithm, items: Items, budget: Budget) -> tuple[Assignment, str]:
+    """Its plan, or a quick one where its budget ends first; and what stopped it."""
+    try:
+        found, stopped = _run(heuristic, items, budget), budget.cut_short
+    except Stopped:
+        found, stopped = quick_plan(items.instance), True
+    return found, ("time" if budget.out_of_time else "work") if stopped else "done"
+
+
+class _SolverJob:
+    """One call of the solver, the heuristics after it and the evening out, of which the best so far can be had at once.
+
+    It runs in a thread, and this one waits for it no longer than until the time limit: so each step, also one that
+    compiles, loads or solves for seconds, keeps it, whether it looks at the clock or not.
+    """
+
+    def __init__(
+        self,
+        items: Items,
+        solver: Algorithm,
+        seed: int,
+        begun: float,
+        seconds: float,
+        work: float,
+        even: bool,
+        progress: Progress | None,
+    ) -> None:
+        self._items, self._solver, self._seed, self._even = items, solver, seed, even
+        self._rivals = _rivals(items, seconds)
+        self._grace = max(GRACE_SECONDS, GRACE_SHARE * seconds) if seconds < math.inf else math.inf
+        self._end = begun + seconds + self._grace
+        after = sum(self._rivals.values()) + EVEN_SECONDS
+        spared = max(0.0, after - self._grace) if seconds < math.inf else 0.0
+        self._interrupt, self._progress = Interrupt(), progress
+        self._budget = Budget(work, max(0.0, seconds - spared), started=begun, interrupt=self._interrupt)
+        self._solved: Any = None
+        self._better: Patterns | None = None
+        self._quick: Patterns | None = None
+        self._ready = False
+
+    def run(self) -> tuple[Patterns, Certificate, str]:
+        with self._interrupt:
+            if math.isinf(self._end):
+                self._work()
+            else:
+                self._interrupt.run_until(self._work, self._end, self._meanwhile)
+        return self._best()
+
+    def _work(self) -> None:
+        instance = self._items.instance
+        self._solved = self._solver.load()(instance, self._budget, self._seed, self._tell)
+        self._solved.go(())
+        solution: Solution | None = self._solved.best()
+        assert solution is not None
+        self._better = solution.patterns
+        if solution.stopped_by not in ("proof", "interrupt"):
+            self._better = _better(self._items, self._better, self._rivals, self._rest())
+        if self._even and not self._interrupt.late:
+            from packer.algorithms.spread import reduce_spread
+
+            self._better = reduce_spread(instance, self._better, seed=self._seed)
+
+    def _rest(self) -> Budget:
+        """What the heuristics may take."""
+        left = self._end - self._budget.started
+        return Budget(math.inf, left, started=self._budget.started, interrupt=self._interrupt)
+
+    def _tell(self, packs: int, bound: int, seconds: float) -> None:
+        if self._progress is not None and not self._interrupt.late:
+            self._progress(packs, bound, seconds)
+
+    def _meanwhile(self) -> None:
+        """Have some plan, while the first one may be long in coming."""
+        if self._solved is None or not self._solved.has_plan:
+            self._quick = quick_plan(self._items.instance)
+
+    def _best(self) -> tuple[Patterns, Certificate, str]:
+        instance, better = self._items.instance, self._better
+        solution: Solution | None = None if self._solved is None else self._solved.best()
+        if solution is not None:
+            found = solution.patterns if better is None else better
+            return found, solution.certificate, solution.stopped_by
+        found = quick_plan(instance) if self._quick is None else self._quick
+        return found, volume_certificate(instance.need, instance.capacity, instance.count), "time"
+
+
+def _run(heuristic: Algorithm, items: Items, budget: Budget) -> Assignment:
     instance = items.instance
     if heuristic.takes == "sizes":
-        return heuristic.load()(instance)
+        return heuristic.load()(instance, budget)
     size_of_item = items.size_of_item()
     answer = heuristic.load()(size_of_item, instance.need, instance.capacity)
     return answer if isinstance(answer, tuple) else (np.arange(len(size_of_item), dtype=np.int64), answer)
@@ -189,7 +279,7 @@ def _rivals(items: Items, time_limit: float) -> dict[str, float]:
         "best-fit-decreasing": seconds_of(instance, best=True),
         "histogram": histogram_seconds(instance),
     }
-    left = max(RIVAL_SECONDS, RIVAL_SHARE * time_limit)
+    left = max(RIVAL_SECONDS, RIVAL_SHARE * min(time_limit, DEFAULT_SECONDS))
     chosen: dict[str, float] = {}
     for name, seconds in needed.items():
         if seconds <= left:
@@ -198,10 +288,15 @@ def _rivals(items: Items, time_limit: float) -> dict[str, float]:
     return chosen
 
 
-def _better(items: Items, found: Patterns, rivals: Iterable[str]) -> Patterns:
-    """The best of a plan and those of the heuristics: `optimal` is never worse."""
+def _better(items: Items, found: Patterns, rivals: Iterable[str], budget: Budget) -> Patterns:
+    """The best of a plan and those of the heuristics, as far as there is time: `optimal` is never worse."""
     for name in rivals:
-        rival = _run(ALGORITHMS[name], items)
+        if budget.spent:
+            break
+        try:
+            rival = _run(ALGORITHMS[name], items, budget)
+        except Stopped:
+            break
         packs = rival.num_packs if isinstance(rival, Patterns) else len(rival[1]) - 1
         if packs < found.num_packs:
             is_plan = isinstance(rival, Patterns)
@@ -215,17 +310,18 @@ def pack_vectors(
     algorithm: str = "optimal",
     *,
     seed: int = 0,
-    time_limit: float | None = 60.0,
+    time_limit: float | None = None,
     work_limit: float | None = None,
     progress: Progress | None = None,
 ) -> Packing:
     """Pack items that need `need` (int64 [items, dims], not negative) into packs of `capacity` (int64 [dims]).
 
     Raises SizesError naming an item that fits no pack, AlgorithmError for an unknown name, a seed that is no whole
-    number from 0 to 2**63 - 1, or a limit that is no number of seconds. Randomness: `seed` alone; time_limit: wall
-    seconds from 0 on, or None.
+    number from 0 to 2**63 - 1, or a limit that is no number of seconds. Randomness: `seed` alone; time_limit,
+    work_limit: see `make_plan`.
     """
     check_budget(seed, time_limit, work_limit)
+    started = time.perf_counter()
     rows, space = np.asarray(need), np.asarray(capacity)
     if rows.ndim != 2 or space.ndim != 1 or rows.shape[1] != len(space):
         raise SizesError(f"need must be [items, dims] and capacity [dims]; got {rows.shape} and {space.shape}")
@@ -242,4 +338,12 @@ def pack_vectors(
         item, dim = outside[0].tolist()
         raise SizesError(f"item {item} needs {rows[item, dim]} in dimension {dim}; a pack offers {space[dim]}")
     items = Items.from_need(rows.astype(np.int64), space.astype(np.int64), None, np.arange(len(rows)))
-    return pack_items(items, algorithm, seed=seed, time_limit=time_limit, work_limit=work_limit, progress=progress)
+    return pack_items(
+        items,
+        algorithm,
+        seed=seed,
+        time_limit=time_limit,
+        work_limit=work_limit,
+        progress=progress,
+        started=started,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Iterable, Sequence
@@ -166,7 +167,7 @@ def make_plan(
     algorithm: str = "optimal",
     *,
     seed: int = 0,
-    time_limit: float | None = 60.0,
+    time_limit: float | None = None,
     work_limit: float | None = None,
     even: bool = True,
     progress: Progress | None = None,
@@ -174,24 +175,33 @@ def make_plan(
     """Decide which graphs share a pack.
 
     algorithm: a name of `packer.algorithms.registry.ALGORITHMS`. seed: the only randomness (which of several equally
-    sized graphs goes where, the order of packs, and the solver's). time_limit: wall seconds for `optimal`, None for no
-    limit; by default it stops earlier, by proof or by a budget of deterministic work (`work_limit`), so the same seed
-    gives the same plan. even: also even out the number of graphs per pack at the same number of packs. progress:
-    called with (packs, bound, seconds) from time to time.
+    sized graphs goes where, the order of packs, and the solver's). time_limit: wall seconds, at most 1e9, used to
+    the end unless a proof comes first; what then comes out depends on the machine. work_limit: nominal seconds of
+    deterministic work instead: the same seed and work give the same plan. With neither, 40 of work and at most 60 of
+    the clock; `stopped_by` tells which. Heuristics that would take longer end early with a plan that is less good.
+    even: also even out the number of graphs per pack at the same number of packs. progress: called with (packs, bound,
+    seconds) from time to time, maybe from another thread.
 
     Raises SizesError naming the first graph that cannot fit, AlgorithmError for an unknown name, a seed that is no
     whole number from 0 to 2**63 - 1, or a limit that is no number of seconds from 0 to 1e9.
     """
     check_budget(seed, time_limit, work_limit)
-    items = items_of(sizes, limits)
+    started = time.perf_counter()
     packing = pack_items(
-        items, algorithm, seed=seed, time_limit=time_limit, work_limit=work_limit, even=even, progress=progress
+        items_of(sizes, limits),
+        algorithm,
+        seed=seed,
+        time_limit=time_limit,
+        work_limit=work_limit,
+        even=even,
+        progress=progress,
+        started=started,
     )
     return PackPlan(sizes, limits, packing)
 
 
 def lower_bound(
-    sizes: GraphSizes, limits: PackLimits, *, time_limit: float | None = 60.0, seed: int = 0
+    sizes: GraphSizes, limits: PackLimits, *, time_limit: float | None = None, seed: int = 0
 ) -> Certificate:
     """A certificate whose `.bound` no plan can beat, by column generation (needs the extra `optimal`)."""
     check_budget(seed, time_limit)

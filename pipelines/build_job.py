@@ -37,7 +37,8 @@ def build(
     seed: int = 0,
     workers: int = 2,
     *,
-    time_limit: float | None = 60.0,
+    time_limit: float | None = None,
+    work_limit: float | None = None,
     plan: str | os.PathLike[str] | None = None,
     splits: str | Mapping[str, float] | None = None,
     split_seed: int = 0,
@@ -94,7 +95,7 @@ def build(
             ScanOptions(
                 dict(levels or {}), dict(pad_values or {}), on_empty, Attributes.of(exclude_keys, index_fields)
             ),
-            PlanOptions(algorithm, seed, time_limit, None if plan is None else Path(plan)),
+            PlanOptions(algorithm, seed, time_limit, None if plan is None else Path(plan), work_limit),
             Splits.of(splits, split_seed, split_column, split_file),
             oversize,
             compression,

@@ -16,6 +16,7 @@ from packer.errors import PlanError, SizesError, SourceError
 from packer.fields import Axis
 from packer.graph_table import GraphTable
 from packer.limits import PackLimits
+from packer.packing import DEFAULT_SECONDS
 from packer.packing import Progress as SolverProgress
 from packer.plan import PackPlan, make_plan
 from packer.plan_file import load_plan, save_plan
@@ -41,18 +42,25 @@ class Members:
 @dataclass(frozen=True)
 class PlanOptions:
     """How the plan is made; `given` is the path of one made before, and `sha256` of the file that is to be read there,
-    whatever it is where that is None."""
+    whatever it is where that is None. time_limit, work_limit: see `make_plan`."""
 
     algorithm: str
     seed: int
     time_limit: float | None
     given: Path | None = None
     sha256: str | None = None
+    work_limit: float | None = None
 
     def key(self) -> dict[str, Any]:
         if self.given is not None:
             return {"plan": self.pinned().sha256}
-        return {"algorithm": self.algorithm, "seed": self.seed, "time_limit": self.time_limit}
+        seconds = DEFAULT_SECONDS if self.time_limit is None else self.time_limit
+        named: dict[str, Any] = {"algorithm": self.algorithm, "seed": self.seed, "time_limit": seconds}
+        if self.time_limit == DEFAULT_SECONDS:
+            named["named"] = True  # a limit that is asked for is used to the end, the same one by default is not
+        if self.work_limit is not None:
+            named["work_limit"] = self.work_limit
+        return named
 
     def pinned(self) -> PlanOptions:
         """The same, and no other plan may lie there when it is loaded."""
@@ -215,7 +223,13 @@ def obtain_plan(
     if options.given is None:
         seen = sizes if needs_order(options) else histogram_of(sizes)
         plan = make_plan(
-            seen, limits, options.algorithm, seed=options.seed, time_limit=options.time_limit, progress=progress
+            seen,
+            limits,
+            options.algorithm,
+            seed=options.seed,
+            time_limit=options.time_limit,
+            work_limit=options.work_limit,
+            progress=progress,
         )
         if plan.stopped_by == "interrupt":
             raise KeyboardInterrupt  # a data set does not depend on when somebody grew impatient

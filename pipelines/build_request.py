@@ -70,11 +70,13 @@ def check_job(job: Job) -> Job:
     ):
         if value not in known:
             raise BuildError(f"{name} must be one of {', '.join(known)}; got {value!r}")
-    check_budget(job.plan.seed, job.plan.time_limit)
+    check_budget(job.plan.seed, job.plan.time_limit, job.plan.work_limit)
     if job.splits is not None:
         check_seed("split_seed", job.splits.seed)
-    if job.plan.time_limit is not None and not job.plan.time_limit > 0:
-        raise AlgorithmError(f"time_limit must be above 0 seconds; got {job.plan.time_limit}")
+    for name in ("time_limit", "work_limit"):
+        given = getattr(job.plan, name)
+        if given is not None and not given > 0:
+            raise AlgorithmError(f"{name} must be above 0 seconds; got {given}")
     if job.plan.given is not None:
         if job.splits is not None:
             raise BuildError("a plan is of one data set: it cannot be used with splits")

@@ -53,7 +53,8 @@ def build_command(
     oversize: options.Oversize = "error",
     algorithm: options.Algorithm = "optimal",
     seed: options.Seed = 0,
-    time_limit: options.TimeLimit = 60.0,
+    time_limit: options.TimeLimit = None,
+    work_limit: options.WorkLimit = None,
     plan: Annotated[Path | None, typer.Option(metavar="FILE", help="A plan made before, with its limits.")] = None,
     splits: Annotated[
         list[str] | None,
@@ -108,6 +109,7 @@ def build_command(
             seed,
             workers,
             time_limit=time_limit,
+            work_limit=work_limit,
             plan=plan,
             splits=shares,
             split_seed=split_seed,

@@ -147,7 +147,20 @@ Oversize = Annotated[
 Algorithm = Annotated[str, typer.Option(metavar="NAME", help="How graphs are packed; `compare` lists the ways.")]
 Seed = Annotated[int, typer.Option(metavar="S", help="Seed of everything random.", parser=number("seed"))]
 TimeLimit = Annotated[
-    float, typer.Option(metavar="SECONDS", help="Most that `optimal` may take.", parser=number("time_limit"))
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        help="Time for `optimal`, used to the end unless a proof comes first.  [default: at most 60, and 40 of work]",
+        parser=number("time_limit"),
+    ),
+]
+WorkLimit = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        help="Work for `optimal`, in seconds of a nominal machine: the same plan everywhere.",
+        parser=number("work_limit"),
+    ),
 ]
 Plot = Annotated[
     Path | None,

@@ -56,7 +56,8 @@ def compare(
     limits: options.AutoLimits = None,
     oversize: options.Oversize = "error",
     seed: options.Seed = 0,
-    time_limit: options.TimeLimit = 60.0,
+    time_limit: options.TimeLimit = None,
+    work_limit: options.WorkLimit = None,
     csv: options.Csv = None,
     plot: options.Plot = None,
     workers: options.Workers = 2,
@@ -74,7 +75,7 @@ def compare(
     for name in names:
         try:
             with progress() as report:
-                plans.append(warm_plan(sizes, used, name, seed, time_limit, as_stage(report)))
+                plans.append(warm_plan(sizes, used, name, seed, time_limit, as_stage(report), work_limit))
         except MissingExtraError as error:
             if algorithm:
                 raise
@@ -90,12 +91,17 @@ def compare(
         return
     tell_skips(found.skips)
     fill, notes = fill_column(plans[0].fill)
+    notes = [*notes, *(f"{p.algorithm} was stopped by its {p.stopped_by} limit" for p in plans if _cut_short(p))]
     columns = ["algorithm", "packs", "bound", "gap", fill, "seconds"]
     show(
         f"{found.source}: {sizes.num_graphs:,} graphs under {describe(used)}",
         table("", columns, [_comparison_row(row) for row in rows]),
         *notes,
     )
+
+
+def _cut_short(plan: PackPlan) -> bool:
+    return plan.stopped_by in ("time", "work") and plan.status != "optimal"
 
 
 def _comparison_row(row: dict[str, Any]) -> list[Any]:
@@ -126,7 +132,8 @@ def plan(
     oversize: options.Oversize = "error",
     algorithm: options.Algorithm = "optimal",
     seed: options.Seed = 0,
-    time_limit: options.TimeLimit = 60.0,
+    time_limit: options.TimeLimit = None,
+    work_limit: options.WorkLimit = None,
     workers: options.Workers = 2,
     json_output: options.Json = False,
     config: options.Config = None,
@@ -139,7 +146,10 @@ def plan(
     attributes = options.read_attributes(exclude, index)
     found, used, sizes = _preview(asked, on_empty, field, attributes, chosen, oversize, seed, workers)
     with progress() as report:
-        made = make_plan(sizes, used, algorithm, seed=seed, time_limit=time_limit, progress=as_stage(report))
+        stage = as_stage(report)
+        made = make_plan(
+            sizes, used, algorithm, seed=seed, time_limit=time_limit, work_limit=work_limit, progress=stage
+        )
     if plan_file is not None:
         store_plan(made, plan_file, by_graph=True)
     facts = {**_plan_facts(made, made.lower_bound), "stopped_by": made.stopped_by, "limits": used.to_dict()}
@@ -202,4 +212,5 @@ def _plan_facts(plan: PackPlan, bound: int) -> dict[str, Any]:
         "gap": plan.num_packs / bound - 1,
         "status": "optimal" if plan.num_packs == bound else "feasible",
         "seconds": round(plan.seconds, 6),
+        "stopped_by": plan.stopped_by,
     }

@@ -46,7 +46,7 @@ def suggest(
     ] = None,
     null_graphs: options.NullGraphs = "all",
     seed: options.Seed = 0,
-    time_limit: options.TimeLimit = 60.0,
+    time_limit: options.TimeLimit = None,
     csv: options.Csv = None,
     plot: options.Plot = None,
     workers: options.Workers = 2,
@@ -71,7 +71,7 @@ def suggest(
             bytes_per_edge={axis.key: per_row[axis.key] for axis in found.schema.axes if axis.level == "edge"},
             bytes_per_graph=per_row["graph"],
             null_graphs=null_graphs,
-            time_limit=time_limit,
+            time_limit=60.0 if time_limit is None else time_limit,
             seed=seed,
             progress=lambda done, total, seconds: report("suggest", done, total),
         )

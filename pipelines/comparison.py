@@ -18,8 +18,9 @@ def warm_plan(
     limits: PackLimits,
     algorithm: str,
     seed: int = 0,
-    time_limit: float | None = 60.0,
+    time_limit: float | None = None,
     progress: Progress | None = None,
+    work_limit: float | None = None,
 ) -> PackPlan:
     """`make_plan` in a warm process: a few graphs are packed first, so that `.seconds` leave out loading compiled code.
 
@@ -27,4 +28,6 @@ def warm_plan(
     """
     few = select_sizes(sizes, np.arange(min(_FEW, sizes.num_graphs)))
     make_plan(few, limits, algorithm, time_limit=1.0)
-    return make_plan(sizes, limits, algorithm, seed=seed, time_limit=time_limit, progress=progress)
+    return make_plan(
+        sizes, limits, algorithm, seed=seed, time_limit=time_limit, work_limit=work_limit, progress=progress
+    )

@@ -35,6 +35,7 @@ class JobFile(BaseModel):
     algorithm: str | list[str] | None = None
     seed: int | None = None
     time_limit: float | None = None
+    work_limit: float | None = None
     workers: int | None = None
     executor: Literal["process", "dask", "ray"] | None = None
     dask_scheduler: str | None = None

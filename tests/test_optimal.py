@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from packer.algorithms.budget import Budget
 from packer.algorithms.instance import Instance, Patterns, Solution
 from packer.algorithms.optimal import finish, master, solve
-from packer.algorithms.optimal.budget import Budget
 from packer.algorithms.optimal.columns import proper, to_patterns
 from packer.algorithms.optimal.generation import ColumnGeneration, PatternLP
 from packer.algorithms.optimal.greedy import greedy_plans, repeated_plans, single_sizes

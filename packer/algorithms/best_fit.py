@@ -4,34 +4,51 @@ from __future__ import annotations
 
 import numpy as np
 
+from packer.algorithms.budget import Budget
 from packer.algorithms.jit import kernel
 from packer.algorithms.shares import SHARE_BITS, spare_bits
 
+SLICE_STEPS, STEP_WORK = 30_000_000, 1e-9
+"""Open packs looked at, in each dimension, between two looks at the clock; the nominal seconds of one."""
 
-def best_fit(size_of_item: np.ndarray, need: np.ndarray, capacity: np.ndarray) -> np.ndarray:
+
+def best_fit(
+    size_of_item: np.ndarray, need: np.ndarray, capacity: np.ndarray, budget: Budget | None = None
+) -> np.ndarray:
     """Give each item, in the order given, to the open pack with room that is fullest then; or open one.
 
     size_of_item: integers [items], row of `need` of each item; need: int64 [sizes, dims]; capacity: int64 [dims]; every
     item fits an empty pack (the caller has checked). Fullest: the smallest sum over dimensions of the room left as a
     share of the capacity, in units of 2^-24, rounded down; ties go to the pack opened first. Returns int64 [items], the
     pack of each item, numbered as opened. Time O(items * open packs * dims); a pack too full for every item that is yet
-    to come is not looked at again. No randomness. Source: Johnson et al., SIAM J. Comput. 3(4), 1974.
+    to come is not looked at again. No randomness. Raises Stopped when the budget is spent.
+    Source: Johnson et al., SIAM J. Comput. 3(4), 1974.
     """
     need = np.ascontiguousarray(need, dtype=np.int64)
     pack_of_item = np.empty(len(size_of_item), dtype=np.int64)
     smallest_left = np.minimum.accumulate(need[size_of_item][::-1])[::-1] if len(size_of_item) else need
-    _place(size_of_item, need, capacity, spare_bits(capacity), SHARE_BITS, smallest_left, pack_of_item)
+    tables = need, capacity, spare_bits(capacity), SHARE_BITS, smallest_left, pack_of_item
+    open_packs = np.empty((len(size_of_item), len(capacity)), np.int64), np.empty(len(size_of_item), np.int64)
+    counts = np.zeros(2, np.int64)
+    first = 0
+    while first < len(size_of_item):
+        steps = (1 + int(counts[0])) * len(capacity)
+        stop = min(len(size_of_item), first + max(1, SLICE_STEPS // steps))
+        _place(size_of_item, *tables, *open_packs, counts, first, stop)
+        if budget is not None:
+            budget.step(STEP_WORK * steps * (stop - first))
+        first = stop
     return pack_of_item
 
 
 @kernel
-def _place(size_of_item, need, capacity, spare, bits, smallest_left, pack_of_item):  # type: ignore[no-untyped-def]
-    """Write the pack of each item. smallest_left: int64 [items, dims], the least need from each item on."""
+def _place(size_of_item, need, capacity, spare, bits, smallest_left, pack_of_item, room, pack, counts, first, last):  # type: ignore[no-untyped-def]
+    """Write the pack of each item from first to last. smallest_left: int64 [items, dims], the least need from each item
+    on; room [packs, dims], pack [packs]: the open packs as they were opened; counts: how many are open, and were ever.
+    """
     dims = len(capacity)
-    room = np.empty((len(size_of_item), dims), dtype=np.int64)  # of the open packs, as they were opened
-    pack = np.empty(len(size_of_item), dtype=np.int64)
-    open_packs = packs = 0
-    for item in range(len(size_of_item)):
+    open_packs, packs = counts[0], counts[1]
+    for item in range(first, last):
         size_id = size_of_item[item]
         if item == 0 or size_id != size_of_item[item - 1]:
             kept = 0
@@ -72,3 +89,4 @@ def _place(size_of_item, need, capacity, spare, bits, smallest_left, pack_of_ite
         for dim in range(dims):
             room[best, dim] -= need[size_id, dim]
         pack_of_item[item] = pack[best]
+    counts[0], counts[1] = open_packs, packs

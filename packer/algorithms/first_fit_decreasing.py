@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from packer.algorithms.budget import Budget
 from packer.algorithms.in_order import place_in_order
 from packer.algorithms.instance import Instance, Patterns
 from packer.algorithms.shares import largest_first, shares
 
 
-def first_fit_decreasing(instance: Instance) -> Patterns:
+def first_fit_decreasing(instance: Instance, budget: Budget | None = None) -> Patterns:
     """Each item, largest first, into the pack opened first among those with room; the same plan as item by item.
 
     Largest: by the largest share of the capacity over the dimensions, ties by the sum of the shares (both in units of
     2^-24, rounded down), then by need, dimension by dimension.
     Time O(sizes^2 * dims) whatever the counts, or O(items * log(packs) * dims) where that is less. No randomness.
+    Raises Stopped when the budget is spent.
     Source: Johnson et al., SIAM J. Comput. 3(4), 1974.
     """
     share = shares(instance.need, instance.capacity)
     order = largest_first(instance.need, share.max(axis=1, initial=0), share.sum(axis=1))
-    return place_in_order(instance, order, best=False)
+    return place_in_order(instance, order, best=False, budget=budget)

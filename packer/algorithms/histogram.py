@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import suppress
 from typing import Callable
 
 import numpy as np
 
+from packer.algorithms.budget import Budget, Stopped
 from packer.algorithms.groups import fill_groups
+from packer.algorithms.in_order import place_in_order
 from packer.algorithms.instance import Instance, Patterns
 from packer.algorithms.patterns import merged
+from packer.algorithms.quick import quick_plan
 from packer.algorithms.shares import largest_first, shares
 
+MOST_WORK = 15.0
+"""Nominal seconds."""
 STEP_SECONDS = 2e-5, 7e-9
 """Of putting one item into a pattern: alone, and for each number of `need`."""
 Fit = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def histogram(instance: Instance) -> Patterns:
+def histogram(instance: Instance, budget: Budget | None = None) -> Patterns:
     """The best of three ways to put the longest sizes first, all on distinct sizes (the first of the best on a tie).
 
     1. LPFHP as published, for tuples: sizes by falling product of (need + 1) over dimensions, each into the packs with
@@ -27,13 +34,27 @@ def histogram(instance: Instance) -> Patterns:
        graphs it needs 12 % fewer packs. A pattern is used as often as the counts allow.
     Ties go to the longer size. Shares are float64, each operation correctly rounded: the same everywhere.
     Time O(sizes^2 * dims) for 1 and O(patterns * items in a pack * sizes * dims) for 2 and 3, whatever the counts. No
-    randomness. Source: Krell et al., Efficient sequence packing without cross-contamination, arXiv:2107.02027.
+    randomness. Where the three together take more than MOST_WORK of deterministic work, or the budget ends, what is
+    left is packed by first fit, largest first, and the budget's `cut_short` is set.
+    Source: Krell et al., Efficient sequence packing without cross-contamination, arXiv:2107.02027.
     """
     longest_first = largest_first(
         instance.need, _product(instance.need), shares(instance.need, instance.capacity).sum(1)
     )
-    plans = [fill_groups(instance, longest_first, _product)]
-    plans += [_pack_by_pack(instance, longest_first, fit) for fit in (_least_room, _same_shape)]
+    outer = Budget(math.inf, math.inf) if budget is None else budget
+    plans: list[Patterns] = []
+    for fit in (None, _least_room, _same_shape):
+        part = outer.part(MOST_WORK / 3)
+        if fit is not None:
+            plans.append(_pack_by_pack(instance, longest_first, fit, part))
+        else:
+            with suppress(Stopped):
+                plans.append(fill_groups(instance, longest_first, _product, part))
+        outer.cut_short = outer.cut_short or part.spent
+        if outer.spent:
+            break
+    if not plans:
+        plans.append(quick_plan(instance))
     return min(plans, key=lambda plan: plan.num_packs)
 
 
@@ -67,34 +88,55 @@ def _same_shape(share: np.ndarray, room: np.ndarray) -> np.ndarray:
     return product * product / np.where(length > 0, length, 1.0)
 
 
-def _pack_by_pack(instance: Instance, order: np.ndarray, fit: Fit) -> Patterns:
+def _pack_by_pack(instance: Instance, order: np.ndarray, fit: Fit, budget: Budget) -> Patterns:
     """Fill one pack with the longest size and then the best by `fit`, repeat it while counts last, and so on."""
     need, count = instance.need[order], instance.count[order].copy()
     share = need / np.maximum(instance.capacity, 1)
     longest = np.arange(len(order))
     patterns: list[np.ndarray] = []
     repeats: list[int] = []
-    while len(longest):
-        filled = _fill(need, share, count, longest, instance.capacity, fit)
+    while len(longest) and not budget.spent:
+        filled, steps = _fill(need, share, count, longest, instance.capacity, fit)
         inside = np.flatnonzero(filled)
         repeats.append(int((count[inside] // filled[inside]).min()))
         count[inside] -= filled[inside] * repeats[-1]
         inside = inside[np.argsort(order[inside])]
         patterns.append(np.stack([order[inside], filled[inside]]))
         longest = longest[count[longest] > 0]
+        budget.spend(STEP_SECONDS[0] * steps[0] + STEP_SECONDS[1] * steps[1])
     size_ids, multiplicity = np.concatenate([np.empty((2, 0), dtype=np.int64), *patterns], axis=1)
     ptr = np.cumsum([0] + [pattern.shape[1] for pattern in patterns])
-    return merged(ptr, size_ids, multiplicity, np.array(repeats, dtype=np.int64))
+    plan = merged(ptr, size_ids, multiplicity, np.array(repeats, dtype=np.int64))
+    if not len(longest):
+        return plan
+    ids = np.sort(order[longest])
+    left = np.zeros(len(order), np.int64)
+    left[order] = count
+    rest = Instance(instance.need[ids], instance.capacity, left[ids])
+    tail = quick_plan(rest) if budget.out_of_time else place_in_order(rest, _largest(rest), best=False)
+    ends = np.append(plan.ptr, plan.ptr[-1] + tail.ptr[1:])
+    size_ids = np.append(plan.size_ids, ids[tail.size_ids])
+    return merged(ends, size_ids, np.append(plan.multiplicity, tail.multiplicity), np.append(plan.counts, tail.counts))
+
+
+def _largest(instance: Instance) -> np.ndarray:
+    share = shares(instance.need, instance.capacity)
+    return largest_first(instance.need, share.max(axis=1), share.sum(axis=1))
 
 
 def _fill(
     need: np.ndarray, share: np.ndarray, count: np.ndarray, left: np.ndarray, capacity: np.ndarray, fit: Fit
-) -> np.ndarray:
-    """How many items of each size fill one pack: int64 [sizes]. `left`: sizes with items left, the longest first."""
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """How many items of each size fill one pack: int64 [sizes], and the steps: rounds, numbers compared.
+
+    `left`: sizes with items left, the longest first.
+    """
     filled = np.zeros(len(count), dtype=np.int64)
     room = capacity.copy()
-    pick = 0
+    pick, rounds, compared = 0, 0, 0
     while True:
+        rounds += 1
+        compared += need.shape[1] * len(left)
         size_id = left[pick]
         takes = need[size_id] > 0
         copies = int(count[size_id] - filled[size_id])
@@ -106,5 +148,5 @@ def _fill(
         room -= copies * need[size_id]
         left = left[(need[left] <= room).all(axis=1) & (filled[left] < count[left])]
         if not len(left):
-            return filled
+            return filled, (rounds, compared)
         pick = int(np.argmax(fit(share[left], room / np.maximum(capacity, 1))))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from packer.algorithms.best_fit import best_fit
+from packer.algorithms.budget import Budget
 from packer.algorithms.first_fit import first_fit
 from packer.algorithms.groups import fill_groups
 from packer.algorithms.instance import Instance, Patterns
@@ -19,18 +20,19 @@ FIRST_SECONDS, BEST_SECONDS = 2e-7, 1e-9
 WORTH_COMPILING = 0.2
 
 
-def place_in_order(instance: Instance, order: np.ndarray, *, best: bool) -> Patterns:
+def place_in_order(instance: Instance, order: np.ndarray, *, best: bool, budget: Budget | None = None) -> Patterns:
     """Each item, size by size in `order` (int64 [sizes], a permutation), by first fit or by best fit.
 
     Both ways give the same packs; the cheaper one is taken. See `fill_groups`, `first_fit` and `best_fit`.
+    Raises Stopped when the budget is spent.
     """
     if _by_item(instance, best):
-        return _one_by_one(instance, order, best)
+        return _one_by_one(instance, order, best, budget)
 
     def room_left(room: np.ndarray) -> np.ndarray:
         return shares(room, instance.capacity).sum(axis=1)
 
-    return fill_groups(instance, order, room_left if best else None)
+    return fill_groups(instance, order, room_left if best else None, budget)
 
 
 def seconds_of(instance: Instance, *, best: bool) -> float:
@@ -55,10 +57,10 @@ def _item_seconds(instance: Instance, best: bool) -> float:
     return BEST_SECONDS * items * packs * len(volume) if best else FIRST_SECONDS * items
 
 
-def _one_by_one(instance: Instance, order: np.ndarray, best: bool) -> Patterns:
+def _one_by_one(instance: Instance, order: np.ndarray, best: bool, budget: Budget | None = None) -> Patterns:
     items = np.repeat(order, instance.count[order])
     if best:
-        pack_of_item = best_fit(items, instance.need, instance.capacity)
+        pack_of_item = best_fit(items, instance.need, instance.capacity, budget)
         by_pack = np.argsort(pack_of_item, kind="stable")
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.bincount(pack_of_item))])
     else:

@@ -45,7 +45,7 @@ ALGORITHMS = {
             "the open pack that fits best, largest graphs first",
         ),
         Algorithm("histogram", "histogram", "histogram", "sizes", "longest pack first, over the histogram of sizes"),
-        Algorithm("optimal", "optimal", "solve", "solver", "column generation with a proven bound"),
+        Algorithm("optimal", "optimal", "Run", "solver", "column generation with a proven bound"),
     )
 }
 

@@ -31,7 +31,9 @@ def command_of(manifest: Manifest, folder: Where, build: Mapping[str, Any]) -> s
         words += ["--plan", str(given.get("plan") or PLAN)]
     else:
         words += ["--algorithm", str(manifest.plan["algorithm"]), "--seed", str(manifest.plan["seed"])]
-        words += _unless(60.0, "--time-limit", job.get("plan", {}).get("time_limit"))
+        made = job.get("plan", {})
+        words += _unless(None if made.get("named") else 60.0, "--time-limit", made.get("time_limit"))
+        words += _unless(None, "--work-limit", made.get("work_limit"))
     words += _splits(job.get("splits") or split or {}, given.get("split_file"))
     oversize = job.get("oversize", "error")
     if isinstance(oversize, Mapping):  # what goes is drawn by the seed, whatever made the plan

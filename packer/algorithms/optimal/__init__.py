@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Callable, Sequence
 
+from packer.algorithms.budget import DEFAULT_WORK, Budget
 from packer.algorithms.instance import Instance, Patterns, Solution
-from packer.algorithms.optimal.budget import DEFAULT_WORK, Budget
-from packer.algorithms.optimal.reduce import merge_sizes, reduce_instance, restore
+from packer.algorithms.optimal.reduce import Reduced, merge_sizes, reduce_instance, restore
 from packer.algorithms.optimal.search import Search
 from packer.interrupt import Interrupt
 
@@ -35,17 +35,47 @@ def solve(
         math.inf if time_limit is None else time_limit,
         interrupt=interrupt or Interrupt(),
     )
-    reduced = reduce_instance(instance)
-    search = Search(reduced, budget, seed, progress)
-    search.run([merge_sizes(reduced, plan) for plan in start])
-    assert search.plan is not None
-    stopped_by = "work"
-    if search.proven:
-        stopped_by = "proof"
-    elif budget.interrupt.requested:
-        stopped_by = "interrupt"
-    elif budget.out_of_time:
-        stopped_by = "time"
-    patterns = restore(reduced, search.plan)
-    status = "optimal" if search.proven else "feasible"
-    return Solution(patterns, search.certificate, status, stopped_by, budget.seconds)
+    run = Run(instance, budget, seed, progress)
+    run.go(start)
+    found = run.best()
+    assert found is not None
+    return found
+
+
+class Run:
+    """A run of the solver, whose best plan so far can be taken at any time, from another thread too."""
+
+    def __init__(
+        self, instance: Instance, budget: Budget, seed: int, progress: Callable[[int, int, float], None] | None
+    ) -> None:
+        self._instance, self._budget, self._seed, self._progress = instance, budget, seed, progress
+        self._started: tuple[Reduced, Search] | None = None
+
+    def go(self, start: Sequence[Patterns]) -> None:
+        """Until the proof, or until the budget is spent. start: plans to start from."""
+        reduced = reduce_instance(self._instance)
+        search = Search(reduced, self._budget, self._seed, self._progress)
+        self._started = reduced, search
+        search.run([merge_sizes(reduced, plan) for plan in start])
+
+    @property
+    def has_plan(self) -> bool:
+        return self._started is not None and self._started[1].plan is not None
+
+    def best(self) -> Solution | None:
+        """The best so far; None before there is a plan."""
+        if self._started is None or self._started[1].plan is None:
+            return None
+        reduced, search = self._started
+        plan, certificate = search.plan, search.certificate
+        assert plan is not None
+        proven = plan.num_packs <= certificate.bound
+        stopped_by = "work"
+        if proven:
+            stopped_by = "proof"
+        elif self._budget.interrupt.requested:
+            stopped_by = "interrupt"
+        elif self._budget.out_of_time or self._budget.interrupt.late:
+            stopped_by = "time"
+        status = "optimal" if proven else "feasible"
+        return Solution(restore(reduced, plan), certificate, status, stopped_by, self._budget.seconds)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from packer.algorithms.budget import Budget
 from packer.algorithms.instance import Instance, Patterns
 from packer.algorithms.jit import kernel
-from packer.algorithms.optimal.budget import Budget
 from packer.algorithms.optimal.columns import joined
 from packer.algorithms.optimal.greedy import greedy_plans, plan_of, slots_of
 

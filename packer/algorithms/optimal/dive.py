@@ -10,8 +10,8 @@ from typing import Callable
 
 import numpy as np
 
+from packer.algorithms.budget import Budget
 from packer.algorithms.instance import Instance, Patterns
-from packer.algorithms.optimal.budget import Budget
 from packer.algorithms.optimal.columns import Columns, to_patterns
 from packer.algorithms.optimal.generation import ColumnGeneration, PatternLP, Pricer
 from packer.algorithms.optimal.greedy import greedy_plans, single_sizes

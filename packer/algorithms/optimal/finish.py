@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from packer.algorithms.budget import Budget
 from packer.algorithms.instance import Instance
-from packer.algorithms.optimal.budget import Budget
 from packer.algorithms.optimal.generation import PatternLP, total_price
 
 MOST_COLUMNS = 4000

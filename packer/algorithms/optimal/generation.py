@@ -13,8 +13,8 @@ from typing import Protocol, Sequence
 
 import numpy as np
 
+from packer.algorithms.budget import Budget
 from packer.algorithms.instance import Instance, Patterns
-from packer.algorithms.optimal.budget import Budget
 from packer.algorithms.optimal.columns import Columns
 from packer.algorithms.optimal.greedy import single_sizes
 from packer.algorithms.optimal.master import Master, MasterError

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from packer.algorithms.budget import Budget
 from packer.algorithms.instance import Instance
 from packer.algorithms.jit import kernel
-from packer.algorithms.optimal.budget import Budget
 
 SLICE_STEPS = 60_000_000
 """Cell updates between two looks at the clock: well under 0.2 s."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from packer.algorithms.optimal.budget import Budget
+from packer.algorithms.budget import Budget
 from packer.errors import MissingExtraError
 
 MOST_ITEM_BITS = 21

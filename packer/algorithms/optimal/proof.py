@@ -6,8 +6,8 @@ from typing import Sequence
 
 import numpy as np
 
+from packer.algorithms.budget import Budget
 from packer.algorithms.instance import Instance, Patterns
-from packer.algorithms.optimal.budget import Budget
 from packer.algorithms.optimal.columns import proper
 from packer.algorithms.optimal.generation import ColumnGeneration, PatternLP, total_price
 from packer.algorithms.optimal.greedy import greedy_plans, single_sizes

@@ -7,9 +7,9 @@ from typing import Callable, Sequence
 
 import numpy as np
 
+from packer.algorithms.budget import Budget
 from packer.algorithms.instance import Patterns
 from packer.algorithms.optimal.anneal import anneal
-from packer.algorithms.optimal.budget import Budget
 from packer.algorithms.optimal.columns import joined, to_patterns
 from packer.algorithms.optimal.dive import dive
 from packer.algorithms.optimal.finish import choose_whole
@@ -108,6 +108,8 @@ class Search:
         plans = self._first_plans()
         for plan in plans:
             self.offer(plan)
+        if self.done:
+            return
         proofs = proofs_of(self._reduced, plans, self._seed())
         if self.instance.num_items <= SAMPLED:
             self._anneal_first(quick=bool(proofs) and not proofs[0].slow)

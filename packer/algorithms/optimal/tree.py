@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from packer.algorithms.budget import Budget
 from packer.algorithms.instance import Instance
 from packer.algorithms.jit import kernel
-from packer.algorithms.optimal.budget import Budget
 from packer.algorithms.optimal.master import Master
 
 SLICE_NODES = 500_000

@@ -11,6 +11,10 @@ from packer.interrupt import Interrupt
 DEFAULT_WORK = 40.0
 
 
+class Stopped(Exception):
+    """A step ended because its budget is spent."""
+
+
 @dataclass
 class Budget:
     """Work is counted in seconds of a nominal machine, so that the same work gives the same plan on any machine.
@@ -27,6 +31,8 @@ class Budget:
     parent: Budget | None = None
     interrupt: Interrupt = field(default_factory=Interrupt)
     when_spending: Callable[[], None] | None = None
+    cut_short: bool = False
+    """Something was left out for want of time or work."""
 
     def spend(self, work: float) -> bool:
         """Add to the work done; False when it is time to stop."""
@@ -37,6 +43,11 @@ class Budget:
                 budget.when_spending()
             budget = budget.parent
         return not self.spent
+
+    def step(self, work: float) -> None:
+        """Add to the work done. Raises Stopped when it is time to stop."""
+        if not self.spend(work):
+            raise Stopped
 
     @property
     def seconds(self) -> float:
@@ -57,7 +68,7 @@ class Budget:
 
     @property
     def spent(self) -> bool:
-        return self.interrupt.requested or self.work_left <= 0 or self.out_of_time
+        return self.interrupt.requested or self.interrupt.late or self.work_left <= 0 or self.out_of_time
 
     def part(self, work: float, until: float = 1.0) -> Budget:
         """A budget for one step: at most `work`, and no more than is left here of `until` of the time limit."""
