@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
+from functools import partial
 from typing import Iterator, Sequence
 
 import numpy as np
@@ -18,11 +19,12 @@ class BlocksAhead:
     """The packs `ids` of a data set in this order: each block decoded once, in a thread, shortly before it is needed.
 
     A block is let go with its last pack. At most `ahead` blocks wait, and as many are in use. Leaving does not wait for
-    a store that does not answer.
+    a store that does not answer. redraw: the key of the pass' redraws, 0 for none.
     """
 
-    def __init__(self, dataset: PackDataset, ids: np.ndarray, ahead: int) -> None:
+    def __init__(self, dataset: PackDataset, ids: np.ndarray, ahead: int, redraw: int = 0) -> None:
         self._dataset = dataset
+        self._decode = partial(dataset.blocks.decode, redraw=redraw)
         self._per_block = dataset.manifest.packs_per_block
         number, row = np.divmod(ids[ids != EMPTY], self._per_block)
         blocks, first, counts = np.unique(number, return_index=True, return_counts=True)
@@ -81,7 +83,7 @@ class BlocksAhead:
     def _submit(self) -> None:
         block = next(self._order, None)
         if block is not None:
-            self._waiting[block] = self._thread.submit(self._dataset.blocks.decode, block)
+            self._waiting[block] = self._thread.submit(self._decode, block)
 
 
 class _Open:

@@ -40,7 +40,8 @@ class PackDataset(Dataset[Pack]):
     one shape and dtype throughout the data set; its tensors are the caller's own to write to.
 
     path: the data set's folder, or what `build` returned. verify: "first-touch" compares the checksum of each block
-    when a process first reads it, "always" whenever it is read, "off" never. columns: the names to load, None for all.
+    when a process first reads it, "always" whenever it is read, "off" never. columns: the names to load, None for all
+    but "graph_ids" (int64 [num_graphs]: the source's graph in each slot, -1 for null graphs).
     index_dtype: "int64" or "int32", of index fields, `batch` and `ptr`. float_dtype: of floating fields, None keeps
     theirs. transform: called with each pack, returns the pack to use. cache_blocks: decoded blocks kept in memory, in
     stored dtypes, some MiB each. follow_batch: fields to add `NAME_batch` and `NAME_ptr` for, as PyG's loader does:
@@ -89,7 +90,14 @@ class PackDataset(Dataset[Pack]):
     def _set_dtypes(self, only_32_bit: bool) -> None:
         by_key = {field.key: field for field in self.fields}
         names = {
-            column.name: tensor_dtype(column, by_key.get(column.name), self.index_dtype, self.float_dtype, only_32_bit)
+            column.name: tensor_dtype(
+                column,
+                by_key.get(column.name),
+                self.index_dtype,
+                self.float_dtype,
+                only_32_bit,
+                self.manifest.counts.graphs,
+            )
             for column in self.columns
         }
         _check_torch_knows(names)
@@ -152,6 +160,13 @@ class PackDataset(Dataset[Pack]):
     def __getitems__(self, indices: Sequence[int]) -> list[Pack]:
         """Several packs, as torch's loaders ask for them."""
         return [self[index] for index in indices]
+
+    def redrawn(self, index: int, redraw: int) -> Pack:
+        """Pack `index` with its graphs redrawn by a key, see `packer.reading.redraw`; as it is for 0."""
+        if not redraw:
+            return self[index]
+        number, row = divmod(self._pack_id(index), self._per_block)
+        return self.pack(self.cast(self.blocks.cached(number, redraw), slice(row, row + 1)), 0)
 
     def cast(self, block: DecodedBlock, rows: slice | np.ndarray) -> Rows:
         """Packs of a block as new arrays, side by side in memory: `pack` gives each of them, once."""
@@ -273,9 +288,9 @@ def _parsed(manifest: bytes) -> Manifest:
 
 
 def _chosen(known: Sequence[Column], names: Sequence[str] | None) -> tuple[Column, ...]:
-    tensors = [column for column in known if column.kind not in ("num_real", "graph_ids")]
     if names is None:
-        return tuple(tensors)
+        return tuple(column for column in known if column.kind not in ("num_real", "graph_ids"))
+    tensors = [column for column in known if column.kind != "num_real"]
     wanted = [names] if isinstance(names, str) else list(names)
     unknown = [name for name in wanted if name not in [column.name for column in tensors]]
     if unknown or not wanted:
