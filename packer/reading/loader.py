@@ -12,7 +12,7 @@ from packer.errors import StateError
 from packer.reading.ahead import BlocksAhead
 from packer.reading.batch import RESERVED, PackBatch
 from packer.reading.dataset import Pack, PackDataset
-from packer.reading.join import PackShape, join, pack_shape
+from packer.reading.join import PackShape, join
 from packer.reading.order import EMPTY, LANES
 from packer.reading.progress import Progress
 from packer.reading.travel import Travelling
@@ -59,7 +59,7 @@ def torch_loader(
     if rank is None or world_size is None:
         rank, world_size = _distributed(rank, world_size)
     progress = Progress(dataset.manifest, shuffle, seed, rank, world_size, batch_size, lanes, redraw)
-    collate = Collate(pack_shape(dataset.manifest, dataset.followed), layout)
+    collate = Collate(dataset.reader.shape, layout)
     if num_workers == 0 and not as_dataloader:
         if dataloader_options:
             raise StateError(f"{sorted(dataloader_options)} are for a torch DataLoader: pass as_dataloader=True too")
