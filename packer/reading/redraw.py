@@ -7,7 +7,8 @@ that any process that holds the block knows where each graph went.
 
 from __future__ import annotations
 
-from typing import Any, Mapping, NamedTuple
+import math
+from typing import Mapping, NamedTuple
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from packer.hashing import id_hashes, key_of
 
 _PURPOSE = 3  # the order of an epoch has the keys of purposes 1 and 2
 _KEYS = (1 << 31) - 1
-_ROWS_AT_ONCE = 1 << 14
+_ROWS_AT_ONCE = 1 << 16
 
 
 def redraw_key(seed: int, epoch: int) -> int:
@@ -107,28 +108,35 @@ def source_slots(counts: list[np.ndarray], real: np.ndarray, key: int) -> np.nda
 
     counts: int64 [slots] for each axis; real: bool [slots], other slots take their own.
     """
-    slots = np.flatnonzero(real)
-    sizes = _joint([count[slots] for count in counts])
-    drawn = np.argsort(id_hashes(slots, key))  # hashes differ pairwise: any sort gives the same
-    drawn = drawn[np.argsort(sizes[drawn], kind="stable")]
-    in_order = np.argsort(sizes, kind="stable")
+    slots = np.flatnonzero(real).astype(np.uint64)
+    classes = _classes([count[real] for count in counts])
+    low = max(1, int(len(real) - 1).bit_length())  # bits of a slot's number
+    high = max(1, int(classes.max(initial=0)).bit_length())
+    classes <<= np.uint64(64 - high)
+    # One sort of whole numbers each, which is several times faster than an argsort: class, then draw, then slot.
+    drawn = classes | id_hashes(slots, key) >> np.uint64(high + low) << np.uint64(low) | slots
+    drawn.sort()
+    in_order = classes | slots
+    in_order.sort()
+    mask = np.uint64((1 << low) - 1)
     source = np.arange(len(real))
-    source[slots[in_order]] = slots[drawn]
+    source[(in_order & mask).astype(np.intp)] = drawn & mask
     return source
 
 
-def _joint(columns: list[np.ndarray]) -> np.ndarray:
-    """One integer for each row of some columns of integers >= 0, the same for equal rows only: int64 [rows]."""
+def _classes(columns: list[np.ndarray]) -> np.ndarray:
+    """One number below 2^28 (or the number of rows) for each row of some columns of integers >= 0, the same for equal
+    rows only: uint64 [rows]."""
     joint = np.zeros(len(columns[0]), dtype=np.int64)
     span = 1
     for column in columns:
         width = int(column.max(initial=0)) + 1
-        if span * width >= 1 << 62:
-            joint = np.unique(joint, return_inverse=True)[1].reshape(-1)
-            span = len(joint)
         joint = joint * width + column
         span *= width
-    return joint
+        if span > 1 << 28:  # a width is below 2^31: the next product would still fit, the one after it not
+            joint = np.unique(joint, return_inverse=True)[1].reshape(-1)
+            span = len(joint)
+    return joint.astype(np.uint64)
 
 
 def _edges_of_slots(columns: Mapping[str, np.ndarray], axis: Axis, packs: int, num_slots: int) -> np.ndarray:
@@ -139,21 +147,27 @@ def _edges_of_slots(columns: Mapping[str, np.ndarray], axis: Axis, packs: int, n
     if index is None or not index.size:
         return found
     batch = columns["batch" if axis.type is None else f"{axis.ends[0]}/batch"]
-    owner = np.take_along_axis(batch, np.minimum(index[:, 0], batch.shape[1] - 1, dtype=np.intp), axis=1)
-    begins = np.ones(owner.shape, dtype=bool)
-    np.not_equal(owner[:, 1:], owner[:, :-1], out=begins[:, 1:])
-    at = np.flatnonzero(begins)
-    pack, slot = at // owner.shape[1], owner.reshape(-1)[at]
-    known = slot < num_slots
-    found[pack[known], slot[known]] = np.diff(at, append=owner.size)[known]
+    num_rows, num_nodes = index.shape[2], batch.shape[1]
+    step = max(1, _ROWS_AT_ONCE // num_rows)
+    for first in range(0, packs, step):
+        source = np.minimum(index[first : first + step, 0], num_nodes - 1, dtype=np.intp)
+        source += np.arange(len(source))[:, None] * num_nodes
+        owner = batch[first : first + step].reshape(-1).take(source)
+        begins = np.ones(owner.shape, dtype=bool)
+        np.not_equal(owner[:, 1:], owner[:, :-1], out=begins[:, 1:])
+        at = np.flatnonzero(begins)
+        pack, slot = first + at // num_rows, owner.reshape(-1)[at]
+        known = slot < num_slots
+        found[pack[known], slot[known]] = np.diff(at, append=owner.size)[known]
     return found
 
 
 def _graph_values(values: np.ndarray, field: Field, slots: _Slots) -> np.ndarray:
     """A field of graphs, redrawn."""
-    found = _taken(_items(values), slots.source, field, values.dtype)
-    if field.role == "index":
-        _shift(found, field, {target: slots.first_change(target).astype(found.dtype) for target in field.targets})
+    found = np.take(_items(values, len(slots.source)), slots.source).view(values.dtype)
+    found = found.reshape(len(slots.source), *field.shape)
+    for entry, target in enumerate(field.targets if field.role == "index" else ()):
+        _add(found[:, entry] if field.shape else found, slots.first_change(target))
     return found.reshape(values.shape)
 
 
@@ -163,53 +177,49 @@ def _move_rows(
     """Fill the columns of some fields of one axis, some packs at a time: what is written is still in the cache."""
     count, first = slots.axes[key]
     num_rows, num_slots = int(count.sum()) // slots.packs, len(count) // slots.packs
-    start = first + np.repeat(np.arange(slots.packs) * num_rows, num_slots)
-    from_rows = start[slots.source] - start
-    items = {field.key: _items(_rows_first(columns[field.key], field)) for field in fields}
+    moved = first[slots.source] - first
+    from_pack = slots.source // num_slots * num_rows
     changes = {target: slots.first_change(target) for field in fields for target in field.targets}
+    # A field with its rows last is as many planes a pack as its other dimensions have entries; others are one.
+    planes = {field.key: math.prod(field.shape) if field.cat_dim == -1 else 1 for field in fields}
+    items = {field.key: _items(columns[field.key], slots.packs * planes[field.key] * num_rows) for field in fields}
     step = max(1, _ROWS_AT_ONCE // num_rows)
     for pack in range(0, slots.packs, step):
         stop = min(pack + step, slots.packs)
         part = slice(pack * num_slots, stop * num_slots)
-        rows = np.repeat(from_rows[part], count[part])
-        rows += np.arange(pack * num_rows, stop * num_rows)
+        in_pack = np.tile(np.arange(num_rows), stop - pack)
+        rows = {
+            number: np.repeat(from_pack[part] * number + moved[part], count[part]) + in_pack
+            for number in set(planes.values())
+        }
+        shifts = {target: np.repeat(change[part], count[part]) for target, change in changes.items()}
         for field in fields:
-            moved = _taken(items[field.key], rows, field, columns[field.key].dtype)
+            number, values = planes[field.key], found[field.key][pack:stop]
+            if number == 1:
+                np.take(items[field.key], rows[1], out=_items(values, len(rows[1])), mode="clip")
+            for plane in range(number if number > 1 else 0):
+                taken = np.take(items[field.key], rows[number] + plane * num_rows, mode="clip")
+                values.reshape(stop - pack, number, num_rows)[:, plane] = taken.view(values.dtype).reshape(-1, num_rows)
             if field.role == "index":
-                _shift(
-                    moved,
-                    field,
-                    {
-                        target: np.repeat(changes[target][part].astype(moved.dtype), count[part])
-                        for target in set(field.targets)
-                    },
-                )
-            packs = _rows_first(found[field.key][pack:stop], field)
-            packs[...] = moved.reshape(packs.shape)
+                _shift(values, field, shifts)
 
 
-def _rows_first(values: np.ndarray, field: Field) -> np.ndarray:
-    """[packs, *shape, rows] as [packs, rows, *shape], a view; what has rows in front already as it is."""
-    return np.moveaxis(values, -1, 1) if field.cat_dim == -1 and values.ndim > 2 else values
+def _items(values: np.ndarray, rows: int) -> np.ndarray:
+    """An array as so many opaque items, one a row."""
+    flat = np.ascontiguousarray(values).reshape(-1)
+    return flat.view(f"V{flat.nbytes // rows}")
 
 
-def _items(values: np.ndarray) -> np.ndarray:
-    """[packs, rows, *shape] as one opaque item a row, [packs * rows]."""
-    flat = np.ascontiguousarray(values)
-    rows = flat.shape[0] * flat.shape[1]
-    return flat.reshape(-1).view(f"V{flat.nbytes // rows}")
-
-
-def _taken(items: np.ndarray, rows: np.ndarray, field: Field, dtype: np.dtype[Any]) -> np.ndarray:
-    """[rows, *shape]"""
-    return np.take(items, rows).view(dtype).reshape(len(rows), *field.shape)
-
-
-def _shift(values: np.ndarray, field: Field, changes: Mapping[str, np.ndarray]) -> None:
-    """Add to node numbers [rows, *shape] how far their graph's first node has moved, [rows] for each target.
-
-    Storage is unsigned and as narrow as the limits allow: a shift back wraps around to the right number.
-    """
+def _shift(values: np.ndarray, field: Field, shifts: Mapping[str, np.ndarray]) -> None:
+    """Node numbers, [packs, *shape, rows] or [packs, rows, *shape], moved with their graphs. shifts: int64
+    [packs * rows] for each target."""
+    packs = len(values)
     for entry, target in enumerate(field.targets):
-        part = values[:, entry] if field.shape else values
-        part += changes[target].reshape(-1, *[1] * (part.ndim - 1))
+        by_row = np.moveaxis(values, -1, 1) if field.cat_dim == -1 and field.shape else values  # [packs, rows, *shape]
+        _add(by_row[:, :, entry] if field.shape else by_row, shifts[target].reshape(packs, -1))
+
+
+def _add(values: np.ndarray, change: np.ndarray) -> None:
+    """values += change, along the leading dimensions. Storage is unsigned and as narrow as the limits allow: a change
+    below 0 wraps around to the right number."""
+    values += change.astype(values.dtype).reshape(*change.shape, *[1] * (values.ndim - change.ndim))
