@@ -69,6 +69,12 @@ def loader(folder: Path, **options: Any) -> Iterator[Any]:
     yield from torch_loader(PackDataset(folder), **options)
 
 
+def arrays(folder: Path, **options: Any) -> Iterator[Any]:
+    from packer import numpy_loader
+
+    yield from numpy_loader(folder, **options)
+
+
 # ---- without packs on disk -------------------------------------------------------------------------------------------
 
 
@@ -195,11 +201,15 @@ OURS: dict[str, tuple[str, Callable[..., Iterator[Any]], dict[str, Any]]] = {
     "PackDataset, lz4, verified": ("lz4", in_order, {}),
     "PackDataset, uncompressed, verified": ("none", in_order, {}),
     "PackDataset, uncompressed, unverified": ("none", in_order, {"verify": "off"}),
-    "torch_loader, shuffled": ("zstd", loader, {}),
-    "torch_loader, shuffled, 4 packs a step": ("zstd", loader, {"batch_size": 4}),
+    "torch_loader, shuffled, graphs redrawn": ("zstd", loader, {}),
+    "torch_loader, shuffled": ("zstd", loader, {"redraw": False}),
+    "torch_loader, shuffled, 4 packs a step": ("zstd", loader, {"redraw": False, "batch_size": 4}),
+    "numpy_loader, shuffled, graphs redrawn": ("zstd", arrays, {}),
+    "numpy_loader, shuffled": ("zstd", arrays, {"redraw": False}),
+    "numpy_loader, shuffled, stacked for 4 devices": ("zstd", arrays, {"redraw": False, "devices": 4}),
     "torch_loader, in order, dicts": ("zstd", loader, {"shuffle": False, "layout": "dict"}),
-    "torch DataLoader, 0 workers": ("zstd", loader, {"as_dataloader": True}),
-    "torch DataLoader, 2 workers": ("zstd", loader, {"num_workers": 2}),
+    "torch DataLoader, 0 workers": ("zstd", loader, {"redraw": False, "as_dataloader": True}),
+    "torch DataLoader, 2 workers": ("zstd", loader, {"redraw": False, "num_workers": 2}),
     "block-wise copy from .npy memory maps": ("npy", npy_blocks, {}),
     "PyG DataLoader, collated and padded online": ("pyg", pyg_online, {}),
 }

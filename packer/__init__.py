@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from packer.plan import make_plan as make_plan
     from packer.reading import PackBatch as PackBatch
     from packer.reading import PackDataset as PackDataset
+    from packer.reading import PackReader as PackReader
     from packer.reading import ipu_loss as ipu_loss
     from packer.reading import masked_mean as masked_mean
+    from packer.reading import numpy_loader as numpy_loader
     from packer.reading import poptorch_loader as poptorch_loader
     from packer.reading import torch_loader as torch_loader
     from packer.shards import verify_shards as verify_shards
@@ -41,6 +43,7 @@ _HOME = {
     "PackDataset": "reading",
     "PackLimits": "limits",
     "PackPlan": "plan",
+    "PackReader": "reading",
     "Packing": "packing",
     "Suggestion": "suggest",
     "check_certificate": "certificate",
@@ -48,6 +51,7 @@ _HOME = {
     "lower_bound": "plan",
     "make_plan": "plan",
     "masked_mean": "reading",
+    "numpy_loader": "reading",
     "pack_vectors": "packing",
     "poptorch_loader": "reading",
     "suggest_limits": "suggest",

@@ -95,7 +95,7 @@ def build(
             ScanOptions(
                 dict(levels or {}), dict(pad_values or {}), on_empty, Attributes.of(exclude_keys, index_fields)
             ),
-            PlanOptions(algorithm, seed, time_limit, None if plan is None else Path(plan), work_limit),
+            PlanOptions(algorithm, seed, time_limit, None if plan is None else Path(plan), work_limit=work_limit),
             Splits.of(splits, split_seed, split_column, split_file),
             oversize,
             compression,

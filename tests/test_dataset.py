@@ -231,7 +231,7 @@ def test_blocks_are_decoded_once_and_a_bounded_number_is_kept(written, monkeypat
     decoded = []
     decode = type(dataset.blocks).decode
     monkeypatch.setattr(
-        type(dataset.blocks), "decode", lambda self, block: decoded.append(block) or decode(self, block)
+        type(dataset.blocks), "decode", lambda self, block, redraw: decoded.append(block) or decode(self, block, redraw)
     )
     for i in range(23):
         dataset[i]

@@ -1,6 +1,7 @@
 """torch_loader: every pack once in one order, whatever the ranks and workers; steps of one shape; exact resumption."""
 
 import copy
+import functools
 import gc
 import pickle
 import subprocess
@@ -14,12 +15,14 @@ import pytest
 import torch
 from small_packs import HETERO_LIMITS, HETERO_SCHEMA, write_packs
 
+from packer import reading
 from packer.errors import StateError
 from packer.fields import Field, Schema
-from packer.reading import PackBatch, PackDataset, masked_mean, torch_loader
+from packer.reading import PackBatch, PackDataset, masked_mean
 from packer.reading.loader import PackDataLoader, PackLoader
 
 PACKS = 23
+torch_loader = functools.partial(reading.torch_loader, redraw=False)  # packs are told by what they hold
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than processors
 
 
@@ -389,7 +392,7 @@ def test_blocks_are_decoded_once_an_epoch_and_let_go(dataset, monkeypatch: pytes
     decoded = []
     decode = type(dataset.blocks).decode
     monkeypatch.setattr(
-        type(dataset.blocks), "decode", lambda self, block: decoded.append(block) or decode(self, block)
+        type(dataset.blocks), "decode", lambda self, block, redraw: decoded.append(block) or decode(self, block, redraw)
     )
     for shuffle in (True, False):
         for batch_size in (1, 4):

@@ -1,4 +1,4 @@
-"""Text of data where it is shown: nothing controls a terminal, is a tag in Markdown or HTML, or a formula in pictures."""
+"""Text of data where it is shown: it controls no terminal, is no tag in Markdown or HTML, no formula in pictures."""
 
 import json
 import re

@@ -1,6 +1,6 @@
 """Reading packs: the order (pure), the data set, and the loaders.
 
-The names load on first use: the order and the blocks need numpy and pyarrow only, the rest needs torch.
+The names load on first use: PackReader and numpy_loader need numpy and pyarrow only, the rest needs torch.
 """
 
 from __future__ import annotations
@@ -11,31 +11,39 @@ from typing import TYPE_CHECKING, Any
 from packer.errors import MissingExtraError
 
 if TYPE_CHECKING:
+    from packer.reading.arrays import NumpyLoader as NumpyLoader
+    from packer.reading.arrays import numpy_loader as numpy_loader
     from packer.reading.batch import PackBatch as PackBatch
     from packer.reading.dataset import PackDataset as PackDataset
     from packer.reading.loader import torch_loader as torch_loader
     from packer.reading.loss import ipu_loss as ipu_loss
     from packer.reading.loss import masked_mean as masked_mean
     from packer.reading.poptorch import poptorch_loader as poptorch_loader
+    from packer.reading.reader import PackReader as PackReader
 
 _HOME = {
+    "NumpyLoader": "arrays",
     "PackBatch": "batch",
     "PackDataset": "dataset",
+    "PackReader": "reader",
     "ipu_loss": "loss",
     "masked_mean": "loss",
+    "numpy_loader": "arrays",
     "poptorch_loader": "poptorch",
     "torch_loader": "loader",
 }
+_WITHOUT_TORCH = ("NumpyLoader", "PackReader", "numpy_loader")
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'packer.reading' has no attribute {name!r}")
-    try:
-        import torch  # noqa: F401  # pyright: ignore[reportUnusedImport]
-    except ImportError as error:
-        raise MissingExtraError("torch", "torch", f"packer.{name}") from error
+    if name not in _WITHOUT_TORCH:
+        try:
+            import torch  # noqa: F401  # pyright: ignore[reportUnusedImport]
+        except ImportError as error:
+            raise MissingExtraError("torch", "torch", f"packer.{name}") from error
     return getattr(import_module(f"packer.reading.{_HOME[name]}"), name)
 
 

@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
-from typing import Iterator, Sequence
+from functools import partial
+from typing import Any, Iterator, Protocol, Sequence
 
 import numpy as np
 
 from packer.reading.blocks import DecodedBlock
 from packer.reading.calls import CallThread
-from packer.reading.dataset import Pack, PackDataset, Rows
 from packer.reading.join import PackShape
 from packer.reading.order import EMPTY
+from packer.reading.reader import PackReader, Rows
+
+
+class Cutter(Protocol):
+    """What cuts packs from decoded blocks: into tensors, or into arrays."""
+
+    @property
+    def reader(self) -> PackReader: ...
+    def pack(self, several: Rows, at: int) -> Any: ...
+    def cut_joined(self, parts: Sequence[tuple[DecodedBlock, int]], shape: PackShape) -> Any: ...
+    def empty_pack(self) -> Any: ...
 
 
 class BlocksAhead:
     """The packs `ids` of a data set in this order: each block decoded once, in a thread, shortly before it is needed.
 
     A block is let go with its last pack. At most `ahead` blocks wait, and as many are in use. Leaving does not wait for
-    a store that does not answer.
+    a store that does not answer. redraw: the key of the pass' redraws, 0 for none.
     """
 
-    def __init__(self, dataset: PackDataset, ids: np.ndarray, ahead: int) -> None:
-        self._dataset = dataset
-        self._per_block = dataset.manifest.packs_per_block
+    def __init__(self, dataset: Cutter, ids: np.ndarray, ahead: int, redraw: int = 0) -> None:
+        self._dataset, self._reader = dataset, dataset.reader
+        self._decode = partial(dataset.reader.blocks.decode, redraw=redraw)
+        self._per_block = dataset.reader.manifest.packs_per_block
         number, row = np.divmod(ids[ids != EMPTY], self._per_block)
         blocks, first, counts = np.unique(number, return_index=True, return_counts=True)
         rows = np.split(row[np.argsort(number, kind="stable")], np.cumsum(counts)[:-1])
@@ -44,7 +56,7 @@ class BlocksAhead:
             future.cancel()
         self._thread.close()
 
-    def packs(self, ids: Sequence[int], shape: PackShape) -> Pack:
+    def packs(self, ids: Sequence[int], shape: PackShape) -> Any:
         """The next packs, joined; `ids` are the next of the ids."""
         if len(ids) > 1:
             return self._dataset.cut_joined([self._row(pack) for pack in ids], shape)
@@ -53,7 +65,7 @@ class BlocksAhead:
         number = ids[0] // self._per_block
         block = self._open.get(number) or self._opened(number)
         if block.at == block.cast_until:
-            block.cast = self._dataset.cast(block.block, block.rows[block.at : block.at + self._dataset.most_ahead])
+            block.cast = self._reader.cast(block.block, block.rows[block.at : block.at + self._reader.most_ahead])
             block.cast_from, block.cast_until = block.at, block.at + len(block.cast[0][1])
         pack = self._dataset.pack(block.cast, block.at - block.cast_from)
         self._pass_on(number, block)
@@ -61,7 +73,7 @@ class BlocksAhead:
 
     def _row(self, pack: int) -> tuple[DecodedBlock, int]:
         if pack == EMPTY:
-            return self._dataset.empty_block(), 0
+            return self._reader.empty_block(), 0
         number = pack // self._per_block
         block = self._open.get(number) or self._opened(number)
         row = int(block.rows[block.at])
@@ -81,7 +93,7 @@ class BlocksAhead:
     def _submit(self) -> None:
         block = next(self._order, None)
         if block is not None:
-            self._waiting[block] = self._thread.submit(self._dataset.blocks.decode, block)
+            self._waiting[block] = self._thread.submit(self._decode, block)
 
 
 class _Open:

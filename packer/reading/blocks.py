@@ -10,6 +10,7 @@ from typing import Any, List, Mapping, NamedTuple, Sequence, Tuple
 import numpy as np
 
 from packer.errors import FormatError
+from packer.reading.redraw import needed_columns, redrawn
 from packer.shards.container import ShardReader, open_shard
 from packer.shards.manifest import Manifest
 from packer.shards.place import Where, place_of
@@ -97,14 +98,15 @@ class Blocks:
         self.cache_blocks = cache_blocks
         self._per_shard = max(1, -(-manifest.packs_per_shard // manifest.packs_per_block))
         self._stored = [cast.name for cast in casts] + (["num_real"] if masks else [])
+        self._to_redraw = list(dict.fromkeys([*self._stored, *needed_columns(manifest.schema)]))
         self._reset()
 
     def _reset(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.RLock()  # a new one: another thread may have held the old one during a fork
         self._open: OrderedDict[int, ShardReader] = OrderedDict()
-        self._cache: OrderedDict[int, DecodedBlock] = OrderedDict()
-        self._last: tuple[int, DecodedBlock | None] = -1, None
+        self._cache: OrderedDict[tuple[int, int], DecodedBlock] = OrderedDict()
+        self._last: tuple[tuple[int, int], DecodedBlock | None] = (-1, 0), None
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in _OF_THIS_PROCESS}
@@ -113,27 +115,30 @@ class Blocks:
         self.__dict__.update(state)
         self._reset()
 
-    def decode(self, block: int) -> DecodedBlock:
-        """Read and decode a block now."""
+    def decode(self, block: int, redraw: int = 0) -> DecodedBlock:
+        """Read and decode a block now. redraw: the key of its graphs' redraw, 0 for packs as they are stored."""
         if self._pid != os.getpid():
             self._reset()
         shard, inside = divmod(block, self._per_shard)
         with self._lock:
-            columns = self._reader(shard).block(inside, self._stored)
+            columns = self._reader(shard).block(inside, self._to_redraw if redraw else self._stored)
+        if redraw:
+            columns = redrawn(columns, self.manifest.schema, block, redraw)
         return decoded_block(columns, self.casts, self.masks)
 
-    def cached(self, block: int) -> DecodedBlock:
+    def cached(self, block: int, redraw: int = 0) -> DecodedBlock:
         """The same, kept; the block unused for longest makes room."""
+        wanted = block, redraw
         last, found = self._last
-        if last == block and found is not None:
+        if last == wanted and found is not None:
             return found
-        found = self._cache.get(block)
+        found = self._cache.get(wanted)
         if found is None:
-            found = self.decode(block)
-        self._last = block, found
+            found = self.decode(block, redraw)
+        self._last = wanted, found
         with self._lock:
-            self._cache[block] = found
-            self._cache.move_to_end(block)
+            self._cache[wanted] = found
+            self._cache.move_to_end(wanted)
             while len(self._cache) > self.cache_blocks:
                 self._cache.popitem(last=False)
         return found
@@ -141,7 +146,7 @@ class Blocks:
     def drop(self, block: int) -> None:
         """Forget a block that a reader in order has left behind: its memory serves the next one."""
         with self._lock:
-            self._cache.pop(block, None)
+            self._cache.pop((block, 0), None)
 
     def close(self) -> None:
         """Give files and memory back; the next read opens again."""
@@ -150,7 +155,7 @@ class Blocks:
                 reader.close()
             self._open.clear()
             self._cache.clear()
-            self._last = -1, None
+            self._last = (-1, 0), None
 
     def _reader(self, shard: int) -> ShardReader:
         reader = self._open.get(shard)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-import operator
 import os
-from functools import lru_cache
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Sequence, Tuple
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -16,21 +14,14 @@ from torch.utils.data import Dataset
 from packer.errors import FieldError, FormatError
 from packer.fields import Column, Field
 from packer.limits import PackLimits
-from packer.reading.blocks import Blocks, Cast, DecodedBlock, Mask, decoded_block
-from packer.reading.dtypes import FLOATS, INDICES, dtype_name, tensor_dtype
-from packer.reading.follow import Follow, followed
-from packer.reading.join import PLAIN, PackShape, join, join_arrays
-from packer.reading.order import LANES
-from packer.shards.cache import CACHE_BYTES, cached
-from packer.shards.container import VERIFY
-from packer.shards.graphs_file import iter_graphs
-from packer.shards.manifest import Manifest, read_manifest_bytes
-from packer.shards.place import LocalPlace, place_of
+from packer.reading.blocks import Blocks, DecodedBlock
+from packer.reading.join import PackShape, join
+from packer.reading.reader import CACHE_BLOCKS, PackReader, Rows
+from packer.shards.cache import CACHE_BYTES
+from packer.shards.manifest import Manifest
+from packer.shards.place import Place
 
 Pack = Dict[str, torch.Tensor]
-Rows = List[Tuple[str, np.ndarray]]  # columns of several packs, in the dtypes that were asked for
-CACHE_BLOCKS = 2 * LANES  # a shuffled epoch reads `LANES` blocks in turn; it needs no block twice
-AHEAD_BYTES = 1 << 20  # of packs cast at once when they are asked for in order; more no longer fit a processor's cache
 
 
 class PackDataset(Dataset[Pack]):
@@ -40,8 +31,9 @@ class PackDataset(Dataset[Pack]):
     one shape and dtype throughout the data set; its tensors are the caller's own to write to.
 
     path: the data set's folder, or what `build` returned. verify: "first-touch" compares the checksum of each block
-    when a process first reads it, "always" whenever it is read, "off" never: then changed features pass. No mode notices
-    features that were changed together with their checksums. columns: the names to load, None for all.
+    when a process first reads it, "always" whenever it is read, "off" never: then changed features pass. No mode
+    notices features that were changed together with their checksums. columns: the names to load, None for all but
+    "graph_ids" (int64 [num_graphs]: the source's graph in each slot, -1 for null graphs).
     index_dtype: "int64" or "int32", of index fields, `batch` and `ptr`. float_dtype: of floating fields, None keeps
     theirs. transform: called with each pack, returns the pack to use. cache_blocks: decoded blocks kept in memory, in
     stored dtypes, some MiB each. follow_batch: fields to add `NAME_batch` and `NAME_ptr` for, as PyG's loader does:
@@ -70,52 +62,21 @@ class PackDataset(Dataset[Pack]):
         cache_dir: str | os.PathLike[str] | None = None,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
-        if verify not in VERIFY:
-            raise FormatError(f"verify must be one of {', '.join(VERIFY)}; got {verify!r}")
-        if cache_blocks < 1:
-            raise FormatError(f"cache_blocks must be at least 1; got {cache_blocks}")
-        place = place_of(path, storage_options)
-        self.manifest = _parsed(read_manifest_bytes(place))
-        self.place = cached(place, self.manifest.sha256, cache_dir, cache_bytes)
-        self.path = place.folder if isinstance(place, LocalPlace) else str(place)
-        self.verify = verify
-        self.index_dtype = dtype_name(index_dtype, INDICES, "index_dtype")
-        self.float_dtype = None if float_dtype is None else dtype_name(float_dtype, FLOATS, "float_dtype")
-        self.cache_blocks = cache_blocks
-        self.columns = _chosen(self.manifest.columns, columns)
-        self.followed = followed(self.manifest, follow_batch, [column.name for column in self.columns])
-        self.transform = Follow(self.manifest, self.followed, transform) if self.followed else transform
-        self._set_dtypes(only_32_bit=False)
-
-    def _set_dtypes(self, only_32_bit: bool) -> None:
-        by_key = {field.key: field for field in self.fields}
-        names = {
-            column.name: tensor_dtype(column, by_key.get(column.name), self.index_dtype, self.float_dtype, only_32_bit)
-            for column in self.columns
-        }
-        _check_torch_knows(names)
-        casts = [_cast(column, names[column.name]) for column in self.columns if column.kind != "mask"]
-        self._finish = [
-            (column.name, getattr(torch, names[column.name]))
-            for column in self.columns
-            if "bfloat16" in (column.dtype, names[column.name])
-        ]
-        self._len = self.manifest.num_packs
-        self._per_block = self.manifest.packs_per_block
-        pack_bytes = sum(_bytes(column, names[column.name]) for column in self.columns)
-        self.most_ahead = max(1, AHEAD_BYTES // max(1, pack_bytes))
-        masks = _masks(self.manifest, self.columns)
-        self.blocks = Blocks(self.place, self.manifest, casts, masks, self.verify, self.cache_blocks)
-        self._forget()
-
-    def _forget(self) -> None:
-        self._ahead: dict[int, tuple[int, Rows]] = {}
-        self._expected = -1
-        self._empty: DecodedBlock | None = None
-        self._id_blocks: Blocks | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_ahead": {}, "_empty": None}
+        self.reader = PackReader(
+            path,
+            verify,
+            columns,
+            index_dtype,
+            float_dtype,
+            cache_blocks,
+            follow_batch,
+            storage_options,
+            cache_dir,
+            cache_bytes,
+        )
+        self.transform = transform
+        self._followed = bool(self.reader.followed)
+        self._finish = _to_finish(self.reader)
 
     def with_32_bits(self) -> PackDataset:
         """The same data set with int32 for every wider or unsigned integer, and float32 for float64 and bfloat16.
@@ -123,9 +84,37 @@ class PackDataset(Dataset[Pack]):
         FieldError where a field's integers might not fit.
         """
         other = object.__new__(PackDataset)
-        other.__dict__.update(self.__dict__, index_dtype="int32")
-        other._set_dtypes(only_32_bit=True)
+        reader = self.reader.with_dtypes("int32", self.reader.float_dtype, only_32_bit=True)
+        other.__dict__.update(self.__dict__, reader=reader, _finish=_to_finish(reader))
         return other
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.reader.manifest
+
+    @property
+    def path(self) -> Path | str:
+        """The folder, or the URL."""
+        return self.reader.path
+
+    @property
+    def place(self) -> Place:
+        """Where its files are read from: there, or from copies here."""
+        return self.reader.place
+
+    @property
+    def verify(self) -> str:
+        return self.reader.verify
+
+    @property
+    def blocks(self) -> Blocks:
+        """Its decoded blocks."""
+        return self.reader.blocks
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns that are loaded."""
+        return self.reader.columns
 
     @property
     def limits(self) -> PackLimits:
@@ -137,31 +126,28 @@ class PackDataset(Dataset[Pack]):
 
     def __len__(self) -> int:
         """Packs."""
-        return self._len
+        return len(self.reader)
 
     def __repr__(self) -> str:
-        return f"PackDataset({str(self.path)!r}, {self._len} packs of {self.limits})"
+        return f"PackDataset({str(self.path)!r}, {len(self)} packs of {self.limits})"
 
     def __getitem__(self, index: int) -> Pack:
-        taken = self._ahead.pop(index, None)
-        if taken is None:
-            index = self._pack_id(index)
-            taken = self._cast_ahead(index)
-        first, several = taken
-        return self.pack(several, index - first)
+        return self.pack(*self.reader.rows_of(index))
 
     def __getitems__(self, indices: Sequence[int]) -> list[Pack]:
         """Several packs, as torch's loaders ask for them."""
         return [self[index] for index in indices]
 
-    def cast(self, block: DecodedBlock, rows: slice | np.ndarray) -> Rows:
-        """Packs of a block as new arrays, side by side in memory: `pack` gives each of them, once."""
-        new = isinstance(rows, np.ndarray)  # what numbers select is a copy already
-        return [(name, stored[rows].astype(dtype, copy=not new)) for name, stored, dtype in block]
+    def redrawn(self, index: int, redraw: int) -> Pack:
+        """Pack `index` with its graphs redrawn by a key, see `packer.reading.redraw`; as it is for 0."""
+        return self.pack(*self.reader.rows_of(index, redraw))
 
     def pack(self, several: Rows, at: int) -> Pack:
         """Pack number `at` of some that were cast together."""
-        pack = {name: from_numpy(rows[at]) for name, rows in several}
+        if self._followed:
+            pack = {name: from_numpy(array) for name, array in self.reader.cut(several, at).items()}
+        else:  # the hot path: nothing between a row and its tensor
+            pack = {name: from_numpy(rows[at]) for name, rows in several}
         if self._finish:
             pack = self._finished(pack)
         return pack if self.transform is None else self.transform(pack)
@@ -169,30 +155,9 @@ class PackDataset(Dataset[Pack]):
     def cut_joined(self, parts: Sequence[tuple[DecodedBlock, int]], shape: PackShape) -> Pack:
         """Several packs (block, row) as one: rows go straight from their blocks to where they belong."""
         if self.transform is not None:
-            return join([self.pack(self.cast(block, slice(row, row + 1)), 0) for block, row in parts], shape)
-        first, _ = parts[0]
-        return self._finished(
-            {
-                name: from_numpy(
-                    join_arrays([block[at][1][row] for block, row in parts], dtype, shape.joints.get(name, PLAIN))
-                )
-                for at, (name, _, dtype) in enumerate(first)
-            }
-        )
-
-    def _cast_ahead(self, pack: int) -> tuple[int, Rows]:
-        """One pack; of packs asked for in order also the next few, which `__getitem__` then takes, each once."""
-        number, row = divmod(pack, self._per_block)
-        block = self.blocks.cached(number)
-        ahead = 1
-        if pack == self._expected:
-            ahead = self.most_ahead
-            if row == 0:
-                self.blocks.drop(number - 1)
-        several = self.cast(block, slice(row, row + ahead))
-        self._expected = pack + len(several[0][1])
-        self._ahead = dict.fromkeys(range(pack + 1, self._expected), (pack, several))
-        return pack, several
+            cast = self.reader.cast
+            return join([self.pack(cast(block, slice(row, row + 1)), 0) for block, row in parts], shape)
+        return self._finished({name: from_numpy(a) for name, a in self.reader.cut_joined(parts, shape).items()})
 
     def _finished(self, pack: Pack) -> Pack:
         for name, dtype in self._finish:
@@ -201,25 +166,11 @@ class PackDataset(Dataset[Pack]):
 
     def empty_pack(self) -> Pack:
         """A pack without real graphs: what fills a last step."""
-        return self.pack(self.cast(self.empty_block(), slice(0, 1)), 0)
-
-    def empty_block(self) -> DecodedBlock:
-        """A block of one pack, the empty one."""
-        if self._empty is None:
-            from packer.materialise import empty_pack
-
-            columns = empty_pack(self.manifest.schema, self.limits)
-            self._empty = decoded_block(columns, self.blocks.casts, self.blocks.masks)
-        return self._empty
+        return self.pack(self.reader.cast(self.reader.empty_block(), slice(0, 1)), 0)
 
     def graph_ids(self, index: int) -> np.ndarray:
         """The source's graph in each slot of pack `index`: int64 [num_graphs], -1 for null graphs."""
-        if self._id_blocks is None:
-            ids = [Cast("graph_ids", np.dtype(np.int64))]
-            self._id_blocks = Blocks(self.place, self.manifest, ids, (), self.verify, self.cache_blocks)
-        block, row = divmod(self._pack_id(index), self._per_block)
-        _, stored, dtype = self._id_blocks.cached(block)[0]
-        return stored[row].astype(dtype)
+        return self.reader.graph_ids(index)
 
     def scatter(self, predictions: torch.Tensor | Iterable[torch.Tensor], fill: float | None = None) -> torch.Tensor:
         """Predictions for graph slots, in pack order, as predictions for the source's graphs, in source order.
@@ -230,15 +181,15 @@ class PackDataset(Dataset[Pack]):
         otherwise it must be given if there are such graphs. Raises FormatError for another number of rows.
         """
         rows = predictions if isinstance(predictions, torch.Tensor) else torch.cat(list(predictions))
-        slots = self._len * int(self.limits.num_graphs or 0)
-        if rows.dim() > 1 and rows.shape[0] == self._len and rows.shape[1] == self.limits.num_graphs:
+        slots = len(self) * int(self.limits.num_graphs or 0)
+        if rows.dim() > 1 and rows.shape[0] == len(self) and rows.shape[1] == self.limits.num_graphs:
             rows = rows.flatten(0, 1)
         if rows.shape[0] < slots or rows.shape[0] % int(self.limits.num_graphs or 1):
             raise FormatError(
-                f"{rows.shape[0]} predictions for {self._len} packs of {self.limits.num_graphs} graph slots: "
+                f"{rows.shape[0]} predictions for {len(self)} packs of {self.limits.num_graphs} graph slots: "
                 f"expected {slots}, those of every pack in order (shuffle=False, one rank)"
             )
-        slot_of_graph = torch.from_numpy(self._slots_of_graphs()).to(rows.device)
+        slot_of_graph = torch.from_numpy(self.reader.slots_of_graphs()).to(rows.device)
         missing = slot_of_graph < 0
         found = rows[slot_of_graph.clamp(min=0)]
         if missing.any():
@@ -249,57 +200,19 @@ class PackDataset(Dataset[Pack]):
             found[missing] = float("nan") if fill is None else fill
         return found
 
-    def _slots_of_graphs(self) -> np.ndarray:
-        """For each graph of the source its slot, counted through all packs, or -1: int64 [graphs]."""
-        num_graphs = int(self.limits.num_graphs or 0)
-        parts = [np.zeros(0, np.int64)]
-        for part in iter_graphs(self.place, self.manifest, ["pack", "slot"]):
-            pack, slot = part.column("pack").to_numpy(), part.column("slot").to_numpy()
-            parts.append(np.where(pack >= 0, pack * num_graphs + slot, -1))
-        return np.concatenate(parts)
 
-    def _pack_id(self, index: int) -> int:
-        pack = operator.index(index)
-        if not -self._len <= pack < self._len:
-            raise IndexError(f"pack {pack} of {self._len}")
-        return pack + self._len if pack < 0 else pack
-
-
-@lru_cache(maxsize=4)
-def _parsed(manifest: bytes) -> Manifest:
-    """The same bytes are parsed once: a data set is often opened again, by every loader and every evaluation."""
-    return Manifest.load(manifest)
-
-
-def _chosen(known: Sequence[Column], names: Sequence[str] | None) -> tuple[Column, ...]:
-    tensors = [column for column in known if column.kind not in ("num_real", "graph_ids")]
-    if names is None:
-        return tuple(tensors)
-    wanted = [names] if isinstance(names, str) else list(names)
-    unknown = [name for name in wanted if name not in [column.name for column in tensors]]
-    if unknown or not wanted:
-        raise FieldError(f"columns={wanted}: unknown {unknown}; a pack has {[column.name for column in tensors]}")
-    return tuple(column for column in tensors if column.name in wanted)
-
-
-def _cast(column: Column, dtype: str) -> Cast:
-    """numpy has no bfloat16: its bits travel as int16 and are turned, or made, in torch (`_finished`)."""
-    if column.dtype == "bfloat16":
-        return Cast(column.name, np.dtype(np.int16), "int16")
-    return Cast(column.name, np.dtype("float32" if dtype == "bfloat16" else dtype))
-
-
-def _bytes(column: Column, dtype: str) -> int:
-    return math.prod(column.shape) * (2 if dtype == "bfloat16" else np.dtype(dtype).itemsize)
+def _to_finish(reader: PackReader) -> list[tuple[str, torch.dtype]]:
+    """What numpy cannot give: (name, dtype) of tensors that are bits of bfloat16, or to be made bfloat16."""
+    _check_torch_knows(reader.dtypes)
+    return [
+        (column.name, getattr(torch, reader.dtypes[column.name]))
+        for column in reader.columns
+        if "bfloat16" in (column.dtype, reader.dtypes[column.name])
+    ]
 
 
 def _finished(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return (tensor.view(torch.bfloat16) if tensor.dtype == torch.int16 else tensor).to(dtype)
-
-
-def _masks(manifest: Manifest, columns: Sequence[Column]) -> list[Mask]:
-    order = [axis.mask_name for axis in manifest.schema.axes] + ["graphs_mask"]  # the order of num_real
-    return [Mask(column.name, column.shape[0], order.index(column.name)) for column in columns if column.kind == "mask"]
 
 
 def _check_torch_knows(dtypes: dict[str, str]) -> None:

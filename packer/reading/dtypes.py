@@ -29,13 +29,13 @@ def dtype_name(given: Any, allowed: Sequence[str], option: str) -> str:
 
 
 def tensor_dtype(
-    column: Column, field: Field | None, index_dtype: str, float_dtype: str | None, only_32_bit: bool
+    column: Column, field: Field | None, index_dtype: str, float_dtype: str | None, only_32_bit: bool, num_graphs: int
 ) -> str:
     """The dtype of a column's tensors.
 
     index_dtype: of index fields, batch and ptr; float_dtype: of floating fields, None to keep; only_32_bit: also turn
-    every wider or unsigned integer into int32, float64 and bfloat16 into float32. Raises FieldError where stored
-    integers might not fit.
+    every wider or unsigned integer into int32, float64 and bfloat16 into float32; num_graphs: of the source. Raises
+    FieldError where stored integers might not fit.
     """
     name = column.dtype
     if column.kind in ("batch", "ptr") or (field is not None and field.role == "index"):
@@ -45,6 +45,8 @@ def tensor_dtype(
     if only_32_bit:
         name = _32_BIT.get(name, name)
     stored = np.dtype(column.storage)
+    if column.kind == "graph_ids" and name == "int32" and num_graphs <= 1 << 31:
+        return name
     if name == "int32" and stored.kind in "iu" and not np.can_cast(stored, np.int32):
         raise FieldError(
             f"{column.name} is stored as {stored}: some of its values do not fit int32. "

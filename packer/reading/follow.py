@@ -2,43 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Callable, Collection, Dict, Sequence
+from typing import Collection, Dict, Sequence
 
-import torch
+import numpy as np
 
 from packer.errors import FieldError
 from packer.fields import Axis, Field
 from packer.shards.manifest import Manifest
 
-Pack = Dict[str, torch.Tensor]
+Arrays = Dict[str, np.ndarray]
 
 
-class Follow:
-    """Adds `NAME_batch` (slot of each row) and `NAME_ptr` (first row of each slot, and the end) to a pack; then calls
-    `transform` on it. Padding rows belong to the null graphs that own them. Pickles when `transform` does."""
+def follow(pack: Arrays, fields: Sequence[Field], num_graphs: int) -> Arrays:
+    """Add `NAME_batch` (slot of each row) and `NAME_ptr` (first row of each slot, and the end) to a pack. Padding rows
+    belong to the null graphs that own them."""
+    for field in fields:
+        pack[f"{field.key}_batch"], pack[f"{field.key}_ptr"] = _of(field, pack, num_graphs)
+    return pack
 
-    def __init__(self, manifest: Manifest, fields: Sequence[Field], transform: Callable[[Pack], Pack] | None) -> None:
-        self.fields = tuple(fields)
-        self.transform = transform
-        self.num_graphs = int(manifest.limits.num_graphs or 0)
 
-    def __call__(self, pack: Pack) -> Pack:
-        for field in self.fields:
-            pack[f"{field.key}_batch"], pack[f"{field.key}_ptr"] = self._of(field, pack)
-        return pack if self.transform is None else self.transform(pack)
-
-    def _of(self, field: Field, pack: Pack) -> tuple[torch.Tensor, torch.Tensor]:
-        axis = field.axis
-        if axis is None:
-            slots = torch.arange(self.num_graphs + 1)
-            return slots[:-1].clone(), slots
-        if axis.level == "node":
-            return pack[axis.column("batch")].clone(), pack[axis.column("ptr")].clone()
-        batch = pack[_node_column(axis, "batch")]
-        owner = batch[pack[axis.column("edge_index")][0].long()]
-        # Edges of one graph stand together, in the order of the slots.
-        ends = torch.searchsorted(owner, torch.arange(self.num_graphs + 1, dtype=owner.dtype))
-        return owner, ends.to(owner.dtype)
+def _of(field: Field, pack: Arrays, num_graphs: int) -> tuple[np.ndarray, np.ndarray]:
+    axis = field.axis
+    if axis is None:
+        return np.arange(num_graphs), np.arange(num_graphs + 1)
+    if axis.level == "node":
+        return pack[axis.column("batch")].copy(), pack[axis.column("ptr")].copy()
+    owner = pack[_node_column(axis, "batch")][pack[axis.column("edge_index")][0]]
+    # Edges of one graph stand together, in the order of the slots.
+    return owner, np.searchsorted(owner, np.arange(num_graphs + 1)).astype(owner.dtype)
 
 
 def followed(manifest: Manifest, names: Sequence[str] | str, loaded: Collection[str]) -> tuple[Field, ...]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 import numpy as np
-import torch
 
 from packer.fields import Axis, Field
 from packer.shards.manifest import Manifest
 
-Pack = Mapping[str, torch.Tensor]
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,13 @@ def pack_shape(manifest: Manifest, followed: Sequence[Field] = ()) -> PackShape:
     return PackShape(schema.axes, tuple(slots[axis.key] for axis in schema.axes), graphs, joints)
 
 
-def join(packs: Sequence[Pack], shape: PackShape) -> dict[str, torch.Tensor]:
+def join(packs: Sequence[Mapping[str, torch.Tensor]], shape: PackShape) -> dict[str, torch.Tensor]:
     """One larger pack: rows follow each other; node numbers, `batch` and `ptr` are shifted.
 
     A key that a transform added joins along dimension 0, unshifted.
     """
+    import torch
+
     joined: dict[str, torch.Tensor] = {}
     for key, tensor in packs[0].items():
         bits = tensor.dtype == torch.bfloat16  # which numpy lacks
@@ -76,6 +78,14 @@ def join(packs: Sequence[Pack], shape: PackShape) -> dict[str, torch.Tensor]:
         whole = torch.from_numpy(join_arrays(parts, parts[0].dtype, shape.joints.get(key, PLAIN)))
         joined[key] = whole.view(torch.bfloat16) if bits else whole
     return joined
+
+
+def joined_arrays(packs: Sequence[Mapping[str, np.ndarray]], shape: PackShape) -> dict[str, np.ndarray]:
+    """The same for packs of arrays."""
+    return {
+        key: join_arrays([pack[key] for pack in packs], array.dtype, shape.joints.get(key, PLAIN))
+        for key, array in packs[0].items()
+    }
 
 
 def join_arrays(parts: Sequence[np.ndarray], dtype: np.dtype[Any], joint: Joint) -> np.ndarray:
@@ -102,11 +112,15 @@ def join_arrays(parts: Sequence[np.ndarray], dtype: np.dtype[Any], joint: Joint)
     return whole
 
 
-def join_unshifted(packs: Sequence[Pack]) -> dict[str, torch.Tensor]:
+def join_unshifted(packs: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """Packs one after the other along dimension 0, values as they are: what PopTorch cuts into equal parts again."""
+    import torch
+
     return {key: torch.cat([pack[key] for pack in packs]) for key in packs[0]}
 
 
-def stack(packs: Sequence[Pack]) -> dict[str, torch.Tensor]:
+def stack(packs: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """Packs side by side along a new dimension 0."""
+    import torch
+
     return {key: torch.stack([pack[key] for pack in packs]) for key in packs[0]}

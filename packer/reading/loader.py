@@ -12,7 +12,7 @@ from packer.errors import StateError
 from packer.reading.ahead import BlocksAhead
 from packer.reading.batch import RESERVED, PackBatch
 from packer.reading.dataset import Pack, PackDataset
-from packer.reading.join import PackShape, join, pack_shape
+from packer.reading.join import PackShape, join
 from packer.reading.order import EMPTY, LANES
 from packer.reading.progress import Progress
 from packer.reading.travel import Travelling
@@ -33,6 +33,7 @@ def torch_loader(
     pin_memory: bool = False,
     as_dataloader: bool = False,
     lanes: int = LANES,
+    redraw: bool | None = None,
     **dataloader_options: Any,
 ) -> PackLoader | PackDataLoader:
     """Iterate over the packs of a data set, `batch_size` joined packs a step, every step of the same shapes.
@@ -41,7 +42,9 @@ def torch_loader(
     shifted, so a step is one larger pack. The last step is filled with empty packs; none is dropped.
     shuffle, seed: the order is a function of (seed, epoch), the same for any number of workers and ranks. rank,
     world_size: those of torch.distributed where it is initialised, else 0 of 1; each rank takes every world_size-th
-    pack, and as many steps. lanes: blocks that a shuffled epoch reads in turn.
+    pack, and as many steps. lanes: blocks that a shuffled epoch reads in turn. redraw: whether graphs of equal size
+    change places within their block in every epoch, so that each meets others: by (seed, epoch) too; None: where
+    shuffle is on. The number of packs, their shapes and what is read stay the same.
 
     num_workers=0 decodes blocks in one thread ahead of the loop. More workers, or as_dataloader=True for tools that
     ask for one, give a torch DataLoader, to which dataloader_options go; worker processes cost more than they give
@@ -55,8 +58,8 @@ def torch_loader(
         raise StateError(f'fields {hidden} have names that a PackBatch itself uses: pass layout="dict"')
     if rank is None or world_size is None:
         rank, world_size = _distributed(rank, world_size)
-    progress = Progress(dataset.manifest, shuffle, seed, rank, world_size, batch_size, lanes)
-    collate = Collate(pack_shape(dataset.manifest, dataset.followed), layout)
+    progress = Progress(dataset.manifest, shuffle, seed, rank, world_size, batch_size, lanes, redraw)
+    collate = Collate(dataset.reader.shape, layout)
     if num_workers == 0 and not as_dataloader:
         if dataloader_options:
             raise StateError(f"{sorted(dataloader_options)} are for a torch DataLoader: pass as_dataloader=True too")
@@ -110,11 +113,12 @@ class PackLoader:
         return len(self.progress)
 
     def __iter__(self) -> Iterator[Any]:
-        return self._steps(*self.progress.begin())
+        number, ids = self.progress.begin()
+        return self._steps(number, ids, self.progress.redraw_key)
 
-    def _steps(self, number: int, ids: np.ndarray) -> Iterator[Any]:
+    def _steps(self, number: int, ids: np.ndarray, redraw: int) -> Iterator[Any]:
         progress, collate, step = self.progress, self.collate, self.progress.step
-        with BlocksAhead(self.dataset, ids, progress.lanes if progress.shuffle else 1) as blocks:
+        with BlocksAhead(self.dataset, ids, progress.lanes if progress.shuffle else 1, redraw) as blocks:
             wanted = ids.tolist()
             for start in range(0, len(wanted), step):
                 batch = collate.wrap(blocks.packs(wanted[start : start + step], collate.shape), step)
@@ -172,7 +176,7 @@ def _counted(steps: Iterator[Any], progress: Progress, number: int) -> Iterator[
 
 
 class Packs(Dataset[Pack]):
-    """A data set whose id EMPTY is an empty pack: what samplers of whole steps index."""
+    """What samplers of whole steps index: EMPTY is an empty pack, other numbers carry redraws (`Progress.numbered`)."""
 
     def __init__(self, dataset: PackDataset, length: int | None = None) -> None:
         self.dataset = dataset
@@ -182,8 +186,11 @@ class Packs(Dataset[Pack]):
         return self.length
 
     def __getitem__(self, index: int) -> Pack:
-        pack = int(index)
-        return self.dataset.empty_pack() if pack == EMPTY else self.dataset[pack]
+        number = int(index)
+        if number == EMPTY:
+            return self.dataset.empty_pack()
+        redraw, pack = divmod(number, len(self.dataset))
+        return self.dataset.redrawn(pack, redraw)
 
     def __getitems__(self, indices: Sequence[int]) -> list[Pack]:
         return [self[index] for index in indices]
@@ -215,7 +222,7 @@ class Steps(Iterator[List[int]]):
     def _begin(self) -> None:
         _, ids = self._progress.begin()
         self._start = self._progress.state_dict()
-        self._steps: list[list[int]] = ids.reshape(-1, self._progress.step).tolist()
+        self._steps: list[list[int]] = self._progress.numbered(ids).reshape(-1, self._progress.step).tolist()
         self._taken = 0
 
     def __next__(self) -> list[int]:

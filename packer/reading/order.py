@@ -24,7 +24,7 @@ class State:
     """How far an epoch was consumed; all that resuming needs.
 
     packs_seen: positions of the epoch that all ranks together have consumed, empty packs included; fingerprint: which
-    data set and which packs of it (`order_fingerprint`).
+    data set and which packs of it (`order_fingerprint`); redraw: whether graphs change places in every epoch.
     """
 
     epoch: int
@@ -32,6 +32,7 @@ class State:
     seed: int
     lanes: int
     fingerprint: str
+    redraw: bool = False  # states of earlier versions do not say
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, fit for any checkpoint."""
@@ -56,7 +57,7 @@ class State:
             )
         if numbers["packs_seen"] < 0 or numbers["lanes"] < 1:
             raise StateError(f"not a loader state: packs_seen {numbers['packs_seen']}, lanes {numbers['lanes']}")
-        return cls(fingerprint=found, **numbers)
+        return cls(fingerprint=found, redraw=bool(plain.get("redraw", False)), **numbers)
 
 
 def order_fingerprint(manifest_sha256: str, shuffle: bool) -> str:

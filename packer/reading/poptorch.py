@@ -28,6 +28,7 @@ def poptorch_loader(
     mode: Any = None,
     state: Mapping[str, Any] | None = None,
     lanes: int = LANES,
+    redraw: bool | None = None,
     **loader_options: Any,
 ) -> Any:
     """A poptorch.DataLoader that gives each iteration of the model `batch_size` packs, as a dict of tensors.
@@ -57,7 +58,9 @@ def poptorch_loader(
 
     items = items_per_step(options, batch_size)
     distributed = options.Distributed
-    progress = Progress(dataset.manifest, shuffle, seed, distributed.processId, distributed.numProcesses, items, lanes)
+    progress = Progress(
+        dataset.manifest, shuffle, seed, distributed.processId, distributed.numProcesses, items, lanes, redraw
+    )
     if state is not None:
         progress.load_state_dict(state)
     sampler = PackSampler(progress)
@@ -105,7 +108,7 @@ class PackSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         _, ids = self.progress.begin()
         self.progress.touch()
-        return iter(ids.tolist())
+        return iter(self.progress.numbered(ids).tolist())
 
     def set_epoch(self, epoch: int) -> None:
         """The next pass is `epoch`: in Sync mode only, the other modes sample in a process of their own."""

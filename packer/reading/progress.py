@@ -7,7 +7,8 @@ from typing import Any, Mapping
 import numpy as np
 
 from packer.errors import StateError
-from packer.reading.order import LANES, State, epoch_order, num_steps, order_fingerprint, share
+from packer.reading.order import EMPTY, LANES, State, epoch_order, num_steps, order_fingerprint, share
+from packer.reading.redraw import redraw_key
 from packer.shards.manifest import Manifest
 
 
@@ -27,11 +28,15 @@ class Progress:
         world: int = 1,
         step: int = 1,
         lanes: int = LANES,
+        redraw: bool | None = None,
     ) -> None:
         if world < 1 or not 0 <= rank < world:
             raise StateError(f"rank must be from 0 to world_size - 1; got rank {rank} of {world}")
         if step < 1 or lanes < 1:
             raise StateError(f"batch_size and lanes must be at least 1; got {step} and {lanes}")
+        if redraw and not shuffle:
+            raise StateError("redraw=True needs shuffle=True: without it packs come as they are stored")
+        self.redraw = shuffle if redraw is None else bool(redraw)
         self.num_packs = manifest.num_packs
         self.packs_per_block = manifest.packs_per_block
         self.shuffle = shuffle
@@ -57,6 +62,15 @@ class Progress:
             order = np.arange(self.num_packs, dtype=np.int64)
         return self.latest, share(order, self.packs_seen, self.rank, self.world, self.step)
 
+    @property
+    def redraw_key(self) -> int:
+        """The key of redraws in the pass begun last, 0 for none."""
+        return redraw_key(self.seed, self.epoch) if self.redraw else 0
+
+    def numbered(self, ids: np.ndarray) -> np.ndarray:
+        """Pack ids of the pass begun last with the key of its redraws: key * num_packs + id, int64; EMPTY stays."""
+        return np.where(ids == EMPTY, ids, ids + self.num_packs * self.redraw_key)
+
     def touch(self) -> None:
         """Of the pass begun last something is under way: the next one is the next epoch."""
         self._touched = True
@@ -78,11 +92,12 @@ class Progress:
             self.epoch, self.packs_seen, self._touched = int(epoch), 0, False
 
     def state_dict(self) -> dict[str, Any]:
-        """{epoch, packs_seen, seed, lanes, fingerprint}: plain values, the same on every rank."""
-        return State(self.epoch, self.packs_seen, self.seed, self.lanes, self.fingerprint).to_dict()
+        """{epoch, packs_seen, seed, lanes, fingerprint, redraw}: plain values, the same on every rank."""
+        return State(self.epoch, self.packs_seen, self.seed, self.lanes, self.fingerprint, self.redraw).to_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state` was taken, under any number of ranks and workers. StateError for another data set."""
         found = State.from_dict(state, self.fingerprint)
         self.epoch, self.packs_seen, self.seed, self.lanes = found.epoch, found.packs_seen, found.seed, found.lanes
+        self.redraw = found.redraw
         self._touched = False
