@@ -70,6 +70,7 @@ def run(job: Job, store: FolderStore, executor: Executor, progress: Progress, ov
         raise
     journal.add("job", "job", key=key, content_hash=scan.content_hash)
     layout = build_shards.sample_layout(scan.table, np.flatnonzero(fits), limits, job.compression)
+    build_folder.refuse_strangers(store, chosen, build_folder.own_files(store, journal.find("target")))
     targets: list[Target] = []
     for name, graphs in chosen.items():
         with clock("plan"):
@@ -89,7 +90,7 @@ def _remove_earlier(out: FolderStore, journal: Journal) -> None:
     journal.drop("job")
     for name, manifest in build_folder.finished_targets(out).items():
         journal.add("target", name, shards=len(manifest.shards))
-    build_folder.remove_own(out, build_folder.own_files(out, journal.find("target")))
+    build_folder.remove_files(out, build_folder.own_files(out, journal.find("target")))
     journal.drop("target", "plan", "file")
 
 
