@@ -34,6 +34,8 @@ def run(job: Job, store: FolderStore, executor: Executor, progress: Progress, ov
     journal = Journal(out / WORK, overwrite)
     key = job.key()
     (out / WORK / CLAIM).unlink(missing_ok=True)  # of an unfinished build on a cluster, whose files are replaced
+    early = () if job.splits is None else (name for name, _ in job.splits.fractions)
+    build_folder.refuse_strangers(store, early, build_folder.own_files(store, journal.find("target")))
     if overwrite or (journal.find("target") and not journal.find("job")):
         _remove_earlier(store, journal)
     earlier = journal.find("job").get("job")

@@ -170,7 +170,7 @@ def test_a_place_around_the_output_or_in_it_is_refused(
     work = work.format(here=tmp_path)
     with pytest.raises(BuildError, match="lie in one another"):
         build("smiles:/nothing/there.csv", out, LIMITS, work=work, workers=1)
-    assert run_command(["build", "sample:nci", "--num-graphs", "9", "--out", out, "--work", work]) == 2
+    assert run_command(["build", "sample:nci", "--limits", "auto", "--out", out, "--work", work]) == 2
     assert "lie in one another" in capfd.readouterr().err
     assert files(tmp_path) == {"a/mine": b"mine"} and [path.name for path in Path("a").iterdir()] == ["mine"]
 

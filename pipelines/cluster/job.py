@@ -60,6 +60,8 @@ def run(job: Job, on: Cluster, overwrite: bool, opened: Opened | None = None) ->
         _refuse_other(on, differences(earlier["key"], key), "holds an unfinished build of another job")
     with nullcontext(on.work) if opened is None else opened() as work:
         if again:
+            early = () if job.splits is None else (name for name, _ in job.splits.fractions)
+            refuse_strangers(on.out, early, own_files(on.out, journal.find("target")))
             _remove_earlier(on, journal)
         return _carry_out(job, replace(on, work=work), journal, earlier, finished)
 
