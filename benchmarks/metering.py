@@ -54,8 +54,8 @@ class CountingStore:
         _used.update(puts=1, written=len(data))
         self.inner.put(name, data)
 
-    def clear(self, keep: Any = ()) -> None:
-        self.inner.clear(keep)
+    def remove_all(self, names: Any) -> None:
+        self.inner.remove_all(names)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,16 @@ from packer.errors import BuildError, FormatError, MissingFileError
 from packer.shards.files import TEMPORARY
 from packer.shards.manifest import GRAPHS, MANIFEST, PLAN, Manifest, shard_name
 from packer.shards.place import Place
-from pipelines.journal import WORK
 from pipelines.splits import check_name
-from pipelines.stores import Store
+from pipelines.stores import FolderStore, Store
+from pipelines.work_place import WORK
 
 BUILD_FILE, SPLITS_FILE = "build.json", "splits.json"
 CARD, REPORT = "README.md", "report.html"
 _MOST_BYTES = 1 << 20
+_IN_A_DATA_SET = re.compile(
+    rf"(?:{'|'.join(map(re.escape, (MANIFEST, GRAPHS, PLAN, CARD, BUILD_FILE)))}|shard-\d+\.parquet)(?:\.tmp)?"
+)
 
 
 def inside(split: str, file: str) -> str:
@@ -82,7 +86,23 @@ def refuse_foreign(out: Store, own: Collection[str]) -> None:
         )
 
 
-def remove_own(out: Store, own: Collection[str]) -> None:
+def refuse_strangers(out: Store, splits: Iterable[str], own: Collection[str]) -> None:
+    """Raise BuildError where the data sets that are to be written would be written over something (not `own`), or
+    through a link to somewhere else."""
+    for split in splits if own else ():  # or else `refuse_foreign` has seen that nothing is there
+        if isinstance(out, FolderStore) and split and (out.folder / split).is_symlink():
+            raise BuildError(f"{out.folder / split} is a symbolic link: a build would write where it points. Remove it")
+        names = out.below(split).names() if split else (name for name in out.names() if _IN_A_DATA_SET.fullmatch(name))
+        foreign = list(islice((name for name in (inside(split, name) for name in names) if name not in own), 6))
+        if foreign:
+            more = " and more" if len(foreign) > 5 else ""
+            raise BuildError(
+                f"{out} holds {', '.join(foreign[:5])}{more}, which no build wrote, where a data set is to be. Nothing "
+                "is removed: move it away, or choose another place"
+            )
+
+
+def remove_files(out: Store, own: Collection[str]) -> None:
     """Remove these files, manifests first so that a half-removed data set is none; and the folders left empty."""
     out.remove(sorted(own, key=lambda name: (Path(name).name not in (SPLITS_FILE, MANIFEST), name)))
 

@@ -34,6 +34,8 @@ def run(job: Job, store: FolderStore, executor: Executor, progress: Progress, ov
     journal = Journal(out / WORK, overwrite)
     key = job.key()
     (out / WORK / CLAIM).unlink(missing_ok=True)  # of an unfinished build on a cluster, whose files are replaced
+    early = () if job.splits is None else (name for name, _ in job.splits.fractions)
+    build_folder.refuse_strangers(store, early, build_folder.own_files(store, journal.find("target")))
     if overwrite or (journal.find("target") and not journal.find("job")):
         _remove_earlier(store, journal)
     earlier = journal.find("job").get("job")
@@ -70,6 +72,7 @@ def run(job: Job, store: FolderStore, executor: Executor, progress: Progress, ov
         raise
     journal.add("job", "job", key=key, content_hash=scan.content_hash)
     layout = build_shards.sample_layout(scan.table, np.flatnonzero(fits), limits, job.compression)
+    build_folder.refuse_strangers(store, chosen, build_folder.own_files(store, journal.find("target")))
     targets: list[Target] = []
     for name, graphs in chosen.items():
         with clock("plan"):
@@ -89,7 +92,7 @@ def _remove_earlier(out: FolderStore, journal: Journal) -> None:
     journal.drop("job")
     for name, manifest in build_folder.finished_targets(out).items():
         journal.add("target", name, shards=len(manifest.shards))
-    build_folder.remove_own(out, build_folder.own_files(out, journal.find("target")))
+    build_folder.remove_files(out, build_folder.own_files(out, journal.find("target")))
     journal.drop("target", "plan", "file")
 
 

@@ -6,15 +6,19 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from packer.attributes import Attributes
 from packer.data_limits import LimitsRule
-from packer.errors import BuildError, LimitsError
+from packer.errors import BuildError, LimitsError, PackerError
 from packer.limits import PackLimits
 from packer.shards.cache import default_folder
+from packer.shards.place import local_path
+from packer.shards.retry import shown
 from pipelines import build_folder, build_here, build_shards
 from pipelines.build_plan import PlanOptions
 from pipelines.build_request import Job, check_job
@@ -23,10 +27,22 @@ from pipelines.build_scan import Progress, ScanOptions
 from pipelines.cluster import job as cluster_job
 from pipelines.cluster.phases import Cluster
 from pipelines.executors import Executor, check_workers, make_executor
-from pipelines.journal import LOCK, SCRATCH, WORK, Journal, locked, remove
+from pipelines.journal import Journal, StoreJournal, locked, remove
+from pipelines.owner import owned
 from pipelines.sources import as_source
 from pipelines.splits import Splits
 from pipelines.stores import FolderStore, Store, is_url, store_of
+from pipelines.work_place import (
+    LOCK,
+    MARKER,
+    SCRATCH,
+    WORK,
+    check,
+    check_apart,
+    check_store,
+    marker,
+    read_marker,
+)
 
 
 def build(
@@ -73,12 +89,16 @@ def build(
 
     executor: where tasks run: in `workers` processes, on "dask" or "ray" (on the cluster at `scheduler`, or in
     `workers` processes here), or an object that maps. work: a folder or URL that all workers reach, for what tasks
-    write for each other; by default OUT/.work, or a folder of this machine where `out` is a URL and all workers are
-    here. storage_options: for fsspec, for every URL among source, out and work.
+    write for each other, in a folder of the job's own, and nothing else there is touched; by default OUT/.work, or a
+    folder of this machine where `out` is a URL and all workers are here. storage_options: for fsspec, for every URL
+    among source, out and work.
 
     The bytes of the data set depend neither on workers nor on executor, nor on interruptions: call again to go on.
     Raises PackerError; then nothing of a data set is in `out`.
     """
+    check_apart(out, work)
+    home = _home(out)
+    check(home / WORK)
     if isinstance(source, str) and split_column is not None:
         source_options = {**source_options, "strings": [*source_options.get("strings", ()), split_column]}
     if storage_options:
@@ -103,26 +123,26 @@ def build(
         )
     )
     check_workers(workers)
-    home = _home(out)
     store = store_of(out, home / WORK / SCRATCH, storage_options)
     if isinstance(store, FolderStore):
         build_folder.refuse_foreign(
             store, build_folder.own_files(store, Journal(home / WORK, overwrite).find("target"))
         )
-    with locked(home) as lock:
+    with locked(home, destination=os.fspath(out)) as lock:
         place = make_executor(executor, workers, scheduler, (lock,)) if isinstance(executor, str) else executor
         try:
             if isinstance(store, FolderStore) and not place.cluster:
                 return build_here.run(job, store, place, progress or _silent, overwrite)
-            between = _work_store(store, home, place, work, storage_options)
-            return cluster_job.run(job, Cluster(place, between, store, progress or _silent), overwrite)
+            between = _work_store(store, home, place)
+            opened = partial(_opened, store, between, home, work, storage_options)
+            return cluster_job.run(job, Cluster(place, between, store, progress or _silent), overwrite, opened)
         except OSError as error:
             raise _disk_error(home, error) from error
         finally:
             build_shards.forget()
             if isinstance(executor, str):
                 place.close()
-            if (home / WORK).is_dir() and {path.name for path in (home / WORK).iterdir()} <= {LOCK, SCRATCH}:
+            if (home / WORK).is_dir() and {path.name for path in (home / WORK).iterdir()} <= {LOCK, MARKER, SCRATCH}:
                 remove(home / WORK)
 
 
@@ -134,15 +154,69 @@ def _home(out: str | os.PathLike[str]) -> Path:
     return default_folder() / "builds" / name
 
 
-def _work_store(
-    out: Store, home: Path, executor: Executor, work: str | os.PathLike[str] | None, options: Mapping[str, Any] | None
-) -> Store:
-    """Where tasks write for each other."""
-    if work is not None:
-        return store_of(work, Path(work) / SCRATCH if not is_url(work) else home / WORK / SCRATCH, options)
+def _work_store(out: Store, home: Path, executor: Executor) -> Store:
+    """Where tasks write for each other, unless a place for it is named."""
     if executor.here or isinstance(out, FolderStore):
         return FolderStore(home / WORK, home / WORK / SCRATCH)
     return out.below(WORK)
+
+
+@contextmanager
+def _opened(
+    out: Store, between: Store, home: Path, place: str | os.PathLike[str] | None, options: Mapping[str, Any] | None
+) -> Generator[Store]:
+    """The work store of the job that has `out`: `between`, or a folder of its own in a place that others use too.
+
+    That folder is named by the id of the job's own work folder, so that nobody else's is taken for it.
+    """
+    beside = out.below(WORK)
+    with ExitStack() as stack:
+        if isinstance(out, FolderStore):  # whose lock is held
+            number = str((read_marker(beside) or {})["id"])
+        else:
+            stack.callback(_unmark, beside)
+            number = stack.enter_context(owned(beside, str(out)))
+        if place is None:
+            yield between
+            return
+        name = f"graph-pack-{number}"
+        if is_url(place) and local_path(os.fspath(place)) is None:
+            found = store_of(place, home / WORK / SCRATCH, options).below(name)
+            _check_same(found, number)
+            stack.callback(_unmark, found)
+            found.put(MARKER, marker(number, str(out)))
+            _note(beside, place)
+            yield found
+            return
+        folder = Path(local_path(os.fspath(place)) or place).absolute()
+        found = FolderStore(folder / name, folder / name / SCRATCH)
+        _check_same(found, number)
+        stack.enter_context(locked(folder, name=name, destination=str(out), number=number))
+        stack.callback(_unmark, found)
+        _note(beside, place)
+        yield found
+
+
+def _note(beside: Store, place: str | os.PathLike[str]) -> None:
+    """Say where the work is: as long as it says so, the work folder beside the output stays, and with it the id."""
+    StoreJournal(beside).note("work", "place", where=shown(os.fspath(place)))
+
+
+def _check_same(work: Store, number: str) -> None:
+    """Raise BuildError unless a work folder is absent, empty, or that of this job."""
+    found = read_marker(work) if check_store(work) else None
+    if found is not None and found["id"] != number:
+        raise BuildError(f"{work} is the work folder of a build to {found.get('destination')}: choose another place")
+
+
+def _unmark(work: Store) -> None:
+    """Leave nothing of a work folder in which nothing is left to be gone on with."""
+    with suppress(PackerError, OSError):
+        if isinstance(work, FolderStore):
+            if {path.name for path in work.folder.iterdir()} <= {LOCK, MARKER, SCRATCH}:
+                remove(work.folder)
+        elif set(work.names()) <= {MARKER}:
+            work.remove([MARKER])
 
 
 def _disk_error(out: Path, error: OSError) -> OSError | BuildError:

@@ -21,6 +21,7 @@ from pipelines.executors import make_executor
 from pipelines.places import Where, data_sets, label, where
 from pipelines.report.words import rows_of, some
 from pipelines.splits import Splits
+from pipelines.work_place import check_apart
 
 
 def register(app: typer.Typer) -> None:
@@ -95,6 +96,7 @@ def build_command(
     with usage():
         find_algorithm(algorithm)
         Splits.of(shares, split_seed, split_column, split_file)
+        check_apart(out, work)
         if null_graphs == "none":
             raise PackerError("--null-graphs none leaves no place for padding: build with all or one")
     check_choice("--compression", compression, ("zstd", "lz4", "none"))

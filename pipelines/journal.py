@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import shutil
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -15,28 +14,33 @@ from typing import Any
 from packer.checked_files import from_line, to_line
 from packer.errors import BuildError, FormatError
 from packer.shards.files import write_bytes_atomically
-from pipelines.stores import Store
-
-WORK, JOURNAL, SCRATCH = ".work", "journal.jsonl", "scratch"
-LOCK = "lock"
-CLAIM = "job.json"
-"""Says which job is writing to a place, in its work folder; another one is refused, even on another machine."""
+from pipelines.stores import FolderStore, Store
+from pipelines.work_place import CLAIM as CLAIM
+from pipelines.work_place import JOURNAL, LOCK, MARKER, SCRATCH, WORK, check, mark, remove_own
 
 
 @contextmanager
-def locked(out: Path, patience: float = 3.0) -> Generator[int]:
+def locked(
+    out: Path, patience: float = 3.0, name: str = WORK, destination: str = "", number: str | None = None
+) -> Generator[int]:
     """Hold the lock of `out` (created where absent); gives its descriptor, which workers inherit.
 
-    The kernel frees the lock when its last holder is gone. patience: seconds to wait for the workers of a killed build.
+    The kernel frees the lock when its last holder is gone. patience: seconds to wait for the workers of a killed build;
+    name: of the work folder, marked as that of a build to `destination`, by `number` or a new id. BuildError, before
+    anything is written, where it is a link or holds what no build wrote.
     """
-    work = out / WORK
+    work = out / name
+    check(work)
     existed = out.exists()
     until = time.monotonic() + patience
     while (handle := _try_lock(work)) is None:
         if time.monotonic() > until:
-            raise BuildError(f"another build is writing to {out}: wait for it, or choose another folder")
+            raise BuildError(
+                f"another build is writing to {out if name == WORK else work}: wait for it, or choose another folder"
+            )
         time.sleep(0.05)
     try:
+        mark(work, destination or str(out), number)
         yield handle
     finally:
         os.close(handle)
@@ -114,6 +118,11 @@ class StoreJournal:
     def add(self, kind: str, name: str, **facts: Any) -> None:
         self._write([*self._lines, {"kind": kind, "name": name, **facts}])
 
+    def note(self, kind: str, name: str, **facts: Any) -> None:
+        """Add a line, unless it is there."""
+        if self.find(kind).get(name) != {"kind": kind, "name": name, **facts}:
+            self.add(kind, name, **facts)
+
     def drop(self, *kinds: str) -> None:
         """Forget all lines of these kinds."""
         left = [line for line in self._lines if line["kind"] not in kinds]
@@ -145,16 +154,16 @@ def _parsed(data: bytes, name: str, salvage: bool) -> tuple[list[dict[str, Any]]
     return lines, len(whole) if len(whole) < len(data) else None
 
 
-def clear(folder: Path) -> None:
-    """Remove what a work folder holds, but the lock and the journal."""
-    for entry in folder.iterdir():
-        if entry.name not in (LOCK, JOURNAL):
-            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+def clear(work: Path) -> None:
+    """Remove what builds left in a work folder, by name, but the lock, the marker and the journal."""
+    remove_own(FolderStore(work, work / SCRATCH), keep=(LOCK, MARKER, JOURNAL))
 
 
 def remove(work: Path) -> None:
-    """Remove a work folder; the lock last."""
+    """Remove a work folder; the marker and the lock last. What no build wrote stays, and the folder with it."""
     (work / JOURNAL).unlink(missing_ok=True)
     clear(work)
+    (work / MARKER).unlink(missing_ok=True)
     (work / LOCK).unlink(missing_ok=True)
-    work.rmdir()
+    if not any(work.iterdir()):
+        work.rmdir()

@@ -7,7 +7,7 @@ import hashlib
 import json
 import struct
 import zlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,6 +103,3 @@ class SealedStore:
 
     def remove(self, names: Iterable[str]) -> None:
         self.store.remove(names)
-
-    def clear(self, keep: Collection[str] = ()) -> None:
-        self.store.clear(keep)

@@ -12,9 +12,10 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Collection, Generator, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Protocol
 
 from packer.errors import BuildError, MissingFileError
@@ -27,7 +28,7 @@ _WHOLE = 1 << 40
 LARGE = 256 << 20
 """Larger files are uploaded in parts: stores refuse a PUT of more than some GiB, and memory is bounded."""
 _PART = 64 << 20
-_REMOVED_AT_ONCE = 500
+_REMOVED_AT_ONCE = 16
 _AT_ONCE = 64
 """Ranges that are asked for together."""
 
@@ -87,12 +88,12 @@ class Store(Protocol):
         """Remove files, in this order; those that are not there are none to remove."""
         ...
 
-    def clear(self, keep: Collection[str] = ()) -> None:
-        """Remove every file but these."""
+    def remove_all(self, names: Collection[str]) -> None:
+        """The same in any order, many at a time."""
         ...
 
-    def abandon_uploads(self) -> None:
-        """Remove what uploads that were cut off have left."""
+    def abandon_uploads(self, names: Collection[str]) -> None:
+        """Remove what uploads of these files that were cut off have left."""
         ...
 
 
@@ -175,10 +176,14 @@ class FolderStore:
             raise BuildError(f"{self} is a file; give a folder that is empty or absent")
         for root, folders, files in os.walk(self.folder):
             folders.sort()
-            yield from (str(Path(root, name).relative_to(self.folder)) for name in sorted(files))
+            links = (name for name in folders if Path(root, name).is_symlink())  # which walk does not enter
+            yield from (str(Path(root, name).relative_to(self.folder)) for name in sorted([*files, *links]))
 
     def remove(self, names: Iterable[str]) -> None:
-        for name in names:
+        """BuildError, before any is removed, where the way to one leads over a link, so that it lies elsewhere."""
+        held = list(names)
+        self._refuse_links(held)
+        for name in held:
             path = self.folder / name
             path.unlink(missing_ok=True)
             for folder in path.parents:
@@ -186,12 +191,18 @@ class FolderStore:
                     break
                 folder.rmdir()
 
-    def clear(self, keep: Collection[str] = ()) -> None:
-        for path in self.folder.iterdir() if self.folder.is_dir() else ():
-            if path.name not in keep:
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    def remove_all(self, names: Collection[str]) -> None:
+        self.remove(names)
 
-    def abandon_uploads(self) -> None:
+    def _refuse_links(self, names: Iterable[str]) -> None:
+        for above in {above for name in names for above in PurePath(name).parents}:
+            path = self.folder / above
+            if above.parts and path.is_symlink():
+                raise BuildError(
+                    f"{path} is a symbolic link: files that lie elsewhere are not removed. Remove the link"
+                )
+
+    def abandon_uploads(self, names: Collection[str]) -> None:
         """There are none: such files have no names."""
 
 
@@ -282,19 +293,14 @@ class ObjectStore:
             except MissingFileError:
                 continue
 
-    def clear(self, keep: Collection[str] = ()) -> None:
-        left = [name for name in self.names() if name not in keep]
-        for start in range(0, len(left), _REMOVED_AT_ONCE):
-            part = left[start : start + _REMOVED_AT_ONCE]
-            try:
-                self.place.ask(
-                    lambda fs, root, part=part: fs.rm([f"{root}/{name}" for name in part]), "", "clearing it"
-                )
-            except MissingFileError:  # an earlier try has removed some
-                self.remove(part)
+    def remove_all(self, names: Collection[str]) -> None:
+        """One request each: clients that remove lists take them for patterns, and an asterisk is a letter of a URL."""
+        with ThreadPoolExecutor(_REMOVED_AT_ONCE) as threads:
+            list(threads.map(lambda name: self.remove([name]), names))
 
-    def abandon_uploads(self) -> None:
+    def abandon_uploads(self, names: Collection[str]) -> None:
         """On S3, where they would be paid for; elsewhere they expire by themselves."""
+        own = set(names)
 
         def abandon(fs: Any, root: str) -> None:
             if "s3" not in fs.protocol:
@@ -302,7 +308,9 @@ class ObjectStore:
             bucket, prefix = root.split("/", 1) if "/" in root else (root, "")
             with suppress(PermissionError):  # then a rule of the bucket has to do it
                 for upload in fs.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix).get("Uploads", ()):
-                    fs.call_s3("abort_multipart_upload", Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+                    key = upload["Key"]
+                    if key[len(prefix) :].lstrip("/") in own and key.startswith(f"{prefix}/" if prefix else ""):
+                        fs.call_s3("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=upload["UploadId"])
 
         self.place.ask(abandon, "", "removing unfinished uploads")
 

@@ -81,7 +81,7 @@ def test_a_store_of_files(proxy: FaultProxy) -> None:
     assert list(store.names()) == ["below/small", "large"]
     store.remove(["below/small", "none"])
     assert list(store.names()) == ["large"]
-    store.clear()
+    store.remove_all(list(store.names()))
     assert list(store.names()) == []
 
 

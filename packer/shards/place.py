@@ -70,14 +70,20 @@ def place_of(where: Where, storage_options: Mapping[str, Any] | None = None) -> 
     if not isinstance(where, (str, os.PathLike)):
         return where
     text = os.fspath(where)
-    local = _LOCAL.fullmatch(text)
-    if "://" in text and local is None:
+    local = local_path(text)
+    if local is None:
         from packer.shards.remote import RemotePlace
 
         return RemotePlace(text, storage_options)
     if storage_options:
         raise FormatError(f"storage_options are for URLs such as s3://bucket/packs; {text} is a folder on this machine")
-    return LocalPlace(Path(text if local is None else local[1]).absolute())
+    return LocalPlace(Path(local).absolute())
+
+
+def local_path(where: str) -> str | None:
+    """The path of a folder of this machine, given as such or as a file:// URL; None for any other URL."""
+    local = _LOCAL.fullmatch(where)
+    return local[1] if local is not None else None if "://" in where else where
 
 
 @dataclass(frozen=True)

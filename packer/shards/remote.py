@@ -16,7 +16,17 @@ from packer.errors import FormatError, MissingExtraError, MissingFileError, Stor
 from packer.shards import reach
 from packer.shards.answers import bounded_options, cat_ranges
 from packer.shards.place import Entry, LocalFile, PlacedFile
-from packer.shards.retry import ShortAnswerError, cause, hider, http_status, is_final, retried, shown
+from packer.shards.retry import (
+    ShortAnswerError,
+    cause,
+    error_code,
+    hider,
+    http_status,
+    is_final,
+    is_refusal,
+    retried,
+    shown,
+)
 
 Answer = TypeVar("Answer")
 
@@ -56,7 +66,7 @@ class RemotePlace:
 
     def _reset(self, reached: bool = False) -> None:
         self._reached = reached
-        self._hide = hider(self._options)
+        self._hide = hider(self._options, self.url)
         self._connection: tuple[int, Any, str] = -1, None, ""
         self._sizes: dict[str, int] = {}
 
@@ -187,6 +197,14 @@ class RemotePlace:
 
     def _refuse(self, error: Exception, name: str, whole: str) -> NoReturn:
         status = _status(error)
+        if error_code(error) == "NoSuchBucket":
+            bucket = shown(self.url).partition("://")[2].partition("/")[0]
+            raise MissingFileError(f"{whole}: there is no bucket {bucket!r}. Make it, or correct the URL") from None
+        if is_refusal(error):
+            raise StoreError(
+                f"{whole} is not possible: {cause(error, self._hide)}. Check the URL, and the credentials, profile and "
+                "region in storage_options or in the environment"
+            ) from None
         if isinstance(error, PermissionError) or status in (401, 403):
             raise StoreError(
                 f"{whole}: access denied ({cause(error, self._hide)}). Check the credentials, in storage_options or in "

@@ -7,6 +7,7 @@ import random
 import re
 import time
 from typing import Any, Callable, Iterator, Mapping, TypeVar
+from urllib.parse import unquote
 
 from packer.errors import StoreError
 
@@ -32,8 +33,16 @@ _FINAL = (
 )
 
 
-_FINAL_NAMES = ("NoCredentialsError", "PartialCredentialsError")
-"""Of botocore, which is not imported here."""
+_CLIENT = "BotoCoreError"
+_PASSING = (
+    "HTTPClientError",
+    "IncompleteReadError",
+    "ChecksumError",
+    "CredentialRetrievalError",
+    "MetadataRetrievalError",
+)
+"""Of botocore, which is not imported here: the base of what its client says without having got an answer, such as that
+a profile is not known or a bucket cannot have that name; and those among them that may pass."""
 
 
 class ShortAnswerError(ConnectionError):
@@ -81,7 +90,21 @@ def is_final(error: BaseException) -> bool:
         return 400 <= status < 500 and status not in (408, 425, 429)
     if error.__cause__ is not None:
         return is_final(error.__cause__)
-    return isinstance(error, _FINAL) or type(error).__name__ in _FINAL_NAMES
+    return isinstance(error, _FINAL) or is_refusal(error)
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether a client refuses to ask at all: credentials, profile, region or name of a bucket are no such things."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return _CLIENT in names and names.isdisjoint(_PASSING)
+
+
+def error_code(error: BaseException | None) -> str:
+    """What S3 calls the fault, such as NoSuchBucket; "" where it does not say."""
+    response: Any = getattr(error, "response", None)
+    about = response.get("Error") if isinstance(response, Mapping) else None
+    code = about.get("Code") if isinstance(about, Mapping) else None
+    return str(code or "") or ("" if error is None or error.__cause__ is None else error_code(error.__cause__))
 
 
 def http_status(error: BaseException) -> int | None:
@@ -100,7 +123,8 @@ def cause(error: BaseException, hide: Callable[[str], str]) -> str:
     return hide(f"{type(error).__name__}: {text}" if text else type(error).__name__)
 
 
-_USER = re.compile(r"//[^/@\s]*@")
+_USER = re.compile(r"//(?:[^/@\s'\"]*@)+|//[^/\s:@'\"]*:(?!\d+(?:/|$))[^\s'\"]*@")
+"""User and password, which may hold any letter; a number behind the colon is that of a port."""
 _QUERY = re.compile(r"\?[^\s'\"]*")
 
 
@@ -109,9 +133,11 @@ def shown(url: str) -> str:
     return _QUERY.sub("", _USER.sub("//", url))
 
 
-def hider(options: Mapping[str, Any]) -> Callable[[str], str]:
-    """A function that takes every text among the values of `options` out of a text, and what `shown` takes out."""
-    secrets = sorted({text for text in _texts(options) if "://" not in text}, key=len, reverse=True)
+def hider(options: Mapping[str, Any], url: str = "") -> Callable[[str], str]:
+    """A function that takes out of a text every text among the values of `options`, the user and password of a URL,
+    and what `shown` takes out."""
+    texts = {text for text in _texts(options) if "://" not in text} | _credentials(url)
+    secrets = sorted(texts, key=len, reverse=True)
 
     def hide(text: str) -> str:
         for secret in secrets:
@@ -119,6 +145,17 @@ def hider(options: Mapping[str, Any]) -> Callable[[str], str]:
         return shown(text)
 
     return hide
+
+
+def _credentials(url: str) -> set[str]:
+    """What a URL says before its host: whole, the password, the user with one; and the same decoded."""
+    found: set[str] = set()
+    for match in _USER.finditer(url):
+        whole = match[0][2:-1]
+        user, colon, password = whole.partition(":")
+        found |= {whole, password, *([user] if colon else [])}
+    found |= {unquote(text) for text in found}
+    return {text for text in found if len(text) > 2}
 
 
 def _texts(value: Any) -> Iterator[str]:

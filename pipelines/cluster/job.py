@@ -6,13 +6,23 @@ lies beside the output: which job is writing there, which plan was stored, and h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 from packer.checked_files import from_line, to_line
 from packer.errors import BuildError, FormatError, MissingExtraError, PackerError
 from packer.shards import Manifest
-from pipelines.build_folder import differences, finished_targets, own_files, refuse_foreign, remove_own, same_job
+from pipelines.build_folder import (
+    differences,
+    finished_targets,
+    own_files,
+    refuse_foreign,
+    refuse_strangers,
+    remove_files,
+    same_job,
+)
 from pipelines.build_plan import obtain_plan
 from pipelines.build_request import Job
 from pipelines.build_result import BuildResult, Clock, already, other_job
@@ -21,32 +31,54 @@ from pipelines.cluster import phases
 from pipelines.cluster.gather import ENTRIES
 from pipelines.cluster.phases import Cluster
 from pipelines.cluster.route import GRAPH_ROWS, ROUTED
-from pipelines.journal import CLAIM, JOURNAL, LOCK, WORK, StoreJournal
+from pipelines.journal import StoreJournal
 from pipelines.stores import LARGE, Store
+from pipelines.work_place import CLAIM, JOURNAL, KEPT, WORK, check_store, remove_own
 
 _SCAN = "scan.json"
 """Says of which source the blocks in a work store are."""
-_KEPT = (LOCK, JOURNAL, CLAIM)
+Opened = Callable[[], AbstractContextManager[Store]]
+"""Gives the work store of a job, for as long as a context lasts: nobody else works in it."""
 
 
-def run(job: Job, on: Cluster, overwrite: bool) -> BuildResult:
-    """Carry a job out, or go on with it; see `pipelines.build`."""
-    beside, key, clock = on.out.below(WORK), job.key(), Clock()
+def run(job: Job, on: Cluster, overwrite: bool, opened: Opened | None = None) -> BuildResult:
+    """Carry a job out, or go on with it; see `pipelines.build`. opened: gives the work store where it is to be opened
+    first, instead of that of `on`."""
+    beside, key = on.out.below(WORK), job.key()
+    if opened is not None:
+        check_store(beside)
     journal = StoreJournal(beside, overwrite)
     refuse_foreign(on.out, own_files(on.out, journal.find("target")))
     earlier = None if overwrite else _claimed(beside)
-    if overwrite or (journal.find("target") and earlier is None):
-        _remove_earlier(on, journal)
-    finished = {} if overwrite or earlier else finished_targets(on.out)
+    again = overwrite or bool(journal.find("target") and earlier is None)
+    finished = {} if again or earlier else finished_targets(on.out)
     if finished:
         _refuse_other(on, same_job(on.out, key, finished), "already holds a data set built otherwise")
         if job.source.repeatable:
             return already(on.out, finished, job)
     if earlier is not None:
         _refuse_other(on, differences(earlier["key"], key), "holds an unfinished build of another job")
+    with nullcontext(on.work) if opened is None else opened() as work:
+        if again:
+            early = () if job.splits is None else (name for name, _ in job.splits.fractions)
+            refuse_strangers(on.out, early, own_files(on.out, journal.find("target")))
+            _remove_earlier(on, journal)
+        return _carry_out(job, replace(on, work=work), journal, earlier, finished)
+
+
+def _carry_out(
+    job: Job,
+    on: Cluster,
+    journal: StoreJournal,
+    earlier: Mapping[str, Any] | None,
+    finished: Mapping[str, Manifest],
+) -> BuildResult:
+    """All phases. earlier: what is claimed by the unfinished build of this job; finished: data sets that are there,
+    of the same job, but of a source that has to be read to be known."""
+    beside, key, clock = on.out.below(WORK), job.key(), Clock()
     _renew_scan(job, on.work)
-    for part in () if earlier else (ROUTED, GRAPH_ROWS, ENTRIES):  # of a plan that is given up
-        on.work.below(part).clear()
+    if not earlier:  # what a plan that is given up has left
+        remove_own(on.work, keep=KEPT, below=(ROUTED, GRAPH_ROWS, ENTRIES))
     journal.drop("job", "scan", "block", "table", "file")  # of a build on one machine
     try:
         with clock("scan"):
@@ -64,12 +96,13 @@ def run(job: Job, on: Cluster, overwrite: bool) -> BuildResult:
             own, order = [count[0] for count in counts], counts[0][0].order is not None
             obtain_plan(phases.planned_sizes(scanned.schema, own, order), limits, job.plan)
     except (PackerError, MissingExtraError) as error:
-        begun = isinstance(error, BuildError) and any(name not in _KEPT for name in on.work.names())
+        begun = isinstance(error, BuildError) and any(name not in KEPT for name in on.work.names())
         if earlier is None and not begun:
             _tidy(on)
         raise
     beside.create(CLAIM, to_line({"key": key, "content_hash": digest}))
     layout = phases.layout_of(job, scanned, limits, on)
+    refuse_strangers(on.out, tasks[0].members.names, own_files(on.out, journal.find("target")))
     planned: list[phases.Planned] = []
     for number, split in enumerate(tasks[0].members.names):
         with clock("plan"):
@@ -86,14 +119,14 @@ def run(job: Job, on: Cluster, overwrite: bool) -> BuildResult:
     manifests = phases.manifests_of(job, scanned, planned, layout, digest, files)
     commit(on.out, job, key, manifests, scanned.ambiguous, scanned.skips, clock.seconds)
     if any(entry["bytes"] > LARGE for held in files.values() for entry in held.values()):
-        on.out.abandon_uploads()
+        on.out.abandon_uploads(own_files(on.out, journal.find("target")))
     _tidy(on)
     return BuildResult(on.out.where, manifests, clock.seconds, scanned.skips)
 
 
 def _tidy(on: Cluster) -> None:
     """Leave nothing of an unfinished job; what says whose files lie there goes last."""
-    on.work.clear(keep=_KEPT)
+    remove_own(on.work, keep=KEPT)
     on.out.below(WORK).remove([CLAIM, JOURNAL])
 
 
@@ -117,7 +150,7 @@ def _renew_scan(job: Job, work: Store) -> None:
     wanted = to_line(phases.scan_key(job))
     known = None if work.size(_SCAN) is None else work.read(_SCAN)
     if not job.source.repeatable or known != wanted:
-        work.clear(keep=_KEPT)
+        remove_own(work, keep=KEPT)
         work.put(_SCAN, wanted)
 
 
@@ -127,7 +160,7 @@ def _remove_earlier(on: Cluster, journal: StoreJournal) -> None:
     beside.remove([CLAIM])
     for name, manifest in finished_targets(on.out).items():
         journal.add("target", name, shards=len(manifest.shards))
-    remove_own(on.out, own_files(on.out, journal.find("target")))
+    remove_files(on.out, own_files(on.out, journal.find("target")))
     journal.drop("target", "plan")
 
 
