@@ -6,7 +6,6 @@ numba is imported at the first call of a kernel, never at import, and each kerne
 from __future__ import annotations
 
 import functools
-import sys
 import types
 from importlib.util import find_spec
 from typing import Any, Callable, TypeVar, cast
@@ -65,4 +64,4 @@ def _with_compiled_callees(function: types.FunctionType) -> types.FunctionType:
 
 def numba_is_here() -> bool:
     """Whether kernels are compiled. Nothing is loaded to know it."""
-    return "numba" in sys.modules or find_spec("numba") is not None
+    return find_spec("numba") is not None
