@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,6 +36,8 @@ RIVAL_SECONDS, RIVAL_SHARE = 0.6, 0.6
 GRACE_SECONDS, GRACE_SHARE = 0.3, 0.03
 """What they, and the evening out, may take on top of it; what they need beyond that the solver goes without."""
 EVEN_SECONDS = 0.1
+COLD_SECONDS, PLAIN_SIZES = 1.0, 1500
+"""In less time nothing is loaded and compiled; up to so many sizes heuristics do without."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,6 +201,7 @@ class _SolverJob:
         progress: Progress | None,
     ) -> None:
         self._items, self._solver, self._seed, self._even = items, solver, seed, even
+        self._seconds = seconds
         self._rivals = _rivals(items, seconds)
         self._grace = max(GRACE_SECONDS, GRACE_SHARE * seconds) if seconds < math.inf else math.inf
         self._end = begun + seconds + self._grace
@@ -208,11 +212,12 @@ class _SolverJob:
         self._solved: Any = None
         self._better: Patterns | None = None
         self._quick: Patterns | None = None
-        self._ready = False
 
     def run(self) -> tuple[Patterns, Certificate, str]:
         with self._interrupt:
-            if math.isinf(self._end):
+            if self._seconds < COLD_SECONDS and "numba" not in sys.modules:
+                self._quick = self._plain()
+            elif math.isinf(self._end):
                 self._work()
             else:
                 self._interrupt.run_until(self._work, self._end, self._meanwhile)
@@ -240,6 +245,15 @@ class _SolverJob:
     def _tell(self, packs: int, bound: int, seconds: float) -> None:
         if self._progress is not None and not self._interrupt.late:
             self._progress(packs, bound, seconds)
+
+    def _plain(self) -> Patterns:
+        """What needs nothing loaded: loading keeps every thread waiting."""
+        instance = self._items.instance
+        found = quick_plan(instance)
+        if len(instance.need) <= PLAIN_SIZES:
+            for name in ("first-fit-decreasing", "best-fit-decreasing"):
+                found = _better(self._items, found, (name,), self._rest())
+        return found
 
     def _meanwhile(self) -> None:
         """Have some plan, while the first one may be long in coming."""

@@ -171,3 +171,26 @@ def test_all_ways_to_check_agree() -> None:
             module._check_grid(true - 1, sizes, capacity)
         with pytest.raises(PlanError, match="a pack can hold"):
             module._check_packs(true - 1, sizes, capacity, 1.0)
+
+
+def test_sizes_that_others_stand_in_for_are_the_same_by_table_and_by_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(60):
+        random = np.random.default_rng(seed)
+        dims = int(random.integers(1, 4))
+        capacity = random.integers(4, 9, dims)
+        need = np.unique(np.stack([random.integers(0, c + 1, 30) for c in capacity], 1), axis=0)
+        need = need[need.any(axis=1)]
+        sizes = module._Sizes(need, random.integers(1, 9, len(need)), random.integers(1, 9, len(need)).tolist())
+        by_table = module._useful(sizes, capacity)
+        monkeypatch.setattr(module, "MAX_CELLS", 0)
+        by_pair = module._useful(sizes, capacity)
+        monkeypatch.undo()
+        assert by_table.need.tolist() == by_pair.need.tolist()
+        assert by_table.copies == by_pair.copies
+
+
+def test_too_many_numbers_are_refused_before_any_work() -> None:
+    rows = module.MAX_TABLE + 1
+    stated = Certificate(int64([0]), int64([1]), np.zeros((rows, 1), np.int64), np.zeros(rows, np.int64), 1, 1)
+    with pytest.raises(PlanError, match="at most 4000000 are checked"):
+        check_certificate(stated, NEED, CAPACITY, COUNT)
