@@ -83,7 +83,7 @@ def bend(fields: Tree, rng: random.Random) -> None:
         struct[at][2] = rng.choice((0, -1, 1, 2**31 - 1, -(2**31), 2**31, 2**62, struct[at][2] + 1, struct[at][2] * 8))
     elif what == 6 and struct[at][1] == 9:
         entries = struct[at][2]
-        entries[1:] = entries[1:] * rng.choice((0, 2, 3, 1000))
+        entries[1:] = (entries[1:] * rng.choice((0, 2, 3, 1000)))[:1000]
     elif what == 7 and struct[at][1] == 9:
         struct[at][2][0] = rng.choice((1, 3, 5, 6, 8, 12))
     elif struct[at][1] == 9:
