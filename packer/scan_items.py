@@ -127,9 +127,7 @@ def _in_turn(rest: Iterator[Any], length: int | None, name: str) -> Iterator[Any
         except Exception as error:
             raise SourceError(f"graph {number} of {name}: {describe_error(error)}") from error
         if number == length:
-            raise SourceError(
-                f"{name} has the length {length}, but gives more graphs: correct __len__, or leave it out"
-            )
+            raise SourceError(f"{name} has the length {length}, but gives more graphs: correct its __len__")
         yield graph
         number += 1
     if length is not None and number != length:

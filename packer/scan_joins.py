@@ -154,11 +154,12 @@ def _is_shifted(owners: Owners, type_: Type, name: str, values: Sequence[Any], k
         edges = owners.counts.get(Axis("edge"), none)
         if all(shift.size == 1 and int(shift.reshape(())) == own for shift, own in zip(shifts, edges.tolist())):
             raise FieldError(
-                f"{said}, the number of edges; packs shift by the number of nodes only: leave it out (exclude_keys), and "
-                "compute it from the edge_index of a pack"
+                f"{said}, the number of edges; packs shift by the number of nodes only: leave it out (exclude_keys), "
+                "and compute it from the edge_index of a pack"
             )
-        some = [owners.counts[Axis("node")][i] for i in (at, other) if i is not None]
-        said += f", where there are {' and '.join(map(str, some))} nodes"
+        if other is not None:
+            nodes = owners.counts[Axis("node")]
+            said += f", where there are {nodes[at]} and {nodes[other]} nodes"
     raise FieldError(
         f"{said}; packs shift by the number of nodes only, or not at all: make what it numbers a node type of "
         "HeteroData, or leave the attribute out"

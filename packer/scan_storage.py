@@ -56,11 +56,12 @@ def block_of_storage(dataset: Any, start: int, stop: int, attributes: Attributes
 
 
 def _check_slices(dataset: Any) -> None:
-    """Raise SourceError for storage in which an attribute or type is not there for every graph: whose it is, is lost."""
+    """Raise SourceError for storage where some graphs lack an attribute: which ones, it does not say."""
     lengths: dict[str, int] = {}
     for store in dataset._data.stores:
         for name, slices in _slices(dataset, store).items():
-            lengths[Axis("graph", store._key).column(name)] = len(slices) - 1
+            if isinstance(slices, (list, np.ndarray)) or is_tensor(slices):
+                lengths[Axis("graph", store._key).column(name)] = len(slices) - 1
     most = max(lengths.values(), default=0)
     for key, length in lengths.items():
         if length != most:

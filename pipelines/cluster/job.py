@@ -88,7 +88,7 @@ def run(job: Job, on: Cluster, overwrite: bool) -> BuildResult:
     if any(entry["bytes"] > LARGE for held in files.values() for entry in held.values()):
         on.out.abandon_uploads()
     _tidy(on)
-    return BuildResult(on.out.where, manifests, clock.seconds, scanned.skips)
+    return BuildResult(on.out.where, manifests, clock.seconds, scanned.skips, ambiguous=scanned.ambiguous)
 
 
 def _tidy(on: Cluster) -> None:
