@@ -63,7 +63,7 @@ def test_what_is_no_data_set_of_graphs_says_so() -> None:
         (graph(), r"single graph: pass a list of graphs, \[data\]"),
         (DataLoader([graph()]), "loader, which gives batches"),
         ({"a": graph()}, "mapping"),
-        (iter(()), "gives no graph: it is empty, or an iterator that was used up"),
+        (iter(()), "holds no graph: it is empty, or an iterator that was used up"),
         (Batch.from_data_list([graph(), graph()]), "a batch of 2 graphs"),
         (events, "TemporalData, a stream of events"),
     ):

@@ -59,7 +59,7 @@ class PygSource:
             start += len(block)
         if not start:
             raise SourceError(
-                f"{self.name} gives no graph: it is empty, or an iterator that was used up before (pass a list, or a "
+                f"{self.name} holds no graph: it is empty, or an iterator that was used up before (pass a list, or a "
                 "fresh one)"
             )
 
