@@ -17,17 +17,24 @@ class Attributes:
 
     exclude: attributes to leave out, as PyG's `exclude_keys`; what cannot be packed may be among them. index:
     attributes whose numbers are numbers of nodes and must be shifted when graphs are joined, besides those that PyG
-    takes for such by their name; with the node type they number, None for the obvious one.
+    takes for such by their name; with the node type they number, None for the obvious one. guess_num_nodes: take the
+    largest number in edge_index + 1 for the number of nodes, where a graph says nothing better; else that is an error.
     """
 
     exclude: tuple[str, ...] = ()
     index: tuple[tuple[str, str | None], ...] = ()
+    guess_num_nodes: bool = False
 
     @classmethod
-    def of(cls, exclude: Iterable[str] = (), index: Iterable[str] | Mapping[str, str | None] = ()) -> Attributes:
+    def of(
+        cls,
+        exclude: Iterable[str] = (),
+        index: Iterable[str] | Mapping[str, str | None] = (),
+        guess_num_nodes: bool = False,
+    ) -> Attributes:
         """From lists of names; index may also be a mapping of a name to the node type that it numbers."""
         pairs = index.items() if isinstance(index, Mapping) else ((name, None) for name in _names(index))
-        found = cls(tuple(_names(exclude)), tuple((name, target or None) for name, target in pairs))
+        found = cls(tuple(_names(exclude)), tuple((name, target or None) for name, target in pairs), guess_num_nodes)
         for name in found.exclude:
             if name.rpartition("/")[2] == "edge_index":
                 raise FieldError(f"{name!r} cannot be excluded: it says which graph of a pack an edge belongs to")
@@ -54,7 +61,8 @@ class Attributes:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return {"exclude": sorted(self.exclude), "index": dict(sorted(self.index))}
+        guess = {"guess_num_nodes": True} if self.guess_num_nodes else {}
+        return {"exclude": sorted(self.exclude), "index": dict(sorted(self.index)), **guess}
 
 
 ALL = Attributes()

@@ -12,6 +12,7 @@ from packer.errors import LimitsError, SizesError, SourceError
 from packer.fields import HOMOGENEOUS, Axis
 from packer.limits import NULL_GRAPHS, PackLimits
 from packer.scan_graphs import block_of_storage, count_rows, reads_from_storage
+from packer.scan_items import check_source, graphs_of
 from packer.sizes import GraphSizes
 
 RULES = ("max", "mean", "batches")
@@ -139,12 +140,13 @@ def _limits(slots: Mapping[Axis, int], graphs: int, null_graphs: str) -> PackLim
 
 def _counted(dataset: Any) -> Iterator[tuple[dict[Axis, np.ndarray], int]]:
     """Axis -> int64 [graphs] for consecutive graphs, and their number."""
+    check_source(dataset, f"a {type(dataset).__name__}")
     if hasattr(type(dataset), "indices") and reads_from_storage(dataset):
         for start in range(0, len(dataset), _STORED):
             block = block_of_storage(dataset, start, min(start + _STORED, len(dataset)))
             yield {axis: block.counts[axis.key] for axis in block.statistics.axes or HOMOGENEOUS}, len(block.ids)
         return
-    rest = enumerate(dataset)
+    rest = enumerate(graphs_of(dataset, f"a {type(dataset).__name__}"))
     while chunk := [count_rows(graph, number) for number, graph in islice(rest, _STORED)]:
         axes = dict.fromkeys(axis for counts in chunk for axis in counts)
         yield {axis: np.array([c.get(axis, 0) for c in chunk], dtype=np.int64) for axis in axes}, len(chunk)

@@ -13,6 +13,7 @@ from packer.fields import HOMOGENEOUS, Axis, Field, Schema, Type, narrow_index
 
 # How a field's values can relate to its graph: a row for each node, a row for each edge, one row, or one fixed shape.
 RELATIONS = ("node", "edge", "row", "value")
+_NAMED = {"node": ("x", "feat", "pos", "node_type", "n_id"), "edge": ("edge_attr", "edge_weight", "edge_type", "e_id")}
 SIGNED = ("int8", "int16", "int32", "int64")
 UNSIGNED = ("uint8", "uint16", "uint32", "uint64")
 
@@ -125,6 +126,7 @@ def decide(
     for found in statistics.fields:
         if found.form != "string":
             asked = overrides.get(found.key, overrides.get(found.name))
+            _check_named(found, asked, statistics.hetero)
             level, is_open = _level(found, asked)
             if is_open:
                 ambiguous.append(found.key)
@@ -140,6 +142,9 @@ def decide(
                 f"{key[: -len('_present')]!r}, which some lack: rename one of them"
             )
     strings = tuple(found.key for found in statistics.fields if found.form == "string")
+    for key in strings:
+        if key in keys or strings.count(key) > 1:
+            raise FieldError(f"{key!r} is a field of the graphs and a column of strings, too: rename one of them")
     axes = statistics.axes if statistics.hetero else HOMOGENEOUS
     return Schema(axes, tuple(fields), strings), tuple(ambiguous)
 
@@ -214,6 +219,26 @@ def check_alike(a: FieldStatistics, b: FieldStatistics) -> None:
 
 def _lacking(field: FieldStatistics, graph: int) -> FieldStatistics:
     return replace(field, missing=_least(field.missing, graph))
+
+
+def _check_named(found: FieldStatistics, asked: str | None, hetero: bool) -> None:
+    """Raise FieldError where an attribute that is of nodes or edges by its name has other rows, and nobody says why."""
+    level = "edge" if isinstance(found.type, tuple) else "node" if found.type or not hetero else ""
+    levels = [
+        one
+        for one in (("node", "edge") if found.type is None and level else (level,))
+        if found.name in _NAMED.get(one, ())
+    ]
+    if asked is not None or found.form != "tensor":
+        return
+    for one in levels:
+        for relation, graph, text in found.against:
+            if relation == one:
+                stored = "num_nodes" if one == "node" else "edge_index"
+                raise FieldError(
+                    f"graph {graph}: {found.key!r} {text}: correct it, or {stored}, or say that it is of another level "
+                    f"(--field {found.key}=graph)"
+                )
 
 
 def _level(found: FieldStatistics, asked: str | None) -> tuple[str, bool]:

@@ -69,7 +69,7 @@ class Field:
     the graph table, lossless, and of the pack column (an index column is as narrow as the limits allow instead);
     pad: value of padding rows (padding of an index field points at the null graph's first node instead); form: how one
     graph's value looks in the source: "rows" (one row for each node or edge), "row" (a graph-level [1, ...]), "value"
-    (a graph-level value without that leading 1) or "scalar" (a Python number: int64, float64 or bool).
+    (a graph-level value without that leading 1) or "scalar" (a Python number: int64, float32 or bool).
     """
 
     name: str

@@ -16,6 +16,8 @@ from packer.attributes import ALL, Attributes
 from packer.errors import FieldError, SourceError
 from packer.fields import Axis, Type
 from packer.scan_block import RawBlock
+from packer.scan_items import check_graph
+from packer.scan_joins import Owners, joining, joins_by_name, numbering
 from packer.scan_parts import (
     NO_NODES,
     NODE_KEYS,
@@ -23,11 +25,10 @@ from packer.scan_parts import (
     array_of,
     block_of_parts,
     check_name,
+    guessed_nodes,
     is_hetero,
     is_tensor,
-    joining,
     number_of_nodes,
-    numbering,
 )
 from packer.scan_storage import block_of_storage as block_of_storage
 from packer.scan_storage import reads_from_storage as reads_from_storage
@@ -37,8 +38,6 @@ from packer.scan_storage import reads_from_storage as reads_from_storage
 class _Column:
     """Values of one attribute while graphs are gone through."""
 
-    store: Any
-    graph: Any
     positions: list[int] = field(default_factory=list)
     values: list[Any] = field(default_factory=list)
 
@@ -57,10 +56,13 @@ def block_of_graphs(
     columns: dict[tuple[Type, str], _Column] = {}
     counts: list[dict[Axis, int]] = []
     hetero: bool | None = None
+    owners: list[Any] = []
+    classes: dict[type, bool] = {}
     for number, graph in enumerate(graphs):
         graph_id = first_id + number if ids is None else int(ids[number])
-        if not hasattr(type(graph), "stores"):
-            raise SourceError(f"graph {graph_id} is a {type(graph).__name__}; a source gives PyG Data or HeteroData")
+        if type(graph) not in classes:
+            check_graph(graph, graph_id)
+            classes[type(graph)] = joins_by_name(type(graph))
         if hetero is not None and hetero != is_hetero(graph):
             raise SourceError(
                 f"graph {graph_id} is {'not ' * hetero}heterogeneous, unlike those before it: pack them as two data "
@@ -68,7 +70,7 @@ def block_of_graphs(
             )
         hetero = is_hetero(graph)
         stores = [(store, dict(store.items())) for store in graph.stores]
-        found = _counts(graph_id, hetero, stores)
+        found = _counts(graph_id, hetero, stores, attributes.guess_num_nodes)
         if not any(count for axis, count in found.items() if axis.level == "node"):
             skipped[graph_id] = NO_NODES
             continue
@@ -79,31 +81,33 @@ def block_of_graphs(
                 column = columns.get((store._key, name))
                 if column is None:
                     check_name(name, store._key, graph_id)
-                    column = columns[store._key, name] = _Column(store, graph)
+                    column = columns[store._key, name] = _Column()
                 column.positions.append(len(kept))
                 column.values.append(value)
         kept.append(graph_id)
+        owners.append(graph)
         counts.append(found)
     graph_ids = np.array(kept, dtype=np.int64)
     by_axis = {
         axis: np.array([found.get(axis, 0) for found in counts], dtype=np.int64)
         for axis in dict.fromkeys(axis for found in counts for axis in found)
     }
-    parts = [_part(key, name, column, graph_ids, attributes) for (key, name), column in columns.items()]
+    held = Owners(owners, graph_ids, by_axis, all(classes.values()))
+    parts = [_part(key, name, column, held, attributes) for (key, name), column in columns.items()]
     return block_of_parts(graph_ids, bool(hetero), by_axis, parts, skipped)
 
 
-def count_rows(graph: Any, graph_id: int) -> dict[Axis, int]:
+def count_rows(graph: Any, graph_id: int, guess: bool = False) -> dict[Axis, int]:
     """Numbers of nodes and edges of a graph, `Data` or `HeteroData`, or of a batch of them; nothing else is looked at.
 
     Raises SourceError naming the graph by `graph_id`.
     """
     if not hasattr(type(graph), "stores"):
-        raise SourceError(f"graph {graph_id} is a {type(graph).__name__}, not PyG Data or HeteroData")
-    return _counts(graph_id, is_hetero(graph), [(store, dict(store.items())) for store in graph.stores])
+        check_graph(graph, graph_id)
+    return _counts(graph_id, is_hetero(graph), [(store, dict(store.items())) for store in graph.stores], guess)
 
 
-def _counts(graph_id: int, hetero: bool, stores: list[tuple[Any, dict[str, Any]]]) -> dict[Axis, int]:
+def _counts(graph_id: int, hetero: bool, stores: list[tuple[Any, dict[str, Any]]], guess: bool) -> dict[Axis, int]:
     """Numbers of nodes and edges of one graph. A store that holds nothing is taken for absent."""
     counts: dict[Axis, int] = {}
     for store, items in stores:
@@ -112,7 +116,7 @@ def _counts(graph_id: int, hetero: bool, stores: list[tuple[Any, dict[str, Any]]
             if items:
                 counts[Axis("edge", key)] = _num_edges(items)
         elif (key is None) != hetero and (items or not hetero):
-            nodes = _num_nodes(graph_id, store, items) if items else 0
+            nodes = _num_nodes(graph_id, store, items, guess) if items else 0
             counts[Axis("node", key)] = nodes
             if key is None:
                 counts[Axis("edge")] = _num_edges(items)
@@ -124,7 +128,7 @@ def _num_edges(items: Mapping[str, Any]) -> int:
     return int(value.shape[-1]) if is_tensor(value) and value.ndim == 2 else 0
 
 
-def _num_nodes(graph_id: int, store: Any, items: Mapping[str, Any]) -> int:
+def _num_nodes(graph_id: int, store: Any, items: Mapping[str, Any], guess: bool) -> int:
     """An explicit num_nodes, otherwise what PyG concludes from the attributes. Raises SourceError."""
     where = f"graph {graph_id}" + ("" if store._key is None else f", node type {store._key!r}")
     if "num_nodes" in items:
@@ -137,19 +141,22 @@ def _num_nodes(graph_id: int, store: Any, items: Mapping[str, Any]) -> int:
         return nodes
     if next((name for name in items if name in NODE_KEYS), None) == "x" and is_tensor(items["x"]) and items["x"].ndim:
         return int(items["x"].shape[0])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # PyG guesses from edge_index, aloud; its guess is taken
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", UserWarning)  # PyG guesses from edge_index, aloud
         nodes = store.num_nodes
     if nodes is None:
         raise SourceError(f"{where}: the number of nodes is unknown; set num_nodes")
+    if told and not guess:
+        raise guessed_nodes(where, int(nodes))
     return int(nodes)
 
 
-def _part(type_: Type, name: str, column: _Column, graph_ids: np.ndarray, attributes: Attributes) -> Part:
+def _part(type_: Type, name: str, column: _Column, held: Owners, attributes: Attributes) -> Part:
     """Check the values of one attribute against each other and join them."""
     key = Axis("graph", type_).column(name)
     positions = np.array(column.positions, dtype=np.int64)
-    ids = graph_ids[positions]
+    own = held.of(positions)
+    ids = own.ids
     if name == "num_nodes":
         return number_of_nodes(type_, positions, np.array([index(value) for value in column.values], dtype=np.int64))
     first = column.values[0]
@@ -164,11 +171,11 @@ def _part(type_: Type, name: str, column: _Column, graph_ids: np.ndarray, attrib
         return Part(name, type_, form, positions, column.values, np.ones_like(positions), "string", 0, 0)
     if form == "scalar":
         values = _scalars(column.values, key, ids)
-        role, targets = numbering(column.graph, column.store, type_, name, first, int(ids[0]), attributes)
+        role, targets = numbering(own, type_, name, column.values, attributes)
         ones = np.ones_like(positions)
         return Part(name, type_, form, positions, values, ones, values.dtype.name, 0, 0, targets, role)
     pairs = [array_of(value, key, graph_id) for value, graph_id in zip(column.values, ids.tolist())]
-    cat_dim, role, targets = joining(column.graph, column.store, type_, name, first, int(ids[0]), attributes)
+    cat_dim, role, targets = joining(own, type_, name, column.values, attributes)
     ndim, dtype = pairs[0][0].ndim, pairs[0][1]
     axis = -1 if cat_dim == -1 else 0
     arrays: list[np.ndarray] = []
@@ -205,12 +212,31 @@ def _form(value: Any, key: str, graph_id: int) -> str:
 
 
 def _scalars(values: list[Any], key: str, ids: np.ndarray) -> np.ndarray:
+    """Python numbers as PyG joins them: bool, int64 (members of an IntEnum, too), float32; float64 for numpy's own."""
+    kind = _number_of(values[0])
     for value, graph_id in zip(values, ids.tolist()):
-        if type(value) is not type(values[0]):
+        if _number_of(value) != kind:
             raise FieldError(
                 f"graph {graph_id}: {key!r} is a {type(value).__name__}, but a {type(values[0]).__name__} in graph "
                 f"{ids[0]}; give all graphs the same"
             )
-        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        if kind == "int64" and not -(2**63) <= value < 2**63:
             raise FieldError(f"graph {graph_id}: {key!r} is {value}; whole numbers are kept in 64 bits")
-    return np.array(values, dtype={bool: bool, int: np.int64}.get(type(values[0]), np.float64))
+    with np.errstate(over="ignore"):
+        found = np.array(values, dtype=np.float64 if kind == "float32" else kind).astype(kind)
+    if kind == "float32":
+        beyond = np.flatnonzero(np.isinf(found) & np.isfinite(np.array(values, dtype=np.float64)))
+        if len(beyond):
+            raise FieldError(
+                f"graph {ids[beyond[0]]}: {key!r} is {values[beyond[0]]!r}, beyond float32, which a Python float "
+                "becomes: make it a float64 tensor"
+            )
+    return found
+
+
+def _number_of(value: Any) -> str:
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, int):
+        return "int64"
+    return "float64" if isinstance(value, np.generic) else "float32"

@@ -8,8 +8,7 @@ from typing import Any, Iterable, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from packer.attributes import ALL, Attributes
-from packer.errors import FieldError
+from packer.errors import FieldError, SourceError
 from packer.field_statistics import RELATIONS, FieldStatistics, Statistics, joined_axes, narrowest, value_range
 from packer.fields import HOMOGENEOUS, Axis, Type
 from packer.scan_block import RawBlock
@@ -54,6 +53,8 @@ def check_name(name: str, type_: Type, graph_id: int) -> None:
     where = f"graph {graph_id}: attribute {Axis('graph', type_).column(name)!r}"
     if name in RESERVED and not (name == "mask" and type_ is None):
         raise FieldError(f"{where}: packs have a column of their own by this name; rename the attribute")
+    if not _is_unicode(name):
+        raise FieldError(f"{where}: its name is no Unicode text (a lone surrogate); rename it")
     if "/" in name:
         raise FieldError(f"{where}: packs write TYPE/NAME for the attributes of a type; rename it without '/'")
     if "batch" in name:
@@ -82,87 +83,37 @@ def array_of(value: Any, key: str, graph_id: int) -> tuple[np.ndarray, str]:
             "nested": "give one attribute for each part",
         }[what]
         raise FieldError(f"graph {graph_id}: {key!r} is a {what} tensor; {remedy}")
-    value = value.detach().cpu()
-    if hasattr(value, "as_tensor"):  # PyG's Index and EdgeIndex
-        value = value.as_tensor()
-    if dtype == "bfloat16":
-        import torch
-
-        return value.contiguous().view(torch.int16).numpy().view(np.uint16), dtype
-    if dtype not in _DTYPES:
+    if dtype not in _DTYPES and dtype != "bfloat16":
         raise FieldError(f"graph {graph_id}: {key!r} is {dtype}; the dtypes known are {', '.join(_DTYPES)}, bfloat16")
-    return value.numpy(), dtype
+    try:
+        value = value.detach().cpu()
+        if hasattr(value, "as_tensor"):  # PyG's Index and EdgeIndex
+            value = value.as_tensor()
+        if dtype == "bfloat16":
+            import torch
 
-
-def joining(
-    graph: Any, store: Any, type_: Type, name: str, value: Any, graph_id: int, attributes: Attributes = ALL
-) -> tuple[int | None, str, tuple[str, ...]]:
-    """How PyG joins a tensor attribute: (joined dimension, role, targets), asked of the first graph that has it."""
-    cat_dim = graph.__cat_dim__(name, value, store)
-    if cat_dim and value.ndim and cat_dim in (-1, value.ndim - 1):
-        cat_dim = -1
-    if cat_dim not in (None, 0, -1):
+            return value.resolve_neg().contiguous().view(torch.int16).numpy().view(np.uint16), dtype
+        return _numbers(value), dtype
+    except (RuntimeError, TypeError) as error:
         raise FieldError(
-            f"graph {graph_id}: {Axis('graph', type_).column(name)!r} joins along dimension {cat_dim} (__cat_dim__); "
-            "packs join along the first or the last: transpose it"
-        )
-    return (cat_dim, *numbering(graph, store, type_, name, value, graph_id, attributes))
+            f"graph {graph_id}: the numbers of {key!r} cannot be read ({error}); give a plain tensor in memory"
+        ) from error
 
 
-def numbering(
-    graph: Any, store: Any, type_: Type, name: str, value: Any, graph_id: int, attributes: Attributes = ALL
-) -> tuple[str, tuple[str, ...]]:
-    """Whether PyG shifts an attribute when it joins graphs, or `attributes` declares that: (role, targets).
-
-    value: a tensor, or a Python number, which PyG shifts as well.
-    """
-    key = Axis("graph", type_).column(name)
-    if getattr(type(graph).__inc__, "__module__", "").startswith("torch_geometric.data."):
-        # PyG's rule, not asked: for an edge type whose node type a graph lacks it fails.
-        is_index = (
-            "index" in name and isinstance(type_, tuple) if is_hetero(graph) else "index" in name or name == "face"
-        )
-    else:
-        is_index = _is_shifted(graph, store, name, value, key, graph_id)
-    declared, target = attributes.declared(type_, name)
-    if declared and target is not None:
-        return "index", (_known_type(graph, key, target),)
-    if not is_index and not declared:
-        return "value", ()
-    if declared and is_hetero(graph) and not isinstance(type_, tuple):
-        if type_ is None:
-            raise FieldError(f"{key!r} is declared an index: say of which node type, {key}=TYPE")
-        return "index", (type_,)
-    if isinstance(type_, tuple):
-        shape = tuple(getattr(value, "shape", ()))
-        if len(shape) < 2 or shape[0] != 2:
-            raise FieldError(
-                f"graph {graph_id}: {key!r} has shape {list(shape)}; an edge type numbers nodes as [2, ...]"
-            )
-        return "index", (type_[0], type_[2])
-    return "index", ("node",)
+def _numbers(value: Any) -> np.ndarray:
+    try:
+        return value.numpy()
+    except RuntimeError:  # a view that negates, which torch leaves to whoever reads it
+        return value.resolve_neg().numpy()
 
 
-def _known_type(graph: Any, key: str, target: str) -> str:
-    """The key of a node axis that an index is declared to number."""
-    known = graph.node_types if is_hetero(graph) else ["node"]
-    if target not in known:
-        raise FieldError(f"{key!r} is declared an index of {target!r}; the node types are {', '.join(known)}")
-    return target
-
-
-def _is_shifted(graph: Any, store: Any, name: str, value: Any, key: str, graph_id: int) -> bool:
-    """Whether a class with an `__inc__` of its own shifts the attribute by the number of nodes; FieldError for more."""
-    shift = graph.__inc__(name, value, store)
-    shift = np.asarray(shift.tolist() if is_tensor(shift) else shift)
-    if isinstance(store._key, tuple) and shift.size == 2:
-        return True
-    if shift.any() and (is_hetero(graph) or shift.size != 1 or int(shift.reshape(())) != graph.num_nodes):
-        raise FieldError(
-            f"graph {graph_id}: {key!r} is shifted by {shift.tolist()} when graphs are joined (__inc__); packs shift "
-            "by the number of nodes only: make what it numbers a node type of HeteroData"
-        )
-    return bool(shift.any())
+def guessed_nodes(where: str, nodes: int) -> SourceError:
+    """The error for a graph that says nothing of its nodes but the numbers that its edges have."""
+    return SourceError(
+        f"{where}: the number of nodes is not given (no num_nodes, {', '.join(NODE_KEYS[:3])}); its largest number in "
+        f"edge_index or face tells of {nodes}, and nodes without edges would be lost: set num_nodes, or say that the "
+        "guess is right (guess_num_nodes=True, --guess-num-nodes)"
+    )
 
 
 def number_of_nodes(type_: Type, positions: np.ndarray, values: np.ndarray) -> Part:
@@ -194,7 +145,7 @@ def block_of_parts(
             texts: list[str | None] = [None] * len(graph_ids)
             for position, text in zip(part.positions.tolist(), part.values):
                 texts[position] = text
-            strings[part.key] = pa.array(texts, type=pa.string())
+            strings[part.key] = _texts(texts, part.key, graph_ids)
             continue
         if part.role != "count":
             storage = narrowest(part.dtype, found.low, found.high, found.whole)
@@ -204,6 +155,21 @@ def block_of_parts(
     first = int(graph_ids[0]) if len(graph_ids) else -1
     statistics = Statistics(len(graph_ids), first, hetero, axes, tuple(fields))
     return RawBlock(graph_ids, by_key, columns, present, strings, skipped, statistics)
+
+
+def _texts(texts: list[str | None], key: str, graph_ids: np.ndarray) -> pa.Array:
+    try:
+        return pa.array(texts, type=pa.string())
+    except UnicodeError as error:
+        at = next(at for at, text in enumerate(texts) if text is not None and not _is_unicode(text))
+        raise FieldError(
+            f"graph {graph_ids[at]}: {key!r} is {texts[at]!r}, which is no Unicode text (a lone surrogate): decode it "
+            'with errors="replace", or leave it out'
+        ) from error
+
+
+def _is_unicode(text: str) -> bool:
+    return text.isascii() or not any(0xD800 <= ord(letter) <= 0xDFFF for letter in text)
 
 
 def _describe(part: Part, counts: Mapping[str, np.ndarray], graph_ids: np.ndarray, hetero: bool) -> FieldStatistics:

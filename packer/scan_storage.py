@@ -11,6 +11,7 @@ from packer.errors import SourceError
 from packer.fields import Axis, Type
 from packer.graph_table import pointers, segments
 from packer.scan_block import RawBlock
+from packer.scan_joins import Owners, joining, joins_by_name
 from packer.scan_parts import (
     NO_NODES,
     NODE_KEYS,
@@ -19,9 +20,9 @@ from packer.scan_parts import (
     block_of_parts,
     check_name,
     flat_rows,
+    guessed_nodes,
     is_hetero,
     is_tensor,
-    joining,
     number_of_nodes,
 )
 
@@ -29,10 +30,16 @@ from packer.scan_parts import (
 def reads_from_storage(dataset: Any) -> bool:
     """Whether `block_of_storage` gives what the data set's own indexing gives: in memory, collated, untransformed."""
     module = "torch_geometric.data."
-    get, item = (getattr(getattr(type(dataset), name, None), "__module__", "") for name in ("get", "__getitem__"))
-    if get != module + "in_memory_dataset" or not item.startswith(module) or dataset.transform is not None:
+    names = ("get", "__getitem__", "__len__", "indices", "len")
+    get, *others = (getattr(getattr(type(dataset), name, None), "__module__", "") for name in names)
+    if get != module + "in_memory_dataset" or dataset.slices is None:
         return False
-    if dataset.slices is None or dataset.len() < 2:
+    _check_slices(dataset)
+    if not all(other.startswith(module) for other in others) or dataset.transform is not None or dataset.len() < 2:
+        return False
+    if any(item is not None for item in getattr(dataset, "_data_list", None) or ()):
+        return False  # items that were asked for are kept, and may have been changed since
+    if not joins_by_name(type(dataset._data)):
         return False
     stores = [(store, _slices(dataset, store)) for store in dataset._data.stores]
     return all("num_nodes" not in own and all(_is_flat(store[name]) for name in own) for store, own in stores)
@@ -46,6 +53,22 @@ def block_of_storage(dataset: Any, start: int, stop: int, attributes: Attributes
     """
     rows = np.asarray(list(dataset.indices()[start:stop]), dtype=np.int64)
     return _storage_block(dataset, rows, np.arange(start, start + len(rows), dtype=np.int64), {}, attributes)
+
+
+def _check_slices(dataset: Any) -> None:
+    """Raise SourceError for storage where some graphs lack an attribute: which ones, it does not say."""
+    lengths: dict[str, int] = {}
+    for store in dataset._data.stores:
+        for name, slices in _slices(dataset, store).items():
+            if isinstance(slices, (list, np.ndarray)) or is_tensor(slices):
+                lengths[Axis("graph", store._key).column(name)] = len(slices) - 1
+    most = max(lengths.values(), default=0)
+    for key, length in lengths.items():
+        if length != most:
+            raise SourceError(
+                f"the InMemoryDataset holds {most} graphs, but {key!r} of {length} only, and no longer which: give "
+                "every graph the type or attribute (empty where it has none) before collating, or pass a list of graphs"
+            )
 
 
 def _is_flat(value: Any) -> bool:
@@ -79,7 +102,7 @@ def _storage_block(
         if explicit is not None:
             values = np.array([int(explicit[row]) for row in rows.tolist()], dtype=np.int64)
             own.append(number_of_nodes(store._key, np.arange(len(rows)), values))
-        by_axis.update(_stored_counts(store._key, own, graph_ids, is_hetero(data)))
+        by_axis.update(_stored_counts(store._key, own, graph_ids, is_hetero(data), attributes.guess_num_nodes))
         parts += [part for part in own if not attributes.leaves_out(store._key, part.name)]
     nodes = np.zeros(len(rows), dtype=np.int64) + sum(by_axis[axis] for axis in by_axis if axis.level == "node")
     if len(rows) and not nodes.all():
@@ -111,7 +134,8 @@ def _stored_part(
         return Part(name, store._key, "string", positions, texts, np.ones_like(rows), "string", 0, 0)
     first = int(graph_ids[0]) if len(graph_ids) else 0
     array, dtype = array_of(value, key, first)
-    cat_dim, role, targets = joining(data, store, store._key, name, value, first, attributes)
+    owners = Owners([data], graph_ids[:1], {}, True)
+    cat_dim, role, targets = joining(owners, store._key, name, [value], attributes)
     array = np.moveaxis(array, -1, 0) if cat_dim == -1 else array
     slices = np.asarray(slices)
     starts, sizes = slices[rows], slices[rows + 1] - slices[rows]
@@ -123,7 +147,9 @@ def _stored_part(
     return Part(name, store._key, "tensor", positions, array, sizes, dtype, ndim, cat_dim, targets, role)
 
 
-def _stored_counts(type_: Type, parts: list[Part], graph_ids: np.ndarray, hetero: bool) -> dict[Axis, np.ndarray]:
+def _stored_counts(
+    type_: Type, parts: list[Part], graph_ids: np.ndarray, hetero: bool, guess: bool
+) -> dict[Axis, np.ndarray]:
     by_name = {part.name: part for part in parts}
     edges = by_name["edge_index"].sizes if "edge_index" in by_name else np.zeros(len(graph_ids), dtype=np.int64)
     if isinstance(type_, tuple):
@@ -131,6 +157,7 @@ def _stored_counts(type_: Type, parts: list[Part], graph_ids: np.ndarray, hetero
     if (type_ is None) == hetero or (hetero and not parts):
         return {}
     tensors = [part for part in parts if part.form == "tensor" and part.ndim]
+    where = "" if type_ is None else f", node type {type_!r}"
     if "num_nodes" in by_name:
         nodes = by_name["num_nodes"].values
     else:
@@ -142,8 +169,9 @@ def _stored_counts(type_: Type, parts: list[Part], graph_ids: np.ndarray, hetero
             nodes = named[0].sizes
         elif guessed is not None:
             nodes = _largest_of_each(guessed.values, guessed.sizes) + 1
+            if not guess and len(nodes):
+                raise guessed_nodes(f"graph {graph_ids[0]}{where}", int(nodes[0]))
         else:
-            where = "" if type_ is None else f", node type {type_!r}"
             raise SourceError(f"graph {graph_ids[0]}{where}: the number of nodes is unknown; set num_nodes")
     return {Axis("node", type_): nodes, **({} if hetero else {Axis("edge"): edges})}
 

@@ -84,7 +84,7 @@ def run(job: Job, store: FolderStore, executor: Executor, progress: Progress, ov
     manifests = {target.name: manifest_of(job, contents(scan, target), files[target.name]) for target in targets}
     commit(store, job, key, manifests, scan.ambiguous, scan.skips, clock.seconds)
     remove(out / WORK)
-    return BuildResult(out, manifests, clock.seconds, scan.skips)
+    return BuildResult(out, manifests, clock.seconds, scan.skips, ambiguous=scan.ambiguous)
 
 
 def _remove_earlier(out: FolderStore, journal: Journal) -> None:

@@ -67,6 +67,7 @@ def build(
     pad_values: Mapping[str, float] | None = None,
     exclude_keys: Iterable[str] = (),
     index_fields: Iterable[str] | Mapping[str, str | None] = (),
+    guess_num_nodes: bool = False,
     overwrite: bool = False,
     licence: str | None = None,
     executor: Executor | str = "process",
@@ -85,7 +86,8 @@ def build(
     for graphs that fit no pack; what a trimmed graph loses is drawn by `seed`. on_empty: "error" or "skip", for graphs
     without nodes. levels: field name -> "node", "edge" or "graph". pad_values: by field or level. exclude_keys:
     attributes to leave out. index_fields: attributes that hold numbers of nodes though their names do not say "index";
-    a mapping says of which node type. licence: of the source, for the data set's card.
+    a mapping says of which node type. guess_num_nodes: where a graph says nothing of its nodes, take
+    the largest number in edge_index + 1; else that is an error. licence: of the source, for the data set's card.
 
     executor: where tasks run: in `workers` processes, on "dask" or "ray" (on the cluster at `scheduler`, or in
     `workers` processes here), or an object that maps. work: a folder or URL that all workers reach, for what tasks
@@ -113,7 +115,10 @@ def build(
             as_source(source, **source_options),
             None if isinstance(limits, str) else limits,
             ScanOptions(
-                dict(levels or {}), dict(pad_values or {}), on_empty, Attributes.of(exclude_keys, index_fields)
+                dict(levels or {}),
+                dict(pad_values or {}),
+                on_empty,
+                Attributes.of(exclude_keys, index_fields, guess_num_nodes),
             ),
             PlanOptions(algorithm, seed, time_limit, None if plan is None else Path(plan), work_limit=work_limit),
             Splits.of(splits, split_seed, split_column, split_file),

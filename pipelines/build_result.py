@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from packer.errors import BuildError
+from packer.errors import BuildError, PackerError
 from packer.shards import Manifest
-from pipelines.build_folder import CARD, inside
+from pipelines.build_folder import BUILD_FILE, CARD, inside
 from pipelines.build_request import Job
 from pipelines.report.card import card_text, card_title
 from pipelines.sources.protocol import Skip
@@ -21,13 +22,15 @@ from pipelines.stores import Store
 @dataclass(frozen=True)
 class BuildResult(os.PathLike[str]):
     """What a build made. manifests: split name -> manifest ("" without splits); seconds: stage -> wall time; skips: the
-    source graphs that cannot be packed; already: the place held this very build before; out: the folder or URL."""
+    source graphs that cannot be packed; already: the place held this very build before; out: the folder or URL;
+    ambiguous: the fields whose level the data leave open and nobody named (`levels`): a guess, to be looked at."""
 
     out: Path | str
     manifests: Mapping[str, Manifest]
     seconds: Mapping[str, float] = field(default_factory=dict)
     skips: tuple[Skip, ...] = ()
     already: bool = False
+    ambiguous: tuple[str, ...] = ()
 
     @property
     def manifest(self) -> Manifest:
@@ -43,8 +46,16 @@ class BuildResult(os.PathLike[str]):
 def already(out: Store, finished: Mapping[str, Manifest], job: Job, skips: tuple[Skip, ...] = ()) -> BuildResult:
     """Nothing to do, but to say of a licence that was not given before."""
     for name, manifest in finished.items() if job.licence else ():
-        out.put(inside(name, CARD), card_text(manifest, card_title(name), job.licence).encode())
-    return BuildResult(out.where, finished, skips=skips, already=True)
+        out.put(inside(name, CARD), card_text(manifest, card_title(name), job.licence, _told(out)).encode())
+    return BuildResult(out.where, finished, skips=skips, already=True, ambiguous=_told(out))
+
+
+def _told(out: Store) -> tuple[str, ...]:
+    """The fields of an open level that a finished build tells of."""
+    try:
+        return tuple(json.loads(out.read(BUILD_FILE))["ambiguous_fields"])
+    except (PackerError, OSError, ValueError, KeyError, TypeError):
+        return ()
 
 
 def other_job(out: Store, differing: Sequence[str], what: str) -> BuildError:

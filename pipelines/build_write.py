@@ -221,7 +221,7 @@ def commit(
     }
     out.put(BUILD_FILE, json.dumps(about, indent=1, allow_nan=False).encode() + b"\n")
     for name, manifest in manifests.items():
-        out.put(inside(name, CARD), card_text(manifest, card_title(name), job.licence).encode())
+        out.put(inside(name, CARD), card_text(manifest, card_title(name), job.licence, ambiguous).encode())
     for name, manifest in manifests.items():
         out.create(inside(name, MANIFEST), manifest.to_bytes())
     if job.splits is not None:

@@ -46,6 +46,9 @@ def build_command(
     field: options.FieldLevel = None,
     exclude: options.Exclude = None,
     index: options.Index = None,
+    guess_num_nodes: options.GuessNumNodes = False,
+    use_node_attr: options.NodeAttributes = False,
+    use_edge_attr: options.EdgeAttributes = False,
     num_nodes: options.NumNodes = None,
     num_edges: options.NumEdges = None,
     num_graphs: options.NumGraphs = None,
@@ -88,7 +91,15 @@ def build_command(
         if plan is not None and not given
         else options.read_limits(num_nodes, num_edges, num_graphs, null_graphs, limits)
     )
-    asked = options.read_source(source, smiles_column, target, root, [split_column] if split_column else ())
+    asked = options.read_source(
+        source,
+        smiles_column,
+        target,
+        root,
+        [split_column] if split_column else (),
+        use_node_attr=use_node_attr,
+        use_edge_attr=use_edge_attr,
+    )
     shares = ",".join(splits) if splits else None
     engine, address = options.read_executor(executor, dask_scheduler, ray_address)
     with usage("--splits"):
@@ -100,7 +111,7 @@ def build_command(
         if null_graphs == "none":
             raise PackerError("--null-graphs none leaves no place for padding: build with all or one")
     check_choice("--compression", compression, ("zstd", "lz4", "none"))
-    attributes = options.read_attributes(exclude, index)
+    attributes = options.read_attributes(exclude, index, guess_num_nodes)
     levels, pads = options.read_levels(field), options.read_numbers("--pad", pad)
     with progress() as report:
         result = build(
@@ -124,6 +135,7 @@ def build_command(
             pad_values=pads,
             exclude_keys=attributes.exclude,
             index_fields=dict(attributes.index),
+            guess_num_nodes=guess_num_nodes,
             overwrite=overwrite,
             licence=licence,
             executor=engine,
@@ -340,6 +352,8 @@ def _show_build(result: BuildResult) -> None:
                 f"{label(result.out, name)}: {counts.packed:,} graphs packed whole, {counts.trimmed:,} trimmed, "
                 f"{counts.skipped:,} skipped; graphs.parquet names each with its reason"
             )
+    for name in result.ambiguous:
+        show(f"The data leave the level of {name} open: --field {name}=LEVEL decides otherwise.")
     if result.seconds:
         show(", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in result.seconds.items()))
 
@@ -367,6 +381,7 @@ def _build_json(result: BuildResult) -> dict[str, Any]:
     return {
         "out": label(result.out),
         "already": result.already,
+        "ambiguous": list(result.ambiguous),
         "seconds": {stage: round(value, 3) for stage, value in result.seconds.items()},
         "data_sets": {label(result.out, name): manifest_facts(m) for name, m in result.manifests.items()},
         "skipped": [{"graph": skip.graph_id, "where": skip.where, "reason": skip.reason} for skip in result.skips],

@@ -58,6 +58,28 @@ Target = Annotated[
 Root = Annotated[
     Path | None, typer.Option(metavar="DIR", help="tudataset: folder that holds NAME/raw.", rich_help_panel=_GRAPHS)
 ]
+GuessNumNodes = Annotated[
+    bool,
+    typer.Option(
+        "--guess-num-nodes",
+        help="Take the largest number in edge_index + 1 for a number of nodes that is not given.",
+        rich_help_panel=_GRAPHS,
+    ),
+]
+NodeAttributes = Annotated[
+    bool,
+    typer.Option(
+        "--use-node-attr", help="tudataset: keep node_attributes, before the labels in x.", rich_help_panel=_GRAPHS
+    ),
+]
+EdgeAttributes = Annotated[
+    bool,
+    typer.Option(
+        "--use-edge-attr",
+        help="tudataset: keep edge_attributes, before the labels in edge_attr.",
+        rich_help_panel=_GRAPHS,
+    ),
+]
 OnEmpty = Annotated[
     str | None,
     typer.Option(
@@ -226,11 +248,16 @@ FolderOrUrl = Annotated[
 
 
 def read_source(
-    text: str, smiles_column: str | None, target: Sequence[str] | None, root: Path | None, strings: Sequence[str] = ()
+    text: str,
+    smiles_column: str | None,
+    target: Sequence[str] | None,
+    root: Path | None,
+    strings: Sequence[str] = (),
+    **more: Any,
 ) -> Source:
     """The source that the options name."""
     with usage():
-        return parse_source(text, smiles_column=smiles_column, targets=target or (), root=root, strings=strings)
+        return parse_source(text, smiles_column=smiles_column, targets=target or (), root=root, strings=strings, **more)
 
 
 def read_limits(
@@ -268,11 +295,13 @@ def used_limits(chosen: PackLimits | LimitsRule | None, sizes: GraphSizes) -> Pa
     return chosen.limits(sizes) if isinstance(chosen, LimitsRule) else chosen
 
 
-def read_attributes(exclude: Sequence[str] | None, index: Sequence[str] | None) -> Attributes:
+def read_attributes(
+    exclude: Sequence[str] | None, index: Sequence[str] | None, guess_num_nodes: bool = False
+) -> Attributes:
     """What --exclude and --index say."""
     pairs = (text.partition("=") for text in index or ())
     with usage():
-        return Attributes.of(exclude or (), {name: target or None for name, _, target in pairs})
+        return Attributes.of(exclude or (), {name: target or None for name, _, target in pairs}, guess_num_nodes)
 
 
 def _rule(

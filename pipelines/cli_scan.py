@@ -33,6 +33,9 @@ def scan(
     field: options.FieldLevel = None,
     exclude: options.Exclude = None,
     index: options.Index = None,
+    guess_num_nodes: options.GuessNumNodes = False,
+    use_node_attr: options.NodeAttributes = False,
+    use_edge_attr: options.EdgeAttributes = False,
     num_nodes: options.NumNodes = None,
     num_edges: options.NumEdges = None,
     num_graphs: options.NumGraphs = None,
@@ -46,10 +49,14 @@ def scan(
     """Sizes of the graphs, their fields, faults, and what would not fit the limits given. --plot draws the sizes."""
     given = bool(num_nodes or num_edges or num_graphs or limits)
     chosen = options.read_limits(num_nodes, num_edges, num_graphs, null_graphs, limits) if given else None
-    asked = options.read_source(source, smiles_column, target, root)
+    asked = options.read_source(
+        source, smiles_column, target, root, use_node_attr=use_node_attr, use_edge_attr=use_edge_attr
+    )
     # All faults are to be seen, not the first alone.
     refused = on_empty is None and asked.on_empty == "error"
-    found = survey(asked, "skip" if refused else on_empty, field, options.read_attributes(exclude, index), workers)
+    found = survey(
+        asked, "skip" if refused else on_empty, field, options.read_attributes(exclude, index, guess_num_nodes), workers
+    )
     used = options.used_limits(chosen, found.sizes) if given else None
     fits = None if used is None else fitting(found.sizes, used)
     if plot is not None:

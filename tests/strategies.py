@@ -111,9 +111,11 @@ def homogeneous(draw: Any, max_graphs: int = 6, partial: bool = True) -> list[Da
 def _target(rng: np.random.Generator, form: str, n: int, e: int, kind: Any) -> Any:
     shape, dtype, style = kind
     if form in ("float", "int", "bool"):
-        return {"float": float(rng.normal()), "int": int(rng.integers(-(10**12), 10**12)), "bool": rng.random() < 0.5}[
-            form
-        ]
+        return {
+            "float": float(np.float32(rng.normal())),
+            "int": int(rng.integers(-(10**12), 10**12)),
+            "bool": rng.random() < 0.5,
+        }[form]
     leading = {"row": (1,), "value": (3,), "scalar tensor": (), "node": (n,), "edge": (e,)}[form]
     return values(rng, leading if form == "scalar tensor" else (*leading, *shape), dtype, style)
 

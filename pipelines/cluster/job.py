@@ -121,7 +121,7 @@ def _carry_out(
     if any(entry["bytes"] > LARGE for held in files.values() for entry in held.values()):
         on.out.abandon_uploads(own_files(on.out, journal.find("target")))
     _tidy(on)
-    return BuildResult(on.out.where, manifests, clock.seconds, scanned.skips)
+    return BuildResult(on.out.where, manifests, clock.seconds, scanned.skips, ambiguous=scanned.ambiguous)
 
 
 def _tidy(on: Cluster) -> None:

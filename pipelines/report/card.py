@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from pipelines.report.words import rows_of, some
 _LICENCE, _NOT_STATED = "Licence of the source: ", "not stated; ask whoever gave you the graphs"
 
 
-def card_text(manifest: Manifest, name: str, licence: str | None = None) -> str:
+def card_text(manifest: Manifest, name: str, licence: str | None = None, ambiguous: Sequence[str] = ()) -> str:
     """What a data set holds, how to load it, how it was made: Markdown, a pure function of its arguments.
 
     Names, reasons and the licence are anybody's texts: none of them adds a heading, a tag or a line.
@@ -33,6 +33,8 @@ def card_text(manifest: Manifest, name: str, licence: str | None = None) -> str:
         for field in manifest.schema.fields
     ]
     rows += [f"| {as_code(text)} | graph | | string, in `graphs.parquet` |" for text in manifest.schema.strings]
+    guessed = ", ".join(as_code(key) for key in ambiguous)
+    told = f"\nThe data leave the level of {guessed} open; the table says which was taken.\n" if guessed else ""
     source = "\n".join(_listed(manifest.source))
     version, algorithm = in_markdown(manifest.versions.get("graph-packer", "")), in_markdown(plan["algorithm"])
     return f"""# {in_markdown(name)}
@@ -58,7 +60,7 @@ for batch in torch_loader(dataset, shuffle=True, seed=0):
 | field | level | shape of a row | dtype |
 |---|---|---|---|
 {chr(10).join(rows)}
-
+{told}
 Masks (`nodes_mask`, `edges_mask`, `graphs_mask`; `TYPE/mask` for each type of heterogeneous graphs) are True for real
 rows. `graph-pack verify .` checks every byte; `graph-pack report .` draws what is here.
 

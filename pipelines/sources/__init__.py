@@ -26,11 +26,13 @@ def parse_source(
     root: str | Path | None = None,
     strings: Sequence[str] = (),
     storage_options: Mapping[str, Any] | None = None,
+    use_node_attr: bool = False,
+    use_edge_attr: bool = False,
 ) -> Source:
     """The source that `text` and its options name. Reads nothing yet; SourceError for what names no source.
 
     strings: columns to keep as string attributes of the graphs. storage_options: for fsspec, for a file at a URL; never
-    shown.
+    shown. use_node_attr, use_edge_attr: whether a TUDataset's continuous attributes are kept, as PyG's reader has it.
     """
     kind, _, rest = text.partition(":")
     if kind not in ("sample", "smiles", "tudataset", "pyg") or not rest:
@@ -39,6 +41,8 @@ def parse_source(
         raise SourceError(f"--smiles-column and --target are for smiles: sources; {text} has columns of its own")
     if kind != "tudataset" and root is not None:
         raise SourceError(f"--root is for tudataset: sources, not for {text}")
+    if kind != "tudataset" and (use_node_attr or use_edge_attr):
+        raise SourceError(f"use_node_attr and use_edge_attr are for tudataset: sources, not for {text}")
     if kind != "smiles" and storage_options:
         raise SourceError(f"storage_options are for smiles: sources at URLs, not for {text}")
     if kind == "smiles":
@@ -51,7 +55,7 @@ def parse_source(
 
         if root is None:
             raise SourceError(f"{text} needs --root DIR, the folder that holds {rest}/raw")
-        return tudataset(rest, Path(root))
+        return tudataset(rest, Path(root), use_node_attr, use_edge_attr)
     if kind == "pyg":
         from pipelines.sources.pyg import from_callable
 

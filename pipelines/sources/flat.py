@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from packer.errors import FieldError
 from packer.field_statistics import FieldStatistics, Statistics, narrowest, value_range
 from packer.fields import HOMOGENEOUS
 from packer.scan_block import RawBlock
@@ -35,6 +36,12 @@ def block_of_arrays(
     strings: Mapping[str, Sequence[str]],
 ) -> RawBlock:
     """The block of homogeneous graphs with the source ids `ids`, int64 [graphs] ascending. The arrays are trusted."""
+    for name in strings:
+        if any(name == field.name for field in fields):
+            raise FieldError(
+                f"{name!r} is a field of the graphs and a column of strings (such as a split column), too: rename the "
+                "column"
+            )
     counts = {"node": num_nodes, "edge": num_edges}
     if not len(ids):
         return RawBlock(ids, counts, {}, {}, {}, {}, Statistics(0, -1, False, HOMOGENEOUS, ()))

@@ -15,6 +15,7 @@ from typing import Any
 from packer.attributes import ALL, Attributes
 from packer.errors import SourceError
 from packer.scan_graphs import block_of_graphs, block_of_storage, reads_from_storage
+from packer.scan_items import check_source, graphs_of, length_of
 from pipelines.sources.protocol import Scan, Skip
 
 # Storage is cut without touching graphs one by one, so its blocks may be larger.
@@ -47,27 +48,28 @@ class PygSource:
 
     @property
     def num_graphs(self) -> int | None:
-        return len(self.graphs) if hasattr(self.graphs, "__len__") else None
+        return length_of(self.graphs, self.name)
 
     def key(self) -> dict[str, Any]:
         return self.facts()
 
     def tasks(self) -> Iterator[PygTask]:
         graphs = self.graphs
+        check_source(graphs, self.name)
         if hasattr(type(graphs), "indices") and reads_from_storage(graphs):
             for start in range(0, len(graphs), _STORED_PER_BLOCK):
                 yield PygTask(self.name, start, min(start + _STORED_PER_BLOCK, len(graphs)), graphs)
             return
-        try:
-            rest = iter(graphs)
-        except TypeError as error:
-            raise SourceError(
-                f"{self.name} is a {type(graphs).__name__}, not a PyG data set or an iterable of Data"
-            ) from error
+        rest = graphs_of(graphs, self.name)
         start = 0
         while block := list(islice(rest, _GRAPHS_PER_BLOCK)):
             yield PygTask(self.name, start, start + len(block), block)
             start += len(block)
+        if not start:
+            raise SourceError(
+                f"{self.name} holds no graph: it is empty, or an iterator that was used up before (pass a list, or a "
+                "fresh one)"
+            )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,165 @@
+"""Sources that would lose graphs, nodes or shifts without a word: each is read rightly or refused with its place."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import Dataset
+from torch_geometric.data import Batch, Data, HeteroData, TemporalData
+from torch_geometric.loader import DataLoader
+
+from packer import PackLimits, unpack
+from packer.data_limits import sizes_of_dataset
+from packer.errors import FieldError, PackerError, SourceError
+from packer.field_statistics import decide
+from packer.scan_graphs import block_of_graphs
+from pipelines import build
+from pipelines.sources.pyg import from_object
+
+EDGE = torch.tensor([[0], [1]])
+
+
+def graph(**more: Any) -> Data:
+    return Data(x=torch.ones(2, 1), edge_index=EDGE, **more)
+
+
+class Numbered(Dataset[Any]):
+    """Ten graphs; item 4 raises what is asked, and no number is out of range."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+
+    def __len__(self) -> int:
+        return 10
+
+    def __getitem__(self, i: int) -> Data:
+        if i == 4 and self.error is not None:
+            raise self.error
+        return graph()
+
+
+def test_a_data_set_without_end_is_read_by_its_length() -> None:
+    assert [task.stop for task in from_object(Numbered()).tasks()] == [10]
+    assert len(sizes_of_dataset(Numbered()).columns["node"]) == 10
+
+
+@pytest.mark.parametrize("error", [IndexError("gone"), StopIteration(), KeyError("a"), RuntimeError("b")])
+def test_an_item_that_raises_is_named(error: Exception) -> None:
+    for read in (lambda: list(from_object(Numbered(error)).tasks()), lambda: sizes_of_dataset(Numbered(error))):
+        with pytest.raises(
+            SourceError, match=r"graph 4 of a Numbered \(10 by its length\): " + type(error).__name__
+        ) as found:
+            read()
+        assert found.value.__cause__ is error
+
+
+def test_what_is_no_data_set_of_graphs_says_so() -> None:
+    events = TemporalData(src=torch.tensor([0]), dst=torch.tensor([1]), t=torch.tensor([0]))
+    for given, words in (
+        (graph(), r"single graph: pass a list of graphs, \[data\]"),
+        (DataLoader([graph()]), "loader, which gives batches"),
+        ({"a": graph()}, "mapping"),
+        (iter(()), "holds no graph: it is empty, or an iterator that was used up"),
+        (Batch.from_data_list([graph(), graph()]), "a batch of 2 graphs"),
+        (events, "TemporalData, a stream of events"),
+    ):
+        with pytest.raises(SourceError, match=words):
+            list(from_object(given).tasks())
+    for item, words in (((graph(), 1), r"tuple \(Data, int\)"), (events, "graph 0 is a TemporalData")):
+        with pytest.raises(SourceError, match=words):
+            block_of_graphs([item])
+
+
+class Own(Data):
+    def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
+        if key == "reverse":
+            return self.num_edges
+        return int(value.max()) + 1 if key == "top" else super().__inc__(key, value, *args, **kwargs)
+
+
+def own(nodes: int, edges: int, **more: Any) -> Own:
+    return Own(x=torch.ones(nodes, 1), edge_index=torch.zeros(2, edges, dtype=torch.long), **more)
+
+
+def test_every_graph_is_asked_how_it_joins() -> None:
+    top = torch.tensor([1])
+    assert decide(block_of_graphs([own(2, 0, top=top)] * 3).statistics)[0].fields[-1].role == "index"
+    with pytest.raises(FieldError, match=r"graph 1: 'top' is shifted by 2 .*and by 2|graph 1: 'top' is shifted by 2"):
+        block_of_graphs([own(2, 0, top=top), own(3, 0, top=top)])
+    with pytest.raises(
+        FieldError, match=r"graph 0: 'reverse' is shifted by 0 .* and by 2 in graph 1, the number of edges"
+    ):
+        block_of_graphs([own(1, 0, reverse=top[:0]), own(3, 2, reverse=top.repeat(2))])
+    mixed = [graph(top=top), own(3, 1, top=top)]
+    with pytest.raises(FieldError, match=r"graph 0: 'top' is shifted by 0 .* and by 2 in graph 1, where"):
+        block_of_graphs(mixed)
+
+
+def test_a_number_of_nodes_is_not_guessed_unless_asked(tmp_path: Path) -> None:
+    lone = Data(edge_index=EDGE, z=torch.tensor([6, 1, 1]))
+    with pytest.raises(SourceError, match=r"graph 0: the number of nodes is not given .*tells of 2.*set num_nodes"):
+        build([lone], tmp_path / "a", PackLimits(8, 8, 4), workers=1)
+    assert not (tmp_path / "a" / "manifest.json").exists()
+    built = build([Data(edge_index=EDGE)], tmp_path / "b", PackLimits(8, 8, 4), workers=1, guess_num_nodes=True)
+    assert unpack(built)[0].edge_index.tolist() == EDGE.tolist()
+
+
+def test_rows_that_contradict_their_name_are_refused() -> None:
+    for given, words in (
+        (Data(x=torch.ones(8, 2), num_nodes=24), "graph 0: 'x' has length 8 and 24 nodes: correct it, or num_nodes"),
+        (graph(edge_attr=torch.ones(3, 1)), "graph 0: 'edge_attr' has length 3 and 1 edges: correct it, or edge_index"),
+    ):
+        with pytest.raises(FieldError, match=words):
+            decide(block_of_graphs([given]).statistics)
+    hetero = HeteroData()
+    hetero["a"].x, hetero["a"].num_nodes = torch.ones(2, 1), 5
+    with pytest.raises(FieldError, match="graph 0: 'a/x' has length 2"):
+        decide(block_of_graphs([hetero]).statistics)
+
+
+def test_an_open_level_is_told(tmp_path: Path) -> None:
+    built = build([graph(y=torch.ones(2))] * 2, tmp_path / "a", PackLimits(8, 8, 4), workers=1)
+    assert "y" in built.ambiguous
+    assert "The data leave the level of `x`, `y` open" in (tmp_path / "a" / "README.md").read_text()
+    again = build([graph(y=torch.ones(2))] * 2, tmp_path / "a", PackLimits(8, 8, 4), workers=1)
+    assert again.already and again.ambiguous == built.ambiguous
+
+
+class Kind(IntEnum):
+    A = 3
+
+
+def test_attributes_of_odd_kinds_have_the_value_that_pyg_gives_or_are_named() -> None:
+    negative = torch.complex(torch.zeros(2), torch.tensor([1.5, -2.0])).conj().imag
+    block = block_of_graphs([graph(f=0.1, kind=Kind.A, neg=negative)])
+    assert block.columns["neg"].tolist() == [-1.5, 2.0]
+    assert {f.name: f.dtype for f in block.statistics.fields if f.name in ("f", "kind")} == {
+        "f": "float32",
+        "kind": "int64",
+    }
+    for value, words in (
+        ("a\udc80", "no Unicode text"),
+        (1e300, "beyond float32"),
+        (torch.ones(2, device="meta"), "cannot be read"),
+        ([1, 2], "make it a tensor"),
+        (["a"], "a list"),
+    ):
+        with pytest.raises(PackerError, match=f"graph 0: .*'a'.*{words}"):
+            block_of_graphs([graph(a=value)])
+
+
+def test_tu_nodes_out_of_order_are_refused_and_attributes_are_kept_on_request(tmp_path: Path) -> None:
+    raw = tmp_path / "D" / "raw"
+    raw.mkdir(parents=True)
+    texts = {"A": "1, 2\n2, 1\n3, 4\n4, 3\n", "graph_labels": "1\n-1\n", "graph_indicator": "1\n1\n2\n2\n"}
+    for name, text in {**texts, "node_attributes": "0.5, 1\n1, 2\n2, 3\n3, 4\n"}.items():
+        (raw / f"D_{name}.txt").write_text(text)
+    built = build("tudataset:D", tmp_path / "a", PackLimits(8, 8, 4), workers=1, root=tmp_path, use_node_attr=True)
+    assert unpack(built)[0].x.tolist() == [[0.5, 1.0], [1.0, 2.0]]
+    (raw / "D_graph_indicator.txt").write_text("2\n1\n2\n1\n")
+    with pytest.raises(SourceError, match="line 2: graph 1 after graph 2: sort the nodes by their graph"):
+        build("tudataset:D", tmp_path / "b", PackLimits(8, 8, 4), workers=1, root=tmp_path)
