@@ -52,7 +52,7 @@ def _load(name: str, root: Path, asked: dict[str, bool], sha256: Mapping[str, st
                 raise has_changed(raw / file, found.get(file, "none: it is gone"), wanted.get(file, "none: it is new"))
         try:
             with contextlib.redirect_stderr(io.StringIO()):  # it tells that it is "Processing..."
-                return TUDataset(folder, name, **asked)
+                return TUDataset(folder, name, **asked)  # pyright: ignore[reportArgumentType]
         except (ValueError, IndexError, RuntimeError) as error:
             raise SourceError(f"{raw} is not the raw text of a TUDataset: {error}") from error
 
