@@ -192,7 +192,8 @@ class NoExecutor:
         blocks = -(-packs // item.layout.packs_per_block)
         name, crc = shard_name(item.number), tuple((1 << 31) + 7919 * number for number in range(blocks))
         digest = hashlib.sha256(name.encode()).hexdigest()
-        return asdict(ShardEntry(name, packs, blocks * BLOCK_BYTES, digest, (BLOCK_BYTES,) * blocks, crc, 1 << 31))
+        size = blocks * BLOCK_BYTES + 4096  # with a footer
+        return asdict(ShardEntry(name, packs, size, digest, (BLOCK_BYTES,) * blocks, crc, 1 << 31))
 
 
 @dataclass(frozen=True)

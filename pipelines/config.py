@@ -26,6 +26,9 @@ class JobFile(BaseModel):
     smiles_column: str | None = None
     target: str | list[str] | None = None
     root: str | None = None
+    use_node_attr: bool | None = None
+    use_edge_attr: bool | None = None
+    guess_num_nodes: bool | None = None
     out: str | None = None
     num_nodes: Count | None = None
     num_edges: Count | None = None

@@ -276,7 +276,7 @@ def test_what_cannot_be_excluded_or_declared(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "fault"),
     [
-        (1.5, "'my_index' is float64, but as an index it is shifted by the number of nodes"),
+        (1.5, "'my_index' is float32, but as an index it is shifted by the number of nodes"),
         (True, "'my_index' is bool, but as an index it is shifted"),
         (2, "has the entry 2, but the graph has 2 nodes .0 to 1.: .* or rename the attribute if it numbers no nodes"),
     ],

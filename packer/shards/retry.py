@@ -35,6 +35,7 @@ _FINAL = (
 
 _CLIENT = "BotoCoreError"
 _PASSING = (
+    "ConnectionError",
     "HTTPClientError",
     "IncompleteReadError",
     "ChecksumError",

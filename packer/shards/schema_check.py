@@ -43,7 +43,7 @@ def check_schema(schema: Schema, limits: PackLimits) -> tuple[Column, ...]:
         typed = isinstance(axis.type, str) if axis.level == "node" else isinstance(axis.type, tuple)
         if not typed and axis.type is not None:
             raise FormatError(f"schema: {axis.type!r} is no type of {axis.level}s")
-        if not _names(axis.key) or (axis.level == "edge" and not set(axis.ends) <= node_keys):
+        if not 0 < len(axis.key) <= _MAX_KEY or (axis.level == "edge" and not set(axis.ends) <= node_keys):
             raise FormatError(
                 f"schema: axis {axis.key[:200]!r} leads to node types that are not among {_some(node_keys)}"
             )
@@ -58,6 +58,10 @@ def check_schema(schema: Schema, limits: PackLimits) -> tuple[Column, ...]:
     if twice:
         raise FormatError(f"schema: more than one column is named {_some(twice)}")
     return columns
+
+
+_MAX_KEY = 1000
+"""Characters of a type's name; that of an edge type holds three."""
 
 
 def _some(names: Iterable[str]) -> str:
