@@ -186,8 +186,6 @@ def _rendered(picture: Picture, kind: str, **options: Any) -> bytes:
     buffer, words = io.BytesIO(), {"Title": picture.title, _ABOUT[kind]: picture.alt}
     with matplotlib.rc_context(_RC), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")  # drawn as a box; in an SVG by the reader's fonts
-        warnings.filterwarnings(
-            "ignore", "constrained_layout not applied"
-        )  # names may be longer than a picture is wide
+        warnings.filterwarnings("ignore", "constrained_layout not applied")  # names longer than a picture is wide
         picture.figure.savefig(buffer, format=kind, metadata={**_METADATA[kind], **words}, dpi=160, **options)
     return buffer.getvalue()
