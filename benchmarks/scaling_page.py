@@ -19,6 +19,8 @@ PHASES = {
     "hash_task": "content hash",
     "count_group": "count",
     "route_group": "route",
+    "hash_of_file": "compare",
+    "check_stretch": "compare",
     "write_file": "write",
     "run_task": "write",
 }
