@@ -11,9 +11,10 @@ from packer.errors import StateError
 from packer.reading.ahead import BlocksAhead
 from packer.reading.blocks import DecodedBlock
 from packer.reading.join import PackShape
-from packer.reading.order import LANES
-from packer.reading.progress import Progress
+from packer.reading.order import LANES, MOST, whole_number
+from packer.reading.progress import Pass, Progress
 from packer.reading.reader import Arrays, PackReader, Rows
+from packer.reading.sharing import not_packed
 
 
 def numpy_loader(
@@ -41,15 +42,23 @@ def numpy_loader(
     same graphs in the same slots. rank, world_size: of this process among those that share the epoch, such as
     `jax.process_index()` and `jax.process_count()`. A step's arrays are the caller's own.
     """
-    reader = dataset if isinstance(dataset, PackReader) else PackReader(dataset)
-    if devices is not None and devices < 1:
+    reader = _reader_of(dataset)
+    if devices is not None and whole_number("devices", devices, -MOST) < 1:
         raise StateError(f"devices must be None, or at least 1; got {devices}")
-    if batch_size < 1:
+    if whole_number("batch_size", batch_size, -MOST) < 1:
         raise StateError(f"batch_size must be at least 1; got {batch_size}")
     reader = reader.with_dtypes(index_dtype, float_dtype, only_32_bit=np.dtype(index_dtype) == np.int32)
     step = batch_size * (devices or 1)
     progress = Progress(reader.manifest, shuffle, seed, rank, world_size, step, lanes, redraw)
     return NumpyLoader(reader, progress, batch_size, devices)
+
+
+def _reader_of(dataset: Any) -> PackReader:
+    if isinstance(dataset, PackReader):
+        return dataset
+    if isinstance(dataset, (str, os.PathLike)):
+        return PackReader(dataset)
+    raise not_packed(dataset, "PackReader", "numpy_loader")
 
 
 class NumpyLoader:
@@ -62,27 +71,31 @@ class NumpyLoader:
         self.devices = devices
 
     def __len__(self) -> int:
-        """Steps of a whole epoch."""
+        """Steps of a whole epoch, also where the next pass resumes one (`steps_left`)."""
         return len(self.progress)
 
     def __iter__(self) -> Iterator[Arrays]:
-        number, ids = self.progress.begin()
-        return self._steps(number, ids, self.progress.redraw_key)
+        return self._steps(self.progress.begin())
 
-    def _steps(self, number: int, ids: np.ndarray, redraw: int) -> Iterator[Arrays]:
-        progress, ahead = self.progress, self.progress.lanes if self.progress.shuffle else 1
-        with BlocksAhead(_ArrayPacks(self.reader), ids, ahead, redraw) as blocks:
-            wanted = ids.reshape(-1, self.batch_size).tolist()
+    def _steps(self, run: Pass) -> Iterator[Arrays]:
+        progress, packs = self.progress, _ArrayPacks(self.reader)
+        with run, BlocksAhead(packs, run.ids, progress.ahead(run), run.redraw_key) as blocks:
+            wanted = run.ids.reshape(-1, self.batch_size).tolist()
             groups = self.devices or 1
             for start in range(0, len(wanted), groups):
                 parts = [blocks.packs(packs, self.reader.shape) for packs in wanted[start : start + groups]]
                 step = parts[0] if self.devices is None else _stacked(parts)
-                progress.consumed(number)
+                progress.consumed(run)
                 yield step
-        progress.finished(number)
+            progress.finished(run)
+
+    @property
+    def steps_left(self) -> int:
+        """Steps that the pass under way still gives; without one, those of the next pass."""
+        return self.progress.steps_left
 
     def set_epoch(self, epoch: int) -> None:
-        """The next pass is `epoch`."""
+        """The next pass is `epoch`; one under way goes on. StateError for what is no epoch."""
         self.progress.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
@@ -90,7 +103,8 @@ class NumpyLoader:
         return self.progress.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The next pass gives exactly what was left when `state` was taken. StateError for another data set."""
+        """The next pass gives exactly what was left when `state` was taken; one under way goes on. StateError for what
+        is no state, or one of another data set."""
         self.progress.load_state_dict(state)
 
 

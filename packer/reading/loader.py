@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, Iterator, List, Mapping, Sequence
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
@@ -14,7 +14,8 @@ from packer.reading.batch import RESERVED, PackBatch
 from packer.reading.dataset import Pack, PackDataset
 from packer.reading.join import PackShape, join
 from packer.reading.order import EMPTY, LANES
-from packer.reading.progress import Progress
+from packer.reading.progress import Pass, Progress
+from packer.reading.sharing import check_accelerate, not_packed, sharder_of
 from packer.reading.travel import Travelling
 from packer.reading.workers import WorkerStart, interrupts_held
 
@@ -41,24 +42,32 @@ def torch_loader(
     layout: "pyg" gives a PackBatch, "dict" a dict of tensors. Joined packs have their node numbers, `batch` and `ptr`
     shifted, so a step is one larger pack. The last step is filled with empty packs; none is dropped.
     shuffle, seed: the order is a function of (seed, epoch), the same for any number of workers and ranks. rank,
-    world_size: those of torch.distributed where it is initialised, else 0 of 1; each rank takes every world_size-th
-    pack, and as many steps. lanes: blocks that a shuffled epoch reads in turn. redraw: whether graphs of equal size
-    change places within their block in every epoch, so that each meets others: by (seed, epoch) too; None: where
-    shuffle is on. The number of packs, their shapes and what is read stay the same.
+    world_size: those of torch.distributed where it is initialised when a pass begins, else 0 of 1; each rank takes
+    every world_size-th pack, and as many steps. lanes: blocks that a shuffled epoch reads in turn. redraw: whether
+    graphs of equal size change places within their block in every epoch, so that each meets others: by (seed, epoch)
+    too; None: where shuffle is on. The number of packs, their shapes and what is read stay the same.
 
     num_workers=0 decodes blocks in one thread ahead of the loop. More workers, or as_dataloader=True for tools that
     ask for one, give a torch DataLoader, to which dataloader_options go; worker processes cost more than they give
-    unless `transform` is slow. Both have len() (steps of an epoch), set_epoch, state_dict and load_state_dict; every
-    pass is a new epoch unless set_epoch names it.
+    unless `transform` is slow. Both have len() (steps of a whole epoch), steps_left, set_epoch, state_dict and
+    load_state_dict; every pass is a new epoch unless set_epoch names it. Both calls say where the next pass begins: one
+    under way goes on, and state_dict says what was consumed of it. Raises StateError for what is no PackDataset, for
+    numbers out of range, and where accelerate would share out again what each rank takes its share of.
     """
+    if not isinstance(dataset, PackDataset):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise not_packed(dataset, "PackDataset", "torch_loader")
     if layout not in LAYOUTS:
         raise StateError(f"layout must be one of {', '.join(LAYOUTS)}; got {layout!r}")
     hidden = sorted(RESERVED.intersection(column.name for column in dataset.columns))
     if layout == "pyg" and hidden:
         raise StateError(f'fields {hidden} have names that a PackBatch itself uses: pass layout="dict"')
+    if (rank is None) != (world_size is None):
+        raise StateError(f"give both rank and world_size, or neither; got rank={rank}, world_size={world_size}")
     if rank is None or world_size is None:
-        rank, world_size = _distributed(rank, world_size)
-    progress = Progress(dataset.manifest, shuffle, seed, rank, world_size, batch_size, lanes, redraw)
+        rank, world_size, placed = 0, 1, distributed
+    else:
+        placed = None
+    progress = Progress(dataset.manifest, shuffle, seed, rank, world_size, batch_size, lanes, redraw, placed)
     collate = Collate(dataset.reader.shape, layout)
     if num_workers == 0 and not as_dataloader:
         if dataloader_options:
@@ -109,27 +118,31 @@ class PackLoader:
         return self.progress.step
 
     def __len__(self) -> int:
-        """Steps of a whole epoch."""
+        """Steps of a whole epoch, also where the next pass resumes one (`steps_left`)."""
         return len(self.progress)
 
     def __iter__(self) -> Iterator[Any]:
-        number, ids = self.progress.begin()
-        return self._steps(number, ids, self.progress.redraw_key)
+        return self._steps(self.progress.begin())
 
-    def _steps(self, number: int, ids: np.ndarray, redraw: int) -> Iterator[Any]:
+    def _steps(self, run: Pass) -> Iterator[Any]:
         progress, collate, step = self.progress, self.collate, self.progress.step
-        with BlocksAhead(self.dataset, ids, progress.lanes if progress.shuffle else 1, redraw) as blocks:
-            wanted = ids.tolist()
+        with run, BlocksAhead(self.dataset, run.ids, progress.ahead(run), run.redraw_key) as blocks:
+            wanted = run.ids.tolist()
             for start in range(0, len(wanted), step):
                 batch = collate.wrap(blocks.packs(wanted[start : start + step], collate.shape), step)
                 if self.pin_memory:
                     batch = _pinned(batch)
-                progress.consumed(number)
+                progress.consumed(run)
                 yield batch
-        progress.finished(number)
+            progress.finished(run)
+
+    @property
+    def steps_left(self) -> int:
+        """Steps that the pass under way still gives; without one, those of the next pass."""
+        return self.progress.steps_left
 
     def set_epoch(self, epoch: int) -> None:
-        """The next pass is `epoch`."""
+        """The next pass is `epoch`; one under way goes on. StateError for what is no epoch."""
         self.progress.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
@@ -137,7 +150,8 @@ class PackLoader:
         return self.progress.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The next pass gives exactly what was left when `state` was taken. StateError for another data set."""
+        """The next pass gives exactly what was left when `state` was taken; one under way goes on. StateError for what
+        is no state, or one of another data set."""
         self.progress.load_state_dict(state)
 
 
@@ -146,17 +160,27 @@ class PackDataLoader(DataLoader[Any]):
 
     @property
     def progress(self) -> Progress:
+        return self._steps.progress
+
+    @property
+    def _steps(self) -> StepSampler:
         sampler: Any = self.batch_sampler
-        return sampler.progress
+        return sampler
 
     def __iter__(self) -> Any:
-        progress = self.progress
+        run = self.progress.begin()
+        self._steps.give(run)
         with interrupts_held():  # until workers have said what they do with them
             steps = super().__iter__()
-        return _counted(steps, progress, progress.latest)
+        return _counted(steps, self.progress, run)
+
+    @property
+    def steps_left(self) -> int:
+        """Steps that the pass under way still gives; without one, those of the next pass."""
+        return self.progress.steps_left
 
     def set_epoch(self, epoch: int) -> None:
-        """The next pass is `epoch`."""
+        """The next pass is `epoch`; one under way goes on. StateError for what is no epoch."""
         self.progress.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
@@ -164,15 +188,23 @@ class PackDataLoader(DataLoader[Any]):
         return self.progress.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The next pass gives exactly what was left when `state` was taken. StateError for another data set."""
+        """The next pass gives exactly what was left when `state` was taken; one under way goes on. StateError for what
+        is no state, or one of another data set."""
         self.progress.load_state_dict(state)
 
+    @property
+    def _is_accelerate_prepared(self) -> bool:
+        """accelerate's `prepare` asks for it before it shards a loader."""
+        check_accelerate(self.progress)
+        return False
 
-def _counted(steps: Iterator[Any], progress: Progress, number: int) -> Iterator[Any]:
-    for step in steps:
-        progress.consumed(number)
-        yield step
-    progress.finished(number)
+
+def _counted(steps: Iterator[Any], progress: Progress, run: Pass) -> Iterator[Any]:
+    with run:
+        for step in steps:
+            progress.consumed(run)
+            yield step
+        progress.finished(run)
 
 
 class Packs(Dataset[Pack]):
@@ -201,11 +233,20 @@ class StepSampler(Sampler[List[int]]):
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
+        self._given: Pass | None = None
 
     def __len__(self) -> int:
         return len(self.progress)
 
-    def __iter__(self) -> Steps:
+    def give(self, run: Pass) -> None:
+        """The next iterator is for a pass whose consumer counts its steps by himself."""
+        self._given = run
+
+    def __iter__(self) -> Iterator[list[int]]:
+        run, self._given = self._given, None
+        if run is not None:
+            return iter(_steps_of(self.progress, run))
+        check_accelerate(self.progress, sharder_of(inspect.currentframe()))
         return Steps(self.progress)
 
     def set_epoch(self, epoch: int) -> None:
@@ -220,25 +261,32 @@ class Steps(Iterator[List[int]]):
         self._begin()
 
     def _begin(self) -> None:
-        _, ids = self._progress.begin()
-        self._start = self._progress.state_dict()
-        self._steps: list[list[int]] = self._progress.numbered(ids).reshape(-1, self._progress.step).tolist()
+        self._run = self._progress.begin()
+        self._steps = _steps_of(self._progress, self._run)
         self._taken = 0
 
     def __next__(self) -> list[int]:
+        self._progress.touch(self._run)
         if self._taken == len(self._steps):
             raise StopIteration
-        self._progress.touch()
         self._taken += 1
         return self._steps[self._taken - 1]
 
     def state_dict(self) -> dict[str, Any]:
-        taken = self._taken * self._progress.step * self._progress.world
-        return {**self._start, "packs_seen": self._start["packs_seen"] + taken}
+        return self._run.state(self._taken).to_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken. Of a pass that was exhausted nothing is left, and nobody may ask this iterator
+        whether there is: the next pass is the next epoch all the same."""
         self._progress.load_state_dict(state)
         self._begin()
+        if not self._steps:
+            self._progress.touch(self._run)
+
+
+def _steps_of(progress: Progress, run: Pass) -> list[list[int]]:
+    numbers: list[list[int]] = progress.numbered(run).reshape(-1, progress.step).tolist()
+    return numbers
 
 
 def _pinned(batch: Any) -> Any:
@@ -247,10 +295,8 @@ def _pinned(batch: Any) -> Any:
     return {key: tensor.pin_memory() for key, tensor in batch.items()}
 
 
-def _distributed(rank: int | None, world: int | None) -> tuple[int, int]:
-    found = (0, 1)
+def distributed() -> tuple[int, int]:
+    """Rank and world size of torch.distributed, 0 of 1 where it is not initialised."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        found = torch.distributed.get_rank(), torch.distributed.get_world_size()
-    if (rank is None) != (world is None):
-        raise StateError(f"give both rank and world_size, or neither; got rank={rank}, world_size={world}")
-    return found
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1

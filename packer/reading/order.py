@@ -7,6 +7,7 @@ reads only their blocks, each once. All is integer hashing and sorting: the same
 
 from __future__ import annotations
 
+import operator
 from dataclasses import asdict, dataclass
 from typing import Any, Mapping
 
@@ -17,6 +18,9 @@ from packer.hashing import id_hashes, key_of
 
 EMPTY = -1  # the id of an empty pack, which fills the last steps so that every rank takes as many
 LANES = 8
+MOST_LANES = 1 << 16  # far more blocks in turn than any memory holds
+MOST = 2**63 - 1  # of epochs, positions and seeds
+_KEYS = {"epoch", "packs_seen", "seed", "lanes", "fingerprint"}
 
 
 @dataclass(frozen=True)
@@ -39,25 +43,57 @@ class State:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, plain: Mapping[str, Any], fingerprint: str) -> State:
+    def from_dict(cls, plain: Any, fingerprint: str) -> State:
         """The inverse of to_dict. StateError when it is not a state, or one of a data set other than `fingerprint`."""
-        try:
-            numbers = {name: int(plain[name]) for name in ("epoch", "packs_seen", "seed", "lanes")}
-            found = str(plain["fingerprint"])
-        except (KeyError, TypeError, ValueError) as error:
+        missing = sorted(_KEYS.difference(plain)) if isinstance(plain, Mapping) else sorted(_KEYS)
+        if missing:
             raise StateError(
-                f"not a loader state: {plain!r}; expected what state_dict() gave: "
-                "epoch, packs_seen, seed, lanes and fingerprint"
-            ) from error
+                f"not a loader state: {_shown(plain, 200)}; expected what state_dict() gave: "
+                f"epoch, packs_seen, seed, lanes and fingerprint. Missing: {', '.join(missing)}"
+            )
+        found, redraw = plain["fingerprint"], plain.get("redraw", False)
+        if not isinstance(found, str) or not isinstance(redraw, bool):
+            raise StateError(
+                "not a loader state: fingerprint must be text and redraw True or False; "
+                f"got {_shown(found)} and {_shown(redraw)}"
+            )
         if found != fingerprint:
             raise StateError(
-                f"this state belongs to another data set or another shuffle setting: it names {found}, "
+                f"this state belongs to another data set or another shuffle setting: it names {found[:200]}, "
                 f"this loader reads {fingerprint}. Resume with the data set and options it was saved with, "
                 "or start a new epoch without loading it"
             )
-        if numbers["packs_seen"] < 0 or numbers["lanes"] < 1:
-            raise StateError(f"not a loader state: packs_seen {numbers['packs_seen']}, lanes {numbers['lanes']}")
-        return cls(fingerprint=found, redraw=bool(plain.get("redraw", False)), **numbers)
+        what = "not a loader state: "
+        return cls(
+            epoch=whole_number(what + "epoch", plain["epoch"]),
+            packs_seen=whole_number(what + "packs_seen", plain["packs_seen"]),
+            seed=whole_number(what + "seed", plain["seed"]),
+            lanes=whole_number(what + "lanes", plain["lanes"], 1, MOST_LANES),
+            fingerprint=found,
+            redraw=redraw,
+        )
+
+
+def whole_number(name: str, given: Any, least: int = 0, most: int = MOST) -> int:
+    """`given` as an int. StateError unless it is a whole number from `least` to `most`: no bool, text or 2.0."""
+    try:
+        number = None if isinstance(given, (bool, np.bool_)) else operator.index(given)
+    except TypeError:
+        number = None
+    if number is None:
+        raise StateError(f"{name} must be a whole number; got {_shown(given)}, a {type(given).__name__}")
+    if not least <= number <= most:
+        upto = "2**63 - 1" if most == MOST else f"{most}"
+        raise StateError(f"{name} must be a whole number from {least} to {upto}; got {_shown(number)}")
+    return number
+
+
+def _shown(given: Any, most: int = 80) -> str:
+    """Not all of what may be long; and Python refuses to write out whole numbers of thousands of digits."""
+    try:
+        return repr(given)[:most]
+    except ValueError:
+        return f"a {type(given).__name__} of too many digits"
 
 
 def order_fingerprint(manifest_sha256: str, shuffle: bool) -> str:

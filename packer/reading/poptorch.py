@@ -11,8 +11,9 @@ from packer.errors import MissingExtraError, StateError
 from packer.reading.dataset import Pack, PackDataset
 from packer.reading.join import join_unshifted, stack
 from packer.reading.loader import Packs
-from packer.reading.order import LANES
-from packer.reading.progress import Progress
+from packer.reading.order import LANES, MOST, whole_number
+from packer.reading.progress import Pass, Progress
+from packer.reading.sharing import not_packed
 
 LAYOUTS = ("joined", "stacked")
 _OURS = ("sampler", "batch_sampler", "collate_fn", "drop_last", "auto_distributed_partitioning")
@@ -54,6 +55,8 @@ def poptorch_loader(
     mode = poptorch.DataLoaderMode.Sync if mode is None else mode
     if not isinstance(mode, poptorch.DataLoaderMode):
         raise StateError(f"mode must be a poptorch.DataLoaderMode; got {mode!r}")
+    if not isinstance(dataset, PackDataset):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise not_packed(dataset, "PackDataset", "poptorch_loader")
     _check(layout, batch_size, mode == poptorch.DataLoaderMode.AsyncRebatched, loader_options)
 
     items = items_per_step(options, batch_size)
@@ -96,7 +99,7 @@ def items_per_step(options: Any, batch_size: int) -> int:
 
 
 class PackSampler(Sampler[int]):
-    """The pack ids of one process's passes, whole steps each. Every iterator made is the next epoch."""
+    """The pack ids of one process's passes, whole steps each. The pass after one that was begun is the next epoch."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
@@ -106,18 +109,22 @@ class PackSampler(Sampler[int]):
         return len(self.progress) * self.progress.step
 
     def __iter__(self) -> Iterator[int]:
-        _, ids = self.progress.begin()
-        self.progress.touch()
-        return iter(self.progress.numbered(ids).tolist())
+        return self._ids(self.progress.begin())
+
+    def _ids(self, run: Pass) -> Iterator[int]:
+        self.progress.touch(run)
+        yield from self.progress.numbered(run).tolist()
 
     def set_epoch(self, epoch: int) -> None:
-        """The next pass is `epoch`: in Sync mode only, the other modes sample in a process of their own."""
+        """The next pass is `epoch`, one under way goes on: in Sync mode only, the other modes sample in a process of
+        their own."""
         self.progress.set_epoch(epoch)
 
     def state_dict(self, epoch: int, steps: int) -> dict[str, Any]:
-        """The state after `steps` steps of `epoch`, as the training loop has counted them."""
-        seen = steps * self.progress.step * self.progress.world
-        return {**self.progress.state_dict(), "epoch": epoch, "packs_seen": seen}
+        """The state after `steps` steps of `epoch`, counted from the epoch's start, as the training loop has counted
+        them. StateError for what is no such number."""
+        seen = whole_number("steps", steps) * self.progress.step * self.progress.world
+        return {**self.progress.state_dict(), "epoch": whole_number("epoch", epoch), "packs_seen": seen}
 
 
 def _joined(packs: Sequence[Pack]) -> Pack:
@@ -137,7 +144,7 @@ def _device_dtypes(step: Pack) -> Pack:
 def _check(layout: str, batch_size: int, rebatched: bool, loader_options: Mapping[str, Any]) -> None:
     if layout not in LAYOUTS:
         raise StateError(f"layout must be one of {', '.join(LAYOUTS)}; got {layout!r}")
-    if batch_size < 1:
+    if whole_number("batch_size", batch_size, -MOST) < 1:
         raise StateError(f"batch_size must be at least 1; got {batch_size}")
     if rebatched and layout != "stacked":
         raise StateError(

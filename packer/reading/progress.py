@@ -2,21 +2,70 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from dataclasses import replace
+from typing import Any, Callable, Mapping, Tuple
 
 import numpy as np
 
 from packer.errors import StateError
-from packer.reading.order import EMPTY, LANES, State, epoch_order, num_steps, order_fingerprint, share
+from packer.reading.order import (
+    EMPTY,
+    LANES,
+    MOST,
+    MOST_LANES,
+    State,
+    epoch_order,
+    num_steps,
+    order_fingerprint,
+    share,
+    whole_number,
+)
 from packer.reading.redraw import redraw_key
 from packer.shards.manifest import Manifest
+
+Place = Tuple[int, int]
+"""rank, world"""
+
+
+class Pass:
+    """One pass of one rank over (the rest of) an epoch: from where, what it gives, and how much of it was taken.
+
+    What it gives is settled when it begins. `with` it while its steps are given out: then it is under way.
+    """
+
+    def __init__(self, start: State, ids: np.ndarray, key: int, packs: int, step: int) -> None:
+        self.start = start
+        self.ids = ids
+        """int64 [steps * step]: the packs of this rank, EMPTY filled."""
+        self.redraw_key = key
+        """The key of its redraws, 0 for none."""
+        self.packs = packs
+        """That a step of all ranks takes."""
+        self.num_steps = len(ids) // step
+        self.taken = 0
+        self.touched = False  # a step was taken, or it ended without one
+        self.open = False  # its steps are being given out
+
+    def __enter__(self) -> Pass:
+        self.open = True
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.open = False
+
+    def state(self, taken: int | None = None) -> State:
+        """After the steps taken, or after as many as are given."""
+        steps = self.taken if taken is None else taken
+        return replace(self.start, packs_seen=self.start.packs_seen + steps * self.packs)
 
 
 class Progress:
     """The passes of one rank over a data set, `step` packs at a time.
 
-    Every pass is an epoch: the first is `epoch`, and a pass that begins when one was begun before, finished or not,
-    is the next. `set_epoch` names it; a loaded state is resumed by the next pass. Plain values: it pickles.
+    Every pass is an epoch: the first is epoch 0, and the one after a pass of which something was taken is the next.
+    `set_epoch` and `load_state_dict` say where the *next* pass begins; one that has begun goes on as it was. The state
+    is that of the pass begun last: what was consumed of it, also after it was left, until it is exhausted or a later
+    call names another start. rank and world are those of `placed`, asked at every pass, where that is given.
     """
 
     def __init__(
@@ -29,75 +78,122 @@ class Progress:
         step: int = 1,
         lanes: int = LANES,
         redraw: bool | None = None,
+        placed: Callable[[], Place] | None = None,
     ) -> None:
+        rank, world = whole_number("rank", rank, -MOST), whole_number("world_size", world, -MOST)
+        step, lanes = whole_number("batch_size", step, -MOST), whole_number("lanes", lanes, -MOST, MOST_LANES)
         if world < 1 or not 0 <= rank < world:
             raise StateError(f"rank must be from 0 to world_size - 1; got rank {rank} of {world}")
         if step < 1 or lanes < 1:
             raise StateError(f"batch_size and lanes must be at least 1; got {step} and {lanes}")
+        if redraw is not None and not isinstance(redraw, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise StateError(f"redraw must be True, False or None; got {redraw!r}")
         if redraw and not shuffle:
             raise StateError("redraw=True needs shuffle=True: without it packs come as they are stored")
-        self.redraw = shuffle if redraw is None else bool(redraw)
         self.num_packs = manifest.num_packs
         self.packs_per_block = manifest.packs_per_block
         self.shuffle = shuffle
-        self.rank, self.world, self.step = rank, world, step
+        self.step = step
+        self._place, self._placed = (rank, world), placed
         self.fingerprint = order_fingerprint(manifest.sha256, shuffle)
-        self.seed, self.lanes, self.epoch = int(seed), lanes, 0
-        self.packs_seen = 0
-        self._touched = False  # a pass over this epoch has begun
-        self.latest = 0  # number of the pass begun last
-
-    def __len__(self) -> int:
-        """Steps of a whole epoch."""
-        return num_steps(self.num_packs, self.world, self.step)
-
-    def begin(self) -> tuple[int, np.ndarray]:
-        """Start a pass: its number, and the pack ids that this rank takes, EMPTY filled: int64 [steps * step]."""
-        if self._touched:
-            self.set_epoch(self.epoch + 1)
-        self.latest += 1
-        if self.shuffle:
-            order = epoch_order(self.num_packs, self.packs_per_block, self.seed, self.epoch, self.lanes)
-        else:
-            order = np.arange(self.num_packs, dtype=np.int64)
-        return self.latest, share(order, self.packs_seen, self.rank, self.world, self.step)
+        redraw = shuffle if redraw is None else bool(redraw)
+        self._next = State(0, 0, whole_number("seed", seed), lanes, self.fingerprint, redraw)
+        self._latest: Pass | None = None  # the state is this one's, once something of it was taken
+        self._named = ""  # what has named the start of the next pass since the latest began: "epoch", "state" or ""
 
     @property
-    def redraw_key(self) -> int:
-        """The key of redraws in the pass begun last, 0 for none."""
-        return redraw_key(self.seed, self.epoch) if self.redraw else 0
+    def place(self) -> Place:
+        """This process's rank, and the number of ranks."""
+        return self._place if self._placed is None else self._placed()
 
-    def numbered(self, ids: np.ndarray) -> np.ndarray:
-        """Pack ids of the pass begun last with the key of its redraws: key * num_packs + id, int64; EMPTY stays."""
-        return np.where(ids == EMPTY, ids, ids + self.num_packs * self.redraw_key)
+    @property
+    def rank(self) -> int:
+        return self.place[0]
 
-    def touch(self) -> None:
-        """Of the pass begun last something is under way: the next one is the next epoch."""
-        self._touched = True
+    @property
+    def world(self) -> int:
+        return self.place[1]
 
-    def consumed(self, number: int) -> None:
-        """A step of pass `number` has reached its consumer. Only the pass begun last counts."""
-        if number == self.latest:
-            self._touched = True
-            self.packs_seen += self.step * self.world
+    def __len__(self) -> int:
+        """Steps of a whole epoch, also where the next pass resumes one."""
+        return num_steps(self.num_packs, self.world, self.step)
 
-    def finished(self, number: int) -> None:
-        """Pass `number` is exhausted: the state is now the start of the next epoch."""
-        if number == self.latest:
-            self.set_epoch(self.epoch + 1)
+    @property
+    def steps_left(self) -> int:
+        """Steps that the pass under way still gives; without one, those of the next pass."""
+        latest = self._latest
+        if latest is not None and latest.touched and latest.open:
+            return latest.num_steps - latest.taken
+        return num_steps(self.num_packs - self._next.packs_seen, self.world, self.step)
+
+    def ahead(self, run: Pass) -> int:
+        """Blocks that a pass has in use at a time."""
+        return run.start.lanes if self.shuffle else 1
+
+    def begin(self) -> Pass:
+        """The next pass. It counts, and the one after it is another, from its first step on."""
+        start = self._next
+        if self.shuffle:
+            order = epoch_order(self.num_packs, self.packs_per_block, start.seed, start.epoch, start.lanes)
+        else:
+            order = np.arange(self.num_packs, dtype=np.int64)
+        rank, world = self.place
+        ids = share(order, start.packs_seen, rank, world, self.step)
+        key = redraw_key(start.seed, start.epoch) if start.redraw else 0
+        self._latest = Pass(start, ids, key, self.step * world, self.step)
+        self._named = ""
+        return self._latest
+
+    def numbered(self, run: Pass) -> np.ndarray:
+        """The ids of a pass with the key of its redraws: key * num_packs + id, int64; EMPTY stays."""
+        return np.where(run.ids == EMPTY, run.ids, run.ids + self.num_packs * run.redraw_key)
+
+    def touch(self, run: Pass) -> None:
+        """Something of a pass is under way: it is the one that counts, and the next pass is another."""
+        if run.touched:
+            return
+        run.touched = True
+        self._latest = run
+        if not self._named:
+            self._next = replace(run.start, epoch=run.start.epoch + 1, packs_seen=0)
+        elif self._named == "epoch":  # the state that was loaded for that epoch is this pass
+            self._next = replace(self._next, packs_seen=0)
+
+    def consumed(self, run: Pass) -> None:
+        """A step of a pass has reached its consumer."""
+        if not run.touched:
+            self.touch(run)
+        run.taken += 1
+
+    def finished(self, run: Pass) -> None:
+        """A pass is exhausted: if it was the latest, the state is now the start of the next."""
+        self.touch(run)
+        if run is self._latest:
+            self._latest = None
 
     def set_epoch(self, epoch: int) -> None:
-        """The next pass is `epoch`, from its start; a state loaded for the same epoch stays."""
-        if epoch != self.epoch or self._touched:
-            self.epoch, self.packs_seen, self._touched = int(epoch), 0, False
+        """The next pass is `epoch`, from its start; a state loaded for the same epoch stays. StateError for no number of
+        an epoch."""
+        epoch = whole_number("epoch", epoch)
+        if epoch != self._next.epoch:
+            self._next = replace(self._next, epoch=epoch, packs_seen=0)
+        self._name("epoch" if self._named != "state" else "state")
 
     def state_dict(self) -> dict[str, Any]:
         """{epoch, packs_seen, seed, lanes, fingerprint, redraw}: plain values, the same on every rank."""
-        return State(self.epoch, self.packs_seen, self.seed, self.lanes, self.fingerprint, self.redraw).to_dict()
+        latest = self._latest
+        return (latest.state() if latest is not None and latest.touched else self._next).to_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where `state` was taken, under any number of ranks and workers. StateError for another data set."""
+        """The next pass goes on where `state` was taken, under any number of ranks and workers. StateError for what is
+        no state, or one of another data set; then nothing has changed."""
         found = State.from_dict(state, self.fingerprint)
-        self.epoch, self.packs_seen, self.seed, self.lanes = found.epoch, found.packs_seen, found.seed, found.lanes
-        self.redraw = found.redraw
-        self._touched = False
+        if found.redraw and not self.shuffle:
+            raise StateError("not a loader state: redraw is True without shuffle")
+        self._next = found
+        self._name("state")
+
+    def _name(self, what: str) -> None:
+        self._named = what
+        if self._latest is not None and not (self._latest.touched and self._latest.open):
+            self._latest = None  # nothing is under way: the state is what was named

@@ -1,0 +1,96 @@
+"""Loaders among others that share out an epoch: what is no packed data set, or would be shared out twice, is refused."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from types import FrameType
+from typing import Any, Mapping
+
+from packer.errors import StateError
+from packer.reading.progress import Progress
+
+
+def not_packed(dataset: Any, wanted: str, purpose: str) -> StateError:
+    """Says what was given instead of a `wanted` of packs, and how to get what was meant."""
+    kind = type(dataset).__name__
+    got = f"{purpose} needs a {wanted}; got {kind}"
+    if any(_holds_packs(part) for part in _parts(dataset)):
+        return StateError(
+            f"{got} of packed data. Packs are read in whole blocks and in an order of their own, so which graphs belong "
+            "together is said when building: `graph-pack build ... --splits train=0.9,valid=0.1`, or "
+            f"build(..., splits=...), packs each split by itself, to be opened as a {wanted} of its own; sources that "
+            "belong together are built as one"
+        )
+    if hasattr(dataset, "manifest"):
+        return StateError(f"{got}: open {wanted}({str(dataset.path)!r})")
+    return StateError(
+        f"{got}: open a folder of packs with {wanted}(folder); graphs are packed into one by pipelines.build or "
+        "`graph-pack build`"
+    )
+
+
+def _holds_packs(dataset: Any, depth: int = 4) -> bool:
+    """Whether it is a reader of packs, or made of some."""
+    if hasattr(dataset, "manifest"):
+        return True
+    return depth > 0 and any(_holds_packs(part, depth - 1) for part in _parts(dataset))
+
+
+def _parts(dataset: Any) -> list[Any]:
+    """What torch's Subset, ConcatDataset, ChainDataset and StackDataset, or a list, are made of."""
+    parts = getattr(dataset, "datasets", dataset)
+    if isinstance(parts, Mapping):
+        return list(parts.values())
+    return (
+        list(parts)
+        if isinstance(parts, (list, tuple))
+        else [vars(dataset).get("dataset")]
+        if hasattr(dataset, "__dict__")
+        else []
+    )
+
+
+def check_accelerate(progress: Progress, sharder: Any = None) -> None:
+    """For a loader that accelerate is about to share out among its processes, or does so by `sharder`.
+
+    StateError where each rank takes its own share already: the rest of it would be nobody's. A warning where the
+    loader gives every step, but they do not come out even: accelerate repeats some, or gives some ranks fewer.
+    """
+    processes = int(getattr(sharder, "num_processes", 1)) if sharder is not None else _processes()
+    if processes < 2:
+        return
+    world, steps = progress.world, len(progress)
+    if world > 1:
+        raise StateError(
+            f"accelerate would share out the {steps} steps of this rank among {processes} processes once more, and "
+            f"1 of {processes} packs would be seen: this loader takes the share of 1 of {world} ranks by itself. Leave "
+            "it out of prepare() and move its batches with batch.to(accelerator.device); or create it with rank=0, "
+            "world_size=1 and let accelerate share out its steps"
+        )
+    if steps % processes:
+        warnings.warn(
+            f"accelerate shares out {steps} steps among {processes} processes, which does not come out even: it "
+            "repeats steps of the start, or gives some processes fewer. Leave the loader out of prepare() for every "
+            "graph once an epoch",
+            stacklevel=2,
+        )
+
+
+def sharder_of(called: FrameType | None) -> Any:
+    """The accelerate.data_loader.BatchSamplerShard whose method called the function of this frame, or None.
+
+    Loaders of other tools come to be shared out with our batch sampler in them, and who iterates it is all there is to
+    be known.
+    """
+    caller = None if called is None else called.f_back
+    found = None if caller is None else caller.f_locals.get("self")
+    return found if type(found).__name__ == "BatchSamplerShard" else None
+
+
+def _processes() -> int:
+    """Of the accelerate that is in use in this process; 1 without."""
+    state: Any = getattr(sys.modules.get("accelerate.state"), "PartialState", None)
+    if state is None or not getattr(state, "_shared_state", None):
+        return 1
+    return int(state().num_processes)
