@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Iterator, List, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Generator, Iterator, List, Mapping, Sequence
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
@@ -169,8 +170,7 @@ class PackDataLoader(DataLoader[Any]):
 
     def __iter__(self) -> Any:
         run = self.progress.begin()
-        self._steps.give(run)
-        with interrupts_held():  # until workers have said what they do with them
+        with self._steps.giving(run), interrupts_held():  # until workers have said what they do with them
             steps = super().__iter__()
         return _counted(steps, self.progress, run)
 
@@ -238,14 +238,18 @@ class StepSampler(Sampler[List[int]]):
     def __len__(self) -> int:
         return len(self.progress)
 
-    def give(self, run: Pass) -> None:
-        """The next iterator is for a pass whose consumer counts its steps by himself."""
+    @contextmanager
+    def giving(self, run: Pass) -> Generator[None, None, None]:
+        """Iterators made meanwhile, torch makes two where there are workers, are for a pass that others count."""
         self._given = run
+        try:
+            yield
+        finally:
+            self._given = None
 
     def __iter__(self) -> Iterator[list[int]]:
-        run, self._given = self._given, None
-        if run is not None:
-            return iter(_steps_of(self.progress, run))
+        if self._given is not None:
+            return iter(_steps_of(self.progress, self._given))
         check_accelerate(self.progress, sharder_of(inspect.currentframe()))
         return Steps(self.progress)
 

@@ -172,8 +172,8 @@ class Progress:
             self._latest = None
 
     def set_epoch(self, epoch: int) -> None:
-        """The next pass is `epoch`, from its start; a state loaded for the same epoch stays. StateError for no number of
-        an epoch."""
+        """The next pass is `epoch`, from its start; a state loaded for the same epoch stays. StateError for what is no
+        number of an epoch."""
         epoch = whole_number("epoch", epoch)
         if epoch != self._next.epoch:
             self._next = replace(self._next, epoch=epoch, packs_seen=0)

@@ -1,4 +1,4 @@
-"""Loaders among others that share out an epoch: what is no packed data set, or would be shared out twice, is refused."""
+"""Loaders among tools that share out data: what would be shared out twice, or cannot be, is refused."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ def not_packed(dataset: Any, wanted: str, purpose: str) -> StateError:
     got = f"{purpose} needs a {wanted}; got {kind}"
     if any(_holds_packs(part) for part in _parts(dataset)):
         return StateError(
-            f"{got} of packed data. Packs are read in whole blocks and in an order of their own, so which graphs belong "
-            "together is said when building: `graph-pack build ... --splits train=0.9,valid=0.1`, or "
-            f"build(..., splits=...), packs each split by itself, to be opened as a {wanted} of its own; sources that "
-            "belong together are built as one"
+            f"{got} of packed data. Packs are read by blocks, in an order of their own, so the split is made when "
+            "building: `graph-pack build ... --splits train=0.9,valid=0.1`, or build(..., splits=...), packs each part "
+            f"by itself, to be opened as a {wanted} of its own; sources that belong together are built as one"
         )
     if hasattr(dataset, "manifest"):
         return StateError(f"{got}: open {wanted}({str(dataset.path)!r})")
@@ -40,15 +39,8 @@ def _holds_packs(dataset: Any, depth: int = 4) -> bool:
 def _parts(dataset: Any) -> list[Any]:
     """What torch's Subset, ConcatDataset, ChainDataset and StackDataset, or a list, are made of."""
     parts = getattr(dataset, "datasets", dataset)
-    if isinstance(parts, Mapping):
-        return list(parts.values())
-    return (
-        list(parts)
-        if isinstance(parts, (list, tuple))
-        else [vars(dataset).get("dataset")]
-        if hasattr(dataset, "__dict__")
-        else []
-    )
+    parts = list(parts.values()) if isinstance(parts, Mapping) else parts
+    return list(parts[:100]) if isinstance(parts, (list, tuple)) else [getattr(dataset, "dataset", None)]
 
 
 def check_accelerate(progress: Progress, sharder: Any = None) -> None:
