@@ -16,7 +16,7 @@ from packer.reading.dataset import Pack, PackDataset
 from packer.reading.join import PackShape, join
 from packer.reading.order import EMPTY, LANES
 from packer.reading.progress import Pass, Progress
-from packer.reading.sharing import check_accelerate, not_packed, sharder_of
+from packer.reading.sharing import accelerate_processes, check_shared_out, not_packed, sharing_caller
 from packer.reading.travel import Travelling
 from packer.reading.workers import WorkerStart, interrupts_held
 
@@ -195,7 +195,7 @@ class PackDataLoader(DataLoader[Any]):
     @property
     def _is_accelerate_prepared(self) -> bool:
         """accelerate's `prepare` asks for it before it shards a loader."""
-        check_accelerate(self.progress)
+        check_shared_out(self.progress, accelerate_processes())
         return False
 
 
@@ -250,7 +250,7 @@ class StepSampler(Sampler[List[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         if self._given is not None:
             return iter(_steps_of(self.progress, self._given))
-        check_accelerate(self.progress, sharder_of(inspect.currentframe()))
+        check_shared_out(self.progress, sharing_caller(inspect.currentframe()))
         return Steps(self.progress)
 
     def set_epoch(self, epoch: int) -> None:

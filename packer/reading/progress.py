@@ -81,11 +81,13 @@ class Progress:
         placed: Callable[[], Place] | None = None,
     ) -> None:
         rank, world = whole_number("rank", rank, -MOST), whole_number("world_size", world, -MOST)
-        step, lanes = whole_number("batch_size", step, -MOST), whole_number("lanes", lanes, -MOST, MOST_LANES)
+        step, lanes = whole_number("batch_size", step, -MOST), whole_number("lanes", lanes, -MOST)
         if world < 1 or not 0 <= rank < world:
             raise StateError(f"rank must be from 0 to world_size - 1; got rank {rank} of {world}")
         if step < 1 or lanes < 1:
             raise StateError(f"batch_size and lanes must be at least 1; got {step} and {lanes}")
+        if lanes > MOST_LANES:
+            raise StateError(f"lanes must be at most {MOST_LANES}; got {lanes}")
         if redraw is not None and not isinstance(redraw, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise StateError(f"redraw must be True, False or None; got {redraw!r}")
         if redraw and not shuffle:

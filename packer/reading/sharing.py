@@ -43,13 +43,12 @@ def _parts(dataset: Any) -> list[Any]:
     return list(parts[:100]) if isinstance(parts, (list, tuple)) else [getattr(dataset, "dataset", None)]
 
 
-def check_accelerate(progress: Progress, sharder: Any = None) -> None:
-    """For a loader that accelerate is about to share out among its processes, or does so by `sharder`.
+def check_shared_out(progress: Progress, processes: int) -> None:
+    """For a loader whose steps accelerate is about to share out among so many processes.
 
     StateError where each rank takes its own share already: the rest of it would be nobody's. A warning where the
     loader gives every step, but they do not come out even: accelerate repeats some, or gives some ranks fewer.
     """
-    processes = int(getattr(sharder, "num_processes", 1)) if sharder is not None else _processes()
     if processes < 2:
         return
     world, steps = progress.world, len(progress)
@@ -69,18 +68,19 @@ def check_accelerate(progress: Progress, sharder: Any = None) -> None:
         )
 
 
-def sharder_of(called: FrameType | None) -> Any:
-    """The accelerate.data_loader.BatchSamplerShard whose method called the function of this frame, or None.
+def sharing_caller(called: FrameType | None) -> int:
+    """Among how many processes the caller of the function of this frame shares out what it iterates: as many as an
+    accelerate.data_loader.BatchSamplerShard says, 1 for anyone else.
 
     Loaders of other tools come to be shared out with our batch sampler in them, and who iterates it is all there is to
     be known.
     """
     caller = None if called is None else called.f_back
     found = None if caller is None else caller.f_locals.get("self")
-    return found if type(found).__name__ == "BatchSamplerShard" else None
+    return int(getattr(found, "num_processes", 1)) if type(found).__name__ == "BatchSamplerShard" else 1
 
 
-def _processes() -> int:
+def accelerate_processes() -> int:
     """Of the accelerate that is in use in this process; 1 without."""
     state: Any = getattr(sys.modules.get("accelerate.state"), "PartialState", None)
     if state is None or not getattr(state, "_shared_state", None):
