@@ -10,10 +10,10 @@ from torch.utils.data import Sampler
 from packer.errors import MissingExtraError, StateError
 from packer.reading.dataset import Pack, PackDataset
 from packer.reading.join import join_unshifted, stack
-from packer.reading.loader import Packs
 from packer.reading.order import LANES, MOST, whole_number
 from packer.reading.progress import Pass, Progress
 from packer.reading.sharing import not_packed
+from packer.reading.steps import Packs
 
 LAYOUTS = ("joined", "stacked")
 _OURS = ("sampler", "batch_sampler", "collate_fn", "drop_last", "auto_distributed_partitioning")
