@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -16,14 +18,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from hostile import thrift_tree
 from reference_packs import write_data_set
 
 from packer import PackDataset, unpack
 from packer.errors import FormatError
 from packer.fields import Axis, Schema
 from packer.limits import PackLimits
-from packer.shards import GraphCounts, Manifest, iter_graphs
+from packer.shards import GraphCounts, Manifest, iter_graphs, parquet_check
 from packer.shards.files import hash_file
+from packer.shards.footer_check import check_footer
 from packer.shards.graphs_file import graphs_schema, write_graphs
 from packer.shards.manifest import GRAPHS
 
@@ -172,3 +176,52 @@ def test_packs_that_contradict_themselves_are_not_lifted(tmp_path):
             FormatError, match=r"ptr: does not ascend from 0 to 24.*contradicts itself; `graph-pack verify"
         ):
             unpack(*source)
+
+
+def test_row_groups_that_repeat_are_refused_at_the_first_repeat(tmp_path, monkeypatch):
+    """Some 100,000 row groups of 11 columns, all in the same place: 12 column chunks are looked at, and none kept."""
+    write_data_set(tmp_path)
+    data = (tmp_path / GRAPHS).read_bytes()
+    tree, _ = thrift_tree.parse(data, len(data) - 8 - int.from_bytes(data[-8:-4], "little"))
+    seen = []
+    chunk = parquet_check._chunk
+    monkeypatch.setattr(parquet_check, "_chunk", lambda *given: seen.append(given) or chunk(*given))
+    texts = (r"bytes \d+ to 4 are not those of one column chunk", "a row group does not hold the schema's columns")
+    for (_, struct), text, looked in zip(thrift_tree.repeated_groups(tree), texts, (12, 0), strict=True):
+        seen.clear()
+        footer = struct + len(struct).to_bytes(4, "little") + b"PAR1"
+        with pytest.raises(FormatError, match=text):
+            parquet_check.flat_footer(footer, len(data) + len(footer), 1 << 40)
+        assert len(seen) == looked
+
+
+def test_a_shard_footer_with_more_row_groups_than_blocks_is_refused_at_the_first(tmp_path):
+    manifest = write_data_set(tmp_path)
+    entry = manifest.shards[0]
+    data = (tmp_path / entry.name).read_bytes()
+    tree, _ = thrift_tree.parse(data, entry.block_offsets[-1])
+    groups = next(field for field in tree if field[0] == 4)[2]
+    groups.append(groups[-1])
+    struct = thrift_tree.write(tree)
+    text = f"the footer cannot be read: it has more row groups than the manifest's {entry.blocks} blocks"
+    assert check_footer(struct + len(struct).to_bytes(4, "little") + b"PAR1", manifest, 0, []) == [text]
+
+
+class Lengthening(random.Random):
+    """Takes a list of some struct and makes it as long as `bend` may make it, every time."""
+
+    def randrange(self, stop):
+        return 6 if stop == 9 else 0
+
+    def choice(self, seq):
+        return 1000 if seq == (0, 2, 3, 1000) else super().choice(seq)
+
+
+def test_a_bent_struct_stays_of_a_size():
+    """A list in a list, 10 numbers in each entry: a thousandfold both, 1000 * 1000 * 10 numbers of 2 bytes or more."""
+    struct = [[1, 9, [12, [[1, 9, [12, [[number, 6, 1] for number in range(1, 11)]]]]]]]
+    for seed in range(8):
+        tree, rng = copy.deepcopy(struct), Lengthening(seed)
+        for _ in range(4):
+            thrift_tree.bend(tree, rng)
+        assert len(thrift_tree.write(tree)) < 10 * thrift_tree.MOST_VALUES

@@ -60,6 +60,8 @@ class _Groups:
 
     def compare(self, group: Struct) -> None:
         block, self._block = self._block, self._block + 1
+        if block >= self._entry.blocks:
+            raise FormatError(f"it has more row groups than the manifest's {self._entry.blocks} blocks")
         row = self._pages[block] if block < len(self._pages) else ()
         if not row or len(self.faults) >= _MOST_FAULTS:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import NamedTuple, Sequence
 
 from packer.errors import FormatError
@@ -69,42 +70,64 @@ def flat_footer(footer: bytes, size: int, most_rows: int) -> Footer:
 
     Raises FormatError.
     """
-    groups: list[tuple[int, list[Chunk]]] = []
-    places: list[int] = []
-
-    def add(group: Struct) -> None:
-        chunks = [_chunk(chunk, group[3], size - len(footer)) for chunk in group[1]]
-        groups.append((group[3], chunks))
-        places.extend(chunk.start for chunk in chunks)
-
-    found = read_footer(footer, {4: add})
+    parts = _Parts(size, size - len(footer), most_rows)
+    found = read_footer(footer, {4: parts.add})
     elements = found[2]
     flat = bool(elements) and all(not e.get(5) and e.get(3) in (0, 1) and 1 in e for e in elements[1:])
     if not flat or elements[0].get(5) != len(elements) - 1 or 1 in elements[0]:
         raise FormatError("its columns are nested")
     columns = [(e[4], e[1]) for e in elements[1:]]
-    rows = sum(number for number, _ in groups)
-    if rows != found[3] or rows > most_rows:
-        raise FormatError(
-            f"its row groups hold {rows} rows, its footer says {found[3]}; at most {most_rows} fit into {size} bytes"
-        )
-    places.append(size - len(footer))
-    at, number = len(MAGIC), 0
-    placed: list[tuple[Chunk, ...]] = []
-    for _, chunks in groups:
-        if [(chunk.name, chunk.kind) for chunk in chunks] != columns:
-            raise FormatError("a row group does not hold the schema's columns")
-        ends = places[number + 1 : number + 1 + len(chunks)]
-        for chunk, end in zip(chunks, ends):
-            if chunk.start != at or not chunk.stop <= end <= chunk.stop + MAX_CHUNK_BYTES:
-                raise FormatError(f"bytes {at} to {end} are not those of one column chunk")
-            at = end
-        placed.append(tuple(chunk._replace(end=end) for chunk, end in zip(chunks, ends)))
-        number += len(chunks)
-    if at != places[-1]:
-        raise FormatError(f"bytes {at} to {places[-1]} belong to no column")
+    if parts.rows != found[3]:
+        raise FormatError(f"its row groups hold {parts.rows} rows, its footer says {found[3]}")
+    groups = parts.groups()
+    if any([(chunk.name, chunk.kind) for chunk in group] != columns for group in groups):
+        raise FormatError("a row group does not hold the schema's columns")
     metadata = {pair[1]: pair.get(2, b"") for pair in found.get(5, ())}
-    return Footer(tuple(name for name, _ in columns), rows, tuple(placed), metadata)
+    return Footer(tuple(name for name, _ in columns), parts.rows, groups, metadata)
+
+
+class _Parts:
+    """The row groups of a file of `size` bytes whose column chunks fill it up to byte `end`, taken one after the other.
+
+    A footer that names the same bytes or rows again and again is refused at the first repeat, not after all of it.
+    """
+
+    def __init__(self, size: int, end: int, most_rows: int) -> None:
+        self.rows = 0
+        self._size, self._end, self._most = size, end, most_rows
+        self._chunks: list[Chunk] = []
+        self._columns: list[int] = []  # of each row group
+
+    def add(self, group: Struct) -> None:
+        """The next row group. Raises FormatError."""
+        self.rows += group[3]
+        if not 0 <= group[3] <= self.rows <= self._most:
+            raise FormatError(
+                f"its row groups hold {self.rows} rows or more; at most {self._most} fit into {self._size} bytes"
+            )
+        if not group[1]:
+            raise FormatError("a row group does not hold the schema's columns")
+        for about in group[1]:
+            chunk = _chunk(about, group[3], self._end)
+            self._end_last(chunk.start)
+            self._chunks.append(chunk)
+        self._columns.append(len(group[1]))
+
+    def groups(self) -> tuple[tuple[Chunk, ...], ...]:
+        """All of them, when all are added. Raises FormatError."""
+        self._end_last(self._end)
+        chunks = iter(self._chunks)
+        return tuple(tuple(islice(chunks, number)) for number in self._columns)
+
+    def _end_last(self, end: int) -> None:
+        """The last chunk goes on to `end`: its pages, and what may repeat its metadata after them."""
+        if self._chunks:
+            last = self._chunks[-1]
+            if not last.stop <= end <= last.stop + MAX_CHUNK_BYTES:
+                raise FormatError(f"bytes {last.start} to {end} are not those of one column chunk")
+            self._chunks[-1] = last._replace(end=end)
+        elif end != len(MAGIC):
+            raise FormatError(f"bytes {len(MAGIC)} to {end} belong to no column")
 
 
 def _chunk(chunk: Struct, rows: int, end: int) -> Chunk:

@@ -246,6 +246,8 @@ def graphs(folder: Path) -> Cases:
 
     yield "texts that their chunks call numbers", case(forged(texts_as_numbers))
     yield "a dictionary behind its data", case(forged(dictionary_behind))
+    for name, footer in thrift_tree.repeated_groups(tree):
+        yield name, case(footer)
     yield "a number of values twice", case(forged(lambda copy: chunk(copy).insert(5, [5, 6, 2**40])))
     yield "bytes of no column", case(forged(lambda copy: None), data[:start] + bytes(1000))
     for rows in (60_000, 3_000_000):

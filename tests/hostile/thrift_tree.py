@@ -6,10 +6,15 @@ fields.
 
 from __future__ import annotations
 
+import copy
 import random
+from collections.abc import Iterator
 from typing import Any
 
 Tree = list[list[Any]]
+
+MOST_VALUES = 1_000_000
+"""About so many values a bend lengthens a tree to at most: they are written in seconds."""
 
 
 def parse(data: bytes, at: int = 0) -> tuple[Tree, int]:
@@ -64,6 +69,30 @@ def all_structs(fields: Tree) -> list[Tree]:
     return found
 
 
+def repeated_groups(footer: Tree) -> Iterator[tuple[str, bytes]]:
+    """Footers of up to 60 MB, well formed, that name the same row group, or none, again and again: what, its bytes."""
+    groups = next(field for field in footer if field[0] == 4)[2]
+    start = write([field for field in footer if field[0] < 4])[:-1] + b"\x19\xfc"
+    empty: Tree = [[1, 9, [12]], [2, 6, 0], [3, 6, 1]]
+    for name, group in (("one row group", groups[1]), ("a group without columns", empty)):
+        written = write(group)
+        number = min(1 << 20, (60 << 20) // len(written))
+        yield f"{name}, {number} times", start + varint(number) + written * number + b"\0"
+
+
+def _values(fields: Tree) -> int:
+    """Fields of a struct and entries of its lists, all within counted."""
+    found = 1
+    for _, kind, value in fields:
+        if kind == 12 and isinstance(value, list):
+            found += _values(value)
+        elif kind == 9:
+            found += len(value)
+            found += sum(_values(entry) for entry in value[1:] if isinstance(entry, list)) if value[0] == 12 else 0
+        found += 1
+    return found
+
+
 def bend(fields: Tree, rng: random.Random) -> None:
     """Change the structure of a random struct within: types, repeats, order, unknown fields, lists, numbers."""
     struct = rng.choice(all_structs(fields))
@@ -83,13 +112,20 @@ def bend(fields: Tree, rng: random.Random) -> None:
         struct[at][2] = rng.choice((0, -1, 1, 2**31 - 1, -(2**31), 2**31, 2**62, struct[at][2] + 1, struct[at][2] * 8))
     elif what == 6 and struct[at][1] == 9:
         entries = struct[at][2]
-        entries[1:] = (entries[1:] * rng.choice((0, 2, 3, 1000)))[:1000]
+        # Lists within lists may be lengthened a thousandfold each: what is written must stay of a size.
+        room = 1 + MOST_VALUES // _values(fields)
+        longer = (entries[1:] * min(room, rng.choice((0, 2, 3, 1000))))[:1000]
+        entries[1:] = [copy.deepcopy(entry) for entry in longer]  # a later bend is to change one of them
     elif what == 7 and struct[at][1] == 9:
         struct[at][2][0] = rng.choice((1, 3, 5, 6, 8, 12))
     elif struct[at][1] == 9:
-        struct[at][2] = [12, *([[]] * rng.choice((1, 20, 100_000)))]
+        struct[at][2] = _empty_structs(rng.choice((1, 20, 100_000)))
     else:
-        struct.append(list(struct[at]))
+        struct.append(copy.deepcopy(struct[at]))
+
+
+def _empty_structs(number: int) -> list[Any]:
+    return [12, *([] for _ in range(number))]
 
 
 def _any(rng: random.Random) -> list[Any]:
@@ -99,7 +135,7 @@ def _any(rng: random.Random) -> list[Any]:
             [5, rng.choice((0, 1, 2, 3, 6, 7, 2**31 - 1, -1))],
             [6, rng.choice((0, 4, 2**40, -1))],
             [8, b"x" * rng.choice((0, 1, 300))],
-            [9, [12, *([[]] * rng.choice((1, 30, 100_000)))]],
+            [9, _empty_structs(rng.choice((1, 30, 100_000)))],
             [9, [5, *range(rng.choice((0, 3, 40)))]],
             [12, []],
             [12, [[1, 5, 7], [2, 5, 0], [3, 5, 3], [4, 5, 3]]],
