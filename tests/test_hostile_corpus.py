@@ -225,3 +225,9 @@ def test_a_bent_struct_stays_of_a_size():
         for _ in range(4):
             thrift_tree.bend(tree, rng)
         assert len(thrift_tree.write(tree)) < 10 * thrift_tree.MOST_VALUES
+
+
+def test_a_list_of_numbers_that_is_called_one_of_structs_can_be_bent_again():
+    tree = [[1, 9, [12, 5, 6]], [2, 9, [12, b"a"]]]
+    for seed in range(20):
+        thrift_tree.bend(copy.deepcopy(tree), random.Random(seed))

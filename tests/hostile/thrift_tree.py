@@ -65,7 +65,7 @@ def all_structs(fields: Tree) -> list[Tree]:
             found += all_structs(value)
         elif kind == 9 and value[0] == 12:
             for entry in value[1:]:
-                found += all_structs(entry)
+                found += all_structs(entry) if isinstance(entry, list) else []  # a list called one of structs
     return found
 
 
