@@ -9,7 +9,7 @@ from typing import Any, List, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
-from packer.errors import FormatError
+from packer.errors import CONTRADICTION, FormatError
 from packer.reading.redraw import needed_columns, redrawn
 from packer.shards.container import ShardReader, open_shard
 from packer.shards.manifest import Manifest
@@ -68,7 +68,7 @@ def decoded_block(columns: Mapping[str, np.ndarray], casts: Sequence[Cast], mask
         if ((real < 0) | (real > [mask.slots for mask in masks])).any():
             raise FormatError(
                 f"num_real counts up to {real.max(0).tolist()}, down to {real.min(0).tolist()}, of "
-                f"{[mask.slots for mask in masks]} slots for {[mask.name for mask in masks]}"
+                f"{[mask.slots for mask in masks]} slots for {[mask.name for mask in masks]}{CONTRADICTION}"
             )
     return found
 
