@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Mapping, Sequence
 
 import numpy as np
 
 from packer.errors import FieldError, SourceError
-from packer.fields import HOMOGENEOUS, Axis, Field, Schema, Type, narrow_index
+from packer.fields import HOMOGENEOUS, MAX_DIMS, MAX_NAME, Axis, Field, Schema, Type, narrow_index
 
 # How a field's values can relate to its graph: a row for each node, a row for each edge, one row, or one fixed shape.
 RELATIONS = ("node", "edge", "row", "value")
@@ -124,6 +125,7 @@ def decide(
     fields: list[Field] = []
     ambiguous: list[str] = []
     for found in statistics.fields:
+        _check_storable(found)
         if found.form != "string":
             asked = overrides.get(found.key, overrides.get(found.name))
             _check_named(found, asked, statistics.hetero)
@@ -134,19 +136,34 @@ def decide(
         if found.missing is not None and found.form != "string":
             name = f"{found.name}_present"
             fields.append(Field(name, "graph", "present", (), 0, "bool", "bool", False, "value", found.type))
-    keys = [field.key for field in fields]
-    for key in keys:
-        if keys.count(key) > 1:
+    keys = Counter(field.key for field in fields)
+    for key, times in keys.items():
+        if times > 1:
             raise FieldError(
                 f"{key!r} is an attribute of the source and also what packs call the mask of graphs that have "
                 f"{key[: -len('_present')]!r}, which some lack: rename one of them"
             )
     strings = tuple(found.key for found in statistics.fields if found.form == "string")
-    for key in strings:
-        if key in keys or strings.count(key) > 1:
+    for key, times in Counter(strings).items():
+        if key in keys or times > 1:
             raise FieldError(f"{key!r} is a field of the graphs and a column of strings, too: rename one of them")
     axes = statistics.axes if statistics.hetero else HOMOGENEOUS
     return Schema(axes, tuple(fields), strings), tuple(ambiguous)
+
+
+def _check_storable(found: FieldStatistics) -> None:
+    """Raise FieldError for an attribute that the format has no place for: told here, before anything is planned."""
+    name = found.key if found.form == "string" else f"{found.name}_present" if found.missing is not None else found.name
+    if not found.name or len(name) > MAX_NAME or not name.isprintable():
+        raise FieldError(
+            f"attribute {found.key[:80]!r}: packs keep names of 1 to {MAX_NAME} printable characters; rename it, or "
+            "leave it out"
+        )
+    if len(found.shape) > MAX_DIMS:
+        raise FieldError(
+            f"attribute {found.key!r} has {len(found.shape)} dimensions a row; packs keep {MAX_DIMS}: reshape it, or "
+            "leave it out"
+        )
 
 
 def value_range(values: np.ndarray, dtype: str) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from packer.errors import FormatError
 from packer.limits import PackLimits
 
 Type = Union[None, str, Tuple[str, str, str]]
+MAX_NAME, MAX_DIMS = 200, 16
+"""Characters of an attribute's name; dimensions of a row of it."""
 
 
 @dataclass(frozen=True)

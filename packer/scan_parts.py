@@ -7,6 +7,7 @@ from typing import Any, Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from packer.errors import FieldError, SourceError
 from packer.field_statistics import RELATIONS, FieldStatistics, Statistics, joined_axes, narrowest, value_range
@@ -20,6 +21,8 @@ NODE_KEYS = ("x", "feat", "pos", "node_type", "n_id")
 """Attributes whose length PyG takes for the number of nodes, when no `num_nodes` is stored."""
 
 NO_NODES = "no nodes"
+MAX_TEXT_BYTES = 63 << 20
+"""UTF-8 bytes of all texts of a graph: its row of graphs.parquet is one row group of 64 MiB at most."""
 
 _DTYPES = (
     *("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"),
@@ -152,6 +155,7 @@ def block_of_parts(
             columns[part.key] = part.values.astype(storage, copy=False)
         if not has.all() or part.role == "count":
             present[part.key] = has
+    _check_texts(strings, graph_ids)
     first = int(graph_ids[0]) if len(graph_ids) else -1
     statistics = Statistics(len(graph_ids), first, hetero, axes, tuple(fields))
     return RawBlock(graph_ids, by_key, columns, present, strings, skipped, statistics)
@@ -166,6 +170,18 @@ def _texts(texts: list[str | None], key: str, graph_ids: np.ndarray) -> pa.Array
             f"graph {graph_ids[at]}: {key!r} is {texts[at]!r}, which is no Unicode text (a lone surrogate): decode it "
             'with errors="replace", or leave it out'
         ) from error
+
+
+def _check_texts(strings: Mapping[str, pa.Array], graph_ids: np.ndarray) -> None:
+    if sum(texts.nbytes for texts in strings.values()) <= MAX_TEXT_BYTES:
+        return
+    sizes = [np.asarray(pc.call_function("binary_length", [texts]).fill_null(0)) for texts in strings.values()]
+    most = np.sum(sizes, axis=0, dtype=np.int64)
+    if most.max() > MAX_TEXT_BYTES:
+        raise FieldError(
+            f"graph {graph_ids[most.argmax()]}: its texts take {most.max()} bytes; at most {MAX_TEXT_BYTES} are kept. "
+            "Shorten them, or leave the attribute out"
+        )
 
 
 def _is_unicode(text: str) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 
 from packer.errors import BuildError, MissingExtraError, PackerError
 from packer.shards import Manifest
+from packer.shards.schema_check import check_schema
 from packer.trim import TRIM
 from pipelines import build_folder, build_plan, build_shards
 from pipelines.build_inputs import proven
@@ -33,13 +34,11 @@ def run(job: Job, store: FolderStore, executor: Executor, progress: Progress, ov
     clock, out = Clock(), store.folder
     journal = Journal(out / WORK, overwrite)
     key = job.key()
-    (out / WORK / CLAIM).unlink(missing_ok=True)  # of an unfinished build on a cluster, whose files are replaced
-    early = () if job.splits is None else (name for name, _ in job.splits.fractions)
-    build_folder.refuse_strangers(store, early, build_folder.own_files(store, journal.find("target")))
-    if overwrite or (journal.find("target") and not journal.find("job")):
-        _remove_earlier(store, journal)
-    earlier = journal.find("job").get("job")
-    finished = {} if overwrite or earlier else build_folder.finished_targets(store)
+    own = build_folder.own_files(store, journal.find("target"))
+    build_folder.refuse_strangers(store, () if job.splits is None else job.splits.known_names, own)
+    again = overwrite or bool(journal.find("target") and not journal.find("job"))
+    earlier = None if again else journal.find("job").get("job")
+    finished = {} if again or earlier else build_folder.finished_targets(store)
     if finished:
         _refuse_other(store, build_folder.same_job(store, key, finished), "already holds a data set built otherwise")
         if job.source.repeatable:
@@ -58,6 +57,7 @@ def run(job: Job, store: FolderStore, executor: Executor, progress: Progress, ov
         with clock("limits"):
             sizes = scan.table.sizes()
             limits = limits_for(sizes, job)
+            check_schema(scan.table.schema, limits)
         if job.oversize in TRIM:
             with clock("trim"):
                 scan = trim_scan(scan, limits, job.oversize, job.plan.seed, out / WORK, journal)
@@ -66,13 +66,16 @@ def run(job: Job, store: FolderStore, executor: Executor, progress: Progress, ov
         chosen = build_plan.members(scan, job.splits, fits)
         if job.plan.given is not None:
             build_plan.obtain_plan(build_plan.select_sizes(sizes, chosen[""].rows), limits, job.plan)
+        layout = build_shards.sample_layout(scan.table, np.flatnonzero(fits), limits, job.compression)
+        build_folder.refuse_strangers(store, chosen, own)
     except (PackerError, MissingExtraError) as error:
         if earlier is None and not isinstance(error, BuildError):
             _discard(out, journal, scan)
         raise
+    if again:  # only now: whatever could refuse this job has been asked
+        _remove_earlier(store, journal)
+    (out / WORK / CLAIM).unlink(missing_ok=True)  # of an unfinished build on a cluster, whose files are replaced
     journal.add("job", "job", key=key, content_hash=scan.content_hash)
-    layout = build_shards.sample_layout(scan.table, np.flatnonzero(fits), limits, job.compression)
-    build_folder.refuse_strangers(store, chosen, build_folder.own_files(store, journal.find("target")))
     targets: list[Target] = []
     for name, graphs in chosen.items():
         with clock("plan"):
@@ -112,6 +115,9 @@ def _refuse_other(out: FolderStore, differing: list[str], what: str) -> None:
 
 
 def _discard(out: Path, journal: Journal, scan: ScanResult | None) -> None:
-    """Leave nothing behind, but for a finished scan that was costly: the next build in this folder reuses it."""
+    """Leave nothing behind, but for a finished scan that was costly: the next build in this folder reuses it. And but
+    for what an unfinished build has, which was to be replaced: its journal says which files are its own."""
+    if journal.find("job") or journal.find("target"):
+        return
     if scan is None or scan.table.num_graphs < _KEEP_SCAN_FROM:
         remove(out / WORK)

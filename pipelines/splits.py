@@ -25,7 +25,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 class Splits:
     """How to split: by fractions (name -> share, drawn with `seed`), by a column of the source, or by a file of ids.
 
-    sha256: of the file that is to be read; None: whatever lies there.
+    sha256: of the file that is to be read, and listed: the splits that it names; None: whatever lies there.
     """
 
     fractions: tuple[tuple[str, float], ...] = ()
@@ -33,6 +33,7 @@ class Splits:
     column: str | None = None
     file: Path | None = None
     sha256: str | None = None
+    listed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         ways = [bool(self.fractions), self.column is not None, self.file is not None]
@@ -64,8 +65,16 @@ class Splits:
         return {"column": self.column} if self.file is None else {"file": self.sha256 or digest(self.file)}
 
     def pinned(self) -> Splits:
-        """The same, and no other file may lie there when it is read."""
-        return self if self.file is None else replace(self, sha256=digest(self.file))
+        """The same, and no other file may lie there when it is read. SourceError for a file that lists no splits."""
+        if self.file is None:
+            return self
+        sha256 = digest(self.file)
+        return replace(self, sha256=sha256, listed=tuple(ids_of_file(self.file, sha256)))
+
+    @property
+    def known_names(self) -> tuple[str, ...]:
+        """The names of the splits, as far as they do not depend on the source."""
+        return self.listed or tuple(name for name, _ in self.fractions)
 
 
 def parse_fractions(text: str) -> tuple[tuple[str, float], ...]:
@@ -120,8 +129,8 @@ def label_names(labels: Iterable[str], column: str) -> list[str]:
     return names
 
 
-def by_file(path: Path, num_graphs: int, sha256: str | None = None) -> dict[str, np.ndarray]:
-    """A JSON object of lists of ids, or a CSV file with the columns graph_id and split. Every graph in one split.
+def ids_of_file(path: Path, sha256: str | None = None) -> dict[str, np.ndarray]:
+    """Split name -> int64 ids as listed: a JSON object of lists of ids, or a CSV file with the columns graph_id, split.
 
     sha256: of the file that it is to be; SourceError for another one.
     """
@@ -130,9 +139,16 @@ def by_file(path: Path, num_graphs: int, sha256: str | None = None) -> dict[str,
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
         raise has_changed(path, hashlib.sha256(data).hexdigest(), sha256)
     found = _json_ids(path, data) if path.suffix == ".json" else _csv_ids(path, data)
+    for name in found:
+        check_name(name)
+    return found
+
+
+def by_file(path: Path, num_graphs: int, sha256: str | None = None) -> dict[str, np.ndarray]:
+    """Split name -> int64 ids, ascending, from a file that names every graph once; see `ids_of_file`."""
+    found = ids_of_file(path, sha256)
     times = np.zeros(num_graphs, dtype=np.int64)
     for name, ids in found.items():
-        check_name(name)
         if len(ids) and (ids.min() < 0 or ids.max() >= num_graphs):
             bad = ids[(ids < 0) | (ids >= num_graphs)][0]
             raise SourceError(f"{path}: split {name!r} names graph {bad}; the source has graphs 0 to {num_graphs - 1}")

@@ -9,7 +9,7 @@ from typing import Any, Iterable, Mapping
 import numpy as np
 
 from packer.errors import FormatError
-from packer.fields import Axis, Column, Field, Schema, pack_columns
+from packer.fields import MAX_DIMS, MAX_NAME, Axis, Column, Field, Schema, pack_columns
 from packer.limits import PackLimits
 
 _INTEGERS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
@@ -83,7 +83,7 @@ def _check_field(field: Field, axes: set[Axis], node_keys: set[str], slots: Mapp
         raise FormatError(f"{where}: cat_dim or form is not known")
     width = int(slots[None if axis is None else axis.key]) * np.dtype(field.storage).itemsize
     for size in field.shape:
-        if type(size) is not int or not 0 <= size <= _MAX_WIDTH or len(field.shape) > 16:
+        if type(size) is not int or not 0 <= size <= _MAX_WIDTH or len(field.shape) > MAX_DIMS:
             raise FormatError(f"{where}: shape {str(field.shape)[:80]} is not one")
         width *= size
     if width > _MAX_WIDTH:
@@ -123,4 +123,4 @@ def _storages(dtype: str) -> set[str]:
 
 
 def _names(*names: Any) -> bool:
-    return all(isinstance(name, str) and 0 < len(name) <= 200 and name.isprintable() for name in names)
+    return all(isinstance(name, str) and 0 < len(name) <= MAX_NAME and name.isprintable() for name in names)

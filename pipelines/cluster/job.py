@@ -14,6 +14,7 @@ from typing import Any
 from packer.checked_files import from_line, to_line
 from packer.errors import BuildError, FormatError, MissingExtraError, PackerError
 from packer.shards import Manifest
+from packer.shards.schema_check import check_schema
 from pipelines.build_folder import (
     differences,
     finished_targets,
@@ -60,10 +61,9 @@ def run(job: Job, on: Cluster, overwrite: bool, opened: Opened | None = None) ->
         _refuse_other(on, differences(earlier["key"], key), "holds an unfinished build of another job")
     with nullcontext(on.work) if opened is None else opened() as work:
         if again:
-            early = () if job.splits is None else (name for name, _ in job.splits.fractions)
+            early = () if job.splits is None else job.splits.known_names
             refuse_strangers(on.out, early, own_files(on.out, journal.find("target")))
-            _remove_earlier(on, journal)
-        return _carry_out(job, replace(on, work=work), journal, earlier, finished)
+        return _carry_out(job, replace(on, work=work), journal, earlier, finished, again)
 
 
 def _carry_out(
@@ -72,14 +72,14 @@ def _carry_out(
     journal: StoreJournal,
     earlier: Mapping[str, Any] | None,
     finished: Mapping[str, Manifest],
+    again: bool,
 ) -> BuildResult:
     """All phases. earlier: what is claimed by the unfinished build of this job; finished: data sets that are there,
-    of the same job, but of a source that has to be read to be known."""
+    of the same job, but of a source that has to be read to be known; again: whether what is there is to be replaced."""
     beside, key, clock = on.out.below(WORK), job.key(), Clock()
     _renew_scan(job, on.work)
     if not earlier:  # what a plan that is given up has left
         remove_own(on.work, keep=KEPT, below=(ROUTED, GRAPH_ROWS, ENTRIES))
-    journal.drop("job", "scan", "block", "table", "file")  # of a build on one machine
     try:
         with clock("scan"):
             scanned = phases.scan(job, on)
@@ -90,19 +90,23 @@ def _carry_out(
             raise BuildError(f"{job.source.name} has changed since the unfinished build in {on.out}: pass --overwrite")
         with clock("limits"):
             limits = phases.limits_of(job, scanned, on)
+            check_schema(scanned.schema, limits)
         with clock("count"):
             tasks, counts = phases.count(job, scanned, limits, on)
         if job.plan.given is not None:
             own, order = [count[0] for count in counts], counts[0][0].order is not None
             obtain_plan(phases.planned_sizes(scanned.schema, own, order), limits, job.plan)
+        layout = phases.layout_of(job, scanned, limits, on)
+        refuse_strangers(on.out, tasks[0].members.names, own_files(on.out, journal.find("target")))
     except (PackerError, MissingExtraError) as error:
         begun = isinstance(error, BuildError) and any(name not in KEPT for name in on.work.names())
-        if earlier is None and not begun:
+        if earlier is None and not begun and not journal.find("target"):
             _tidy(on)
         raise
+    journal.drop("job", "scan", "block", "table", "file")  # of a build on one machine
+    if again:  # only now: whatever could refuse this job has been asked
+        _remove_earlier(on, journal)
     beside.create(CLAIM, to_line({"key": key, "content_hash": digest}))
-    layout = phases.layout_of(job, scanned, limits, on)
-    refuse_strangers(on.out, tasks[0].members.names, own_files(on.out, journal.find("target")))
     planned: list[phases.Planned] = []
     for number, split in enumerate(tasks[0].members.names):
         with clock("plan"):
