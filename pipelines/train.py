@@ -14,16 +14,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from packer.errors import MissingExtraError, SourceError
+from packer.errors import FormatError, MissingExtraError, SourceError
 from packer.fields import Axis
 from packer.reading import PackDataset, masked_mean, torch_loader
+from packer.shards import open_shard
+from packer.shards.block_check import check_block
 from pipelines.model import GNN, ColumnEmbedding, DenseEncoder, Edges, Nodes
 from pipelines.places import below, data_sets_below, is_data_set, label, where
 from pipelines.report.style import Picture, drawn, finish, new_figure, save_picture, whole_ticks
 from pipelines.train_ipu import train_on_ipu
+from pipelines.train_task import MOST_VALUES, packs_of
 from pipelines.train_task import Task as Task
 from pipelines.train_task import find_task as find_task
-from pipelines.train_task import packs_of
 
 try:
     import torch
@@ -74,6 +76,8 @@ def train(
     """
     device = _device(device)
     splits = open_splits(folder, storage_options)
+    for packs in splits.values():
+        check_packs(packs)
     packs = splits["train"]
     torch.manual_seed(seed)
     if num_threads is not None:
@@ -168,6 +172,25 @@ def open_splits(
     return {name: PackDataset(below(root, name), storage_options=storage_options) for name in names}
 
 
+def check_packs(packs: PackDataset) -> None:
+    """Look through all packs before any are learned from: layers trust each edge and each `batch`. FormatError for
+    packs that contradict themselves under fitting checksums."""
+    manifest, name = packs.manifest, label(packs.path)
+    for number, shard in enumerate(manifest.shards):
+        reader = open_shard(packs.place, manifest, number)
+        try:
+            for block in range(shard.blocks):
+                found, _ = check_block(reader.block(block), manifest.schema, manifest.limits)
+                if found:
+                    pack = block * manifest.packs_per_block + found[0].pack
+                    raise FormatError(
+                        f"{name} contradicts itself: {shard.name}, pack {pack}, {found[0].field}: {found[0].what}. "
+                        f"`graph-pack verify {name}` names every such place"
+                    )
+        finally:
+            reader.close()
+
+
 def build_model(packs: PackDataset, task: Task, hidden: int, layers: int) -> GNN:
     """A model for the types and fields that the packs have."""
     axes, keys = packs.manifest.schema.axes, {field.key for field in packs.fields}
@@ -206,6 +229,11 @@ def _encoder(packs: PackDataset, axis: Axis, key: str, hidden: int) -> torch.nn.
         rows = pack[key][pack[axis.mask_name]].reshape(-1, width).to(torch.int64)
         if len(rows):
             largest = torch.maximum(largest, rows.amax(dim=0))
+    if largest.double().sum() >= MOST_VALUES:
+        raise SourceError(
+            f"{key!r} is whole numbers up to {largest.max()}: each value of a column gets weights of its own, for "
+            f"{MOST_VALUES:,} values at most. Make it floating"
+        )
     return ColumnEmbedding(largest.tolist(), hidden)
 
 

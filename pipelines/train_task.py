@@ -16,6 +16,10 @@ except ImportError as error:
     raise MissingExtraError("torch", "torch", "training") from error
 
 
+MOST_VALUES = 1 << 20
+"""Classes, or values of integer features: more are numbers, not kinds."""
+
+
 @dataclass(frozen=True)
 class Task:
     """What is learned.
@@ -74,6 +78,11 @@ def find_task(packs: PackDataset, target: str) -> Task:
             raise SourceError(
                 f"{found.key!r} is whole numbers, {what}: classes are one number each, from 0; make it floating for a "
                 "regression"
+            )
+        if rows[known].max() >= MOST_VALUES:
+            raise SourceError(
+                f"{found.key!r} is whole numbers up to {rows[known].max()}: classes are numbered from 0 to "
+                f"{MOST_VALUES - 1} at most; make it floating for a regression"
             )
         return replace(task, outputs=max(2, int(rows[known].max()) + 1))
     count = known.sum(dim=0).clamp(min=1)

@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -275,3 +276,34 @@ def test_readers_of_packs_that_lie_read_on_or_name_verify(tmp_path, name):
     assert refused >= {"unpack", "unpack a pack"}  # which lift what the numbers say
     if name == "num_real":
         assert refused == set(readers) - {"scatter"}
+
+
+@pytest.mark.parametrize("name", sorted(LIES))
+def test_training_on_packs_that_lie_names_the_place_and_verify(tmp_path, capfd, name):
+    """In the last pack, so that neither the target nor the encoders have met it first."""
+    from pipelines.cli import run as run_command
+
+    def change(packs, rows):
+        packs[-1][name][: len(LIES[name](packs[-1][name]))] = LIES[name](packs[-1][name])
+
+    pytest.importorskip("torch_geometric")
+    write_data_set(tmp_path, change=change)
+    assert run_command(["train", str(tmp_path), "--epochs", "1", "--hidden", "4"]) == 1
+    told = capfd.readouterr().err
+    assert re.search(rf"{re.escape(str(tmp_path))} contradicts itself: shard-\d+\.parquet, pack \d+, {name}: ", told)
+    assert f"`graph-pack verify {tmp_path}` names every such place" in told
+    assert "report it" not in told
+
+
+def test_whole_numbers_that_are_no_kinds_are_told_before_memory_is_taken_for_them(tmp_path, capfd):
+    from torch_geometric.data import Data
+
+    from pipelines import build
+    from pipelines.cli import run as run_command
+
+    for number, (x, y, text) in enumerate(((2**40, 0, "each value of a column gets weights"), (0, 2**40, "classes are"))):
+        graph = Data(x=torch.full((2, 1), x), edge_index=torch.tensor([[0], [1]]), y=torch.tensor([y]))
+        build([graph] * 3, tmp_path / str(number), PackLimits(8, 8, 3), "first-fit", workers=1)
+        assert run_command(["train", str(tmp_path / str(number)), "--epochs", "1"]) == 1
+        told = capfd.readouterr().err
+        assert text in told and "report it" not in told
