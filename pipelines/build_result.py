@@ -28,7 +28,7 @@ class BuildResult(os.PathLike[str]):
     out: Path | str
     manifests: Mapping[str, Manifest]
     seconds: Mapping[str, float] = field(default_factory=dict)
-    skips: tuple[Skip, ...] = ()
+    skips: Sequence[Skip] = ()
     already: bool = False
     ambiguous: tuple[str, ...] = ()
 
@@ -43,7 +43,7 @@ class BuildResult(os.PathLike[str]):
         return str(self.out)
 
 
-def already(out: Store, finished: Mapping[str, Manifest], job: Job, skips: tuple[Skip, ...] = ()) -> BuildResult:
+def already(out: Store, finished: Mapping[str, Manifest], job: Job, skips: Sequence[Skip] = ()) -> BuildResult:
     """Nothing to do, but to say of a licence that was not given before."""
     for name, manifest in finished.items() if job.licence else ():
         out.put(inside(name, CARD), card_text(manifest, card_title(name), job.licence, _told(out)).encode())

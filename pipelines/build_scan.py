@@ -24,7 +24,8 @@ from pipelines.build_shards import hash_task
 from pipelines.executors import Executor, SerialExecutor
 from pipelines.journal import Journal, clear
 from pipelines.sealed import HEAD, DamagedError, check_seal, damaged, digest_of, seal_of
-from pipelines.sources.protocol import BlockTask, Skip, Source
+from pipelines.sources.protocol import BlockTask, Source
+from pipelines.sources.skips import Skips
 
 Progress = Callable[[str, int, "int | None"], None]
 """Called with the stage ("scan", "join", "plan", "write"), what is done of it, and the total where it is known. While a
@@ -75,7 +76,7 @@ class ScanResult:
     folder: Path
     table: GraphTable
     num_graphs: int
-    skips: tuple[Skip, ...]
+    skips: Skips
     ambiguous: tuple[str, ...]
     content_hash: str
     trimmed: np.ndarray | None = None
@@ -109,7 +110,7 @@ def scan_source(
         work / _TABLE,
         GraphTable.open(work / _TABLE),
         sum(block["records"] for block in blocks),
-        tuple(_skip(stored) for block in blocks for stored in block["skips"]),
+        Skips.joined(Skips.from_plain(block["skips"]) for block in blocks),
         tuple(line["ambiguous"]),
         line["content_hash"],
     )
@@ -132,18 +133,17 @@ def scan_and_save(item: tuple[BlockTask, str, str], attributes: Attributes = ALL
         os.fsync(file.fileno())
     temporary.replace(path)
     sync_folder(temporary.parent)
-    skips = [[skip.graph_id, skip.reason, skip.where, list(skip.strings)] for skip in scan.skips]
     return {
         "file": Path(path).name,
         "seal": head.hex(),
         "records": scan.num_records,
         "graphs": len(scan.graphs.ids),
-        "skips": skips,
+        "skips": Skips.of(scan.skips).to_plain(),
         "statistics": scan.graphs.statistics.to_dict(),
     }
 
 
-def check_skips(source: Source, options: ScanOptions, skips: Iterator[Skip] | tuple[Skip, ...]) -> None:
+def check_skips(source: Source, options: ScanOptions, skips: Skips) -> None:
     """Raise SourceError for the first skip, unless skipping is allowed."""
     policy = options.on_empty or source.on_empty
     for skip in skips if policy == "error" else ():
@@ -181,7 +181,7 @@ def _read_blocks(
         scanned = sum(block["records"] for block in done.values())
         place = executor if source.parallel else SerialExecutor()
         for i, block in enumerate(place.map(partial(scan_and_save, attributes=options.attributes), missing())):
-            check_skips(source, options, tuple(_skip(stored) for stored in block["skips"]))
+            check_skips(source, options, Skips.from_plain(block["skips"]))
             journal.add("block", str(numbers[i]), **block)
             scanned += block["records"]
             progress("scan", scanned, source.num_graphs)
@@ -247,8 +247,3 @@ def content_hash(table: GraphTable, folder: Path, executor: Executor) -> str:
         (str(folder), start, min(start + stride, table.num_graphs)) for start in range(0, table.num_graphs, stride)
     ]
     return combine_hashes(table.schema, executor.map(hash_task, tasks))
-
-
-def _skip(stored: list[Any]) -> Skip:
-    graph_id, reason, where, strings = stored
-    return Skip(graph_id, reason, where, tuple((name, text) for name, text in strings))

@@ -26,6 +26,7 @@ from packer.shards.files import hash_file
 from packer.shards.graphs_file import TOO_LARGE, TRIMMED, lost_column, size_column, string_columns
 from packer.shards.manifest import GRAPHS
 from pipelines.sources.protocol import Skip
+from pipelines.sources.skips import Skips
 
 SAMPLE_PACKS = 64
 _GRAPHS_PER_PART = 1 << 16
@@ -93,7 +94,7 @@ class GraphsTask:
 
     source: PackSource
     folder: str
-    skips: tuple[Skip, ...]
+    skips: Skips
 
     @property
     def label(self) -> str:
@@ -172,15 +173,16 @@ def _write_graphs(task: GraphsTask) -> FileEntry:
     packs[rows] = np.repeat(np.arange(len(held)), held)
     slots[rows] = np.arange(len(rows)) - np.repeat(offsets[:-1], held)
     members = np.load(Path(task.source.plan) / _MEMBERS, mmap_mode="r")
-    skipped = {skip.graph_id: skip for skip in task.skips}
     file = Path(task.source.table) / LOST
     none = np.zeros((len(table.schema.axes), table.num_graphs), dtype=np.int64)
     lost = np.load(file, mmap_mode="r") if file.is_file() else none
-    parts = (
-        graph_part(table, np.asarray(members[first : first + _GRAPHS_PER_PART]), packs, slots, skipped, lost)
-        for first in range(0, len(members), _GRAPHS_PER_PART)
-    )
-    return write_graphs(task.folder, parts, table.schema)
+
+    def parts() -> Iterator[dict[str, Any]]:
+        for first in range(0, len(members), _GRAPHS_PER_PART):
+            ids = np.asarray(members[first : first + _GRAPHS_PER_PART])
+            yield graph_part(table, ids, packs, slots, task.skips.between(int(ids[0]), int(ids[-1])), lost)
+
+    return write_graphs(task.folder, parts(), table.schema)
 
 
 def graph_part(

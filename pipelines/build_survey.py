@@ -16,7 +16,8 @@ from packer.sizes import GraphSizes
 from pipelines.build_plan import with_columns
 from pipelines.build_scan import Progress, ScanOptions, check_skips
 from pipelines.executors import Executor, SerialExecutor
-from pipelines.sources.protocol import BlockTask, Skip, Source
+from pipelines.sources.protocol import BlockTask, Source
+from pipelines.sources.skips import Skips
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Survey:
     sizes: GraphSizes
     schema: Schema
     ambiguous: tuple[str, ...]
-    skips: tuple[Skip, ...]
+    skips: Skips
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,14 @@ class BlockSurvey:
     ids: np.ndarray
     counts: Mapping[str, np.ndarray]
     statistics: Statistics
-    skips: tuple[Skip, ...]
+    skips: Skips
 
 
 def survey_task(task: BlockTask, attributes: Attributes = ALL) -> BlockSurvey:
     """Scan one block and forget its features."""
     scan = task.scan(attributes)
-    return BlockSurvey(scan.num_records, scan.graphs.ids, dict(scan.graphs.counts), scan.graphs.statistics, scan.skips)
+    counts, skips = dict(scan.graphs.counts), Skips.of(scan.skips)
+    return BlockSurvey(scan.num_records, scan.graphs.ids, counts, scan.graphs.statistics, skips)
 
 
 def survey_source(source: Source, options: ScanOptions, executor: Executor, progress: Progress) -> Survey:
@@ -66,7 +68,7 @@ def survey_source(source: Source, options: ScanOptions, executor: Executor, prog
     schema, ambiguous = options.decide(block.statistics for block in blocks)
     columns = {axis.key: _joined(blocks, axis) for axis in schema.axes}
     sizes = with_columns(schema.axes, columns)
-    skips = tuple(skip for block in blocks for skip in block.skips)
+    skips = Skips.joined(block.skips for block in blocks)
     return Survey(source.name, scanned, ids, sizes, schema, ambiguous, skips)
 
 

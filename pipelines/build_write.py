@@ -10,6 +10,7 @@ import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +89,7 @@ def prepare(
     source = PackSource(str(scan.folder.absolute()), str(arrays.absolute()), limits, job=uuid.uuid4().hex)
     firsts = range(0, plan.num_packs, layout.packs_per_shard)
     journal.add("target", name, shards=len(firsts))
-    own = set(graphs.source_ids.tolist()) if scan.skips else set[int]()
-    skips = tuple(skip for skip in scan.skips if skip.graph_id in own)
+    skips = scan.skips.among(graphs.source_ids)
     shards = [
         ShardTask(
             source,
@@ -217,7 +217,7 @@ def commit(
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "machine": {"system": platform.platform(), "cpus": os.cpu_count(), "python": platform.python_version()},
         "ambiguous_fields": list(ambiguous),
-        "skipped": [{"graph": s.graph_id, "where": s.where, "reason": s.reason} for s in skips[:10_000]],
+        "skipped": [{"graph": s.graph_id, "where": s.where, "reason": s.reason} for s in islice(skips, 10_000)],
     }
     out.put(BUILD_FILE, json.dumps(about, indent=1, allow_nan=False).encode() + b"\n")
     for name, manifest in manifests.items():

@@ -301,7 +301,9 @@ def test_whole_numbers_that_are_no_kinds_are_told_before_memory_is_taken_for_the
     from pipelines import build
     from pipelines.cli import run as run_command
 
-    for number, (x, y, text) in enumerate(((2**40, 0, "each value of a column gets weights"), (0, 2**40, "classes are"))):
+    for number, (x, y, text) in enumerate(
+        ((2**40, 0, "each value of a column gets weights"), (0, 2**40, "classes are"))
+    ):
         graph = Data(x=torch.full((2, 1), x), edge_index=torch.tensor([[0], [1]]), y=torch.tensor([y]))
         build([graph] * 3, tmp_path / str(number), PackLimits(8, 8, 3), "first-fit", workers=1)
         assert run_command(["train", str(tmp_path / str(number)), "--epochs", "1"]) == 1

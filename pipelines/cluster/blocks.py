@@ -18,6 +18,7 @@ from packer.graph_table import HASH_GRAPHS, GraphTable, concatenate
 from packer.scan_block import RawBlock, narrowed
 from pipelines.sealed import SealedStore, damaged
 from pipelines.sources.protocol import BlockTask, Skip
+from pipelines.sources.skips import Skips
 
 
 class Block(NamedTuple):
@@ -70,7 +71,7 @@ class BlockFacts:
 
     block: Block
     statistics: Statistics
-    skips: tuple[Skip, ...]
+    skips: Skips
     axes: tuple[str, ...]
     sizes: np.ndarray
     count: np.ndarray
@@ -100,7 +101,7 @@ def scan_block(item: ScanBlock) -> BlockFacts:
             "records": scan.num_records,
             "size": len(data),
             "statistics": scan.graphs.statistics.to_dict(),
-            "skips": [[skip.graph_id, skip.reason, skip.where, list(skip.strings)] for skip in scan.skips],
+            "skips": Skips.of(scan.skips).to_plain(),
             "axes": list(scan.graphs.counts),
         }
         sizes = np.stack([np.asarray(count) for count in scan.graphs.counts.values()] or [scan.graphs.ids], axis=1)
@@ -114,7 +115,9 @@ def read_facts(work: SealedStore, number: int, first_id: int) -> BlockFacts:
     sizes, count = np.unique(arrays["sizes"].astype(np.int64), axis=0, return_counts=True)
     block = Block(number, first_id, head["records"], len(arrays["ids"]), head["size"])
     statistics = Statistics.from_dict(head["statistics"])  # here, and not in the driver, which hears of every block
-    return BlockFacts(block, statistics, _skips_of(head), tuple(head["axes"]), sizes, count.astype(np.int64))
+    return BlockFacts(
+        block, statistics, Skips.from_plain(head["skips"]), tuple(head["axes"]), sizes, count.astype(np.int64)
+    )
 
 
 def sizes_of_block(
@@ -128,7 +131,7 @@ def sizes_of_block(
     for column, key in enumerate(axes):
         if key in place:
             sizes[:, column] = stored[:, place[key]]
-    return arrays["ids"], sizes, {skip.graph_id: skip for skip in _skips_of(head)}
+    return arrays["ids"], sizes, {skip.graph_id: skip for skip in Skips.from_plain(head["skips"])}
 
 
 def table_of_blocks(work: SealedStore, numbers: Sequence[int], schema: Schema) -> GraphTable:
@@ -157,13 +160,6 @@ def hash_blocks(item: HashBlocks) -> bytes:
     table = table_of_blocks(item.work, item.numbers, item.schema)
     table = table.select(np.arange(item.skip, item.skip + item.graphs))
     return b"".join(table.block_hash(first) for first in range(0, item.graphs, HASH_GRAPHS))
-
-
-def _skips_of(head: dict[str, Any]) -> tuple[Skip, ...]:
-    return tuple(
-        Skip(graph_id, reason, where, tuple((name, text) for name, text in strings))
-        for graph_id, reason, where, strings in head["skips"]
-    )
 
 
 def _block_name(number: int) -> str:

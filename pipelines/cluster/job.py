@@ -33,6 +33,7 @@ from pipelines.cluster.gather import ENTRIES
 from pipelines.cluster.phases import Cluster
 from pipelines.cluster.route import GRAPH_ROWS, ROUTED
 from pipelines.journal import StoreJournal
+from pipelines.sources.skips import Skips
 from pipelines.stores import LARGE, Store
 from pipelines.work_place import CLAIM, JOURNAL, KEPT, WORK, check_store, remove_own
 
@@ -168,9 +169,7 @@ def _remove_earlier(on: Cluster, journal: StoreJournal) -> None:
     journal.drop("target", "plan")
 
 
-def _same_content(
-    on: Cluster, finished: Mapping[str, Manifest], digest: str, job: Job, skips: tuple[Any, ...]
-) -> BuildResult:
+def _same_content(on: Cluster, finished: Mapping[str, Manifest], digest: str, job: Job, skips: Skips) -> BuildResult:
     _tidy(on)
     if any(manifest.content_hash != digest for manifest in finished.values()):
         raise BuildError(

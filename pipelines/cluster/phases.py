@@ -43,7 +43,7 @@ from pipelines.cluster.route import PlanRef, RouteTask, Way, route_group
 from pipelines.executors import Executor, SerialExecutor
 from pipelines.journal import StoreJournal
 from pipelines.sealed import SealedStore, digest_of
-from pipelines.sources.protocol import Skip
+from pipelines.sources.skips import Skips
 from pipelines.stores import Store
 
 _HASH_STRIDE = 16 * HASH_GRAPHS
@@ -61,7 +61,7 @@ class Scanned:
     schema: Schema
     ambiguous: tuple[str, ...]
     sizes: GraphSizes
-    skips: tuple[Skip, ...]
+    skips: Skips
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def scan(job: Job, on: Cluster) -> Scanned:
     """Every block scanned, and what its graphs are. Raises SourceError and FieldError, as other builds do."""
     statistics: Statistics | None = None
     held = array("q")  # of blocks
-    skips: list[Skip] = []
+    skips: list[Skips] = []
     histograms: list[tuple[tuple[str, ...], np.ndarray, np.ndarray]] = []
     records = 0
     work = SealedStore(on.work, digest_of(scan_key(job)))
@@ -98,7 +98,7 @@ def scan(job: Job, on: Cluster) -> Scanned:
         check_skips(job.source, job.scan, facts.skips)
         statistics = facts.statistics if statistics is None else merge(statistics, facts.statistics)
         held.extend(facts.block)
-        skips += facts.skips
+        skips.append(facts.skips)
         histograms.append((facts.axes, facts.sizes, facts.count))
         if len(histograms) >= _FEW:
             histograms = [_added(histograms)]
@@ -110,7 +110,7 @@ def scan(job: Job, on: Cluster) -> Scanned:
     schema, ambiguous = job.scan.decide([statistics])
     keys, rows, count = _added(histograms)
     columns = {axis.key: rows[:, keys.index(axis.key)] for axis in schema.axes}
-    return Scanned(work, blocks, schema, ambiguous, with_columns(schema.axes, columns, count), tuple(skips))
+    return Scanned(work, blocks, schema, ambiguous, with_columns(schema.axes, columns, count), Skips.joined(skips))
 
 
 def content_hash(scanned: Scanned, on: Cluster) -> str:
