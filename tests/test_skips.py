@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -51,7 +52,8 @@ def test_splits_get_their_own_whichever_way_they_are_built(tmp_path: Path) -> No
     source = tmp_path / "molecules.csv"
     rows = [("" if i % 3 else "CCO", ("train", "test")[i % 2]) for i in range(40)]
     source.write_text("smiles,part\n" + "".join(f"{smiles},{part}\n" for smiles, part in rows))
-    for name, way in (("here", {"workers": 1}), ("apart", {"executor": Apart()})):
+    ways: dict[str, Any] = {"here": {"workers": 1}, "apart": {"executor": Apart()}}
+    for name, way in ways.items():
         out = tmp_path / name
         result = build(f"smiles:{source}", out, LIMITS, "first-fit", split_column="part", on_empty="skip", **way)
         assert [skip.graph_id for skip in result.skips] == [i for i in range(40) if i % 3]
