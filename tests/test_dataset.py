@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from reference_packs import write_data_set
 from small_packs import HETERO_LIMITS, HETERO_SCHEMA, SCHEMA, write_packs
 
 from packer.errors import FieldError, FormatError
@@ -308,3 +309,20 @@ def test_open_files_are_few_and_given_back(tmp_path: Path, monkeypatch: pytest.M
     same(dataset[4], packs[4])
     del dataset
     assert open_files() == before
+
+
+def test_kept_blocks_are_bounded_in_bytes(tmp_path, monkeypatch):
+    """All blocks have one size: a bound of 4 times half of it leaves room for two."""
+    from packer.reading import blocks
+
+    manifest = write_data_set(tmp_path)
+    size = 3 * sum(column.width for column in manifest.columns if column.kind not in ("mask", "graph_ids"))
+    for most, kept in ((size, 4), (size // 2 + 1, 2), (size // 4 + 1, 1), (1, 1)):
+        monkeypatch.setattr(blocks, "CACHED_BYTES", most)
+        dataset = PackDataset(tmp_path, cache_blocks=4)
+        packs = [dataset[i] for i in reversed(range(len(dataset)))]
+        held = list(dataset.blocks._cache.values())
+        assert len(held) == kept
+        stored = sum(array.nbytes for block in held for _, array, _ in block if hasattr(array, "nbytes"))
+        assert stored <= max(4 * most, size)
+        assert torch.equal(packs[-1]["edge_index"], PackDataset(tmp_path)[0]["edge_index"])

@@ -15,6 +15,9 @@ from packer.shards.container import ShardReader, open_shard
 from packer.shards.manifest import Manifest
 from packer.shards.place import Where, place_of
 
+CACHED_BYTES = 8 << 20
+"""Of a block that is kept, on average: writers make no larger blocks of several packs, and where a block is one pack
+nothing is gained by keeping it."""
 OPEN_SHARDS = 64  # file descriptors a process holds at most
 _BOOL = np.dtype(bool)
 _OF_THIS_PROCESS = ("_pid", "_lock", "_open", "_cache", "_last")
@@ -77,7 +80,8 @@ class Blocks:
     """The blocks of a data set, numbered through all shards.
 
     where, manifest: of the data set; casts, masks: what to load; verify: as in ShardReader; cache_blocks: how many
-    decoded blocks are kept. Pickled or forked, it opens its files anew: no descriptor is shared between processes.
+    decoded blocks are kept, fewer where these would take more than 8 MiB each.
+    Pickled or forked, it opens its files anew: no descriptor is shared between processes.
     Threads may share it.
     """
 
@@ -95,9 +99,11 @@ class Blocks:
         self.casts = tuple(casts)
         self.masks = tuple(masks)
         self.verify = verify
-        self.cache_blocks = cache_blocks
         self._per_shard = max(1, -(-manifest.packs_per_shard // manifest.packs_per_block))
         self._stored = [cast.name for cast in casts] + (["num_real"] if masks else [])
+        width = sum(column.width for column in manifest.columns if column.name in self._stored)
+        most = cache_blocks * CACHED_BYTES // max(1, width * manifest.packs_per_block)
+        self.cache_blocks = max(1, min(cache_blocks, most))
         self._to_redraw = list(dict.fromkeys([*self._stored, *needed_columns(manifest.schema)]))
         self._reset()
 

@@ -36,7 +36,8 @@ class PackDataset(Dataset[Pack]):
     "graph_ids" (int64 [num_graphs]: the source's graph in each slot, -1 for null graphs).
     index_dtype: "int64" or "int32", of index fields, `batch` and `ptr`. float_dtype: of floating fields, None keeps
     theirs. transform: called with each pack, returns the pack to use. cache_blocks: decoded blocks kept in memory, in
-    stored dtypes, some MiB each. follow_batch: fields to add `NAME_batch` and `NAME_ptr` for, as PyG's loader does:
+    stored dtypes, fewer where these take more than 8 MiB each (128 MiB by default).
+    follow_batch: fields to add `NAME_batch` and `NAME_ptr` for, as PyG's loader does:
     the graph slot of each row, of edge fields too.
 
     path may be an fsspec URL: `s3://`, `gs://`, ... Then storage_options go to fsspec and are never shown. cache_dir:

@@ -43,8 +43,9 @@ class PackReader:
     when a process first reads it, "always" whenever it is read, "off" never (see `PackDataset`). columns: the names to
     load, None for all but "graph_ids" (int64 [num_graphs]: the source's graph in each slot, -1 for null graphs).
     index_dtype: "int64" or "int32", of index fields, `batch` and `ptr`. float_dtype: of floating fields ("float16",
-    "float32", "float64"), None keeps theirs. cache_blocks: decoded blocks kept in memory, in stored dtypes, some MiB
-    each. follow_batch: fields to add `NAME_batch` and `NAME_ptr` for, as PyG's loader does: the graph slot of each row,
+    "float32", "float64"), None keeps theirs. cache_blocks: decoded blocks kept in memory, in stored dtypes,
+    fewer where these take more than 8 MiB each (128 MiB by default).
+    follow_batch: fields to add `NAME_batch` and `NAME_ptr` for, as PyG's loader does: the graph slot of each row,
     of edge fields too.
 
     path may be an fsspec URL; storage_options, cache_dir and cache_bytes are then as in `PackDataset`. Files are opened
