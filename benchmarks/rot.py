@@ -5,6 +5,10 @@ given again; or the file is damaged and the build goes on. What comes out is com
 byte for byte, and where it differs `verify` has to say so.
 
     python benchmarks/rot.py [--cases 500] [--seed 0] [--out benchmarks/results/rot.md]
+    python benchmarks/rot.py --places dask,s3 --cases 200 --out benchmarks/results/rot-clusters.md
+
+On a Dask cluster (of two processes here, that outlives the builds) and in an S3 store (a server here, moto) a build is
+stopped, or damage done, at a task's result too: it is in its files that most is written there.
 """
 
 from __future__ import annotations
@@ -15,11 +19,13 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,18 +54,34 @@ JOBS: dict[str, dict[str, Any]] = {
     "objects": {"objects": True},
 }
 PLACES = ("one machine", "cluster")
+SERVERS: dict[str, str] = {}
+"""Where Dask's scheduler and the S3 server are, for the places of these names."""
 
 
 class Apart:
-    """Tasks run here one after another, but as on a cluster: through files of the work store alone."""
+    """Tasks run here one after another, but as on a cluster: through files of the work store alone.
 
-    here, cluster = True, True
+    here: whether these may lie in a folder of this machine; on: runs them instead.
+    """
+
+    cluster = True
+
+    def __init__(self, here: bool = True, on: Any = None) -> None:
+        self.here, self._on = here, on
 
     def map(self, fn: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-        return map(fn, items)
+        for result in map(fn, items) if self._on is None else self._on.map(fn, items):
+            if self._on is not None or not self.here:
+                an_event()
+            yield result
 
     def close(self) -> None:
-        """Nothing is held."""
+        if self._on is not None:
+            self._on.close()
+
+
+def an_event() -> None:
+    """Something at which a build may be stopped; see `in_child`."""
 
 
 class Case(NamedTuple):
@@ -118,15 +140,45 @@ def objects() -> list[Any]:
     return found
 
 
-def run(job: str, place: str, source: Path, out: Path, **more: Any) -> None:
+def run(job: str, place: str, source: Path, out: Any, **more: Any) -> None:
     options: dict[str, Any] = {"limits": LIMITS, "algorithm": "first-fit", **JOBS[job], **more}
     given: Any = f"smiles:{source}"
     if options.pop("objects", False):
         given = objects()
     else:
         options |= {"targets": ["t"], "on_empty": "skip"}
-    place_options: dict[str, Any] = {"workers": 1} if place == "one machine" else {"executor": Apart()}
-    build(given, out, **place_options, **options)
+    held: Any = Apart(here=place != "s3")
+    if place == "dask":
+        from pipelines.executors.dask import DaskExecutor
+
+        held = Apart(on=DaskExecutor(address=SERVERS["dask"]))
+    if place == "s3":
+        options["storage_options"] = storage()
+    try:
+        build(given, out, **({"workers": 1} if place == "one machine" else {"executor": held}), **options)
+    finally:
+        held.close()
+
+
+def storage() -> dict[str, Any]:
+    return {"key": "nobody", "secret": "nobody", "client_kwargs": {"endpoint_url": SERVERS["s3"]}}
+
+
+def files_of(out: Any) -> dict[str, bytes]:
+    """Every file below a folder or URL, those of the work folder too, but the lock; in order."""
+    if isinstance(out, Path):
+        paths = [path for path in sorted(out.rglob("*")) if path.is_file() and path.name != LOCK]
+        return {str(path.relative_to(out)): path.read_bytes() for path in paths}
+    fs, root = bucket(out)
+    return {path[len(root) + 1 :]: fs.cat_file(path) for path in sorted(fs.find(root))}
+
+
+def bucket(out: str) -> tuple[Any, str]:
+    """A client that knows nothing from before, and what a URL is to it."""
+    import fsspec
+
+    fs, root = fsspec.core.url_to_fs(out, **storage(), skip_instance_cache=True, use_listings_cache=False)
+    return fs, str(root)
 
 
 def in_child(job: Callable[[], str], at: int = 0, then: Callable[[], bool] | None = None) -> tuple[bool, str, int]:
@@ -138,14 +190,18 @@ def in_child(job: Callable[[], str], at: int = 0, then: Callable[[], bool] | Non
         os.close(reader)
         seen, flush = 0, os.fsync
 
-        def count(handle: int) -> None:
+        def count() -> None:
             nonlocal seen
             seen += 1
             if seen == at and then is not None and then():
                 os.kill(os.getpid(), signal.SIGKILL)
+
+        def counted(handle: int) -> None:
+            count()
             flush(handle)
 
-        os.fsync = count
+        os.fsync = counted
+        globals()["an_event"] = count
         said = "left without a word"
         try:
             said = job()
@@ -171,20 +227,19 @@ def attempt(job: Callable[[], None]) -> str:
     return ""
 
 
-def hashes(folder: Path) -> dict[str, str]:
+def hashes(out: Any) -> dict[str, str]:
     """Every file of a data set; what may lie beside it (build.json, the card, the work folder) is outside of it."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not {*path.parts} & {*ALSO_ALLOWED})
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    files = ((name, data) for name, data in files_of(out).items() if not {*Path(name).parts} & {*ALSO_ALLOWED})
+    return {name: hashlib.sha256(data).hexdigest() for name, data in files}
 
 
-def damage(folder: Path, case: Case) -> str:
+def damage(out: Any, case: Case) -> str:
     """Spoil one file of all that are there; its name, "" where there is none."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != LOCK]
-    files = [path for path in files if path.stat().st_size]
+    files = {name: data for name, data in files_of(out).items() if data}
     if not files:
         return ""
-    path = files[int(case.pick[0] * len(files))]
-    data = bytearray(path.read_bytes())
+    name = list(files)[int(case.pick[0] * len(files))]
+    data = bytearray(files[name])
     at = int(case.pick[1] * len(data))
     if case.kind == "a bit":
         data[at] ^= 1 << int(case.pick[1] * 8 * len(data)) % 8
@@ -194,15 +249,18 @@ def damage(folder: Path, case: Case) -> str:
         data = bytearray(len(data))
     else:
         data = data[:at]
-    with path.open("r+b") as file:  # in place, as a disk does it: who has mapped it sees it
-        file.write(data)
-        file.truncate(len(data))
-    return str(path.relative_to(folder))
+    if isinstance(out, Path):
+        with (out / name).open("r+b") as file:  # in place, as a disk does it: who has mapped it sees it
+            file.write(data)
+            file.truncate(len(data))
+    else:
+        fs, root = bucket(out)
+        fs.pipe_file(f"{root}/{name}", bytes(data))
+    return name
 
 
-def run_case(case: Case, source: Path, out: Path, truth: dict[str, str]) -> Outcome:
-    """Build, damage, build again, compare."""
-    note = out.with_suffix(".damaged")
+def run_case(case: Case, source: Path, out: Any, note: Path, truth: dict[str, str]) -> Outcome:
+    """Build, damage, build again, compare. note: a file for what was damaged."""
 
     def spoil() -> bool:
         note.write_text(damage(out, case))
@@ -235,36 +293,44 @@ def run_case(case: Case, source: Path, out: Path, truth: dict[str, str]) -> Outc
     return outcome._replace(file=file)
 
 
-def judge(out: Path, truth: dict[str, str], said: str) -> Outcome:
+def judge(out: Any, truth: dict[str, str], said: str) -> Outcome:
     """What lies in `out` after a run that ended with `said`, "" where it ended well."""
     found = hashes(out)
     if not said and found == truth:
         return Outcome("", TRUE)
-    manifests = [path.parent for path in out.rglob("manifest.json") if ".work" not in path.parts]
-    for folder in manifests:
-        inside = {name: sha for name, sha in found.items() if (out / name).is_relative_to(folder)}
-        same = all(truth.get(name) == sha for name, sha in inside.items())
-        if verify_shards(folder).ok and not same:
+    for folder in [name[: -len("manifest.json")] for name in found if Path(name).name == "manifest.json"]:
+        same = all(truth.get(name) == sha for name, sha in found.items() if name.startswith(folder))
+        if not same and sound(out / folder if isinstance(out, Path) else f"{out}/{folder}".rstrip("/")):
             return Outcome("", WRONG, said)
     return Outcome("", TOLD, said) if said else Outcome("", UNSOUND)
 
 
+def sound(where: Any) -> bool:
+    return verify_shards(where, storage_options={} if isinstance(where, Path) else storage()).ok
+
+
+def place_of_case(place: str, folder: Path, name: str) -> Any:
+    """Where a build writes: a folder, or a URL of the S3 server."""
+    return f"s3://rot/{name.replace(' ', '-')}" if place == "s3" else folder / name
+
+
 def cases(
-    number: int, seed: int, jobs: list[str], source: Path, folder: Path
+    number: int, seed: int, jobs: list[str], places: Sequence[str], source: Path, folder: Path
 ) -> tuple[list[Case], dict[tuple[str, str], Any]]:
     """Cases drawn at random over jobs, places and all flushes of each; and what undisturbed builds give."""
     truth: dict[tuple[str, str], Any] = {}
     flushes: dict[tuple[str, str], int] = {}
     for job in jobs:
-        for place in PLACES:
-            out = folder / f"{job} {place}"
-            run(job, place, source, folder / f"{job} {place} first")  # what is imported now, no child has to import
+        for place in places:
+            out = place_of_case(place, folder, f"{job} {place}")
+            if place in PLACES:  # what is imported now, no child has to import
+                run(job, place, source, folder / f"{job} {place} first")
             lived, said, count = in_child(partial(attempt, partial(run, job, place, source, out)))
             assert lived and not said, said
             truth[job, place], flushes[job, place] = hashes(out), count
     draw, found = random.Random(seed), list[Case]()
     for _ in range(number):
-        job, place = draw.choice(jobs), draw.choice(PLACES)
+        job, place = draw.choice(jobs), draw.choice(places)
         stopped = draw.random() < 0.75
         kind = draw.choice(DAMAGES if stopped else DAMAGES[:3])
         pick = (draw.random(), draw.random())
@@ -272,15 +338,60 @@ def cases(
     return found, truth
 
 
-def sweep(number: int, seed: int, jobs: list[str], folder: Path) -> list[tuple[Case, Outcome]]:
+def sweep(
+    number: int, seed: int, jobs: list[str], folder: Path, places: Sequence[str] = PLACES
+) -> list[tuple[Case, Outcome]]:
     """Run so many cases in a folder."""
     small_parts()
     source = folder / "molecules.csv"
     write_source(source)
-    drawn, truth = cases(number, seed, jobs, source, folder)
-    return [
-        (case, run_case(case, source, folder / f"{at}", truth[case.job, case.place])) for at, case in enumerate(drawn)
-    ]
+    drawn, truth = cases(number, seed, jobs, places, source, folder)
+    found: list[tuple[Case, Outcome]] = []
+    for at, case in enumerate(drawn):
+        out = place_of_case(case.place, folder, str(at))
+        found.append((case, run_case(case, source, out, folder / f"{at}.damaged", truth[case.job, case.place])))
+    return found
+
+
+@contextmanager
+def served(places: Sequence[str]) -> Generator[None]:
+    """Dask's cluster and the S3 server in processes of their own, as far as they are wanted."""
+    started: list[subprocess.Popen[str]] = []
+    for place in {"dask", "s3"} & {*places}:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _SERVE[place]], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        started.append(process)
+        assert process.stdout is not None
+        SERVERS[place] = process.stdout.readline().strip()
+    try:
+        if "s3" in places:
+            code = "import sys, rot; rot.SERVERS['s3'] = sys.argv[1]; rot.bucket('s3://rot')[0].makedirs('rot')"
+            subprocess.run([sys.executable, "-c", code, SERVERS["s3"]], check=True, cwd=Path(__file__).parent)
+        yield
+    finally:
+        for process in started:
+            process.terminate()
+            process.wait()
+
+
+_SERVE = {
+    "dask": """
+import time
+from distributed import LocalCluster
+if __name__ == "__main__":
+    print(LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None).scheduler_address, flush=True)
+    time.sleep(1e6)
+""",
+    "s3": """
+import time
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer(port=0, verbose=False)
+server.start()
+print("http://%s:%d" % server.get_host_and_port(), flush=True)
+time.sleep(1e6)
+""",
+}
 
 
 def page(found: list[tuple[Case, Outcome]], seed: int, seconds: float) -> str:
@@ -326,12 +437,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--cases", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--places", default=",".join(PLACES))
     parser.add_argument("--jobs", default=",".join(JOBS))
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        found = sweep(options.cases, options.seed, options.jobs.split(","), Path(folder))
+    places = options.places.split(",")
+    with tempfile.TemporaryDirectory() as folder, served(places):
+        os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
+        found = sweep(options.cases, options.seed, options.jobs.split(","), Path(folder), places)
     bad = [(case, outcome) for case, outcome in found if outcome.what in (WRONG, FAULT)]
     for case, outcome in bad:
         print(f"{case}\n    {outcome}", file=sys.stderr)
