@@ -5,7 +5,8 @@ given again; or the file is damaged and the build goes on. What comes out is com
 byte for byte, and where it differs `verify` has to say so.
 
     python benchmarks/rot.py [--cases 500] [--seed 0] [--out benchmarks/results/rot.md]
-    python benchmarks/rot.py --places dask,s3 --cases 200 --out benchmarks/results/rot-clusters.md
+    python benchmarks/rot.py --places dask --cases 100 --out benchmarks/results/rot-dask.md
+    python benchmarks/rot.py --places s3 --cases 100 --out benchmarks/results/rot-s3.md
 
 On a Dask cluster (of two processes here, that outlives the builds) and in an S3 store (a server here, moto) a build is
 stopped, or damage done, at a task's result too: it is in its files that most is written there.
