@@ -30,6 +30,7 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/compare.py
 	$(BIN)/python benchmarks/format.py
 	$(BIN)/python benchmarks/rot.py --out benchmarks/results/rot.md
+	$(BIN)/python benchmarks/time_limits.py
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python benchmarks/training.py

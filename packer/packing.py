@@ -21,7 +21,7 @@ from packer.algorithms.quick import quick_plan
 from packer.algorithms.registry import ALGORITHMS, Algorithm, find_algorithm
 from packer.budget import check_budget
 from packer.certificate import Certificate, volume_certificate
-from packer.errors import AlgorithmError, SizesError
+from packer.errors import SizesError
 from packer.interrupt import Interrupt
 
 if TYPE_CHECKING:
