@@ -50,8 +50,8 @@ def networks(graphs: int, most: int) -> GraphSizes:
 
 def mean_of(graphs: int, sizes: GraphSizes) -> PackLimits:
     columns = np.asarray(sizes.num_nodes), np.asarray(sizes.num_edges)
-    slots = (max(-(-graphs * int(c.sum()) // len(c)), int(c.max())) for c in columns)
-    return PackLimits(*slots, graphs, "none")
+    nodes, edges = (max(-(-graphs * int(c.sum()) // len(c)), int(c.max())) for c in columns)
+    return PackLimits(nodes, edges, graphs, "none")
 
 
 Case = tuple[str, Callable[[], GraphSizes], int, str]
