@@ -21,7 +21,7 @@ from packer.algorithms.quick import quick_plan
 from packer.algorithms.registry import ALGORITHMS, Algorithm, find_algorithm
 from packer.budget import check_budget
 from packer.certificate import Certificate, volume_certificate
-from packer.errors import AlgorithmError, SizesError
+from packer.errors import SizesError
 from packer.interrupt import Interrupt
 
 if TYPE_CHECKING:
@@ -165,9 +165,6 @@ def pack_items(
 
 def _limits(time_limit: float | None, work_limit: float | None) -> tuple[float, float]:
     """(wall seconds, nominal seconds of work). Whoever names one of them wants it used: the other does not stop it."""
-    for name, given in (("time_limit", time_limit), ("work_limit", work_limit)):
-        if given is not None and not given >= 0:
-            raise AlgorithmError(f"{name} must be 0 seconds or more; got {given}")
     if time_limit is None and work_limit is None:
         return DEFAULT_SECONDS, DEFAULT_WORK
     return math.inf if time_limit is None else time_limit, math.inf if work_limit is None else work_limit

@@ -46,6 +46,13 @@ def test_the_comparison_runs(shared_data, tmp_path):
     assert "| 24 | 24 | proven |" in rows[-1]
 
 
+def test_time_limits_are_measured(tmp_path):
+    pytest.importorskip("ortools")
+    run("benchmarks/time_limits.py", "--quick", "--out", tmp_path / "table.md")
+    rows = [row.split("|") for row in (tmp_path / "table.md").read_text().splitlines() if row.startswith("| molecules")]
+    assert [row[2].strip() for row in rows] == ["cold", "warm"] * 4  # how long each took is not for a test to say
+
+
 def test_training_on_a_gpu_is_measured(tmp_path):
     """Without a GPU the same loops run on the CPU, but for CUDA graphs."""
     pytest.importorskip("torch_geometric")

@@ -15,6 +15,7 @@ from packer.algorithms.optimal.dive import dive
 from packer.algorithms.optimal.finish import choose_whole
 from packer.algorithms.optimal.generation import PatternLP
 from packer.algorithms.optimal.greedy import greedy_plans, repeated_plans
+from packer.algorithms.optimal.lift import lifted_bound
 from packer.algorithms.optimal.proof import Proof, proofs_of
 from packer.algorithms.optimal.reduce import Reduced
 from packer.algorithms.optimal.rounding import fill_up, fix_whole, rest_of
@@ -113,6 +114,9 @@ class Search:
         proofs = proofs_of(self._reduced, plans, self._seed())
         if self.instance.num_items <= SAMPLED:
             self._anneal_first(quick=bool(proofs) and not proofs[0].slow)
+        if not self.done:
+            self.state(lifted_bound(self._reduced, self.bound, self.budget))
+        if self.instance.num_items <= SAMPLED:
             for proof in proofs:
                 if proof.plans_alike and self.plan is not None:
                     proof.add(self.plan)
@@ -150,6 +154,8 @@ class Search:
             return
         plans = self._first_plans()
         self.offer(plans[0])
+        if not self.done:
+            self.state(lifted_bound(self._reduced, self.bound, self.budget))
         proofs = [] if self.proven else proofs_of(self._reduced, plans, self._seed())
         turn = 0
         while not self.done and any(proof.open for proof in proofs):

@@ -1,0 +1,98 @@
+"""Bounds from items that waste space: the volume bound, raised by what no pack with such an item can fill."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from packer.algorithms.budget import Budget
+from packer.algorithms.instance import Instance
+from packer.algorithms.optimal.proof import CHECK_EFFORT, MOST_SIZES
+from packer.algorithms.optimal.reduce import Reduced, reduce_instance
+from packer.certificate import Certificate, check_certificate
+from packer.errors import PlanError
+
+MOST_LIFTED = 300
+"""Sizes whose price is raised."""
+SCALE, MOST_PRODUCT = 1 << 20, 1 << 60
+"""Of prices, so that rounding them down costs nothing; and what products of them may come to."""
+LIFT_WORK = 1e-7
+"""A size that is looked at for one that is raised."""
+
+
+def lifted_bound(reduced: Reduced, bound: int, budget: Budget) -> Certificate | None:
+    """The best certificate of more than `bound` packs from two dimensions: one is priced, the other keeps it unfilled.
+
+    Time O(dims^2 * MOST_LIFTED * sizes * log(sizes)), and the check. No randomness.
+    Source: sequential lifting of a valid inequality, Padberg, Operations Research 23(5), 1975.
+    """
+    best: Certificate | None = None
+    dims = range(len(reduced.inner.capacity) if len(reduced.inner.need) <= MOST_SIZES else 0)
+    for priced, other in ((p, o) for p in dims for o in dims if p != o):
+        part = _part(reduced, priced, other)
+        if part is None or budget.spent:
+            continue
+        price, value = lifted_prices(part.inner)
+        budget.spend(LIFT_WORK * MOST_LIFTED * len(price))
+        total = sum(p * c for p, c in zip(price.tolist(), part.inner.count.tolist()))
+        proven = -(-total // value)
+        if proven <= (bound if best is None else best.bound):
+            continue
+        # Any value up to this one proves the same, and the largest is the easiest to check.
+        value = max(value, (total - 1) // (proven - 1))
+        stated = Certificate(part.dims, part.divisors, part.inner.need, price, value, proven)
+        outer, effort = reduced.outer, min(CHECK_EFFORT, max(0.01, budget.seconds_left / 20))
+        try:
+            check_certificate(stated, outer.need, outer.capacity, outer.count, effort=effort)
+        except PlanError:  # too much to check
+            continue
+        best = stated
+    return best
+
+
+def lifted_prices(instance: Instance) -> tuple[np.ndarray, int]:
+    """(price int64 [sizes], value): no pack holds more than `value`. The first of two dimensions is priced.
+
+    A pack with an item that takes much of the second dimension and little of the first cannot be filled in the first:
+    that item's price may grow by what stays empty at least, one item after the other, each by the prices so far.
+    """
+    need, capacity = instance.need, instance.capacity.tolist()
+    held = np.full(need.shape, np.iinfo(np.int64).max)
+    np.floor_divide(instance.capacity, need, out=held, where=need > 0)
+    count = np.minimum(instance.count, held.min(axis=1))  # more are in no pack, and sums stay small
+    scale = min(SCALE, MOST_PRODUCT // (capacity[0] * max(len(need), capacity[1])))
+    price, value = need[:, 0] * scale, capacity[0] * scale
+    second = need[:, 1]
+    empty = value - price - _most_worth(price, second, count, capacity[1] - second)
+    for i in np.argsort(-empty, kind="stable")[:MOST_LIFTED].tolist():
+        if empty[i] <= 0:
+            break
+        rest = count.copy()
+        rest[i] = 0
+        copies = np.arange(1, 1 + int(count[i]))
+        around = value - _most_worth(price, second, rest, capacity[1] - copies * second[i])
+        price[i] = max(int(price[i]), int((around // copies).min()))
+    return price, value
+
+
+def _most_worth(price: np.ndarray, need: np.ndarray, count: np.ndarray, rooms: np.ndarray) -> np.ndarray:
+    """What items in each room (int64 [rooms]) are worth at most: the knapsack in fractions, of one dimension."""
+    order = np.argsort(-price / np.maximum(need, 1e-9), kind="stable")
+    order = order[count[order] > 0]
+    filled = np.cumsum(np.append(0, need[order] * count[order]))
+    worth = np.cumsum(np.append(0, price[order] * count[order]))
+    whole = np.searchsorted(filled, rooms, side="right") - 1
+    part = np.minimum(whole, len(order) - 1)
+    left = np.where(whole < len(order), rooms - filled[whole], 0)
+    return worth[whole] + left * price[order[part]] // np.maximum(need[order[part]], 1)
+
+
+def _part(reduced: Reduced, priced: int, other: int) -> Reduced | None:
+    """The instance in two of its dimensions, in this order; None where one of them does not bind beside the other, or
+    where products of prices could pass 2^63."""
+    inner, dims = reduced.inner, [priced, other]
+    part = reduce_instance(Instance(inner.need[:, dims], inner.capacity[dims], inner.count))
+    if len(part.dims) < 2 or MOST_PRODUCT // int(part.inner.capacity[0]) < max(len(inner.need), part.inner.capacity[1]):
+        return None
+    kept = np.array(dims, dtype=np.int64)[part.dims]
+    divisors = reduced.divisors[kept] * part.divisors
+    return Reduced(reduced.outer, part.inner, reduced.dims[kept], divisors, part.size_of)
