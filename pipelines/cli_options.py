@@ -55,6 +55,31 @@ Target = Annotated[
     list[str] | None,
     typer.Option(metavar="C", help="smiles: column of numbers to learn; may be repeated.", rich_help_panel=_GRAPHS),
 ]
+TargetDtype = Annotated[
+    str | None,
+    typer.Option(
+        metavar="float32|float64",
+        help="smiles: what targets are held in.  [default: float32]",
+        callback=one_of("--target-dtype", ("float32", "float64")),
+        rich_help_panel=_GRAPHS,
+    ),
+]
+Missing = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="TEXT,...",
+        help="smiles: target cells that become NaN; an empty TEXT: empty ones.  [default: nan,NaN,NAN,]",
+        rich_help_panel=_GRAPHS,
+    ),
+]
+Delimiter = Annotated[
+    str | None,
+    typer.Option(
+        metavar="C",
+        help="smiles: what parts cells; tab for a tab.  [default: , ; or tab, as the header shows]",
+        rich_help_panel=_GRAPHS,
+    ),
+]
 Root = Annotated[
     Path | None, typer.Option(metavar="DIR", help="tudataset: folder that holds NAME/raw.", rich_help_panel=_GRAPHS)
 ]
@@ -253,10 +278,12 @@ def read_source(
     target: Sequence[str] | None,
     root: Path | None,
     strings: Sequence[str] = (),
+    missing: Sequence[str] | None = None,
     **more: Any,
 ) -> Source:
     """The source that the options name."""
     with usage():
+        more = {**more, "missing": missing or None}
         return parse_source(text, smiles_column=smiles_column, targets=target or (), root=root, strings=strings, **more)
 
 

@@ -45,6 +45,9 @@ def compare(
     ] = None,
     smiles_column: options.SmilesColumn = None,
     target: options.Target = None,
+    target_dtype: options.TargetDtype = None,
+    missing: options.Missing = None,
+    delimiter: options.Delimiter = None,
     root: options.Root = None,
     on_empty: options.OnEmpty = None,
     exclude: options.Exclude = None,
@@ -68,7 +71,9 @@ def compare(
     with usage():
         names = [find_algorithm(name).name for name in algorithm or ALGORITHMS]
     chosen = options.read_limits(num_nodes, num_edges, num_graphs, null_graphs, limits)
-    asked = options.read_source(source, smiles_column, target, root)
+    asked = options.read_source(
+        source, smiles_column, target, root, target_dtype=target_dtype, missing=missing, delimiter=delimiter
+    )
     attributes = options.read_attributes(exclude, index)
     found, used, sizes = _preview(asked, on_empty, None, attributes, chosen, oversize, seed, workers)
     plans: list[PackPlan] = []
@@ -119,6 +124,9 @@ def plan(
     ] = None,
     smiles_column: options.SmilesColumn = None,
     target: options.Target = None,
+    target_dtype: options.TargetDtype = None,
+    missing: options.Missing = None,
+    delimiter: options.Delimiter = None,
     root: options.Root = None,
     on_empty: options.OnEmpty = None,
     field: options.FieldLevel = None,
@@ -142,7 +150,9 @@ def plan(
     with usage():
         find_algorithm(algorithm)
     chosen = options.read_limits(num_nodes, num_edges, num_graphs, null_graphs, limits)
-    asked = options.read_source(source, smiles_column, target, root)
+    asked = options.read_source(
+        source, smiles_column, target, root, target_dtype=target_dtype, missing=missing, delimiter=delimiter
+    )
     attributes = options.read_attributes(exclude, index)
     found, used, sizes = _preview(asked, on_empty, field, attributes, chosen, oversize, seed, workers)
     with progress() as report:

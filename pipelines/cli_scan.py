@@ -28,6 +28,9 @@ def scan(
     source: options.SourceArgument,
     smiles_column: options.SmilesColumn = None,
     target: options.Target = None,
+    target_dtype: options.TargetDtype = None,
+    missing: options.Missing = None,
+    delimiter: options.Delimiter = None,
     root: options.Root = None,
     on_empty: options.OnEmpty = None,
     field: options.FieldLevel = None,
@@ -50,7 +53,15 @@ def scan(
     given = bool(num_nodes or num_edges or num_graphs or limits)
     chosen = options.read_limits(num_nodes, num_edges, num_graphs, null_graphs, limits) if given else None
     asked = options.read_source(
-        source, smiles_column, target, root, use_node_attr=use_node_attr, use_edge_attr=use_edge_attr
+        source,
+        smiles_column,
+        target,
+        root,
+        target_dtype=target_dtype,
+        missing=missing,
+        delimiter=delimiter,
+        use_node_attr=use_node_attr,
+        use_edge_attr=use_edge_attr,
     )
     # All faults are to be seen, not the first alone.
     refused = on_empty is None and asked.on_empty == "error"

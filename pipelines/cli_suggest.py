@@ -27,6 +27,9 @@ def suggest(
     source: options.SourceArgument,
     smiles_column: options.SmilesColumn = None,
     target: options.Target = None,
+    target_dtype: options.TargetDtype = None,
+    missing: options.Missing = None,
+    delimiter: options.Delimiter = None,
     root: options.Root = None,
     on_empty: options.OnEmpty = None,
     exclude: options.Exclude = None,
@@ -57,7 +60,9 @@ def suggest(
     wanted = _range(num_graphs)
     with usage():
         SweepRules(null_graphs, multiple_of, max_nodes, (wanted, wanted) if isinstance(wanted, int) else wanted)
-    asked = options.read_source(source, smiles_column, target, root)
+    asked = options.read_source(
+        source, smiles_column, target, root, target_dtype=target_dtype, missing=missing, delimiter=delimiter
+    )
     found = survey(asked, on_empty, None, options.read_attributes(exclude, None), workers)
     per_row = row_bytes(found.schema)
     with progress(quiet=json_output) as report:

@@ -25,6 +25,9 @@ class JobFile(BaseModel):
     source: str | None = None
     smiles_column: str | None = None
     target: str | list[str] | None = None
+    target_dtype: Literal["float32", "float64"] | None = None
+    missing: str | list[str] | None = None
+    delimiter: str | None = None
     root: str | None = None
     use_node_attr: bool | None = None
     use_edge_attr: bool | None = None

@@ -9,8 +9,8 @@ from typing import Any
 
 from packer.budget import SECONDS_MOST, SEED_MOST
 
-_WHOLE = re.compile(r"[+-]?[0-9]{1,40}")
-_REAL = re.compile(r"[+-]?(?:[0-9]{1,40}(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
+_WHOLE = re.compile(r"[+-]?[0-9]{1,400}")
+_REAL = re.compile(r"[+-]?(?:[0-9]{1,400}(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,13 @@ def whole_of(text: str) -> int | None:
 
 def real_of(text: str) -> float | None:
     """A finite number such as 0.95 or 2e-3; None for anything else."""
-    number = float(text) if _REAL.fullmatch(text) else math.nan
-    return number if math.isfinite(number) else None
+    number = decimal_of(text)
+    return number if number is not None and math.isfinite(number) else None
+
+
+def decimal_of(text: str) -> float | None:
+    """The double next to a number in ASCII digits such as 0.95 or 2e-3, infinite beyond them all; else None."""
+    return float(text) if _REAL.fullmatch(text) else None
 
 
 SLOTS_MOST = 2**31 - 1

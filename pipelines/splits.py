@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -16,7 +14,8 @@ import numpy as np
 from packer.errors import BuildError, SourceError
 from packer.hashing import shuffled
 from pipelines.numbers import real_of, whole_of
-from pipelines.sources.text import digest, has_changed, open_file
+from pipelines.sources.table import csv_rows
+from pipelines.sources.text import digest, text_of
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
@@ -134,11 +133,8 @@ def ids_of_file(path: Path, sha256: str | None = None) -> dict[str, np.ndarray]:
 
     sha256: of the file that it is to be; SourceError for another one.
     """
-    with open_file(path) as file:
-        data = file.read()
-    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
-        raise has_changed(path, hashlib.sha256(data).hexdigest(), sha256)
-    found = _json_ids(path, data) if path.suffix == ".json" else _csv_ids(path, data)
+    is_json = path.name.lower().removesuffix(".gz").endswith(".json")
+    found = _json_ids(path, sha256) if is_json else _csv_ids(path, sha256)
     for name in found:
         check_name(name)
     return found
@@ -162,23 +158,27 @@ def by_file(path: Path, num_graphs: int, sha256: str | None = None) -> dict[str,
     return {name: np.sort(ids) for name, ids in found.items()}
 
 
-def _json_ids(path: Path, data: bytes) -> dict[str, np.ndarray]:
+def _json_ids(path: Path, sha256: str | None) -> dict[str, np.ndarray]:
+    with text_of(path, sha256) as (file, check):
+        text = file.read()
+        check(True)
     try:
-        stored = json.loads(data)
+        stored = json.loads(text)
+        for name, ids in stored.items():
+            wrong = next((one for one in ids if type(one) is not int), None)
+            if wrong is not None:
+                raise SourceError(f"{path}: split {name!r} names {wrong!r}, which is no whole number")
         return {str(name): np.array(ids, dtype=np.int64).reshape(-1) for name, ids in stored.items()}
-    except (ValueError, AttributeError, TypeError) as error:
+    except (AttributeError, TypeError, OverflowError, json.JSONDecodeError) as error:
         raise SourceError(f'{path} must hold {{"train": [ids], ...}}: {error}') from error
 
 
-def _csv_ids(path: Path, data: bytes) -> dict[str, np.ndarray]:
-    text = data.decode("utf-8-sig", "replace")
+def _csv_ids(path: Path, sha256: str | None) -> dict[str, np.ndarray]:
     found: dict[str, list[int]] = {}
-    rows = csv.DictReader(text.splitlines())
-    if not {"graph_id", "split"} <= set(rows.fieldnames or ()):
-        raise SourceError(f"{path} must have the columns graph_id and split; it has {', '.join(rows.fieldnames or ())}")
-    for row in rows:
-        number = whole_of(str(row["graph_id"]))
+    for row in csv_rows(path, ("graph_id", "split"), sha256):
+        text, name = row.cells
+        number = whole_of(text.strip())
         if number is None or not 0 <= number < 2**63:
-            raise SourceError(f"{path}, line {rows.line_num}: graph_id is {row['graph_id']!r}, not a whole number")
-        found.setdefault(str(row["split"]), []).append(number)
+            raise SourceError(f"{path}, line {row.line}: graph_id is {text[:60]!r}, not a whole number")
+        found.setdefault(name, []).append(number)
     return {name: np.array(ids, dtype=np.int64) for name, ids in found.items()}

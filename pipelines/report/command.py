@@ -9,6 +9,7 @@ from typing import Any
 from packer.shards import Manifest
 from pipelines.clean import stored
 from pipelines.places import Where, above, label, name_of
+from pipelines.sources.smiles import option_words
 
 SOURCE, FILE, PLAN = "MODULE:CALLABLE", "SPLIT-FILE", "PLAN-FILE"
 """What stands for what the folder does not say."""
@@ -70,7 +71,14 @@ def _source(source: Mapping[str, Any]) -> list[str]:
     kind = str(source.get("kind"))
     if kind == "smiles":
         targets = [word for target in source["targets"] for word in ("--target", str(target))]
-        return [f"smiles:{source['file']}", "--smiles-column", str(source["smiles_column"]), *targets]
+        asked = {name: source[name] for name in ("target_dtype", "missing", "delimiter") if name in source}
+        return [
+            f"smiles:{source['file']}",
+            "--smiles-column",
+            str(source["smiles_column"]),
+            *targets,
+            *option_words(asked),
+        ]
     if kind == "tudataset":
         return [f"tudataset:{source['name']}", "--root", "DIR"]
     return [kind] if kind.startswith("sample:") else [f"pyg:{source.get('name', SOURCE)}"]

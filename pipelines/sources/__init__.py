@@ -28,17 +28,27 @@ def parse_source(
     storage_options: Mapping[str, Any] | None = None,
     use_node_attr: bool = False,
     use_edge_attr: bool = False,
+    target_dtype: str | None = None,
+    missing: str | Sequence[str] | None = None,
+    delimiter: str | None = None,
 ) -> Source:
     """The source that `text` and its options name. Reads nothing yet; SourceError for what names no source.
 
     strings: columns to keep as string attributes of the graphs. storage_options: for fsspec, for a file at a URL; never
     shown. use_node_attr, use_edge_attr: whether a TUDataset's continuous attributes are kept, as PyG's reader has it.
+    target_dtype: float32 (the default) or float64; missing: target cells that become NaN, "NA,nan," or a list, an empty
+    one for empty cells (the default: nan,NaN,NAN,); delimiter: one character, "tab" for a tab; None: what the header
+    shows of comma, semicolon and tab.
     """
     kind, _, rest = text.partition(":")
     if kind not in ("sample", "smiles", "tudataset", "pyg") or not rest:
         raise SourceError(f"unknown source {text!r}{_hint(text)} Sources are: {', '.join(KINDS)}")
     if kind != "smiles" and (smiles_column or targets):
         raise SourceError(f"--smiles-column and --target are for smiles: sources; {text} has columns of its own")
+    asked = {"--target-dtype": target_dtype, "--missing": missing, "--delimiter": delimiter}
+    given = [name for name, value in asked.items() if value is not None]
+    if kind != "smiles" and given:
+        raise SourceError(f"{', '.join(given)}: for smiles: sources, not for {text}")
     if kind != "tudataset" and root is not None:
         raise SourceError(f"--root is for tudataset: sources, not for {text}")
     if kind != "tudataset" and (use_node_attr or use_edge_attr):
@@ -48,8 +58,18 @@ def parse_source(
     if kind == "smiles":
         from pipelines.sources.remote import text_file
         from pipelines.sources.smiles import SmilesFile
+        from pipelines.sources.table import check_delimiter
+        from pipelines.sources.targets import MISSING, check_dtype, missing_of
 
-        return SmilesFile(text_file(rest, storage_options), smiles_column or "smiles", tuple(targets), tuple(strings))
+        return SmilesFile(
+            text_file(rest, storage_options),
+            smiles_column or "smiles",
+            tuple(targets),
+            tuple(strings),
+            target_dtype=check_dtype(target_dtype or "float32"),
+            missing=MISSING if missing is None else missing_of(missing),
+            delimiter=None if delimiter is None else check_delimiter(delimiter),
+        )
     if kind == "tudataset":
         from pipelines.sources.tudataset import tudataset
 

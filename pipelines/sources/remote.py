@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from packer.errors import MissingFileError, SourceError
@@ -22,7 +22,7 @@ _VERSION = ("size", "ETag", "etag", "generation", "mtime", "LastModified", "last
 
 
 class RemoteText:
-    """A file of a place, for what takes a Path of a text file: `name`, `suffix` and `open`, and str() to be shown.
+    """A file of a place, for what takes a Path of a text file: `name` and `open`, and str() to be shown.
 
     Its bytes are copied when they are first needed, into a temporary file that has no name and goes with this object:
     hash, count and rows are of the same bytes, whatever happens to the file meanwhile. Raises SourceError where it is
@@ -32,7 +32,6 @@ class RemoteText:
     def __init__(self, place: RemotePlace, name: str) -> None:
         self._place = place
         self.name = name
-        self.suffix = PurePosixPath(name).suffix
 
     def __str__(self) -> str:
         return f"{self._place}/{self.name}"
@@ -50,7 +49,7 @@ class RemoteText:
     @cached_property
     def lines(self) -> int:
         with self.open() as file:
-            return sum(part.count(b"\n") for part in iter(lambda: file.read(1 << 20), b""))
+            return lines_of(file)
 
     @cached_property
     def _bytes(self) -> memoryview:
@@ -72,6 +71,28 @@ class RemoteText:
             return {key: str(about[key]) for key in _VERSION if key in about}
 
         return self._place.ask(ask, self.name, "asking for its size")
+
+
+def parts_of(file: Any) -> Iterator[bytes]:
+    """A file's bytes, about 1 MiB at a time, never parted between a carriage return and the line feed after it."""
+    while part := file.read(1 << 20):
+        while part.endswith(b"\r") and (more := file.read(1)):
+            part += more
+        yield part
+
+
+def line_ends(data: bytes) -> int:
+    """Lines that end in these bytes: in a line feed, a carriage return, or both."""
+    returns = data.count(b"\r")
+    return data.count(b"\n") + (returns - data.count(b"\r\n") if returns else 0)
+
+
+def lines_of(file: Any) -> int:
+    """Lines of a file, the last one with or without an end."""
+    ends, last = 0, b"\n"
+    for last in parts_of(file):
+        ends += line_ends(last)
+    return ends + (not last.endswith((b"\n", b"\r")))
 
 
 class _Reader(io.RawIOBase):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,9 @@ from pipelines.clean import stored
 from pipelines.sources.flat import FlatField, block_of_arrays
 from pipelines.sources.molecules import Molecules, featurise
 from pipelines.sources.protocol import Scan, Skip
-from pipelines.sources.text import Row, TextFile, count_lines, csv_rows, digest, has_changed, open_file
+from pipelines.sources.table import Row, csv_rows, plain_rows
+from pipelines.sources.targets import MISSING, Targets
+from pipelines.sources.text import TextFile, count_lines, digest
 
 # A fifth of a second of featurising: small enough to share evenly among workers and to lose at a kill.
 _ROWS_PER_BLOCK = 1024
@@ -34,7 +34,7 @@ class SmilesTask:
 
     first_id: int
     file: str
-    targets: tuple[str, ...]
+    targets: Targets
     strings: tuple[str, ...]
     rows: tuple[Row, ...]
 
@@ -52,7 +52,7 @@ class SmilesTask:
         return Scan(len(self.rows), without(self._block(molecules), attributes), skips)
 
     def _strings(self, row: Row) -> tuple[tuple[str, str], ...]:
-        return (("smiles", row.cells[0]), *zip(self.strings, row.cells[1 + len(self.targets) :], strict=True))
+        return (("smiles", row.cells[0]), *zip(self.strings, row.cells[1 + len(self.targets.names) :], strict=True))
 
     def _block(self, molecules: Molecules) -> RawBlock:
         kept = [self.rows[i] for i in molecules.kept.tolist()]
@@ -61,35 +61,22 @@ class SmilesTask:
             FlatField("edge_index", molecules.edge_index, molecules.num_edges, index=True),
             FlatField("edge_attr", molecules.edge_attr, molecules.num_edges),
         ]
-        if self.targets and kept:
-            y = self._y(kept)
+        if self.targets.names and kept:
+            y = self.targets.read(kept, self.file)
             # [1] a graph for one target, [1, targets] for several.
-            fields.append(FlatField("y", y[:, 0] if len(self.targets) == 1 else y, np.ones(len(kept), dtype=np.int64)))
+            fields.append(FlatField("y", y[:, 0] if y.shape[1] == 1 else y, np.ones(len(kept), dtype=np.int64)))
         texts = [dict(self._strings(row)) for row in kept]
         strings = {name: [text[name] for text in texts] for name in ("smiles", *self.strings)}
         ids = self.first_id + molecules.kept
         return block_of_arrays(ids, molecules.num_nodes, molecules.num_edges, fields, strings)
 
-    def _y(self, rows: Iterable[Row]) -> np.ndarray:
-        """float32 [graphs, targets]; an empty cell is a missing label, NaN as in PyG's molecule data sets."""
-        return np.array(
-            [
-                [
-                    _number(cell, self.file, row.line, name)
-                    for cell, name in zip(row.cells[1:], self.targets, strict=False)
-                ]
-                for row in rows
-            ],
-            dtype=np.float32,
-        )
-
 
 @dataclass(frozen=True)
 class SmilesFile:
-    """A CSV file with a column of SMILES; y holds the targets as float32, [1] or [1, targets].
+    """A CSV file with a column of SMILES; y holds the targets in target_dtype, [1] or [1, targets].
 
     Where the file lies is no part of its key: the same bytes give the same data set. sha256: of the file that is to be
-    read; None: whatever lies there.
+    read; None: whatever lies there. missing: cells of targets that become NaN; delimiter: None, what the header shows.
     """
 
     path: TextFile
@@ -97,6 +84,9 @@ class SmilesFile:
     targets: tuple[str, ...] = ()
     strings: tuple[str, ...] = ()
     sha256: str | None = None
+    target_dtype: str = "float32"
+    missing: tuple[str, ...] = MISSING
+    delimiter: str | None = None
     parallel: bool = True
     repeatable: bool = True
     on_empty: str = "error"
@@ -112,7 +102,13 @@ class SmilesFile:
     @property
     def words(self) -> tuple[str, ...]:
         targets = (word for target in self.targets for word in ("--target", target))
-        return (self.name, "--smiles-column", self.smiles_column, *targets)
+        return (self.name, "--smiles-column", self.smiles_column, *targets, *option_words(self._asked()))
+
+    def _asked(self) -> dict[str, Any]:
+        """What is read otherwise than by default."""
+        given = {"target_dtype": self.target_dtype, "missing": list(self.missing), "delimiter": self.delimiter}
+        usual = {"target_dtype": "float32", "missing": list(MISSING), "delimiter": None}
+        return {name: value for name, value in given.items() if value != usual[name]}
 
     @property
     def num_graphs(self) -> int | None:
@@ -127,12 +123,14 @@ class SmilesFile:
             "smiles_column": self.smiles_column,
             "targets": list(self.targets),
             "strings": list(self.strings),
+            **self._asked(),
             **featuriser_key(),
         }
 
     def tasks(self) -> Iterator[SmilesTask]:
         columns = (self.smiles_column, *self.targets, *self.strings)
-        return _tasks(csv_rows(self.path, columns, self.sha256), self.path.name, self.targets, self.strings)
+        rows = csv_rows(self.path, columns, self.sha256, self.delimiter)
+        return _tasks(rows, self.path.name, Targets(self.targets, self.target_dtype, self.missing), self.strings)
 
 
 @dataclass(frozen=True)
@@ -168,27 +166,20 @@ class NciSample:
         return self if self.sha256 else replace(self, sha256=tuple(digest(path) for path in self.files))
 
     def tasks(self) -> Iterator[SmilesTask]:
-        return _tasks(self._rows(), self.files[0].name, ("tpsa",), ())
+        return _tasks(self._rows(), self.files[0].name, Targets(("tpsa",)), ())
 
     def _rows(self) -> Iterator[Row]:
         """Both files joined by line; the SMILES of a line must be the same in both."""
-        smiles, targets = (self._text(number).splitlines() for number in range(2))
-        values = list(csv.reader(targets[1:]))
-        if len(smiles) != len(values):
-            raise SourceError(f"{self.files[0]} has {len(smiles)} lines, {self.files[1]} {len(values)} values")
-        for line, (text, value) in enumerate(zip(smiles, values, strict=True), 1):
-            given = text.split("\t")[0]
-            if given != value[0]:
-                raise SourceError(f"line {line}: {self.files[0].name} has {given!r}, {self.files[1].name} {value[0]!r}")
-            yield Row(line, (given, value[1]))
-
-    def _text(self, number: int) -> str:
-        with open_file(self.files[number]) as file:
-            data = file.read()
-        found = hashlib.sha256(data).hexdigest()
-        if self.sha256 and found != self.sha256[number]:
-            raise has_changed(self.files[number], found, self.sha256[number])
-        return data.decode("ascii")
+        one, other = self.files
+        pins = self.sha256 or (None, None)
+        pairs = zip_longest(plain_rows(one, 2, "\t", 0, pins[0]), plain_rows(other, 2, ",", 1, pins[1]))
+        for number, (found, value) in enumerate(pairs, 1):
+            if found is None or value is None:
+                raise SourceError(f"{one} and {other} differ in length: one ends before molecule {number}")
+            text, given = found.cells[0], value.cells[0]
+            if text != given:
+                raise SourceError(f"line {found.line}: {one.name} has {text!r}, {other.name} {given!r}")
+            yield Row(found.line, (text, value.cells[1]))
 
 
 def featuriser_key() -> dict[str, str]:
@@ -199,17 +190,14 @@ def featuriser_key() -> dict[str, str]:
         raise MissingExtraError("rdkit", "molecules", "reading SMILES") from error
 
 
-def _tasks(rows: Iterator[Row], file: str, targets: tuple[str, ...], strings: tuple[str, ...]) -> Iterator[SmilesTask]:
+def _tasks(rows: Iterator[Row], file: str, targets: Targets, strings: tuple[str, ...]) -> Iterator[SmilesTask]:
     first_id = 0
     while block := tuple(islice(rows, _ROWS_PER_BLOCK)):
         yield SmilesTask(first_id, file, targets, strings, block)
         first_id += len(block)
 
 
-def _number(cell: str, file: str, line: int, column: str) -> float:
-    try:
-        return float(cell) if cell.strip() else float("nan")
-    except ValueError:
-        raise SourceError(
-            f"{file}, line {line}: {column} is {cell[:40]!r}, not a number. Correct it, or leave the cell empty (NaN)"
-        ) from None
+def option_words(asked: Mapping[str, Any]) -> tuple[str, ...]:
+    """Options of a command, from what a key holds of them."""
+    texts = {name: ",".join(value) if isinstance(value, list) else str(value) for name, value in asked.items()}
+    return tuple(word for name, text in texts.items() for word in (f"--{name.replace('_', '-')}", text))

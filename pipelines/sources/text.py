@@ -1,37 +1,39 @@
-"""Rows of text files, plain or gzipped, in blocks."""
+"""Text files, plain or gzipped, as their bytes are: what is not UTF-8 text is an error that says what it is."""
 
 from __future__ import annotations
 
-import csv
+import codecs
 import gzip
 import hashlib
 import io
 import os
+import re
 import zlib
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import lru_cache
-from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
 from packer.errors import SourceError
-from pipelines.sources.remote import RemoteText
+from pipelines.sources.remote import RemoteText, line_ends, lines_of, parts_of
 
 TextFile = Path | RemoteText
 
-_ROWS_PER_CHECK = 1024
-"""Rows after which a file is looked at again: a block of them is not to be of a file that was written to meanwhile."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One record: the line it ends on, counted from 1, and the chosen cells."""
-
-    line: int
-    cells: tuple[str, ...]
+_GZIP = b"\x1f\x8b"
+_OTHERS = (
+    (b"BZh[1-9](?:1AY&SY|\x17\x72\x45\x38\x50\x90)", "compressed by bzip2"),
+    (rb"\xfd7zXZ\x00", "compressed by xz"),
+    (rb"\x28\xb5\x2f\xfd", "compressed by zstd"),
+    (rb"\x04\x22\x4d\x18", "compressed by lz4"),
+    (rb"\x1f\x9d", "compressed by compress"),
+    (rb"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (rb"PK(?:\x03\x04|\x05\x06)", "a zip archive, as .xlsx files are too"),
+    (rb"PAR1\x15", "a Parquet file"),
+    (rb"\xd0\xcf\x11\xe0", "an Office file"),
+    (rb"\xff\xfe|\xfe\xff|\x00\x00\xfe\xff", "UTF-16 or UTF-32 text"),
+)
+"""What files that are not plain UTF-8 text begin with, and what they are. Gzipped ones are read."""
 
 
 def digest(path: TextFile) -> str:
@@ -77,55 +79,32 @@ def open_file(path: TextFile) -> io.BufferedReader:
 
 def count_lines(path: TextFile) -> int | None:
     """Lines of a plain file; None for a gzipped one (not worth decompressing it twice)."""
-    if path.suffix == ".gz":
-        return None
+    with open_file(path) as file:
+        if _is_gzipped(path, file):
+            return None
     return path.lines if isinstance(path, RemoteText) else _count_lines(path, *_stamp(path))
 
 
 @lru_cache(maxsize=16)
 def _count_lines(path: Path, *_: int) -> int:
     with open_file(path) as file:
-        return sum(part.count(b"\n") for part in iter(lambda: file.read(1 << 20), b""))
+        return lines_of(file)
 
 
-def csv_rows(path: TextFile, columns: Sequence[str], sha256: str | None = None) -> Iterator[Row]:
-    """The named columns of each record of a CSV file with a header. Comma, semicolon or tab: what the header shows.
-
-    sha256: of the file whose rows these are to be. SourceError at the end, at the latest, where it was another one.
-    """
-    with _text(path, sha256) as (file, check):
-        first = file.readline()
-        if not first:
-            raise SourceError(f"{path} is empty: a CSV file starts with a line of column names")
-        reader = csv.reader(chain([first], file), delimiter=max(",;\t", key=first.count))
-        header: list[str] = []
-        try:
-            header = next(reader)
-            places = [_place(path, header, column) for column in columns]
-            for number, record in enumerate(reader, 1):
-                if not number % _ROWS_PER_CHECK:
-                    check(False)
-                if not record:
-                    continue
-                if len(record) != len(header):
-                    has = f"{len(record)} cells, but the header names {len(header)} columns"
-                    raise SourceError(f"{path}, line {reader.line_num}: {has}")
-                yield Row(reader.line_num, tuple(record[place] for place in places))
-        except csv.Error as error:
-            raise SourceError(f"{path}, line {reader.line_num}: not CSV: {error}") from error
-        check(True)
+def _is_gzipped(path: TextFile, file: Any) -> bool:
+    """By what it begins with, whatever its name; what is called so and is not is damaged."""
+    return path.name.lower().endswith(".gz") or file.peek(2).startswith(_GZIP)
 
 
 @contextmanager
-def _text(path: TextFile, sha256: str | None) -> Generator[tuple[io.TextIOWrapper, Callable[[bool], None]]]:
-    """A text file, decompressed where its name ends in .gz; what is wrong with its bytes is a SourceError.
+def text_of(path: TextFile, sha256: str | None) -> Generator[tuple[io.TextIOWrapper, Callable[[bool], None]]]:
+    """A text file, decompressed where it is gzipped; what is wrong with its bytes is a SourceError.
 
     With it comes a function that raises where it is not the file of that hash: called with True, all has been read.
     """
     with open_file(path) as opened:
         hashed = _Hashed(opened)
         raw = io.BufferedReader(hashed, 1 << 16)
-        file = cast(Any, gzip.GzipFile(fileobj=raw)) if path.suffix == ".gz" else raw
         known = isinstance(path, RemoteText)  # whose bytes are a copy, from which its hash is too
         start = () if known or sha256 is None else _written(opened)
 
@@ -142,13 +121,79 @@ def _text(path: TextFile, sha256: str | None) -> Generator[tuple[io.TextIOWrappe
 
         if sha256 is not None and digest(path) != sha256:
             raise has_changed(path, digest(path), sha256)
-        with io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+        with _damage(path):
+            plain = _Plain(_unzipped(path, raw))
+            with io.TextIOWrapper(cast(Any, plain), encoding="utf-8-sig", newline="") as text:
+                try:
+                    yield text, check
+                except (UnicodeDecodeError, _NulByte) as error:
+                    raise SourceError(f"{path}{_first_fault(path)}") from error
+
+
+@contextmanager
+def _damage(path: TextFile) -> Generator[None]:
+    """What fails in decompressing is a SourceError."""
+    try:
+        yield
+    except (EOFError, OSError, zlib.error) as error:
+        raise SourceError(f"{path} is damaged: {error}. Restore it, or write it again") from error
+
+
+def _unzipped(path: TextFile, raw: Any) -> Any:
+    """The bytes of the text: of what the file holds, where it is gzipped, under whatever name.
+
+    Where they are of something else than plain text, SourceError says of what.
+    """
+    gzipped = _is_gzipped(path, raw)
+    file = cast(Any, gzip.GzipFile(fileobj=raw)) if gzipped else raw
+    start = file.peek(16)[:16]
+    for pattern, what in (*_OTHERS, *([(_GZIP, "gzipped once more")] if gzipped else [])):
+        if re.match(pattern, start, re.DOTALL):
+            inside = ", once unzipped," if gzipped else ""
+            raise SourceError(f"{path}{inside} is {what}: write it as UTF-8 text, plain or gzipped")
+    return file
+
+
+def _first_fault(path: TextFile) -> str:
+    """Where the first byte stands that no text has: ", line 7: ...". The file is read again for it."""
+    with open_file(path) as opened, _damage(path):
+        decoder, ends = codecs.getincrementaldecoder("utf-8")(), 0
+        for part in parts_of(_unzipped(path, opened)):
+            text, nul, _ = part.partition(b"\0")
             try:
-                yield text, check
+                decoder.decode(text)
             except UnicodeDecodeError as error:
-                raise SourceError(f"{path} is not UTF-8 text: {error}") from error
-            except (EOFError, OSError, zlib.error) as error:
-                raise SourceError(f"{path} is damaged: {error}") from error
+                line = 1 + ends + line_ends(error.object[: error.start])
+                return f", line {line}: byte 0x{error.object[error.start]:02x} is not UTF-8. Write it as UTF-8 text"
+            ends += line_ends(text)
+            if nul:
+                return f", line {1 + ends}: a NUL byte, which no text holds. Restore the file"
+    return " ends within a character: restore the file"
+
+
+class _NulByte(Exception):
+    """There is one among the bytes that were read."""
+
+
+class _Plain(io.BufferedIOBase):
+    """A file whose bytes are looked at for NUL, which the UTF-8 decoder and the csv module let pass."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1) -> bytes:
+        return self._looked_at(self._file.read(size))
+
+    def read1(self, size: int = -1) -> bytes:
+        return self._looked_at(self._file.read1(size))
+
+    def _looked_at(self, data: bytes) -> bytes:
+        if b"\0" in data:
+            raise _NulByte
+        return data
 
 
 class _Hashed(io.RawIOBase):
@@ -165,11 +210,3 @@ class _Hashed(io.RawIOBase):
         count = self._file.readinto(buffer)
         self.sha256.update(memoryview(buffer)[:count])
         return count
-
-
-def _place(path: TextFile, header: list[str], column: str) -> int:
-    if column in header:
-        return header.index(column)
-    near = get_close_matches(column, header, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
-    raise SourceError(f"{path} has no column {column!r}{hint} Its columns are: {', '.join(header)}")

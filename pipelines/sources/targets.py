@@ -1,0 +1,110 @@
+"""Target columns: cells in, numbers out that are those of the cells, or an error that names line, column and cell."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from packer.errors import SourceError
+from pipelines.numbers import decimal_of, whole_of
+from pipelines.sources.table import Row
+
+DTYPES = ("float32", "float64")
+MISSING = ("nan", "NaN", "NAN", "")
+"""Cells that are no number and no fault, where none are named."""
+
+_EXACT = 2.0**53  # every whole number below is a double
+_ODD = re.compile(r"[^0-9+\-.eE]")
+_ZERO = re.compile(r"[+-]?0*\.?0*(?:[eE].*)?")
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Columns of numbers. dtype: float32 or float64; missing: cells, but for blanks around them, that become NaN."""
+
+    names: tuple[str, ...] = ()
+    dtype: str = "float32"
+    missing: tuple[str, ...] = MISSING
+
+    def read(self, rows: Sequence[Row], file: str) -> np.ndarray:
+        """[rows, targets] of rows whose first cell is something else and whose next ones are these columns'.
+
+        Raises SourceError for what is no number, and for a number that the dtype cannot hold: one that becomes infinite
+        or zero, and a whole number that becomes another (above 2**53 where it is written in digits alone).
+        """
+        cells = [cell for row in rows for cell in row.cells[1 : 1 + len(self.names)]]
+        values = _numbers(cells, self.missing)
+
+        def place(at: int) -> str:
+            row, column = divmod(at, len(self.names))
+            return f"{file}, line {rows[row].line}: {self.names[column]} is {cells[at][:60]!r}"
+
+        if isinstance(values, int):
+            raise SourceError(
+                f"{place(values)}, not a number. Correct it, or name it in --missing where it stands for none"
+            )
+        with np.errstate(over="ignore", under="ignore"):
+            cast = values.astype(self.dtype)
+        lost = _lost(cells, values, cast)
+        if lost is not None:
+            wide = _lost([cells[lost]], values[lost : lost + 1], values[lost : lost + 1]) is None
+            how = "Pass --target-dtype float64 (target_dtype), or round it" if wide else "Round it, or scale the column"
+            raise SourceError(f"{place(lost)}, of which {self.dtype} makes {cast[lost]:.17g}. {how}")
+        return cast.reshape(len(rows), len(self.names))
+
+
+def check_dtype(dtype: str) -> str:
+    if dtype not in DTYPES:
+        raise SourceError(f"target_dtype must be {' or '.join(DTYPES)}; got {dtype!r}")
+    return dtype
+
+
+def missing_of(given: str | Sequence[str]) -> tuple[str, ...]:
+    """ "NA,nan," or several such texts -> ("NA", "nan", ""): each name once, without blanks around it."""
+    texts = [given] if isinstance(given, str) else given
+    found = tuple(dict.fromkeys(part.strip() for text in texts for part in text.split(",")))
+    if not found:
+        raise SourceError('missing names no cells: give them as "NA,nan,", an empty name for empty cells')
+    return found
+
+
+def _numbers(cells: Sequence[str], missing: Sequence[str]) -> np.ndarray | int:
+    """float64 [cells], NaN for those that are missing; the place of the first cell that is neither."""
+    none = frozenset(missing)
+    values: list[float] = []
+    # Of these signs alone `float` reads the numbers that the rules allow, and no others.
+    if not _ODD.search("".join([cell for cell in cells if cell not in none])):
+        try:
+            values = [math.nan if cell in none else float(cell) for cell in cells]
+        except ValueError:
+            values = []
+    if not values:
+        for at, cell in enumerate(cells):
+            text = cell.strip()
+            number = math.nan if text in none else decimal_of(text)
+            if number is None:
+                return at
+            values.append(number)
+    found = np.array(values, dtype=np.float64)
+    named = [number for number in map(decimal_of, missing) if number is not None]
+    if named:  # -999 names -999.0, too
+        found[np.isin(found, named)] = math.nan
+    return found
+
+
+def _lost(cells: Sequence[str], values: np.ndarray, cast: np.ndarray) -> int | None:
+    """The place of the first number that the cast turned into one that it must not become."""
+    with np.errstate(invalid="ignore"):
+        size = np.abs(values)
+        whole = (size < _EXACT) & (np.trunc(values) == values)
+        lost = np.isinf(cast) | (whole & (cast != values)) | ((cast == 0) & (values != 0))
+        for at in np.flatnonzero(values == 0).tolist():  # 1e-400 is zero as a double already
+            lost[at] |= not _ZERO.fullmatch(cells[at].strip())
+        for at in np.flatnonzero((size >= _EXACT) & ~lost).tolist():
+            number = whole_of(cells[at].strip())
+            lost[at] = number is not None and number != int(cast[at])
+    return int(np.argmax(lost)) if lost.any() else None
