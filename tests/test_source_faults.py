@@ -163,3 +163,59 @@ def test_tu_nodes_out_of_order_are_refused_and_attributes_are_kept_on_request(tm
     (raw / "D_graph_indicator.txt").write_text("2\n1\n2\n1\n")
     with pytest.raises(SourceError, match="line 2: graph 1 after graph 2: sort the nodes by their graph"):
         build("tudataset:D", tmp_path / "b", PackLimits(8, 8, 4), workers=1, root=tmp_path)
+
+
+TU = {
+    "A": "1, 2\n2, 1\n3, 4\n4, 3\n",
+    "graph_indicator": "1\n1\n2\n2\n3\n",
+    "graph_labels": "1\n-1\n1\n",
+    "node_labels": "5\n6\n5\n7\n5\n",
+    "edge_attributes": "1\n2\n3\n4\n",
+}
+
+
+def read_tu(folder: Path, **changed: str | bytes) -> list[Any]:
+    raw = folder / "D" / "raw"
+    raw.mkdir(parents=True, exist_ok=True)
+    for name, text in {**TU, **changed}.items():
+        (raw / f"D_{name}.txt").write_bytes(text if isinstance(text, bytes) else text.encode())
+    limits = PackLimits(8, 8, 5)
+    return unpack(
+        build("tudataset:D", folder / "o", limits, workers=1, root=folder, use_edge_attr=True, overwrite=True)
+    )
+
+
+def test_tu_files_are_read_however_their_lines_end(tmp_path: Path) -> None:
+    """A last line without an end, blank lines after it, carriage returns, a byte-order mark; a last graph edgeless."""
+    wanted = read_tu(tmp_path)
+    assert [graph.num_edges for graph in wanted] == [2, 2, 0] and wanted[2].x.tolist() == [[1, 0, 0]]
+    for name, text in TU.items():
+        for other in (text[:-1], text + "\n\n", text.replace("\n", "\r\n"), "\ufeff" + text):
+            assert [g.to_dict().keys() for g in read_tu(tmp_path, **{name: other})] == [
+                g.to_dict().keys() for g in wanted
+            ]
+            assert [g.y.item() for g in unpack(tmp_path / "o")] == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("A", TU["A"] + "4, 6\n", "A.txt, line 5: an edge of the nodes 4 and 6, but there are the nodes 1 to 5"),
+        ("A", "1, 3\n" + TU["A"], "A.txt, line 1: an edge of node 1, of graph 1, and node 3, of graph 2"),
+        ("A", "1, 2\n\n2, 1\n", "A.txt, line 2: '' is no whole number"),
+        ("graph_labels", "1\n2\n", "graph_labels.txt has 2 lines, but D_graph_indicator.txt tells of 3 graphs"),
+        ("node_labels", "1\n" * 6, "node_labels.txt has 6 lines, but D_graph_indicator.txt tells of 5 nodes"),
+        ("edge_attributes", "1\n2\n3\n", "edge_attributes.txt has 3 lines, but D_A.txt tells of 4 edges"),
+        ("edge_attributes", "1\n2\n3, 4\n4\n", "edge_attributes.txt, line 3: 2 numbers, but 1 in line 1"),
+        ("edge_attributes", "1\n2\n1e39\n4\n", "edge_attributes.txt, line 3: .*beyond float32"),
+        ("graph_labels", "1\n\u0662\n3\n", "graph_labels.txt, line 2: .* is no whole number"),
+        ("graph_labels", "1\n1_0\n3\n", "graph_labels.txt, line 2: '1_0' is no whole number"),
+        ("graph_indicator", b"1\n1\n\xff\n2\n3\n", "graph_indicator.txt, line 3: .* is no whole number"),
+        ("graph_indicator", "0\n1\n2\n2\n3\n", "line 1: graph 0; graphs are numbered from 1"),
+    ],
+)
+def test_tu_files_that_contradict_themselves_name_file_and_line(
+    name: str, text: str | bytes, words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SourceError, match=words):
+        read_tu(tmp_path, **{name: text})
