@@ -113,8 +113,9 @@ def decide(
 ) -> tuple[Schema, tuple[str, ...]]:
     """The schema of the whole data set, and the keys of the fields whose level the data alone leaves open.
 
-    A field's level is the one that all graphs admit. Of several: names with "edge" are edge fields, `y` and values
-    without dimension belong to the graph, else node comes before edge before graph. overrides: key or name -> "node",
+    A field's level is the one that all graphs admit. Of several: PyG's names (`x`, `pos`, `edge_attr`) and such as
+    begin with `node_` or `edge_` settle it; else it is open: names with "edge" are edge fields, `y` and values without
+    dimension belong to the graph, and node comes before edge before graph. overrides: key or name -> "node",
     "edge" or "graph". pads: padding value by field key, name or level; 0 otherwise. Raises FieldError.
     """
     overrides, pads = overrides or {}, pads or {}
@@ -258,8 +259,10 @@ def _level(found: FieldStatistics, asked: str | None) -> tuple[str, bool]:
         )
     if len(levels) == 1:
         return levels[0], False
-    if found.name == "edge_index" and "edge" in levels:
-        return "edge", False
+    for level in ("edge", "node"):
+        own = found.name in _NAMED[level] or found.name.startswith(f"{level}_")
+        if own and level in levels:
+            return level, False
     if "edge" in found.name and "edge" in levels:
         return "edge", True
     if found.name == "y" and "graph" in levels:

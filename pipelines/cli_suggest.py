@@ -30,6 +30,9 @@ def suggest(
     root: options.Root = None,
     on_empty: options.OnEmpty = None,
     exclude: options.Exclude = None,
+    guess_num_nodes: options.GuessNumNodes = False,
+    use_node_attr: options.NodeAttributes = False,
+    use_edge_attr: options.EdgeAttributes = False,
     num_graphs: Annotated[
         str | None, typer.Option(metavar="G|LEAST:MOST", help="Graph slots wanted.  [default: any]")
     ] = None,
@@ -57,8 +60,10 @@ def suggest(
     wanted = _range(num_graphs)
     with usage():
         SweepRules(null_graphs, multiple_of, max_nodes, (wanted, wanted) if isinstance(wanted, int) else wanted)
-    asked = options.read_source(source, smiles_column, target, root)
-    found = survey(asked, on_empty, None, options.read_attributes(exclude, None), workers)
+    asked = options.read_source(
+        source, smiles_column, target, root, use_node_attr=use_node_attr, use_edge_attr=use_edge_attr
+    )
+    found = survey(asked, on_empty, None, options.read_attributes(exclude, None, guess_num_nodes), workers)
     per_row = row_bytes(found.schema)
     with progress(quiet=json_output) as report:
         suggestion = suggest_limits(

@@ -108,6 +108,24 @@ def test_a_number_of_nodes_is_not_guessed_unless_asked(tmp_path: Path) -> None:
     assert unpack(built)[0].edge_index.tolist() == EDGE.tolist()
 
 
+def test_limits_are_found_as_build_reads() -> None:
+    guessed = [Data(edge_index=EDGE)] * 3
+    assert PackLimits.from_dataset(guessed, 3, guess_num_nodes=True).num_nodes == 2 * 2 + 1
+    assert PackLimits.from_loader(DataLoader(guessed, 2), guess_num_nodes=True).num_nodes == 2 * 2 + 1
+    for read in (lambda: PackLimits.from_dataset(guessed, 3), lambda: PackLimits.from_loader(DataLoader(guessed, 1))):
+        with pytest.raises(SourceError, match=r"the number of nodes .*is not given"):
+            read()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(StopIteration(), "gave 2 of its 5 batches: an item .* StopIteration"), (KeyError(4), "batch 2 .*KeyError: 4")],
+)
+def test_a_loader_that_fails_is_no_short_loader(error: Exception, words: str) -> None:
+    with pytest.raises(SourceError, match=words):
+        PackLimits.from_loader(DataLoader(Numbered(error), 2))
+
+
 def test_rows_that_contradict_their_name_are_refused() -> None:
     for given, words in (
         (Data(x=torch.ones(8, 2), num_nodes=24), "graph 0: 'x' has length 8 and 24 nodes: correct it, or num_nodes"),
@@ -122,10 +140,14 @@ def test_rows_that_contradict_their_name_are_refused() -> None:
 
 
 def test_an_open_level_is_told(tmp_path: Path) -> None:
-    built = build([graph(y=torch.ones(2))] * 2, tmp_path / "a", PackLimits(8, 8, 4), workers=1)
-    assert "y" in built.ambiguous
-    assert "The data leave the level of `x`, `y` open" in (tmp_path / "a" / "README.md").read_text()
-    again = build([graph(y=torch.ones(2))] * 2, tmp_path / "a", PackLimits(8, 8, 4), workers=1)
+    """y [2] of graphs of two nodes, and weight [1] of one edge; but not of fields whose name settles it."""
+    given = graph(
+        y=torch.ones(2), weight=torch.ones(1), node_z=torch.ones(2), edge_attr=torch.ones(1), pos=torch.ones(2, 3)
+    )
+    built = build([given] * 2, tmp_path / "a", PackLimits(8, 8, 4), workers=1)
+    assert set(built.ambiguous) == {"y", "weight"}
+    assert "The data leave the level of `y`, `weight` open" in (tmp_path / "a" / "README.md").read_text()
+    again = build([given] * 2, tmp_path / "a", PackLimits(8, 8, 4), workers=1)
     assert again.already and again.ambiguous == built.ambiguous
 
 
@@ -219,3 +241,17 @@ def test_tu_files_that_contradict_themselves_name_file_and_line(
 ) -> None:
     with pytest.raises(SourceError, match=words):
         read_tu(tmp_path, **{name: text})
+
+
+def test_every_command_that_reads_a_source_takes_its_options(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from pipelines.cli import app
+
+    read_tu(tmp_path)
+    more = ["--use-node-attr", "--use-edge-attr", "--guess-num-nodes", "--json"]
+    sizes = ["--num-nodes", "8", "--num-edges", "8", "--num-graphs", "5"]
+    for command in (["scan"], ["suggest"], ["compare", "--algorithm", "stream"], ["plan", "--out", f"{tmp_path}/p"]):
+        limits = sizes if command[0] in ("compare", "plan") else []
+        done = CliRunner().invoke(app, [*command, "tudataset:D", "--root", str(tmp_path), *limits, *more])
+        assert done.exit_code == 0, done.output
