@@ -255,12 +255,15 @@ def _level(found: FieldStatistics, asked: str | None) -> tuple[str, bool]:
     if not levels:
         reasons = "; ".join(f"not {level}: {_contradiction(found, level)}" for level in ("node", "edge", "graph"))
         raise FieldError(
-            f"{found.key!r} belongs neither to nodes, edges nor graphs: {reasons}. Reshape it, or leave it out"
+            f"{found.key!r} belongs neither to nodes, edges nor graphs: {reasons}. Make what its rows stand for a "
+            "node or edge type of HeteroData, reshape it, or leave it out (exclude_keys, --exclude)"
         )
     if len(levels) == 1:
         return levels[0], False
     for level in ("edge", "node"):
-        own = found.name in _NAMED[level] or found.name.startswith(f"{level}_")
+        # Not edges of their own: edge_label_index (supervision), edge_index_s (of one graph of a pair).
+        begins = found.role == "value" and found.name.startswith(f"{level}_") and "label" not in found.name
+        own = found.name in _NAMED[level] or found.name == "edge_index" or begins
         if own and level in levels:
             return level, False
     if "edge" in found.name and "edge" in levels:

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from torch_geometric.data import Batch, Data, HeteroData, TemporalData
 from torch_geometric.loader import DataLoader
 
-from packer import PackLimits, unpack
+from packer import PackDataset, PackLimits, unpack
 from packer.data_limits import sizes_of_dataset
 from packer.errors import FieldError, PackerError, SourceError
 from packer.field_statistics import decide
@@ -151,6 +151,22 @@ def test_an_open_level_is_told(tmp_path: Path) -> None:
     assert again.already and again.ambiguous == built.ambiguous
 
 
+def test_rows_of_neither_nodes_nor_edges_are_of_constant_number_or_refused(tmp_path: Path) -> None:
+    """Faces [G, 3, k], a second graph's nodes; where their number differs, the error says what to make of them."""
+    whole = {"face": torch.tensor([[0], [1], [1]]), "x_s": torch.ones(4, 2), "temperature": torch.ones(5)}
+    built = build([graph(**whole)] * 2, tmp_path / "a", PackLimits(8, 8, 4), workers=1)
+    shapes = {name: tuple(PackDataset(built)[0][name].shape) for name in whole}
+    assert shapes == {"face": (4, 3, 1), "x_s": (4, 4, 2), "temperature": (4, 5)} and not built.ambiguous
+    for name in ("x_s", "edge_label_index"):
+        for k in (3, 4):
+            whole[f"{name}{k}"] = torch.zeros(2, k, dtype=torch.long) if "index" in name else torch.ones(k, 2)
+        pair = [graph(**{name: whole[f"{name}{k}"]}) for k in (3, 4)]
+        with pytest.raises(FieldError, match=f"'{name}' belongs neither .* node or edge type of HeteroData"):
+            build(pair, tmp_path / name, PackLimits(8, 8, 4), workers=1)
+    open_ = build([graph(edge_label_index=EDGE)] * 2, tmp_path / "b", PackLimits(8, 8, 4), workers=1)
+    assert open_.ambiguous == ("edge_label_index",)
+
+
 class Kind(IntEnum):
     A = 3
 
@@ -168,7 +184,9 @@ def test_attributes_of_odd_kinds_have_the_value_that_pyg_gives_or_are_named() ->
         (1e300, "beyond float32"),
         (torch.ones(2, device="meta"), "cannot be read"),
         ([1, 2], "make it a tensor"),
-        (["a"], "a list"),
+        (["a"], "a list.*join the texts into one"),
+        ((torch.ones(1), torch.ones(2)), "a tuple.*torch.cat"),
+        ({"b": 1}, "a dict.*leave it out"),
     ):
         with pytest.raises(PackerError, match=f"graph 0: .*'a'.*{words}"):
             block_of_graphs([graph(a=value)])
