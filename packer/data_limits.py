@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Iterable, Iterator, Mapping
 
 import numpy as np
 
+from packer.attributes import Attributes
 from packer.errors import LimitsError, SizesError, SourceError
 from packer.fields import HOMOGENEOUS, Axis
 from packer.limits import NULL_GRAPHS, PackLimits
 from packer.scan_graphs import block_of_storage, count_rows, reads_from_storage
-from packer.scan_items import check_source, graphs_of
+from packer.scan_items import check_source, describe_error, graphs_of, length_of
 from packer.sizes import GraphSizes
 
 RULES = ("max", "mean", "batches")
@@ -83,16 +85,17 @@ class LimitsRule:
         return int(values[order[at]]) * (int(self.num_graphs) - 1) + 1
 
 
-def sizes_of_dataset(dataset: Any) -> GraphSizes:
+def sizes_of_dataset(dataset: Any, guess_num_nodes: bool = False) -> GraphSizes:
     """Sizes of the graphs of a PyG data set, a list or another iterable of Data or HeteroData; or GraphSizes as it is.
 
-    Graphs without nodes are passed over, as no pack takes them. Raises SourceError and SizesError.
+    Graphs without nodes are passed over, as no pack takes them. guess_num_nodes: as `build` has it. Raises SourceError
+    and SizesError.
     """
     if isinstance(dataset, GraphSizes):
         return dataset
     columns: dict[Axis, np.ndarray] = {}
     graphs = 0
-    for found, number in _counted(dataset):
+    for found, number in _counted(dataset, guess_num_nodes):
         for axis in {**columns, **found}:
             earlier = columns.get(axis, np.zeros(graphs, dtype=np.int64))
             columns[axis] = np.append(earlier, found.get(axis, np.zeros(number, dtype=np.int64)))
@@ -107,19 +110,23 @@ def sizes_of_dataset(dataset: Any) -> GraphSizes:
     return GraphSizes(node_sizes, edge_sizes)
 
 
-def limits_from_dataset(dataset: Any, num_graphs: int, by: str | float = "max", null_graphs: str = "all") -> PackLimits:
+def limits_from_dataset(
+    dataset: Any, num_graphs: int, by: str | float = "max", null_graphs: str = "all", guess_num_nodes: bool = False
+) -> PackLimits:
     """See PackLimits.from_dataset."""
-    return LimitsRule(num_graphs, by, null_graphs).limits(sizes_of_dataset(dataset))
+    return LimitsRule(num_graphs, by, null_graphs).limits(sizes_of_dataset(dataset, guess_num_nodes))
 
 
-def limits_from_loader(loader: Iterable[Any], sample_limit: int = _BATCHES, null_graphs: str = "all") -> PackLimits:
+def limits_from_loader(
+    loader: Iterable[Any], sample_limit: int = _BATCHES, null_graphs: str = "all", guess_num_nodes: bool = False
+) -> PackLimits:
     """See PackLimits.from_loader."""
     if sample_limit < 1:
         raise LimitsError(f"sample_limit must be at least 1; got {sample_limit}")
     largest: dict[Axis, int] = {}
     graphs = 0
-    for number, batch in enumerate(_repeated(loader, sample_limit)):
-        for axis, count in count_rows(batch, number).items():
+    for number, batch in enumerate(_repeated(loader, sample_limit, guess_num_nodes)):
+        for axis, count in count_rows(batch, number, guess_num_nodes).items():
             largest[axis] = max(largest.get(axis, 0), count)
         graphs = max(graphs, int(getattr(batch, "num_graphs", 1)))
     if not largest:
@@ -138,27 +145,56 @@ def _limits(slots: Mapping[Axis, int], graphs: int, null_graphs: str) -> PackLim
     return PackLimits(nodes, edges or graphs, graphs, null_graphs)
 
 
-def _counted(dataset: Any) -> Iterator[tuple[dict[Axis, np.ndarray], int]]:
+def _counted(dataset: Any, guess: bool) -> Iterator[tuple[dict[Axis, np.ndarray], int]]:
     """Axis -> int64 [graphs] for consecutive graphs, and their number."""
     check_source(dataset, f"a {type(dataset).__name__}")
     if hasattr(type(dataset), "indices") and reads_from_storage(dataset):
+        attributes = Attributes(guess_num_nodes=guess)
         for start in range(0, len(dataset), _STORED):
-            block = block_of_storage(dataset, start, min(start + _STORED, len(dataset)))
+            block = block_of_storage(dataset, start, min(start + _STORED, len(dataset)), attributes)
             yield {axis: block.counts[axis.key] for axis in block.statistics.axes or HOMOGENEOUS}, len(block.ids)
         return
     rest = enumerate(graphs_of(dataset, f"a {type(dataset).__name__}"))
-    while chunk := [count_rows(graph, number) for number, graph in islice(rest, _STORED)]:
+    while chunk := [count_rows(graph, number, guess) for number, graph in islice(rest, _STORED)]:
         axes = dict.fromkeys(axis for counts in chunk for axis in counts)
         yield {axis: np.array([c.get(axis, 0) for c in chunk], dtype=np.int64) for axis in axes}, len(chunk)
 
 
-def _repeated(loader: Iterable[Any], limit: int) -> Iterator[Any]:
+def _repeated(loader: Iterable[Any], limit: int, guess: bool) -> Iterator[Any]:
     """The loader's batches, pass after pass (a shuffled loader mixes anew), up to `limit` in all."""
     seen = 0
     while True:
         before = seen
-        for batch in islice(loader, limit - seen):
+        rest = iter(loader)
+        while seen < limit:
+            try:
+                with warnings.catch_warnings():
+                    # PyG guesses while it joins graphs, aloud.
+                    warnings.filterwarnings("ignore" if guess else "error", "Unable to accurately infer 'num_nodes'")
+                    batch = next(rest)
+            except StopIteration:
+                break
+            except Exception as error:
+                what = describe_error(error)
+                if isinstance(error, UserWarning) and "'num_nodes'" in what:
+                    what = (
+                        "the number of nodes of a graph is not given: set num_nodes, or say that PyG's guess is right "
+                        "(guess_num_nodes=True)"
+                    )
+                raise SourceError(f"batch {seen} of the loader: {what}") from error
             seen += 1
             yield batch
+        _check_length(loader, seen - before, seen == limit)
         if seen in (before, limit):
             return
+
+
+def _check_length(loader: Iterable[Any], batches: int, cut: bool) -> None:
+    """Raise SourceError for a pass that ended before the loader's length: a data set's StopIteration ends it so."""
+    sampler = getattr(loader, "batch_sampler", None)
+    stated = length_of(loader, "the loader") if sampler is not None and not cut else None
+    if stated is not None and batches < stated:
+        raise SourceError(
+            f"the loader gave {batches} of its {stated} batches: an item of its data set raises StopIteration, or its "
+            "length is wrong"
+        )

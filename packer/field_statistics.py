@@ -114,8 +114,9 @@ def decide(
 ) -> tuple[Schema, tuple[str, ...]]:
     """The schema of the whole data set, and the keys of the fields whose level the data alone leaves open.
 
-    A field's level is the one that all graphs admit. Of several: names with "edge" are edge fields, `y` and values
-    without dimension belong to the graph, else node comes before edge before graph. overrides: key or name -> "node",
+    A field's level is the one that all graphs admit. Of several: PyG's names (`x`, `pos`, `edge_attr`) and such as
+    begin with `node_` or `edge_` settle it; else it is open: names with "edge" are edge fields, `y` and values without
+    dimension belong to the graph, and node comes before edge before graph. overrides: key or name -> "node",
     "edge" or "graph". pads: padding value by field key, name or level; 0 otherwise. Raises FieldError.
     """
     overrides, pads = overrides or {}, pads or {}
@@ -271,12 +272,17 @@ def _level(found: FieldStatistics, asked: str | None) -> tuple[str, bool]:
     if not levels:
         reasons = "; ".join(f"not {level}: {_contradiction(found, level)}" for level in ("node", "edge", "graph"))
         raise FieldError(
-            f"{found.key!r} belongs neither to nodes, edges nor graphs: {reasons}. Reshape it, or leave it out"
+            f"{found.key!r} belongs neither to nodes, edges nor graphs: {reasons}. Make what its rows stand for a "
+            "node or edge type of HeteroData, reshape it, or leave it out (exclude_keys, --exclude)"
         )
     if len(levels) == 1:
         return levels[0], False
-    if found.name == "edge_index" and "edge" in levels:
-        return "edge", False
+    for level in ("edge", "node"):
+        # Not edges of their own: edge_label_index (supervision), edge_index_s (of one graph of a pair).
+        begins = found.role == "value" and found.name.startswith(f"{level}_") and "label" not in found.name
+        own = found.name in _NAMED[level] or found.name == "edge_index" or begins
+        if own and level in levels:
+            return level, False
     if "edge" in found.name and "edge" in levels:
         return "edge", True
     if found.name == "y" and "graph" in levels:

@@ -87,24 +87,40 @@ class PackLimits:
 
     @classmethod
     def from_dataset(
-        cls, dataset: Any, num_graphs: int, by: str | float = "max", null_graphs: str = "all"
+        cls,
+        dataset: Any,
+        num_graphs: int,
+        by: str | float = "max",
+        null_graphs: str = "all",
+        guess_num_nodes: bool = False,
     ) -> PackLimits:
         """Limits for `num_graphs` graph slots of a PyG data set, an iterable of Data or HeteroData, or GraphSizes.
 
         by: "max" (largest graph * (num_graphs - 1) + 1: any num_graphs - 1 graphs fit), a share of the graphs instead
         of the largest (0.95), "mean" (mean * num_graphs), or "batches" (as from_loader finds them in batches of
-        num_graphs - 1 consecutive graphs). Heterogeneous graphs get limits by type. Raises LimitsError, SizesError.
+        num_graphs - 1 consecutive graphs). guess_num_nodes: as `build` has it. Heterogeneous graphs get limits by type.
+        Raises LimitsError, SizesError.
         """
         from packer.data_limits import limits_from_dataset
 
-        return limits_from_dataset(dataset, num_graphs, by, null_graphs)
+        return limits_from_dataset(dataset, num_graphs, by, null_graphs, guess_num_nodes)
 
     @classmethod
-    def from_loader(cls, loader: Iterable[Any], sample_limit: int = 1000, null_graphs: str = "all") -> PackLimits:
-        """The largest of the first `sample_limit` batches of a PyG loader (which is run again when shorter), plus 1."""
+    def from_loader(
+        cls,
+        loader: Iterable[Any],
+        sample_limit: int = 1000,
+        null_graphs: str = "all",
+        guess_num_nodes: bool = False,
+    ) -> PackLimits:
+        """The largest of the first `sample_limit` batches of a PyG loader (which is run again when shorter), plus 1.
+
+        guess_num_nodes: as `build` has it. Raises SourceError for a batch that fails, naming it, and for a pass that
+        ends before the loader's length.
+        """
         from packer.data_limits import limits_from_loader
 
-        return limits_from_loader(loader, sample_limit, null_graphs)
+        return limits_from_loader(loader, sample_limit, null_graphs, guess_num_nodes)
 
     def __hash__(self) -> int:
         # Limits by type are dicts, which have no hash of their own.

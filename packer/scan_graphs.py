@@ -204,7 +204,13 @@ def _form(value: Any, key: str, graph_id: int) -> str:
         return "scalar"
     if is_tensor(value):
         return "tensor"
-    remedy = "make it a tensor" if isinstance(value, (list, tuple, np.ndarray, np.generic)) else "leave it out"
+    remedy = "leave it out (exclude_keys, --exclude)"
+    if isinstance(value, (list, tuple)) and any(isinstance(item, str) for item in value):
+        remedy = f"join the texts into one, number them in a tensor, or {remedy}"
+    elif isinstance(value, (list, tuple)) and any(is_tensor(item) for item in value):
+        remedy = "make them one tensor (torch.cat or torch.stack), or one attribute each"
+    elif isinstance(value, (list, tuple, np.ndarray, np.generic)):
+        remedy = "make it a tensor (torch.as_tensor)"
     raise FieldError(
         f"graph {graph_id}: attribute {key!r} is a {type(value).__name__}; packs take tensors, numbers and strings: "
         f"{remedy}"

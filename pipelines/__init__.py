@@ -14,14 +14,30 @@ _HOME = {"BuildResult": "build_job", "build": "build_job"}
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
+def _needs(name: str) -> ImportError:
+    version = "{}.{}".format(*sys.version_info[:2])
+    return ImportError(
+        f"{name} needs Python 3.11 or newer; this is Python {version}. Reading packs (import packer) works here: "
+        "build them with a newer Python, here or elsewhere"
+    )
+
+
+class _OldPython:
+    """Refuses every module of the jobs but the command's entry: their annotations would end in a TypeError."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> None:
+        if name.startswith("pipelines.") and name != "pipelines.entry":
+            raise _needs(name)
+
+
+if sys.version_info < (3, 11):
+    sys.meta_path.insert(0, _OldPython)
+
+
 def __getattr__(name: str) -> Any:
     if sys.version_info < (3, 11) and name != "entry" and not name.startswith("__"):
-        # Whatever is asked for, submodules too: their annotations would end in a TypeError.
-        version = "{}.{}".format(*sys.version_info[:2])
-        raise ImportError(
-            f"pipelines.{name} needs Python 3.11 or newer; this is Python {version}. Reading packs (import packer) "
-            "works here: build them with a newer Python, here or elsewhere"
-        )
+        raise _needs(f"pipelines.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'pipelines' has no attribute {name!r}")
     return getattr(import_module(f"pipelines.{_HOME[name]}"), name)

@@ -52,6 +52,9 @@ def compare(
     on_empty: options.OnEmpty = None,
     exclude: options.Exclude = None,
     index: options.Index = None,
+    guess_num_nodes: options.GuessNumNodes = False,
+    use_node_attr: options.NodeAttributes = False,
+    use_edge_attr: options.EdgeAttributes = False,
     num_nodes: options.NumNodes = None,
     num_edges: options.NumEdges = None,
     num_graphs: options.NumGraphs = None,
@@ -72,9 +75,17 @@ def compare(
         names = [find_algorithm(name).name for name in algorithm or ALGORITHMS]
     chosen = options.read_limits(num_nodes, num_edges, num_graphs, null_graphs, limits)
     asked = options.read_source(
-        source, smiles_column, target, root, target_dtype=target_dtype, missing=missing, delimiter=delimiter
+        source,
+        smiles_column,
+        target,
+        root,
+        target_dtype=target_dtype,
+        missing=missing,
+        delimiter=delimiter,
+        use_node_attr=use_node_attr,
+        use_edge_attr=use_edge_attr,
     )
-    attributes = options.read_attributes(exclude, index)
+    attributes = options.read_attributes(exclude, index, guess_num_nodes)
     found, used, sizes = _preview(asked, on_empty, None, attributes, chosen, oversize, seed, workers)
     plans: list[PackPlan] = []
     for name in names:
@@ -132,6 +143,9 @@ def plan(
     field: options.FieldLevel = None,
     exclude: options.Exclude = None,
     index: options.Index = None,
+    guess_num_nodes: options.GuessNumNodes = False,
+    use_node_attr: options.NodeAttributes = False,
+    use_edge_attr: options.EdgeAttributes = False,
     num_nodes: options.NumNodes = None,
     num_edges: options.NumEdges = None,
     num_graphs: options.NumGraphs = None,
@@ -151,9 +165,17 @@ def plan(
         find_algorithm(algorithm)
     chosen = options.read_limits(num_nodes, num_edges, num_graphs, null_graphs, limits)
     asked = options.read_source(
-        source, smiles_column, target, root, target_dtype=target_dtype, missing=missing, delimiter=delimiter
+        source,
+        smiles_column,
+        target,
+        root,
+        target_dtype=target_dtype,
+        missing=missing,
+        delimiter=delimiter,
+        use_node_attr=use_node_attr,
+        use_edge_attr=use_edge_attr,
     )
-    attributes = options.read_attributes(exclude, index)
+    attributes = options.read_attributes(exclude, index, guess_num_nodes)
     found, used, sizes = _preview(asked, on_empty, field, attributes, chosen, oversize, seed, workers)
     with progress() as report:
         stage = as_stage(report)

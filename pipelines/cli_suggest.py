@@ -33,6 +33,9 @@ def suggest(
     root: options.Root = None,
     on_empty: options.OnEmpty = None,
     exclude: options.Exclude = None,
+    guess_num_nodes: options.GuessNumNodes = False,
+    use_node_attr: options.NodeAttributes = False,
+    use_edge_attr: options.EdgeAttributes = False,
     num_graphs: Annotated[
         str | None, typer.Option(metavar="G|LEAST:MOST", help="Graph slots wanted.  [default: any]")
     ] = None,
@@ -61,9 +64,17 @@ def suggest(
     with usage():
         SweepRules(null_graphs, multiple_of, max_nodes, (wanted, wanted) if isinstance(wanted, int) else wanted)
     asked = options.read_source(
-        source, smiles_column, target, root, target_dtype=target_dtype, missing=missing, delimiter=delimiter
+        source,
+        smiles_column,
+        target,
+        root,
+        target_dtype=target_dtype,
+        missing=missing,
+        delimiter=delimiter,
+        use_node_attr=use_node_attr,
+        use_edge_attr=use_edge_attr,
     )
-    found = survey(asked, on_empty, None, options.read_attributes(exclude, None), workers)
+    found = survey(asked, on_empty, None, options.read_attributes(exclude, None, guess_num_nodes), workers)
     per_row = row_bytes(found.schema)
     with progress(quiet=json_output) as report:
         suggestion = suggest_limits(

@@ -163,7 +163,8 @@ def test_building_says_which_python_it_wants(python38: str) -> None:
         import packer, pipelines, pipelines.entry
         from pipelines import entry
         for line in ("from pipelines import build", "from pipelines import BuildResult", "from pipelines import train",
-                     "import pipelines; pipelines.build"):
+                     "import pipelines; pipelines.build", "import pipelines.train", "import pipelines.build_job",
+                     "import pipelines.sources.pyg", "from pipelines.stores import is_url"):
             try:
                 exec(line)
             except ImportError as error:
@@ -174,7 +175,7 @@ def test_building_says_which_python_it_wants(python38: str) -> None:
     assert done.returncode == 0, done.stderr
     *said, last = done.stdout.splitlines()
     assert [line.split(" needs ")[0] for line in said] == [
-        f"pipelines.{n}" for n in ("build", "BuildResult", "train", "build")
+        f"pipelines.{n}" for n in ("build", "BuildResult", "train", "build", "train", "build_job", "sources", "stores")
     ]
     assert said[0] == (
         "pipelines.build needs Python 3.11 or newer; this is Python 3.8. Reading packs (import packer) works here: "

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from torch_geometric.data import Batch, Data, HeteroData, TemporalData
 from torch_geometric.loader import DataLoader
 
-from packer import PackLimits, unpack
+from packer import PackDataset, PackLimits, unpack
 from packer.data_limits import sizes_of_dataset
 from packer.errors import FieldError, PackerError, SourceError
 from packer.field_statistics import decide
@@ -108,6 +108,24 @@ def test_a_number_of_nodes_is_not_guessed_unless_asked(tmp_path: Path) -> None:
     assert unpack(built)[0].edge_index.tolist() == EDGE.tolist()
 
 
+def test_limits_are_found_as_build_reads() -> None:
+    guessed = [Data(edge_index=EDGE)] * 3
+    assert PackLimits.from_dataset(guessed, 3, guess_num_nodes=True).num_nodes == 2 * 2 + 1
+    assert PackLimits.from_loader(DataLoader(guessed, 2), guess_num_nodes=True).num_nodes == 2 * 2 + 1
+    for read in (lambda: PackLimits.from_dataset(guessed, 3), lambda: PackLimits.from_loader(DataLoader(guessed, 1))):
+        with pytest.raises(SourceError, match=r"the number of nodes .*is not given"):
+            read()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(StopIteration(), "gave 2 of its 5 batches: an item .* StopIteration"), (KeyError(4), "batch 2 .*KeyError: 4")],
+)
+def test_a_loader_that_fails_is_no_short_loader(error: Exception, words: str) -> None:
+    with pytest.raises(SourceError, match=words):
+        PackLimits.from_loader(DataLoader(Numbered(error), 2))
+
+
 def test_rows_that_contradict_their_name_are_refused() -> None:
     for given, words in (
         (Data(x=torch.ones(8, 2), num_nodes=24), "graph 0: 'x' has length 8 and 24 nodes: correct it, or num_nodes"),
@@ -122,11 +140,31 @@ def test_rows_that_contradict_their_name_are_refused() -> None:
 
 
 def test_an_open_level_is_told(tmp_path: Path) -> None:
-    built = build([graph(y=torch.ones(2))] * 2, tmp_path / "a", PackLimits(8, 8, 4), workers=1)
-    assert "y" in built.ambiguous
-    assert "The data leave the level of `x`, `y` open" in (tmp_path / "a" / "README.md").read_text()
-    again = build([graph(y=torch.ones(2))] * 2, tmp_path / "a", PackLimits(8, 8, 4), workers=1)
+    """y [2] of graphs of two nodes, and weight [1] of one edge; but not of fields whose name settles it."""
+    given = graph(
+        y=torch.ones(2), weight=torch.ones(1), node_z=torch.ones(2), edge_attr=torch.ones(1), pos=torch.ones(2, 3)
+    )
+    built = build([given] * 2, tmp_path / "a", PackLimits(8, 8, 4), workers=1)
+    assert set(built.ambiguous) == {"y", "weight"}
+    assert "The data leave the level of `y`, `weight` open" in (tmp_path / "a" / "README.md").read_text()
+    again = build([given] * 2, tmp_path / "a", PackLimits(8, 8, 4), workers=1)
     assert again.already and again.ambiguous == built.ambiguous
+
+
+def test_rows_of_neither_nodes_nor_edges_are_of_constant_number_or_refused(tmp_path: Path) -> None:
+    """Faces [G, 3, k], a second graph's nodes; where their number differs, the error says what to make of them."""
+    whole = {"face": torch.tensor([[0], [1], [1]]), "x_s": torch.ones(4, 2), "temperature": torch.ones(5)}
+    built = build([graph(**whole)] * 2, tmp_path / "a", PackLimits(8, 8, 4), workers=1)
+    shapes = {name: tuple(PackDataset(built)[0][name].shape) for name in whole}
+    assert shapes == {"face": (4, 3, 1), "x_s": (4, 4, 2), "temperature": (4, 5)} and not built.ambiguous
+    for name in ("x_s", "edge_label_index"):
+        for k in (3, 4):
+            whole[f"{name}{k}"] = torch.zeros(2, k, dtype=torch.long) if "index" in name else torch.ones(k, 2)
+        pair = [graph(**{name: whole[f"{name}{k}"]}) for k in (3, 4)]
+        with pytest.raises(FieldError, match=f"'{name}' belongs neither .* node or edge type of HeteroData"):
+            build(pair, tmp_path / name, PackLimits(8, 8, 4), workers=1)
+    open_ = build([graph(edge_label_index=EDGE)] * 2, tmp_path / "b", PackLimits(8, 8, 4), workers=1)
+    assert open_.ambiguous == ("edge_label_index",)
 
 
 class Kind(IntEnum):
@@ -146,7 +184,9 @@ def test_attributes_of_odd_kinds_have_the_value_that_pyg_gives_or_are_named() ->
         (1e300, "beyond float32"),
         (torch.ones(2, device="meta"), "cannot be read"),
         ([1, 2], "make it a tensor"),
-        (["a"], "a list"),
+        (["a"], "a list.*join the texts into one"),
+        ((torch.ones(1), torch.ones(2)), "a tuple.*torch.cat"),
+        ({"b": 1}, "a dict.*leave it out"),
     ):
         with pytest.raises(PackerError, match=f"graph 0: .*'a'.*{words}"):
             block_of_graphs([graph(a=value)])
@@ -163,3 +203,73 @@ def test_tu_nodes_out_of_order_are_refused_and_attributes_are_kept_on_request(tm
     (raw / "D_graph_indicator.txt").write_text("2\n1\n2\n1\n")
     with pytest.raises(SourceError, match="line 2: graph 1 after graph 2: sort the nodes by their graph"):
         build("tudataset:D", tmp_path / "b", PackLimits(8, 8, 4), workers=1, root=tmp_path)
+
+
+TU = {
+    "A": "1, 2\n2, 1\n3, 4\n4, 3\n",
+    "graph_indicator": "1\n1\n2\n2\n3\n",
+    "graph_labels": "1\n-1\n1\n",
+    "node_labels": "5\n6\n5\n7\n5\n",
+    "edge_attributes": "1\n2\n3\n4\n",
+}
+
+
+def read_tu(folder: Path, **changed: str | bytes) -> list[Any]:
+    raw = folder / "D" / "raw"
+    raw.mkdir(parents=True, exist_ok=True)
+    for name, text in {**TU, **changed}.items():
+        (raw / f"D_{name}.txt").write_bytes(text if isinstance(text, bytes) else text.encode())
+    limits = PackLimits(8, 8, 5)
+    return unpack(
+        build("tudataset:D", folder / "o", limits, workers=1, root=folder, use_edge_attr=True, overwrite=True)
+    )
+
+
+def test_tu_files_are_read_however_their_lines_end(tmp_path: Path) -> None:
+    """A last line without an end, blank lines after it, carriage returns, a byte-order mark; a last graph edgeless."""
+    wanted = read_tu(tmp_path)
+    assert [graph.num_edges for graph in wanted] == [2, 2, 0] and wanted[2].x.tolist() == [[1, 0, 0]]
+    for name, text in TU.items():
+        for other in (text[:-1], text + "\n\n", text.replace("\n", "\r\n"), "\ufeff" + text):
+            assert [g.to_dict().keys() for g in read_tu(tmp_path, **{name: other})] == [
+                g.to_dict().keys() for g in wanted
+            ]
+            assert [g.y.item() for g in unpack(tmp_path / "o")] == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("A", TU["A"] + "4, 6\n", "A.txt, line 5: an edge of the nodes 4 and 6, but there are the nodes 1 to 5"),
+        ("A", "1, 3\n" + TU["A"], "A.txt, line 1: an edge of node 1, of graph 1, and node 3, of graph 2"),
+        ("A", "1, 2\n\n2, 1\n", "A.txt, line 2: '' is no whole number"),
+        ("graph_labels", "1\n2\n", "graph_labels.txt has 2 lines, but D_graph_indicator.txt tells of 3 graphs"),
+        ("node_labels", "1\n" * 6, "node_labels.txt has 6 lines, but D_graph_indicator.txt tells of 5 nodes"),
+        ("edge_attributes", "1\n2\n3\n", "edge_attributes.txt has 3 lines, but D_A.txt tells of 4 edges"),
+        ("edge_attributes", "1\n2\n3, 4\n4\n", "edge_attributes.txt, line 3: 2 numbers, but 1 in line 1"),
+        ("edge_attributes", "1\n2\n1e39\n4\n", "edge_attributes.txt, line 3: .*beyond float32"),
+        ("graph_labels", "1\n\u0662\n3\n", "graph_labels.txt, line 2: .* is no whole number"),
+        ("graph_labels", "1\n1_0\n3\n", "graph_labels.txt, line 2: '1_0' is no whole number"),
+        ("graph_indicator", b"1\n1\n\xff\n2\n3\n", "graph_indicator.txt, line 3: .* is no whole number"),
+        ("graph_indicator", "0\n1\n2\n2\n3\n", "line 1: graph 0; graphs are numbered from 1"),
+    ],
+)
+def test_tu_files_that_contradict_themselves_name_file_and_line(
+    name: str, text: str | bytes, words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SourceError, match=words):
+        read_tu(tmp_path, **{name: text})
+
+
+def test_every_command_that_reads_a_source_takes_its_options(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from pipelines.cli import app
+
+    read_tu(tmp_path)
+    more = ["--use-node-attr", "--use-edge-attr", "--guess-num-nodes", "--json"]
+    sizes = ["--num-nodes", "8", "--num-edges", "8", "--num-graphs", "5"]
+    for command in (["scan"], ["suggest"], ["compare", "--algorithm", "stream"], ["plan", "--out", f"{tmp_path}/p"]):
+        limits = sizes if command[0] in ("compare", "plan") else []
+        done = CliRunner().invoke(app, [*command, "tudataset:D", "--root", str(tmp_path), *limits, *more])
+        assert done.exit_code == 0, done.output

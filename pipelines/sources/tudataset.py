@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import hashlib
 import io
@@ -15,6 +16,7 @@ from typing import Any
 from packer.errors import MissingExtraError, SourceError
 from pipelines.sources.pyg import PygSource
 from pipelines.sources.text import digest, has_changed, open_file
+from pipelines.sources.tu_files import check_files
 
 
 def tudataset(name: str, root: Path, use_node_attr: bool = False, use_edge_attr: bool = False) -> PygSource:
@@ -36,7 +38,6 @@ def tudataset(name: str, root: Path, use_node_attr: bool = False, use_edge_attr:
 def _load(name: str, root: Path, asked: dict[str, bool], sha256: Mapping[str, str] | None = None) -> Any:
     """asked: PyG's options; sha256: file name -> hash of the raw files that are to be read; None: whatever is there."""
     raw = _raw_folder(name, root)
-    _check_indicator(raw / f"{name}_graph_indicator.txt")
     try:
         from torch_geometric.datasets import TUDataset
     except ImportError as error:
@@ -50,20 +51,40 @@ def _load(name: str, root: Path, asked: dict[str, bool], sha256: Mapping[str, st
         for file in sorted(found.keys() | wanted.keys()):
             if found.get(file) != wanted.get(file):
                 raise has_changed(raw / file, found.get(file, "none: it is gone"), wanted.get(file, "none: it is new"))
+        graphs = check_files(place, raw, name)
         try:
             with contextlib.redirect_stderr(io.StringIO()):  # it tells that it is "Processing..."
-                return TUDataset(folder, name, **asked)  # pyright: ignore[reportArgumentType]
+                dataset = TUDataset(folder, name, **asked)  # pyright: ignore[reportArgumentType]
         except (ValueError, IndexError, RuntimeError) as error:
             raise SourceError(f"{raw} is not the raw text of a TUDataset: {error}") from error
+    return _with_last_graphs(dataset, graphs)
+
+
+def _with_last_graphs(dataset: Any, graphs: int) -> Any:
+    """The data set with pointers for all graphs: PyG's reader makes none for the last ones, if they have no edges."""
+    for key, slices in dataset.slices.items():
+        if key in ("edge_index", "edge_attr") and len(slices) <= graphs:
+            dataset.slices[key] = slices.new_tensor(slices.tolist() + slices[-1:].tolist() * (graphs + 1 - len(slices)))
+    return dataset
 
 
 def _copied(path: Path, to: Path) -> str:
-    """Copy a file; SHA-256 of the bytes that were read."""
+    """Copy a text, its last line ended, without blank lines after it; SHA-256 of the bytes that were read."""
     found = hashlib.sha256()
-    with open_file(path) as file, to.open("wb") as copy:
+    with open_file(path) as file, to.open("w+b") as copy:
         for part in iter(lambda: file.read(1 << 20), b""):
             found.update(part)
-            copy.write(part)
+            copy.write(part.removeprefix(codecs.BOM_UTF8) if not copy.tell() else part)
+        end = copy.tell()
+        while end and copy.seek(max(end - 4096, 0)) < end:
+            start = copy.tell()
+            kept = len(copy.read(end - start).rstrip())
+            end = start + kept
+            if kept:
+                break
+        copy.truncate(end)
+        copy.seek(end)
+        copy.write(b"\n" if end else b"")
     return found.hexdigest()
 
 
@@ -76,30 +97,6 @@ def _key(name: str, root: Path, asked: dict[str, bool]) -> dict[str, Any]:
         "torch_geometric": version("torch_geometric"),
         **asked,
     }
-
-
-def _check_indicator(path: Path) -> None:
-    """Raise SourceError unless the nodes stand graph by graph, graph 1 first, as PyG's reader takes for granted."""
-    last = 0
-    with path.open() as file:
-        for number, line in enumerate(file, 1):
-            text = line.strip()
-            if not text.isdecimal():
-                raise SourceError(f"{path}, line {number}: {text[:40]!r} is no number of a graph, 1 or more")
-            graph = int(text)
-            if graph < max(last, 1):
-                what = f"graph {graph} after graph {last}" if last else "graph 0; graphs are numbered from 1"
-                raise SourceError(
-                    f"{path}, line {number}: {what}: sort the nodes by their graph, and number all files so"
-                )
-            last = graph
-    with path.open("rb") as file:
-        file.seek(0, 2)
-        if not file.tell():
-            raise SourceError(f"{path} is empty")
-        file.seek(-1, 2)
-        if file.read(1) != b"\n":
-            raise SourceError(f"{path}: the last line does not end (no newline), and would be lost: end it")
 
 
 def _raw_folder(name: str, root: Path) -> Path:
