@@ -1,10 +1,11 @@
-"""Text sources: the table and the numbers that are read are those that are there, or an error says where they are not."""
+"""Text sources: the table and the numbers that are read are those that are there, or an error names the place."""
 
 import bz2
 import csv
 import gzip
 import io
 import lzma
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -50,9 +51,9 @@ def refused(path: Path, content: str | bytes, **asked: Any) -> str:
         ("\nsmiles,y\n", ", line 1 is blank"),
         ("smiles y\nC 1\n", r" has no column 'smiles'.* \(parted by ','; --delimiter names another\)"),
         (b"smiles,y\rC,1\r\nC\0,1\n", ", line 3: a NUL byte, which no text holds"),
-        (b"smiles,y\r\n" * 9000 + b"C\xe9,1\n", ", line 9001: byte 0xe9 is not UTF-8 text"),
+        (b"smiles,y\r\n" * 9000 + b"C\xe9,1\n", ", line 9001: byte 0xe9 is not UTF-8. Write it as UTF-8 text"),
         ("smiles,y\nC,1\n".encode("utf-16"), " is UTF-16 or UTF-32 text: write it as UTF-8 text, plain or gzipped"),
-        (b"smiles,y\nC,1\n\xc3", ", line 3: byte 0xc3|ends within a character"),
+        (b"smiles,y\nC,1\n\xc3", " ends within a character: restore the file"),
         (bz2.compress(b"smiles,y\n"), " is compressed by bzip2"),
         (lzma.compress(b"smiles,y\n"), " is compressed by xz"),
         (b"\x28\xb5\x2f\xfd\x04\0", " is compressed by zstd"),
@@ -64,8 +65,6 @@ def refused(path: Path, content: str | bytes, **asked: Any) -> str:
 def test_a_table_that_is_not_what_it_seems_is_an_error_with_the_place(
     tmp_path: Path, content: str | bytes, fault: str
 ) -> None:
-    import re
-
     assert re.match(fault, refused(tmp_path / "m.csv", content), re.DOTALL)
 
 
@@ -103,9 +102,8 @@ def test_what_csv_writes_is_read_back(tmp_path_factory: Any, cells: list[list[st
 
 
 def read(*cells: str, dtype: str = "float32", **asked: Any) -> np.ndarray:
-    return Targets(("y",), dtype, **asked).read([Row(i + 2, ("C", cell)) for i, cell in enumerate(cells)], "m.csv")[
-        :, 0
-    ]
+    found = [Row(line, ("C", cell)) for line, cell in enumerate(cells, 2)]
+    return Targets(("y",), dtype, **asked).read(found, "m.csv")[:, 0]
 
 
 @pytest.mark.parametrize("cell", ["1_000", "<5", "²", "0x10", "inf", "-inf", "NA", "1,5", "1e", "+-1", ".", "١"])
