@@ -191,8 +191,8 @@ LONG = torch.long
         (
             [pair(3, 4, v=torch.zeros(3)), pair(3, 4, v=torch.zeros(4))],
             "'v' belongs neither to nodes, edges nor graphs: not node: graph 1 has length 4 and 3 nodes; not edge: "
-            "graph 0 has length 3 and 4 edges; not graph: graph 1 has length 4, but 3 in graph 0. Reshape it, or leave "
-            "it out",
+            "graph 0 has length 3 and 4 edges; not graph: graph 1 has length 4, but 3 in graph 0. Make what its rows "
+            "stand for a node or edge type of HeteroData, reshape it, or leave it out (exclude_keys, --exclude)",
         ),
         (
             [pair(2, 0, my_batch=torch.zeros(2))],
@@ -214,7 +214,8 @@ LONG = torch.long
         ),
         (
             [pair(2, 0, names=["a", "b"])],
-            "graph 0: attribute 'names' is a list; packs take tensors, numbers and strings: make it a tensor",
+            "graph 0: attribute 'names' is a list; packs take tensors, numbers and strings: join the texts into one, "
+            "number them in a tensor, or leave it out (exclude_keys, --exclude)",
         ),
         (
             [pair(2, 0, size=2**63)],

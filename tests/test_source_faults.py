@@ -153,10 +153,14 @@ def test_an_open_level_is_told(tmp_path: Path) -> None:
 
 def test_rows_of_neither_nodes_nor_edges_are_of_constant_number_or_refused(tmp_path: Path) -> None:
     """Faces [G, 3, k], a second graph's nodes; where their number differs, the error says what to make of them."""
-    whole = {"face": torch.tensor([[0], [1], [1]]), "x_s": torch.ones(4, 2), "temperature": torch.ones(5)}
+    whole = {
+        "face": torch.tensor([[0, 1, 0], [1, 0, 1], [1, 1, 1]]),
+        "x_s": torch.ones(4, 2),
+        "temperature": torch.ones(5),
+    }
     built = build([graph(**whole)] * 2, tmp_path / "a", PackLimits(8, 8, 4), workers=1)
     shapes = {name: tuple(PackDataset(built)[0][name].shape) for name in whole}
-    assert shapes == {"face": (4, 3, 1), "x_s": (4, 4, 2), "temperature": (4, 5)} and not built.ambiguous
+    assert shapes == {"face": (4, 3, 3), "x_s": (4, 4, 2), "temperature": (4, 5)} and not built.ambiguous
     for name in ("x_s", "edge_label_index"):
         for k in (3, 4):
             whole[f"{name}{k}"] = torch.zeros(2, k, dtype=torch.long) if "index" in name else torch.ones(k, 2)
