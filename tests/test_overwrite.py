@@ -55,7 +55,7 @@ def refused(tmp_path: Path) -> dict[str, dict[str, Any]]:
         "is missing|No such file": {"source": f"smiles:{tmp_path / 'nothing.csv'}"},
         "nothing.json": {"split_file": tmp_path / "nothing.json"},
         "57 graphs are not in exactly one": {"split_file": listing},
-        "must have the columns": {"split_file": broken},
+        "has no column": {"split_file": broken},
         "a split is named by": {"split_file": wild},
         "no column 'nowhere'|nowhere": {"split_column": "nowhere"},
         "a split is named by letters": {"split_column": "odd"},

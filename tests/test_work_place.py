@@ -434,7 +434,7 @@ REMOVERS = {
     "rm_file": {"pipelines/stores.py": 1},
     "rm": {},
     "removedirs": {},
-    "truncate": {},
+    "truncate": {"pipelines/sources/tudataset.py": 1},  # blank lines at the end of a copy of its own
 }
 
 
