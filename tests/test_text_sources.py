@@ -83,7 +83,7 @@ def test_the_same_rows_by_any_name_delimiter_and_line_end(tmp_path: Path, name: 
     lines = ['\ufeffsmiles#y#"a,b;c;d\te,f,g,h"', "CCO#1#", "", f'"C"#2#"x{end}""y"" #"', "CC#3#z"]
     text = end.join(lines).replace("#", delimiter).encode()
     data = gzip.compress(text[:9]) + gzip.compress(text[9:]) if name in ("m", "m.csv.GZ") else text
-    asked = {"delimiter": "|"} if delimiter == "|" else {}
+    asked: dict[str, Any] = {"delimiter": "|"} if delimiter == "|" else {}
     found = rows(tmp_path / name, data, **asked)
     assert found == [Row(2, ("CCO", "1")), Row(4, ("C", "2")), Row(6, ("CC", "3"))]
     assert count_lines(tmp_path / name) == (None if data is not text else 6)

@@ -37,24 +37,26 @@ class Targets:
         or zero, and a whole number that becomes another (above 2**53 where it is written in digits alone).
         """
         cells = [cell for row in rows for cell in row.cells[1 : 1 + len(self.names)]]
-        values = _numbers(cells, self.missing)
+        texts = list(dict.fromkeys(cells))  # labels are few texts; in the order of their first cells
+        values = _numbers(texts, self.missing)
 
-        def place(at: int) -> str:
-            row, column = divmod(at, len(self.names))
-            return f"{file}, line {rows[row].line}: {self.names[column]} is {cells[at][:60]!r}"
+        def place(text: str) -> str:
+            row, column = divmod(cells.index(text), len(self.names))
+            return f"{file}, line {rows[row].line}: {self.names[column]} is {text[:60]!r}"
 
         if isinstance(values, int):
-            raise SourceError(
-                f"{place(values)}, not a number. Correct it, or name it in --missing where it stands for none"
-            )
+            how = "Correct it, or name it in --missing where it stands for none"
+            raise SourceError(f"{place(texts[values])}, not a number. {how}")
         with np.errstate(over="ignore", under="ignore"):
             cast = values.astype(self.dtype)
-        lost = _lost(cells, values, cast)
+        lost = _lost(texts, values, cast)
         if lost is not None:
-            wide = _lost([cells[lost]], values[lost : lost + 1], values[lost : lost + 1]) is None
+            wide = _lost([texts[lost]], values[lost : lost + 1], values[lost : lost + 1]) is None
             how = "Pass --target-dtype float64 (target_dtype), or round it" if wide else "Round it, or scale the column"
-            raise SourceError(f"{place(lost)}, of which {self.dtype} makes {cast[lost]:.17g}. {how}")
-        return cast.reshape(len(rows), len(self.names))
+            raise SourceError(f"{place(texts[lost])}, of which {self.dtype} makes {cast[lost]:.17g}. {how}")
+        number = {text: at for at, text in enumerate(texts)}
+        found = cast[np.fromiter(map(number.__getitem__, cells), np.int64, len(cells))]
+        return found.reshape(len(rows), len(self.names))
 
 
 def check_dtype(dtype: str) -> str:
