@@ -39,6 +39,7 @@ from pipelines.cluster.route import RouteTask
 from pipelines.journal import StoreJournal
 from pipelines.sources import as_source
 from pipelines.sources.protocol import Scan, Source
+from pipelines.sources.skips import Skips
 from pipelines.stores import FolderStore
 
 LIMITS = PackLimits(256, 552, 32)
@@ -171,7 +172,7 @@ class NoExecutor:
         assert self.sample is not None
         graphs, like = item.task.graphs, self.sample.facts[item.number % 4]
         size = int(graphs * self.sample.bytes_per_graph)
-        return replace(like, block=Block(item.number, item.task.first_id, graphs, graphs, size), skips=())
+        return replace(like, block=Block(item.number, item.task.first_id, graphs, graphs, size), skips=Skips())
 
     def _hash_blocks(self, item: Any) -> bytes:
         return bytes(32) * -(-item.graphs // HASH_GRAPHS)
