@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any, Iterable, Iterator, Mapping
 
@@ -22,6 +24,7 @@ RULES = ("max", "mean", "batches")
 
 _STORED = 8192
 _BATCHES = 1000  # as many as a loader is asked for
+_GUESS = "Unable to accurately infer 'num_nodes'"  # how PyG's warning begins
 
 
 @dataclass(frozen=True)
@@ -165,12 +168,11 @@ def _repeated(loader: Iterable[Any], limit: int, guess: bool) -> Iterator[Any]:
     seen = 0
     while True:
         before = seen
-        rest = iter(loader)
+        with _guesses(guess):
+            rest = _started(loader, guess)
         while seen < limit:
             try:
-                with warnings.catch_warnings():
-                    # PyG guesses while it joins graphs, aloud.
-                    warnings.filterwarnings("ignore" if guess else "error", "Unable to accurately infer 'num_nodes'")
+                with _guesses(guess):
                     batch = next(rest)
             except StopIteration:
                 break
@@ -187,6 +189,36 @@ def _repeated(loader: Iterable[Any], limit: int, guess: bool) -> Iterator[Any]:
         _check_length(loader, seen - before, seen == limit)
         if seen in (before, limit):
             return
+
+
+@contextmanager
+def _guesses(allowed: bool) -> Iterator[None]:
+    """PyG guesses a number of nodes while it joins graphs, aloud: silenced where allowed, else an error."""
+    with warnings.catch_warnings():
+        _filter_guesses(allowed)
+        yield
+
+
+def _filter_guesses(allowed: bool) -> None:
+    warnings.filterwarnings("ignore" if allowed else "error", _GUESS)
+
+
+def _started(loader: Any, guess: bool) -> Iterator[Any]:
+    """iter(loader), whose worker processes, however they start, take guesses as this process does."""
+    if not getattr(loader, "num_workers", 0) or not hasattr(loader, "worker_init_fn"):
+        return iter(loader)
+    own = loader.worker_init_fn
+    loader.worker_init_fn = partial(_in_worker, own, guess)
+    try:
+        return iter(loader)
+    finally:
+        loader.worker_init_fn = own
+
+
+def _in_worker(own: Any, guess: bool, number: int) -> None:
+    _filter_guesses(guess)
+    if own is not None:
+        own(number)
 
 
 def _check_length(loader: Iterable[Any], batches: int, cut: bool) -> None:

@@ -117,6 +117,20 @@ def test_limits_are_found_as_build_reads() -> None:
             read()
 
 
+def note(number: int) -> None:
+    """A worker's own start."""
+
+
+@pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_a_guess_in_a_worker_process_is_no_less_told(start: str) -> None:
+    guessed = [Data(edge_index=EDGE)] * 3
+    loader = DataLoader(guessed, 2, num_workers=1, multiprocessing_context=start, worker_init_fn=note)
+    with pytest.raises(SourceError, match=r"batch 0 .*the number of nodes of a graph is not given"):
+        PackLimits.from_loader(loader)
+    assert loader.worker_init_fn is note
+    assert PackLimits.from_loader(loader, 2, guess_num_nodes=True).num_nodes == 2 * 2 + 1
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [(StopIteration(), "gave 2 of its 5 batches: an item .* StopIteration"), (KeyError(4), "batch 2 .*KeyError: 4")],
