@@ -16,7 +16,7 @@ from packer.attributes import ALL, Attributes
 from packer.errors import FieldError, SourceError
 from packer.fields import Axis, Type
 from packer.scan_block import RawBlock
-from packer.scan_items import check_graph
+from packer.scan_items import check_graph, describe_error
 from packer.scan_joins import Owners, joining, joins_by_name, numbering
 from packer.scan_parts import (
     NO_NODES,
@@ -143,7 +143,12 @@ def _num_nodes(graph_id: int, store: Any, items: Mapping[str, Any], guess: bool)
         return int(items["x"].shape[0])
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", UserWarning)  # PyG guesses from edge_index, aloud
-        nodes = store.num_nodes
+        try:
+            nodes = store.num_nodes
+        except Exception as error:
+            raise SourceError(
+                f"{where}: PyG cannot tell the number of nodes ({describe_error(error)}); set num_nodes"
+            ) from error
     if nodes is None:
         raise SourceError(f"{where}: the number of nodes is unknown; set num_nodes")
     if told and not guess:

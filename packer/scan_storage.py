@@ -62,6 +62,9 @@ def _check_slices(dataset: Any) -> None:
         for name, slices in _slices(dataset, store).items():
             if isinstance(slices, (list, np.ndarray)) or is_tensor(slices):
                 lengths[Axis("graph", store._key).column(name)] = len(slices) - 1
+        explicit = getattr(store, "_num_nodes", None)
+        if explicit is not None:
+            lengths[Axis("graph", store._key).column("num_nodes")] = len(explicit)
     most = max(lengths.values(), default=0)
     for key, length in lengths.items():
         if length != most:
@@ -134,7 +137,7 @@ def _stored_part(
         return Part(name, store._key, "string", positions, texts, np.ones_like(rows), "string", 0, 0)
     first = int(graph_ids[0]) if len(graph_ids) else 0
     array, dtype = array_of(value, key, first)
-    owners = Owners([data], graph_ids[:1], {}, True)
+    owners = Owners([data], np.array([first]), {}, True)
     cat_dim, role, targets = joining(owners, store._key, name, [value], attributes)
     array = np.moveaxis(array, -1, 0) if cat_dim == -1 else array
     slices = np.asarray(slices)

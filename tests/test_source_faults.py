@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch.utils.data import Dataset
-from torch_geometric.data import Batch, Data, HeteroData, TemporalData
+from torch_geometric.data import Batch, Data, HeteroData, InMemoryDataset, TemporalData
 from torch_geometric.loader import DataLoader
 
 from packer import PackDataset, PackLimits, unpack
@@ -291,3 +291,31 @@ def test_every_command_that_reads_a_source_takes_its_options(tmp_path: Path) -> 
         limits = sizes if command[0] in ("compare", "plan") else []
         done = CliRunner().invoke(app, [*command, "tudataset:D", "--root", str(tmp_path), *limits, *more])
         assert done.exit_code == 0, done.output
+
+
+class InMemory(InMemoryDataset):
+    def __init__(self, graphs: list[Any]) -> None:
+        super().__init__()
+        self.data, self.slices = self.collate(graphs)
+
+
+def test_a_node_type_that_is_counted_in_some_graphs_only_is_named_in_collated_storage() -> None:
+    """PyG keeps num_nodes apart from the attributes: [5, 2] for three graphs says not which of them."""
+    graphs = [HeteroData() for _ in range(3)]
+    for number, one in enumerate(graphs):
+        one["b"].num_nodes = number + 1
+        if number < 2:
+            one["a"].num_nodes = 5 - number
+        one["b", "to", "b"].edge_index = EDGE[:, :0]
+    with pytest.raises(SourceError, match=r"holds 3 graphs, but 'a/num_nodes' of 2 only"):
+        list(from_object(InMemory(graphs)).tasks())
+
+
+def test_collated_graphs_without_a_node_are_no_index_error() -> None:
+    [task] = from_object(InMemory([Data(x=torch.ones(0, 1), edge_index=EDGE[:, :0])] * 3)).tasks()
+    assert [skip.graph_id for skip in task.scan().skips] == [0, 1, 2]
+
+
+def test_an_attribute_from_which_no_number_of_nodes_follows_is_named() -> None:
+    with pytest.raises(SourceError, match=r"graph 0: PyG cannot tell the number of nodes \(IndexError.*set num_nodes"):
+        block_of_graphs([Data(edge_index=EDGE, adj_t=torch.tensor(1))])
