@@ -16,6 +16,7 @@ from packer.attributes import Attributes
 from packer.data_limits import LimitsRule
 from packer.errors import BuildError, LimitsError, PackerError
 from packer.limits import PackLimits
+from packer.plan import PackPlan
 from packer.shards.cache import default_folder
 from packer.shards.place import local_path
 from packer.shards.retry import shown
@@ -55,7 +56,7 @@ def build(
     *,
     time_limit: float | None = None,
     work_limit: float | None = None,
-    plan: str | os.PathLike[str] | None = None,
+    plan: PackPlan | str | os.PathLike[str] | None = None,
     splits: str | Mapping[str, float] | None = None,
     split_seed: int = 0,
     split_column: str | None = None,
@@ -81,13 +82,13 @@ def build(
 
     source: text such as "sample:nci" (then source_options are smiles_column, targets, root), a PyG data set, or an
     iterable of Data or HeteroData. limits: of every pack; a LimitsRule, by which they follow from the sizes; or "auto".
-    plan: a plan.parquet made before, instead of algorithm and seed. splits: {"train": 0.8, ...}, or split_column or
-    split_file: one data set each, in `out`/NAME. oversize: "error", "skip", "trim-nodes", "trim-edges" or "trim-both",
-    for graphs that fit no pack; what a trimmed graph loses is drawn by `seed`. on_empty: "error" or "skip", for graphs
-    without nodes. levels: field name -> "node", "edge" or "graph". pad_values: by field or level. exclude_keys:
-    attributes to leave out. index_fields: attributes that hold numbers of nodes though their names do not say "index";
-    a mapping says of which node type. guess_num_nodes: where a graph says nothing of its nodes, take
-    the largest number in edge_index + 1; else that is an error. licence: of the source, for the data set's card.
+    plan: a PackPlan, or the file of one (plan.parquet), instead of algorithm and seed. splits: {"train": 0.8, ...}, or
+    split_column or split_file: one data set each, in `out`/NAME. oversize: "error", "skip", "trim-nodes", "trim-edges"
+    or "trim-both", for graphs that fit no pack; what a trimmed graph loses is drawn by `seed`. on_empty: "error" or
+    "skip", for graphs without nodes. levels: field name -> "node", "edge" or "graph". pad_values: by field or level.
+    exclude_keys: attributes to leave out. index_fields: attributes that hold numbers of nodes though their names do not
+    say "index"; a mapping says of which node type. guess_num_nodes: where a graph says nothing of its nodes, take the
+    largest number in edge_index + 1; else that is an error. licence: of the source, for the data set's card.
 
     executor: where tasks run: in `workers` processes, on "dask" or "ray" (on the cluster at `scheduler`, or in
     `workers` processes here), or an object that maps. work: a folder or URL that all workers reach, for what tasks
@@ -110,6 +111,8 @@ def build(
         source_options = {**source_options, **({"storage_options": storage_options} if remote else {})}
     if isinstance(limits, str) and limits != "auto":
         raise LimitsError(f'limits must be PackLimits, a LimitsRule or "auto"; got {limits!r}')
+    given = None if plan is None or isinstance(plan, PackPlan) else Path(plan)
+    planned = PlanOptions(algorithm, seed, time_limit, given, work_limit=work_limit)
     job = check_job(
         Job(
             as_source(source, **source_options),
@@ -120,7 +123,7 @@ def build(
                 on_empty,
                 Attributes.of(exclude_keys, index_fields, guess_num_nodes),
             ),
-            PlanOptions(algorithm, seed, time_limit, None if plan is None else Path(plan), work_limit=work_limit),
+            planned.holding(plan) if isinstance(plan, PackPlan) else planned,
             Splits.of(splits, split_seed, split_column, split_file),
             oversize,
             compression,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,8 @@ class Members:
 @dataclass(frozen=True)
 class PlanOptions:
     """How the plan is made; `given` is the path of one made before, and `sha256` of the file that is to be read there,
-    whatever it is where that is None. time_limit, work_limit: see `make_plan`."""
+    whatever it is where that is None. content: of the file, for a plan that is in memory; `given` is then what errors
+    call it. time_limit, work_limit: see `make_plan`."""
 
     algorithm: str
     seed: int
@@ -50,6 +52,15 @@ class PlanOptions:
     given: Path | None = None
     sha256: str | None = None
     work_limit: float | None = None
+    content: bytes | None = field(default=None, repr=False)
+
+    def holding(self, plan: PackPlan) -> PlanOptions:
+        """These options, of a plan that is no file."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "plan.parquet"
+            plan.save(path)
+            content = path.read_bytes()
+        return replace(self, given=Path("the plan"), sha256=hashlib.sha256(content).hexdigest(), content=content)
 
     def key(self) -> dict[str, Any]:
         if self.given is not None:
@@ -71,6 +82,8 @@ class PlanOptions:
     def load(self) -> PackPlan:
         """The given plan. Raises as `PackPlan.load`, and SourceError where its file has changed."""
         assert self.given is not None
+        if self.content is not None:
+            return load_plan(self.content, self.given.name)
         with open_file(self.given) as file:
             data = file.read()
         found = hashlib.sha256(data).hexdigest()
@@ -266,11 +279,20 @@ def labels_of(table: GraphTable, ids: np.ndarray, skips: Iterable[Skip], column:
     """
     schema = table.schema
     labels = np.full(len(ids), None, dtype=object)
-    fields = {field.name: field for field in schema.fields if field.level == "graph" and field.shape == ()}
+    numbers = [
+        one
+        for one in schema.fields
+        if one.level == "graph" and one.shape == () and one.role != "count" and one.dtype != "bfloat16"
+    ]
+    fields = {one.key: one for one in numbers}
+    own = [one.key for one in numbers if column in (one.key, one.name)]
     if column in schema.strings:
         found = table.strings[column].to_pylist()
-    elif column in fields:
-        found = [str(value) for value in table.columns[fields[column].key].tolist()]
+    elif column in fields or len(own) == 1:
+        key = column if column in fields else own[0]
+        values = table.columns[key].tolist()
+        has = table.columns.get(f"{key}_present", np.ones(len(values), dtype=bool))
+        found = [str(value) if known and value == value else None for value, known in zip(values, has, strict=True)]
     else:
         known = [*schema.strings, *fields]
         raise SourceError(

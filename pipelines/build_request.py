@@ -55,7 +55,8 @@ class Job:
     def given(self) -> dict[str, Any]:
         """Source, files and licence as the user named them: outside of every hash, to repeat the build."""
         split_file = None if self.splits is None else self.splits.file
-        others = {"plan": self.plan.given, "split_file": split_file, "licence": self.licence}
+        plan = None if self.plan.content is not None else self.plan.given
+        others = {"plan": plan, "split_file": split_file, "licence": self.licence}
         return {"source": list(self.source.words), **{name: str(value) for name, value in others.items() if value}}
 
 

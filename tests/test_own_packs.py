@@ -15,7 +15,7 @@ from torch.utils.data import BatchSampler, SequentialSampler
 from torch_geometric.data import Data
 
 from packer import GraphSizes, PackDataset, PackLimits, PackPlan, check_certificate, make_plan, verify_shards
-from packer.errors import PlanError, SizesError
+from packer.errors import BuildError, PlanError, SizesError
 from packer.plan import items_of
 from pipelines import build
 from pipelines.entry import main
@@ -167,6 +167,14 @@ def test_they_are_built_as_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert dataset[1]["x"][:7, 0].tolist() == [1, 1, 1, 0, 0, 0, 0]
     assert dataset.manifest.plan["algorithm"] == "given"
     assert verify_shards(tmp_path / "packs").ok
+
+    held = build(graphs, tmp_path / "held", plan=plan, workers=1)
+    assert held.manifest.plan == dataset.manifest.plan and held.manifest.content_hash == dataset.manifest.content_hash
+    assert build(graphs, tmp_path / "held", plan=plan, workers=1).already
+    with pytest.raises(BuildError, match="the plan was made for PackLimits"):
+        build(graphs, tmp_path / "none", PackLimits(13, 12, 4), plan=plan, workers=1)
+    with pytest.raises(PlanError, match=r"^the plan: "):
+        build(graphs[:2], tmp_path / "none", plan=plan, workers=1)
 
     (tmp_path / "mine.py").write_text(
         "import torch\nfrom torch_geometric.data import Data\n"

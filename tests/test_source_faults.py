@@ -319,3 +319,40 @@ def test_collated_graphs_without_a_node_are_no_index_error() -> None:
 def test_an_attribute_from_which_no_number_of_nodes_follows_is_named() -> None:
     with pytest.raises(SourceError, match=r"graph 0: PyG cannot tell the number of nodes \(IndexError.*set num_nodes"):
         block_of_graphs([Data(edge_index=EDGE, adj_t=torch.tensor(1))])
+
+
+def test_a_split_is_named_by_values_that_the_graphs_have(tmp_path: Path) -> None:
+    """Not by the padding where a graph lacks the number, nor by one of two types' fields, nor by raw bits."""
+    limits = PackLimits(32, 32, 8)
+    folds = [graph(fold=number % 2) for number in range(4)]
+    assert list(build(folds, tmp_path / "a", limits, workers=1, split_column="fold").manifests) == ["0", "1"]
+    lacking = [*folds[:2], graph(), *folds[2:]]
+    with pytest.raises(SourceError, match="graph 2 has no 'fold'"):
+        build(lacking, tmp_path / "b", limits, workers=1, split_column="fold")
+    with pytest.raises(SourceError, match="graph 0 has no 'fold'"):
+        build([graph(fold=float("nan"))] * 2, tmp_path / "c", limits, workers=1, split_column="fold")
+    with pytest.raises(SourceError, match="nothing called 'fold' to split by"):
+        build([graph(fold=torch.ones(1).bfloat16())] * 2, tmp_path / "d", limits, workers=1, split_column="fold")
+    hetero = [HeteroData() for _ in range(2)]
+    for number, one in enumerate(hetero):
+        for name, fold in (("a", number), ("b", 0)):
+            one[name].num_nodes, one[name].fold = 2, fold
+    small = PackLimits(8, 8, 4)
+    assert list(build(hetero, tmp_path / "e", small, workers=1, split_column="a/fold").manifests) == ["0", "1"]
+    with pytest.raises(SourceError, match="nothing called 'fold' to split by; there are: a/fold, b/fold"):
+        build(hetero, tmp_path / "f", small, workers=1, split_column="fold")
+    with pytest.raises(SourceError, match="nothing called 'num_nodes' to split by"):
+        build([graph(num_nodes=2)] * 2, tmp_path / "g", limits, workers=1, split_column="num_nodes")
+
+
+@pytest.mark.parametrize(
+    "name", ["y", "x", "edge_index", "edge_attr", "smiles", "num_nodes", "batch", "graph_ids", "id"]
+)
+def test_a_split_column_of_a_table_may_be_called_like_a_field_or_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text(f"smiles,{name}\nC,train\nCC,test\n")
+    try:
+        built = build(f"smiles:{tmp_path / 'm.csv'}", tmp_path / "o", PackLimits(9, 9, 4), workers=1, split_column=name)
+    except PackerError as error:
+        assert repr(name) in str(error)
+    else:
+        assert list(built.manifests) == ["train", "test"]
