@@ -29,8 +29,8 @@ def unpack(source: Any, dataset: Any = None) -> list[Any]:
     gives (a PackBatch or dict, also of several joined packs). Of a pack's tensors alone, strings are not known, and
     dtypes that the loader narrowed come back with the loader's precision. Transforms of the data set are not undone.
 
-    Python floats come back as Python floats, whole, without the rounding to float32 that joining them in PyG means.
-    A type of which a heterogeneous graph has no attribute is absent. Raises FieldError, FormatError.
+    Python floats come back as Python floats of the precision that joining them in PyG leaves, float32. A type of
+    which a heterogeneous graph has no attribute is absent. Raises FieldError, FormatError.
     """
     if dataset is None:
         return unpack_with_ids(source)[0]
