@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
+from functools import lru_cache
 from operator import index
 from typing import Any, Iterable, Mapping, Sequence
 
@@ -70,7 +71,7 @@ def block_of_graphs(
             )
         hetero = is_hetero(graph)
         stores = [(store, dict(store.items())) for store in graph.stores]
-        found = _counts(graph_id, hetero, stores, attributes.guess_num_nodes)
+        found = _counts(graph_id, hetero, stores, attributes.guess_num_nodes, classes[type(graph)])
         if not any(count for axis, count in found.items() if axis.level == "node"):
             skipped[graph_id] = NO_NODES
             continue
@@ -104,11 +105,20 @@ def count_rows(graph: Any, graph_id: int, guess: bool = False) -> dict[Axis, int
     """
     if not hasattr(type(graph), "stores"):
         check_graph(graph, graph_id)
-    return _counts(graph_id, is_hetero(graph), [(store, dict(store.items())) for store in graph.stores], guess)
+    stores = [(store, dict(store.items())) for store in graph.stores]
+    return _counts(graph_id, is_hetero(graph), stores, guess, _joins_by_name(type(graph)))
 
 
-def _counts(graph_id: int, hetero: bool, stores: list[tuple[Any, dict[str, Any]]], guess: bool) -> dict[Axis, int]:
-    """Numbers of nodes and edges of one graph. A store that holds nothing is taken for absent."""
+_joins_by_name = lru_cache(maxsize=64)(joins_by_name)
+
+
+def _counts(
+    graph_id: int, hetero: bool, stores: list[tuple[Any, dict[str, Any]]], guess: bool, by_name: bool
+) -> dict[Axis, int]:
+    """Numbers of nodes and edges of one graph. A store that holds nothing is taken for absent.
+
+    by_name: its class joins as PyG's own do, so that nodes are the first dimension of x.
+    """
     counts: dict[Axis, int] = {}
     for store, items in stores:
         key: Type = store._key
@@ -116,7 +126,7 @@ def _counts(graph_id: int, hetero: bool, stores: list[tuple[Any, dict[str, Any]]
             if items:
                 counts[Axis("edge", key)] = _num_edges(items)
         elif (key is None) != hetero and (items or not hetero):
-            nodes = _num_nodes(graph_id, store, items, guess) if items else 0
+            nodes = _num_nodes(graph_id, store, items, guess, by_name) if items else 0
             counts[Axis("node", key)] = nodes
             if key is None:
                 counts[Axis("edge")] = _num_edges(items)
@@ -128,7 +138,7 @@ def _num_edges(items: Mapping[str, Any]) -> int:
     return int(value.shape[-1]) if is_tensor(value) and value.ndim == 2 else 0
 
 
-def _num_nodes(graph_id: int, store: Any, items: Mapping[str, Any], guess: bool) -> int:
+def _num_nodes(graph_id: int, store: Any, items: Mapping[str, Any], guess: bool, by_name: bool) -> int:
     """An explicit num_nodes, otherwise what PyG concludes from the attributes. Raises SourceError."""
     where = f"graph {graph_id}" + ("" if store._key is None else f", node type {store._key!r}")
     if "num_nodes" in items:
@@ -139,7 +149,8 @@ def _num_nodes(graph_id: int, store: Any, items: Mapping[str, Any], guess: bool)
         if nodes < 0:
             raise SourceError(f"{where}: num_nodes is {items['num_nodes']!r}; it must be a whole number, 0 or more")
         return nodes
-    if next((name for name in items if name in NODE_KEYS), None) == "x" and is_tensor(items["x"]) and items["x"].ndim:
+    first = next((name for name in items if name in NODE_KEYS), None) if by_name else None
+    if first == "x" and is_tensor(items["x"]) and items["x"].ndim:
         return int(items["x"].shape[0])
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", UserWarning)  # PyG guesses from edge_index, aloud

@@ -243,7 +243,12 @@ def _contradictions(
 
 def _check_edge_index(part: Part, ids: np.ndarray) -> None:
     if part.form == "tensor" and part.ndim == 2 and part.values.shape[1] == 2 and part.values.dtype.kind in "iu":
-        return
+        if part.role == "index":
+            return
+        raise FieldError(
+            f"graph {ids[0]}: {part.key!r} is not shifted when graphs are joined (__inc__), so its edges would join "
+            "nodes of other graphs: let it be shifted by the number of nodes, as PyG's own classes do"
+        )
     what = part.form if part.form != "tensor" else f"{part.dtype} with {part.ndim} dimensions"
     if part.form == "tensor" and part.ndim == 2:
         what = f"{part.dtype} [{part.values.shape[1]}, edges]"

@@ -356,3 +356,26 @@ def test_a_split_column_of_a_table_may_be_called_like_a_field_or_is_named(name: 
         assert repr(name) in str(error)
     else:
         assert list(built.manifests) == ["train", "test"]
+
+
+class Turned(Data):
+    """Nodes are the columns of x; edges stay where they are."""
+
+    def __cat_dim__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
+        return -1 if key == "x" else super().__cat_dim__(key, value, *args, **kwargs)
+
+
+class Still(Data):
+    def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
+        return 0
+
+
+def test_nodes_are_counted_along_the_dimension_that_a_class_joins() -> None:
+    turned = [Turned(x=torch.ones(3, 2), edge_index=EDGE)] * 2
+    assert block_of_graphs(turned).counts["node"].tolist() == [2, 2]
+    assert sizes_of_dataset(turned).columns["node"].tolist() == [2, 2]
+
+
+def test_edges_that_are_not_shifted_would_join_other_graphs() -> None:
+    with pytest.raises(FieldError, match=r"graph 0: 'edge_index' is not shifted .*\(__inc__\).*by the number of nodes"):
+        block_of_graphs([Still(x=torch.ones(2, 1), edge_index=EDGE)] * 2)
