@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Any, Iterable, Iterator, Mapping
+from typing import Any, Generator, Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -192,7 +192,7 @@ def _repeated(loader: Iterable[Any], limit: int, guess: bool) -> Iterator[Any]:
 
 
 @contextmanager
-def _guesses(allowed: bool) -> Iterator[None]:
+def _guesses(allowed: bool) -> Generator[None, None, None]:
     """PyG guesses a number of nodes while it joins graphs, aloud: silenced where allowed, else an error."""
     with warnings.catch_warnings():
         _filter_guesses(allowed)
