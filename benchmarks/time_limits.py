@@ -163,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows = [each for number in todo[:2] for each in measure_case(number, EACH[:2])]
     else:
         with ProcessPoolExecutor(options.jobs, get_context("spawn"), warm_up) as pool:
-            parts = []
+            parts: list[list[list[Any]]] = []
             for part in pool.map(measure_case, todo, map(limits_of, todo)):
                 parts.append(part)
                 loads.append(os.getloadavg()[0])
