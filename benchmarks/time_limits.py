@@ -1,22 +1,25 @@
 """Does a plan end when its time limit says so, in a fresh process and in a warm one?
 
-    python benchmarks/time_limits.py [--quick] [--out benchmarks/results/time_limits.md]
+    python benchmarks/time_limits.py [--quick] [--jobs 1] [--out benchmarks/results/time_limits.md]
 
 The rule: 10 % over the limit, or 1 s, whichever is more. Measured is the call of `make_plan` alone; cold is a process
 that has called nothing before, so that it also loads, and compiles what is not cached on disk. --quick: two instances,
-briefly.
+briefly. --jobs: so many processes measure at once, which keeps the machine busy.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +113,20 @@ def row(name: str, start: str, limit: float, found: dict[str, Any]) -> list[Any]
     return [name, start, kept, *plan[:1], f"{limit:g}", f"{found['seconds']:.2f}", f"{over:.2f}", *plan[1:]]
 
 
-def page(rows: list[list[Any]], seconds: float) -> str:
+def warm_up() -> None:
+    measure_warm(2, 10.0)  # loads and compiles
+
+
+def measure_case(number: int, limits: Sequence[float]) -> list[list[Any]]:
+    rows: list[list[Any]] = []
+    for limit in limits:
+        for process, way in (("cold", measure_cold), ("warm", measure_warm)):
+            rows.append(row(cases()[number][0], process, limit, way(number, limit)))
+            print(*rows[-1], sep=" | ", flush=True)
+    return rows
+
+
+def page(rows: list[list[Any]], seconds: float, jobs: int, load: float) -> str:
     kept = sum(each[2] == "yes" for each in rows)
     worst = max(rows, key=lambda each: float(each[6]))
     head = "instance|process|kept|stopped by|limit, s|took, s|over, s|packs|bound"
@@ -123,6 +139,7 @@ def page(rows: list[list[Any]], seconds: float) -> str:
         f"{worst[6]} s at a limit of {worst[4]} s ({worst[0]}, {worst[1]}).",
         "Cold: the first call of a fresh process. Instances: how many graphs, how spread their sizes or how many nodes",
         "at most, and limits of so many times the mean graph.",
+        f"{jobs} measured at once; the machine's {os.cpu_count()} CPUs had a load of {load:.1f}, other work included.",
         "",
         *table(head, rows, 4),
         "",
@@ -133,6 +150,7 @@ def page(rows: list[list[Any]], seconds: float) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "time_limits.md")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--limit", type=float, help=argparse.SUPPRESS)
@@ -140,15 +158,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.one is not None:
         print(json.dumps(measure(options.one, options.limit)))
         return
-    start, rows, todo = time.perf_counter(), [], list(range(len(cases())))
-    if not options.quick:
-        measure_warm(2, 10.0)  # loads and compiles
-    for number in todo[:2] if options.quick else todo:
-        for limit in EACH[:2] if options.quick else limits_of(number):
-            for process, way in (("cold", measure_cold), ("warm", measure_warm)):
-                rows.append(row(cases()[number][0], process, limit, way(number, limit)))
-                print(*rows[-1], sep=" | ", flush=True)
-    options.out.write_text(page(rows, time.perf_counter() - start))
+    start, loads, todo = time.perf_counter(), [os.getloadavg()[0]], list(range(len(cases())))
+    if options.quick:
+        rows = [each for number in todo[:2] for each in measure_case(number, EACH[:2])]
+    else:
+        with ProcessPoolExecutor(options.jobs, get_context("spawn"), warm_up) as pool:
+            parts: list[list[list[Any]]] = []
+            for part in pool.map(measure_case, todo, map(limits_of, todo)):
+                parts.append(part)
+                loads.append(os.getloadavg()[0])
+        rows = [each for part in parts for each in part]
+    options.out.write_text(page(rows, time.perf_counter() - start, options.jobs, sum(loads) / len(loads)))
 
 
 if __name__ == "__main__":

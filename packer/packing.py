@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Callable, Iterable, Union
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING, Any, Callable, Iterable, Union
 import numpy as np
 
 from packer.algorithms.assign import Runs, assign_ids
-from packer.algorithms.budget import DEFAULT_WORK, Budget, Stopped
+from packer.algorithms.budget import DEFAULT_WORK, Budget
+from packer.algorithms.exact import distinct_rows
 from packer.algorithms.histogram import seconds_of as histogram_seconds
 from packer.algorithms.in_order import seconds_of
 from packer.algorithms.instance import Instance, Patterns, Solution
+from packer.algorithms.jit import NotLoaded, nothing_loaded
 from packer.algorithms.patterns import patterns_of
 from packer.algorithms.quick import quick_plan
 from packer.algorithms.registry import ALGORITHMS, Algorithm, find_algorithm
@@ -56,8 +59,8 @@ class Items:
         cls, need: np.ndarray, capacity: np.ndarray, row_count: np.ndarray | None, of_row: np.ndarray
     ) -> Items:
         """Merge equal rows of `need` int64 [kinds, dims]; row r is of kind of_row[r] and owns row_count[r] items."""
-        distinct, merged = np.unique(need, axis=0, return_inverse=True)
-        size_of_row = merged.reshape(-1).astype(np.int32)[of_row]
+        distinct, merged = distinct_rows(need)
+        size_of_row = merged.astype(np.int32)[of_row]
         if row_count is None:
             count = np.bincount(size_of_row, minlength=len(distinct)).astype(np.int64)
         else:
@@ -156,10 +159,9 @@ def pack_items(
         job = _SolverJob(items, chosen, seed, begun, seconds, work, even, progress)
         found, certificate, stopped_by = job.run()
     else:
-        budget = Budget(work, seconds, started=begun)
-        found, stopped_by = _heuristic(chosen, items, budget)
         instance = items.instance
         certificate = volume_certificate(instance.need, instance.capacity, instance.count)
+        found, stopped_by = _heuristic(chosen, items, begun, seconds, work)
     return Packing(items, algorithm, seed, certificate, stopped_by, time.perf_counter() - start, found)
 
 
@@ -170,13 +172,33 @@ def _limits(time_limit: float | None, work_limit: float | None) -> tuple[float, 
     return math.inf if time_limit is None else time_limit, math.inf if work_limit is None else work_limit
 
 
-def _heuristic(heuristic: Algorithm, items: Items, budget: Budget) -> tuple[Assignment, str]:
-    """Its plan, or a quick one where its budget ends first; and what stopped it."""
-    try:
-        found, stopped = _run(heuristic, items, budget), budget.cut_short
-    except Stopped:
-        found, stopped = quick_plan(items.instance), True
-    return found, ("time" if budget.out_of_time else "work") if stopped else "done"
+def _heuristic(heuristic: Algorithm, items: Items, begun: float, seconds: float, work: float) -> tuple[Assignment, str]:
+    """Its plan, and what stopped it. When its budget is spent it packs what is left by next fit; where it comes to no
+    end even so, because something loads or compiles, a quick plan takes its place."""
+    budget = Budget(work, seconds, started=begun)
+    quick: list[Patterns] = []
+
+    def run() -> Assignment:
+        return _run(heuristic, items, budget)
+
+    def meanwhile() -> None:
+        quick.append(quick_plan(items.instance))
+
+    found: Assignment | None = None
+    if math.isinf(seconds):
+        found = run()
+    elif seconds < COLD_SECONDS and "numba" not in sys.modules:
+        with suppress(NotLoaded), nothing_loaded():
+            found = run()
+    else:
+        found = budget.interrupt.run_until(run, begun + seconds + _grace(seconds), meanwhile)
+    if found is None:
+        return quick[0] if quick else quick_plan(items.instance), "time"
+    return found, ("time" if budget.out_of_time else "work") if budget.cut_short else "done"
+
+
+def _grace(seconds: float) -> float:
+    return max(GRACE_SECONDS, GRACE_SHARE * seconds) if seconds < math.inf else math.inf
 
 
 class _SolverJob:
@@ -200,7 +222,7 @@ class _SolverJob:
         self._items, self._solver, self._seed, self._even = items, solver, seed, even
         self._seconds = seconds
         self._rivals = _rivals(items, seconds)
-        self._grace = max(GRACE_SECONDS, GRACE_SHARE * seconds) if seconds < math.inf else math.inf
+        self._grace = _grace(seconds)
         self._end = begun + seconds + self._grace
         after = sum(self._rivals.values()) + EVEN_SECONDS
         spared = max(0.0, after - self._grace) if seconds < math.inf else 0.0
@@ -272,7 +294,8 @@ def _run(heuristic: Algorithm, items: Items, budget: Budget) -> Assignment:
     if heuristic.takes == "sizes":
         return heuristic.load()(instance, budget)
     size_of_item = items.size_of_item()
-    answer = heuristic.load()(size_of_item, instance.need, instance.capacity)
+    given = (budget,) if heuristic.looks_at_the_clock else ()
+    answer = heuristic.load()(size_of_item, instance.need, instance.capacity, *given)
     return answer if isinstance(answer, tuple) else (np.arange(len(size_of_item), dtype=np.int64), answer)
 
 
@@ -304,10 +327,7 @@ def _better(items: Items, found: Patterns, rivals: Iterable[str], budget: Budget
     for name in rivals:
         if budget.spent:
             break
-        try:
-            rival = _run(ALGORITHMS[name], items, budget)
-        except Stopped:
-            break
+        rival = _run(ALGORITHMS[name], items, budget)
         packs = rival.num_packs if isinstance(rival, Patterns) else len(rival[1]) - 1
         if packs < found.num_packs:
             is_plan = isinstance(rival, Patterns)

@@ -1,6 +1,8 @@
 """The time limit: no step keeps the caller waiting, a named limit is used, heuristics end early. Nothing is timed."""
 
 import math
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -93,3 +95,12 @@ def test_the_quick_plan_is_the_same_by_item_and_by_size() -> None:
             held = np.bincount(plan.size_ids, plan.multiplicity * np.repeat(plan.counts, np.diff(plan.ptr)), len(need))
             assert (held == instance.count).all()
             assert all((plan[p][1] @ need[plan[p][0]] <= instance.capacity).all() for p in range(len(plan)))
+
+
+def test_nothing_is_loaded_for_a_plan_in_no_time() -> None:
+    code = (
+        "import sys, numpy as np; from packer import GraphSizes, PackLimits, make_plan\n"
+        "make_plan(GraphSizes(np.arange(1, 9), np.arange(1, 9)), PackLimits(12, 12, 4, 'none'), time_limit=0.0)\n"
+        "print([name for name in ('numba', 'ortools', 'numpy.ma') if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -6,6 +6,7 @@ import numpy as np
 
 from packer.algorithms.budget import Budget
 from packer.algorithms.jit import kernel
+from packer.algorithms.rest import fill_on
 from packer.algorithms.shares import SHARE_BITS, spare_bits
 
 SLICE_STEPS, STEP_WORK = 30_000_000, 1e-9
@@ -21,7 +22,8 @@ def best_fit(
     item fits an empty pack (the caller has checked). Fullest: the smallest sum over dimensions of the room left as a
     share of the capacity, in units of 2^-24, rounded down; ties go to the pack opened first. Returns int64 [items], the
     pack of each item, numbered as opened. Time O(items * open packs * dims); a pack too full for every item that is yet
-    to come is not looked at again. No randomness. Raises Stopped when the budget is spent.
+    to come is not looked at again. No randomness. When the budget is spent, the items left go to the open packs by next
+    fit, and its `cut_short` is set.
     Source: Johnson et al., SIAM J. Comput. 3(4), 1974.
     """
     need = np.ascontiguousarray(need, dtype=np.int64)
@@ -32,23 +34,27 @@ def best_fit(
     counts = np.zeros(2, np.int64)
     first = 0
     while first < len(size_of_item):
-        steps = (1 + int(counts[0])) * len(capacity)
-        stop = min(len(size_of_item), first + max(1, SLICE_STEPS // steps))
-        _place(size_of_item, *tables, *open_packs, counts, first, stop)
+        if budget is not None and budget.spent:
+            budget.cut_short = True
+            fill_on(size_of_item, need, capacity, *open_packs, int(counts[0]), int(counts[1]), first, pack_of_item)
+            break
+        first, steps = _place(size_of_item, *tables, *open_packs, counts, first, SLICE_STEPS)
         if budget is not None:
-            budget.step(STEP_WORK * steps * (stop - first))
-        first = stop
+            budget.spend(STEP_WORK * steps)
     return pack_of_item
 
 
 @kernel
-def _place(size_of_item, need, capacity, spare, bits, smallest_left, pack_of_item, room, pack, counts, first, last):  # type: ignore[no-untyped-def]
-    """Write the pack of each item from first to last. smallest_left: int64 [items, dims], the least need from each item
-    on; room [packs, dims], pack [packs]: the open packs as they were opened; counts: how many are open, and were ever.
+def _place(size_of_item, need, capacity, spare, bits, smallest_left, pack_of_item, room, pack, counts, first, most):  # type: ignore[no-untyped-def]
+    """Write the pack of each item from `first` on, until `most` steps are done; the next item and the steps.
+
+    smallest_left: int64 [items, dims], the least need from each item on; room [packs, dims], pack [packs]: the open
+    packs as they were opened; counts: how many are open, and were ever.
     """
     dims = len(capacity)
     open_packs, packs = counts[0], counts[1]
-    for item in range(first, last):
+    item, steps = first, 0
+    while item < len(size_of_item) and steps < most:
         size_id = size_of_item[item]
         if item == 0 or size_id != size_of_item[item - 1]:
             kept = 0
@@ -64,6 +70,7 @@ def _place(size_of_item, need, capacity, spare, bits, smallest_left, pack_of_ite
                     pack[kept] = pack[place]
                     kept += 1
             open_packs = kept
+        steps += (1 + open_packs) * dims
         best = -1
         least = 0
         for place in range(open_packs):
@@ -89,4 +96,6 @@ def _place(size_of_item, need, capacity, spare, bits, smallest_left, pack_of_ite
         for dim in range(dims):
             room[best, dim] -= need[size_id, dim]
         pack_of_item[item] = pack[best]
+        item += 1
     counts[0], counts[1] = open_packs, packs
+    return item, steps

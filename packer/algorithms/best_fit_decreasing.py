@@ -15,7 +15,7 @@ def best_fit_decreasing(instance: Instance, budget: Budget | None = None) -> Pat
     the capacity (in units of 2^-24, rounded down); ties go to the pack opened first. On molecules the sum of squares,
     the largest share and the product give the same number of packs within 0.1 %.
     Time O(sizes^2 * dims) whatever the counts, or O(items * packs * dims) where that is less. No randomness.
-    Raises Stopped when the budget is spent.
+    When the budget is spent, what is left is packed by next fit.
     Source: Johnson et al., SIAM J. Comput. 3(4), 1974.
     """
     share = shares(instance.need, instance.capacity)

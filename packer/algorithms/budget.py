@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 from typing import Callable
@@ -9,10 +10,6 @@ from typing import Callable
 from packer.interrupt import Interrupt
 
 DEFAULT_WORK = 40.0
-
-
-class Stopped(Exception):
-    """A step ended because its budget is spent."""
 
 
 @dataclass
@@ -44,11 +41,6 @@ class Budget:
             budget = budget.parent
         return not self.spent
 
-    def step(self, work: float) -> None:
-        """Add to the work done. Raises Stopped when it is time to stop."""
-        if not self.spend(work):
-            raise Stopped
-
     @property
     def seconds(self) -> float:
         return time.perf_counter() - self.started
@@ -69,6 +61,10 @@ class Budget:
     @property
     def spent(self) -> bool:
         return self.interrupt.requested or self.interrupt.late or self.work_left <= 0 or self.out_of_time
+
+    def clock(self) -> Budget:
+        """The same time limit and interrupt, and no limit of work: for steps whose work is not counted."""
+        return Budget(math.inf, self.time_limit, started=self.started, interrupt=self.interrupt)
 
     def part(self, work: float, until: float = 1.0) -> Budget:
         """A budget for one step: at most `work`, and no more than is left here of `until` of the time limit."""

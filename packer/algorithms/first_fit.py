@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from packer.algorithms.budget import Budget
+from packer.algorithms.exact import total
 from packer.algorithms.jit import kernel
+from packer.algorithms.rest import fill_on
+
+SLICE_STEPS, STEP_WORK = 20_000_000, 5e-9
+"""Nodes of the tree looked at between two looks at the clock; the nominal seconds of one."""
 
 
-def first_fit(size_of_item: np.ndarray, need: np.ndarray, capacity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def first_fit(
+    size_of_item: np.ndarray, need: np.ndarray, capacity: np.ndarray, budget: Budget | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Give each item, in the order given, to the first open pack with room; open a pack when there is none.
 
     size_of_item: integers [items], row of `need` of each item; need: int64 [sizes, dims]; capacity: int64 [dims]; every
@@ -15,12 +23,26 @@ def first_fit(size_of_item: np.ndarray, need: np.ndarray, capacity: np.ndarray) 
     pack p holds item_ids[pack_offsets[p]:pack_offsets[p+1]], in the order in which they came.
     Time O(items * log(packs) * dims) in practice: a tree holds the largest room of each dimension over ranges of packs,
     and a size never looks again at packs that had no room for it. No randomness.
+    When the budget is spent, the items left go to the packs by next fit, and its `cut_short` is set.
     Source: Johnson et al., SIAM J. Comput. 3(4), 1974; here it must fit in every dimension.
     """
     need = np.ascontiguousarray(need, dtype=np.int64)
     leaves = 1 << max(_most_packs(size_of_item, need, capacity) - 1, 0).bit_length()
     pack_of_item = np.empty(len(size_of_item), dtype=np.int32 if leaves < 1 << 31 else np.int64)
-    packs = _place(size_of_item, need, capacity, leaves, pack_of_item)
+    room = np.empty((2 * leaves, len(capacity)), dtype=np.int64)
+    room[:] = capacity
+    # Packs before start[s] have no room for size s, and never will: room only shrinks.
+    start = np.zeros(len(need), dtype=np.int64)
+    packs = first = 0
+    while first < len(size_of_item):
+        if budget is not None and budget.spent:
+            budget.cut_short = True
+            left = room[leaves : leaves + packs], np.arange(packs), packs, packs
+            packs = fill_on(size_of_item, need, capacity, *left, first, pack_of_item)
+            break
+        first, packs, steps = _place(size_of_item, need, room, start, leaves, packs, first, SLICE_STEPS, pack_of_item)
+        if budget is not None:
+            budget.spend(STEP_WORK * steps)
     offsets = np.concatenate([[0], np.cumsum(np.bincount(pack_of_item, minlength=packs))]).astype(np.int64)
     return np.argsort(pack_of_item, kind="stable"), offsets
 
@@ -31,34 +53,30 @@ def _most_packs(size_of_item: np.ndarray, need: np.ndarray, capacity: np.ndarray
     The first item of a pack did not fit the pack before, so two packs in a row hold more than one capacity in some
     dimension: half the packs, rounded down, are fewer than the sum over dimensions of what all items need in packs.
     """
-    count = np.bincount(size_of_item, minlength=len(need)).tolist()
+    count = np.bincount(size_of_item, minlength=len(need))
     volume = 0
-    for column, limit in zip(need.T.tolist(), capacity.tolist()):
-        volume += -(-sum(each * number for each, number in zip(column, count)) // max(limit, 1))
+    for column, limit in zip(need.T, capacity.tolist()):
+        volume += -(-total(column, count) // max(limit, 1))
     return max(min(len(size_of_item), 2 * volume + 1), 1)
 
 
 @kernel
-def _place(
-    size_of_item: np.ndarray, need: np.ndarray, capacity: np.ndarray, leaves: int, pack_of_item: np.ndarray
-) -> int:
-    """Write the pack of each item; the number of packs. `leaves`: a power of two, enough for all packs.
+def _place(size_of_item, need, room, start, leaves, packs, first, most, pack_of_item):  # type: ignore[no-untyped-def]
+    """Write the pack of each item from `first` on, until `most` steps are done; next item, number of packs, steps.
+
+    `leaves`: a power of two, enough for all packs; room: int64 [2 * leaves, dims], of the nodes of the tree; start:
+    int64 [sizes], where to look from.
 
     Node v has the children 2v and 2v+1; leaf `leaves + p` is pack p. A node may promise room that no single pack below
     it has (its maxima may be of different packs): then the walk goes on to the right of it.
     """
-    dims = len(capacity)
-    room = np.empty((2 * leaves, dims), dtype=np.int64)
-    for node in range(2 * leaves):
-        for dim in range(dims):
-            room[node, dim] = capacity[dim]
-    # Packs before start[s] have no room for size s, and never will: room only shrinks.
-    start = np.zeros(len(need), dtype=np.int64)
-    packs = 0
-    for item in range(len(size_of_item)):
+    dims = need.shape[1]
+    item, steps = first, 0
+    while item < len(size_of_item) and steps < most:
         size_id = size_of_item[item]
         node = leaves + start[size_id]
         while True:
+            steps += 1
             fits = True
             for dim in range(dims):
                 if room[node, dim] < need[size_id, dim]:
@@ -75,6 +93,7 @@ def _place(
         pack = node - leaves
         start[size_id] = pack
         pack_of_item[item] = pack
+        item += 1
         if pack >= packs:
             packs = pack + 1
         for dim in range(dims):
@@ -88,4 +107,4 @@ def _place(
                 if largest != room[node, dim]:
                     room[node, dim] = largest
                     changed = True
-    return int(packs)
+    return item, packs, steps

@@ -14,7 +14,7 @@ def first_fit_decreasing(instance: Instance, budget: Budget | None = None) -> Pa
     Largest: by the largest share of the capacity over the dimensions, ties by the sum of the shares (both in units of
     2^-24, rounded down), then by need, dimension by dimension.
     Time O(sizes^2 * dims) whatever the counts, or O(items * log(packs) * dims) where that is less. No randomness.
-    Raises Stopped when the budget is spent.
+    When the budget is spent, what is left is packed by next fit.
     Source: Johnson et al., SIAM J. Comput. 3(4), 1974.
     """
     share = shares(instance.need, instance.capacity)

@@ -13,7 +13,8 @@ import numpy as np
 
 from packer.algorithms.budget import Budget
 from packer.algorithms.instance import Instance, Patterns
-from packer.algorithms.patterns import merged
+from packer.algorithms.patterns import appended, merged
+from packer.algorithms.quick import quick_plan
 
 Score = Callable[[np.ndarray], np.ndarray]
 SIZE_WORK, GROUP_WORK = 1e-4, 2e-8
@@ -48,7 +49,8 @@ def fill_groups(
     opened when no open one has room. This is what placing the items one by one gives: a pack that took an item has less
     room than before, so it stays the best for the next item of that size until it has no room for it. Patterns come in
     the order in which their first packs were opened. Time O(sizes^2 * dims), whatever the counts. No randomness.
-    Raises Stopped when the budget is spent.
+    When the budget is spent, its `cut_short` is set, and the sizes left (or all, where that is better) are packed by
+    `quick_plan`.
     """
     need, capacity = instance.need, instance.capacity
     trail = _Trail([], [], [])
@@ -56,10 +58,12 @@ def fill_groups(
     closed: list[_Groups] = []
     num_packs = 0
     smallest_left = np.minimum.accumulate(need[order][::-1])[::-1]
+    left_out = order[:0]
     for step, size_id in enumerate(order.tolist()):
         row = need[size_id]
-        if budget is not None:
-            budget.step(SIZE_WORK + GROUP_WORK * len(groups.packs))
+        if budget is not None and not budget.spend(SIZE_WORK + GROUP_WORK * len(groups.packs)):
+            budget.cut_short, left_out = True, order[step:]
+            break
         groups, left = _fill_open(groups, row, size_id, int(instance.count[size_id]), score, trail)
         if left:
             groups, opened = _open(groups, capacity, row, size_id, left, num_packs, trail)
@@ -72,7 +76,17 @@ def fill_groups(
     closed.append(groups)
     packs, last, first = (np.concatenate(parts) for parts in zip(*(part[1:] for part in closed)))
     opened_first = np.argsort(first)
-    return _patterns(trail, last[opened_first], packs[opened_first])
+    plan = _patterns(trail, last[opened_first], packs[opened_first])
+    return _completed(instance, plan, np.sort(left_out)) if len(left_out) else plan
+
+
+def _completed(instance: Instance, plan: Patterns, ids: np.ndarray) -> Patterns:
+    """The plan with quick packs of `ids`, the sizes that it leaves out; or quick packs of all, if these are fewer."""
+    quick = quick_plan(instance)
+    if len(ids) == len(instance.need):
+        return quick
+    rest = quick_plan(Instance(instance.need[ids], instance.capacity, instance.count[ids]))
+    return min(appended(plan, rest, ids), quick, key=lambda each: each.num_packs)
 
 
 class _Groups(NamedTuple):

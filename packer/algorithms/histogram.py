@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from contextlib import suppress
 from typing import Callable
 
 import numpy as np
 
-from packer.algorithms.budget import Budget, Stopped
+from packer.algorithms.budget import Budget
 from packer.algorithms.groups import fill_groups
 from packer.algorithms.in_order import place_in_order
 from packer.algorithms.instance import Instance, Patterns
-from packer.algorithms.patterns import merged
+from packer.algorithms.patterns import appended, merged
 from packer.algorithms.quick import quick_plan
 from packer.algorithms.shares import largest_first, shares
 
@@ -48,13 +47,10 @@ def histogram(instance: Instance, budget: Budget | None = None) -> Patterns:
         if fit is not None:
             plans.append(_pack_by_pack(instance, longest_first, fit, part))
         else:
-            with suppress(Stopped):
-                plans.append(fill_groups(instance, longest_first, _product, part))
+            plans.append(fill_groups(instance, longest_first, _product, part))
         outer.cut_short = outer.cut_short or part.spent
         if outer.spent:
             break
-    if not plans:
-        plans.append(quick_plan(instance))
     return min(plans, key=lambda plan: plan.num_packs)
 
 
@@ -113,10 +109,9 @@ def _pack_by_pack(instance: Instance, order: np.ndarray, fit: Fit, budget: Budge
     left = np.zeros(len(order), np.int64)
     left[order] = count
     rest = Instance(instance.need[ids], instance.capacity, left[ids])
-    tail = quick_plan(rest) if budget.out_of_time else place_in_order(rest, _largest(rest), best=False)
-    ends = np.append(plan.ptr, plan.ptr[-1] + tail.ptr[1:])
-    size_ids = np.append(plan.size_ids, ids[tail.size_ids])
-    return merged(ends, size_ids, np.append(plan.multiplicity, tail.multiplicity), np.append(plan.counts, tail.counts))
+    clock = budget.clock()
+    tail = quick_plan(rest) if clock.spent else place_in_order(rest, _largest(rest), best=False, budget=clock)
+    return appended(plan, tail, ids)
 
 
 def _largest(instance: Instance) -> np.ndarray:

@@ -23,8 +23,8 @@ WORTH_COMPILING = 0.2
 def place_in_order(instance: Instance, order: np.ndarray, *, best: bool, budget: Budget | None = None) -> Patterns:
     """Each item, size by size in `order` (int64 [sizes], a permutation), by first fit or by best fit.
 
-    Both ways give the same packs; the cheaper one is taken. See `fill_groups`, `first_fit` and `best_fit`.
-    Raises Stopped when the budget is spent.
+    Both ways give the same packs; the cheaper one is taken. See `fill_groups`, `first_fit` and `best_fit`, also for
+    what becomes of the items left when the budget is spent.
     """
     if _by_item(instance, best):
         return _one_by_one(instance, order, best, budget)
@@ -64,5 +64,5 @@ def _one_by_one(instance: Instance, order: np.ndarray, best: bool, budget: Budge
         by_pack = np.argsort(pack_of_item, kind="stable")
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.bincount(pack_of_item))])
     else:
-        by_pack, offsets = first_fit(items, instance.need, instance.capacity)
+        by_pack, offsets = first_fit(items, instance.need, instance.capacity, budget)
     return patterns_of(items[by_pack], offsets)

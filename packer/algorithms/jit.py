@@ -6,9 +6,19 @@ numba is imported at the first call of a kernel, never at import, and each kerne
 from __future__ import annotations
 
 import functools
+import sys
+import threading
 import types
+from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import Any, Callable, TypeVar, cast
+from typing import Any, Callable, Generator, TypeVar, cast
+
+_loading = threading.local()
+
+
+class NotLoaded(Exception):
+    """A kernel was called that would have to load numba first."""
+
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
@@ -35,7 +45,19 @@ def kernel(function: Kernel) -> Kernel:
     return cast(Kernel, call)
 
 
+@contextmanager
+def nothing_loaded() -> Generator[None, None, None]:
+    """In this thread, kernels raise NotLoaded rather than load numba, which keeps every thread waiting for a second."""
+    _loading.refused = True
+    try:
+        yield
+    finally:
+        _loading.refused = False
+
+
 def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
+    if getattr(_loading, "refused", False) and "numba" not in sys.modules and numba_is_here():
+        raise NotLoaded
     try:
         import numba
     except ImportError:

@@ -25,6 +25,13 @@ def merged(ptr: np.ndarray, size_ids: np.ndarray, multiplicity: np.ndarray, coun
     return Patterns(new_ptr, size_ids[entries], multiplicity[entries], total[order])
 
 
+def appended(plan: Patterns, rest: Patterns, ids: np.ndarray) -> Patterns:
+    """Both plans in one; `ids` (int64 [sizes of rest], ascending) are the sizes of `rest` in terms of `plan`."""
+    ptr = np.append(plan.ptr, plan.ptr[-1] + rest.ptr[1:])
+    size_ids = np.append(plan.size_ids, ids[rest.size_ids])
+    return merged(ptr, size_ids, np.append(plan.multiplicity, rest.multiplicity), np.append(plan.counts, rest.counts))
+
+
 def patterns_of(size_of_slot: np.ndarray, pack_offsets: np.ndarray) -> Patterns:
     """The distinct fillings of given packs, in the order of their first.
 

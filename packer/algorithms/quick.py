@@ -8,7 +8,7 @@ from packer.algorithms.instance import Instance, Patterns
 from packer.algorithms.patterns import merged, patterns_of
 from packer.algorithms.shares import largest_first, shares
 
-MANY_SIZES, FEW_EACH = 20_000, 20
+MANY_SIZES, FEW_EACH = 1_000, 20
 """So many sizes, of so few items each in the mean, are placed item by item."""
 
 

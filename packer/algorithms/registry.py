@@ -12,13 +12,17 @@ from packer.errors import AlgorithmError
 
 @dataclass(frozen=True)
 class Algorithm:
-    """takes: "items" (the order of the graphs matters), "sizes" (distinct sizes with counts) or "solver"."""
+    """takes: "items" (the order of the graphs matters), "sizes" (distinct sizes with counts) or "solver".
+
+    looks_at_the_clock: it takes a budget and ends with it; what does not is as quick as anything that could take over.
+    """
 
     name: str
     module: str
     function: str
     takes: str
     idea: str
+    looks_at_the_clock: bool = True
 
     def load(self) -> Callable[..., Any]:
         return getattr(import_module(f"packer.algorithms.{self.module}"), self.function)
@@ -27,8 +31,8 @@ class Algorithm:
 ALGORITHMS = {
     entry.name: entry
     for entry in (
-        Algorithm("pad-to-max", "pad_to_max", "pad_to_max", "items", "the same number of graphs in every pack"),
-        Algorithm("stream", "stream", "stream", "items", "next fit: one open pack, in source order"),
+        Algorithm("pad-to-max", "pad_to_max", "pad_to_max", "items", "the same number of graphs in every pack", False),
+        Algorithm("stream", "stream", "stream", "items", "next fit: one open pack, in source order", False),
         Algorithm("first-fit", "first_fit", "first_fit", "items", "the first open pack with room, in source order"),
         Algorithm(
             "first-fit-decreasing",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from packer.algorithms.budget import Budget
+from packer.algorithms.exact import total
 from packer.algorithms.instance import Instance, Patterns
 from packer.algorithms.jit import kernel
 from packer.algorithms.optimal.columns import joined
@@ -171,8 +172,11 @@ class _Packs:
         for first in range(0, len(loose), step):
             part = loose[first : first + step]
             tables = self.need, self.weight, self.capacity, self.size_of, self.members, self.held, self.load
+            if budget.spent:  # so many packs that dealing out is too much already
+                break
             _insert(*tables, part)
             budget.spend(1e-9 * len(part) * packs * len(self.capacity))
+        self.whole = int(self.held.sum()) == len(self.size_of)
         self.over = (np.maximum(self.load - self.capacity, 0) * self.weight).sum(axis=1)
         bad = np.flatnonzero(self.over > 0)
         self.overfull, self.where = np.zeros(packs, np.int64), np.full(packs, -1, np.int64)
@@ -186,15 +190,18 @@ class _Packs:
 
 
 def anneal(instance: Instance, plan: Patterns, packs: int, budget: Budget, seed: int, hot: float) -> Patterns | None:
-    """A plan in `packs` packs, or else in the few more that what still overflows needs; None: that few cannot hold all.
+    """A plan in `packs` packs, or else in the few more that what still overflows needs; None: that few cannot hold all,
+    or the budget ends before all are dealt out.
 
     plan: where to start; hot: the first temperature, in units of an overflow by one; it falls to COLD over the budget.
     Randomness: `seed` alone.
     """
-    totals = [sum(n * c for n, c in zip(column, instance.count.tolist())) for column in instance.need.T.tolist()]
-    if any(total > packs * offered for total, offered in zip(totals, instance.capacity.tolist())):
+    needed = [total(column, instance.count) for column in instance.need.T]
+    if any(needs > packs * offered for needs, offered in zip(needed, instance.capacity.tolist())):
         return None
     state = _Packs(instance, slots_of(plan), packs, budget)
+    if not state.whole:
+        return None
     random = np.array([1 + seed % 2147483561, 1 + (seed * 7919 + 12345) % 2147483397, state.number_over])
     tables = state.need, state.weight, state.capacity, state.size_of, state.members, state.held, state.load
     unit = float(np.median(state.weight))

@@ -7,29 +7,31 @@ from dataclasses import replace
 
 import numpy as np
 
+from packer.algorithms.budget import Budget
 from packer.algorithms.in_order import place_in_order, seconds_of
 from packer.algorithms.instance import Instance, Patterns
 from packer.algorithms.optimal.columns import to_patterns
 from packer.algorithms.shares import largest_first, shares
 
 
-def greedy_plans(instance: Instance, seconds: float = math.inf) -> list[Patterns]:
+def greedy_plans(instance: Instance, seconds: float = math.inf, clock: Budget | None = None) -> list[Patterns]:
     """First fit and best fit decreasing by sum of shares, best fit by largest share, the fewest packs first.
 
-    Best fit is left out where it takes longer than `seconds`, which the instance alone decides.
+    Best fit is left out where it takes longer than `seconds`, which the instance alone decides. clock: when it is
+    spent, what is left is packed by next fit.
     """
     share = shares(instance.need, instance.capacity)
     by_sum, by_largest = (largest_first(instance.need, key) for key in (share.sum(axis=1), share.max(axis=1)))
-    plans = [place_in_order(instance, by_sum, best=False)]
+    plans = [place_in_order(instance, by_sum, best=False, budget=clock)]
     if seconds_of(instance, best=True) <= seconds:
-        plans += [place_in_order(instance, order, best=True) for order in (by_sum, by_largest)]
+        plans += [place_in_order(instance, order, best=True, budget=clock) for order in (by_sum, by_largest)]
     return sorted(plans, key=lambda plan: plan.num_packs)
 
 
-def repeated_plans(instance: Instance, seconds: float = math.inf) -> list[Patterns]:
+def repeated_plans(instance: Instance, seconds: float = math.inf, clock: Budget | None = None) -> list[Patterns]:
     """The greedy plans of the counts in lowest terms, as often as these are in the instance: alike at any scale."""
     times = int(np.gcd.reduce(instance.count))
-    plans = greedy_plans(Instance(instance.need, instance.capacity, instance.count // times), seconds)
+    plans = greedy_plans(Instance(instance.need, instance.capacity, instance.count // times), seconds, clock)
     return [replace(plan, counts=plan.counts * times) for plan in plans]
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from packer.algorithms.exact import distinct_rows, products_below, total
 from packer.algorithms.instance import Instance, Patterns
 from packer.algorithms.optimal.columns import to_patterns
 
@@ -35,8 +36,7 @@ def reduce_instance(instance: Instance) -> Reduced:
     if not len(some):
         nothing = Instance(reduced[:0], instance.capacity[dims] // divisors, instance.count[:0])
         return Reduced(instance, nothing, dims, divisors, size_of)
-    need, place = np.unique(reduced[some], axis=0, return_inverse=True)
-    size_of[some] = place.reshape(-1)
+    need, size_of[some] = distinct_rows(reduced[some])
     count = np.zeros(len(need), np.int64)
     np.add.at(count, size_of[some], instance.count[some])
     return Reduced(instance, Instance(need, instance.capacity[dims] // divisors, count), dims, divisors, size_of)
@@ -44,13 +44,13 @@ def reduce_instance(instance: Instance) -> Reduced:
 
 def _binding_dims(instance: Instance) -> np.ndarray:
     """Dimensions that some pack, full in the others, could overflow (or might: the test is one-sided)."""
-    need, capacity, count = instance.need, instance.capacity.tolist(), instance.count.tolist()
+    need, capacity = instance.need, instance.capacity.tolist()
     dims = list(range(need.shape[1]))
     for d in range(need.shape[1] - 1, -1, -1):
         column = need[:, d]
-        total = sum(n * c for n, c in zip(column.tolist(), count))
         others = [o for o in dims if o != d]
-        if total <= capacity[d] or any(_implied(column, capacity[d], need[:, o], capacity[o]) for o in others):
+        implied = (_implied(column, capacity[d], need[:, o], capacity[o]) for o in others)
+        if total(column, instance.count) <= capacity[d] or any(implied):
             dims.remove(d)
     return np.array(dims, dtype=np.int64)
 
@@ -59,9 +59,9 @@ def _implied(column: np.ndarray, offered: int, other: np.ndarray, other_offered:
     """True when sum(other) <= other_offered implies sum(column) <= offered, whatever the items."""
     if ((column > 0) & (other == 0)).any():
         return False
-    pairs = {(int(a), int(b)) for a, b in zip(column, other) if a > 0}
+    some = column > 0
     # column <= ratio * other for all sizes, ratio the largest a / b, so the sum is at most ratio * other_offered.
-    return all(a * other_offered < (offered + 1) * b for a, b in pairs)
+    return products_below(column[some], other_offered, other[some], offered + 1)
 
 
 def merge_sizes(reduced: Reduced, plan: Patterns) -> Patterns:

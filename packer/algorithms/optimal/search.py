@@ -137,7 +137,7 @@ class Search:
     def _first_plans(self) -> list[Patterns]:
         """The greedy plans, the fewest packs first; of many items in lowest terms, so that the LP starts alike."""
         seconds = max(GREEDY_SECONDS, GREEDY_SHARE * self.budget.time_limit)
-        return (greedy_plans if self._few else repeated_plans)(self.instance, seconds)
+        return (greedy_plans if self._few else repeated_plans)(self.instance, seconds, self.budget.clock())
 
     def _anneal_first(self, quick: bool) -> None:
         """Anneal all items: often that is all it takes. quick: the LP is, and comes next."""
