@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import uuid
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -105,7 +106,7 @@ def check(work: Path) -> None:
         return
     foreign, unmarked = list[str](), list[str]()
     for name, is_link in _entries(work):
-        if is_link or not is_own(name):
+        if is_link or not is_own(name) or (name == LOCK and _holds_something(work / name)):
             foreign.append(f"{name} (a symbolic link)" if is_link else name)
         elif name not in _UNMARKED:
             unmarked.append(name)
@@ -177,6 +178,15 @@ def _entries(work: Path) -> Iterator[tuple[str, bool]]:
         links = [name for name in folders if Path(root, name).is_symlink()]
         for path in (Path(root, name) for name in (*links, *files)):
             yield str(path.relative_to(work)), path.is_symlink()
+
+
+def _holds_something(lock: Path) -> bool:
+    """Whether it is more than an empty file, as every lock of ours is."""
+    try:
+        about = lock.stat()
+    except FileNotFoundError:  # another build has just ended
+        return False
+    return about.st_size > 0 or not stat.S_ISREG(about.st_mode)
 
 
 def _remove_empty(work: Path) -> None:
