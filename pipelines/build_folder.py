@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from packer.errors import BuildError, FormatError, MissingFileError
+from packer.shards.canonical import MAX_BYTES
 from packer.shards.files import TEMPORARY
 from packer.shards.manifest import GRAPHS, MANIFEST, PLAN, Manifest, shard_name
 from packer.shards.place import Place
@@ -127,8 +128,12 @@ def check_replaceable(path: Path, begins: Collection[bytes]) -> None:
 def same_job(out: Store, job: Mapping[str, Any], targets: Mapping[str, Manifest]) -> list[str]:
     """What differs between the finished build in `out` and `job`, missing files included; [] where nothing does."""
     try:
-        built = json.loads(out.read(BUILD_FILE))["job"]
-    except (MissingFileError, OSError, ValueError, KeyError, TypeError):
+        file = out.place.open(BUILD_FILE)
+        try:
+            built = json.loads(bytes(file.read(0, min(file.size, MAX_BYTES))))["job"]
+        finally:
+            file.close()
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # FormatError is a ValueError
         return [f"{BUILD_FILE} does not say how it was built"]
     found = differences(built, job)
     for name, manifest in targets.items():

@@ -181,7 +181,7 @@ def test_places_beside_each_other_are_fine(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "what", ["a link", "a file", "own files", "a lock", "names of ours", "a link below", "a linked file"]
+    "what", ["a link", "a file", "own files", "a lock", "a pipe", "names of ours", "a link below", "a linked file"]
 )
 @pytest.mark.parametrize("executor", ["here", "apart"])
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -201,6 +201,8 @@ def test_what_lies_where_the_work_is_kept_stops_the_build_before_anything_is_rea
         (out / WORK / "thesis.tex").write_text("mine")
     elif what == "a lock":  # ours are empty
         (out / WORK / "lock").write_text("mine")
+    elif what == "a pipe":
+        os.mkfifo(out / WORK / "journal.jsonl")
     elif what == "names of ours":
         (out / WORK / "blocks").mkdir()
         (out / WORK / "blocks" / "000000").write_text("mine")
