@@ -213,7 +213,8 @@ def test_what_lies_where_the_work_is_kept_stops_the_build_before_anything_is_rea
     before = files(tmp_path)
     named = {
         "own files": "thesis.tex",
-        "a lock": "lock",
+        "a lock": "holds lock, ",
+        "a pipe": r"journal.jsonl \(no plain file\)",
         "names of ours": "blocks/000000",
         "a link below": r"blocks \(a symbolic",
     }
@@ -414,7 +415,7 @@ def test_names_are_a_closed_set(tmp_path: Path, job: Callable[..., Any], monkeyp
 
     def look(fn: Any) -> Any:
         def looking(*given: Any, **named: Any) -> Any:
-            seen.update(name for name, _ in work_place._entries(tmp_path / "out" / WORK))
+            seen.update(name for name, _, _ in work_place._entries(tmp_path / "out" / WORK))
             return fn(*given, **named)
 
         return looking
