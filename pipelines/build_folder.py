@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from packer.errors import BuildError, FormatError, MissingFileError
+from packer.shards.canonical import MAX_BYTES
 from packer.shards.files import TEMPORARY
 from packer.shards.manifest import GRAPHS, MANIFEST, PLAN, Manifest, shard_name
 from packer.shards.place import Place
@@ -107,11 +108,32 @@ def remove_files(out: Store, own: Collection[str]) -> None:
     out.remove(sorted(own, key=lambda name: (Path(name).name not in (SPLITS_FILE, MANIFEST), name)))
 
 
+def check_replaceable(path: Path, begins: Collection[bytes]) -> None:
+    """Raise BuildError where a file that a command was told to write would replace something of another kind.
+
+    begins: how files of its kind begin; another plain file, such as the source, stays, and so does a data set's own.
+    """
+    own = _IN_A_DATA_SET.fullmatch(path.name) and (path.parent / MANIFEST).exists()
+    if not own and not path.is_file():
+        return
+    if not own:
+        with path.open("rb") as file:
+            start = file.read(max(map(len, begins)))
+        if not start or start.startswith(tuple(begins)):
+            return
+    what = "belongs to the data set there" if own else "holds something else"
+    raise BuildError(f"{path} {what} and is not replaced: name another file")
+
+
 def same_job(out: Store, job: Mapping[str, Any], targets: Mapping[str, Manifest]) -> list[str]:
     """What differs between the finished build in `out` and `job`, missing files included; [] where nothing does."""
     try:
-        built = json.loads(out.read(BUILD_FILE))["job"]
-    except (MissingFileError, OSError, ValueError, KeyError, TypeError):
+        file = out.place.open(BUILD_FILE)
+        try:
+            built = json.loads(bytes(file.read(0, min(file.size, MAX_BYTES))))["job"]
+        finally:
+            file.close()
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # FormatError is a ValueError
         return [f"{BUILD_FILE} does not say how it was built"]
     found = differences(built, job)
     for name, manifest in targets.items():

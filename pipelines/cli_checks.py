@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,10 +11,15 @@ from typing import Any
 import typer
 
 from packer.errors import FormatError, PackerError
+from pipelines.build_folder import check_replaceable
 from pipelines.numbers import NUMBERS
 from pipelines.places import Where, label
 
-PICTURES = (".svg", ".png", ".pdf")
+PICTURES = {".svg": b"<?xml", ".png": b"\x89PNG", ".pdf": b"%PDF"}
+"""Ending of a picture's name -> how such a file begins."""
+TABLES = (b"algorithm,", b"num_nodes,", b"num_nodes_")
+"""How tables of `compare` and `suggest` begin."""
+PLANS = (b"PAR1",)
 
 
 class UsageError(Exception):
@@ -67,13 +72,17 @@ def nearest(value: str, known: Iterable[str]) -> str:
     return f". Did you mean {near[0]!r}?" if near else ""
 
 
-def file_place(option: str) -> Callable[[Path | None], Path | None]:
-    """A callback: files are written at the end, but their folder must be there at the beginning."""
+def file_place(option: str, begins: Collection[bytes]) -> Callable[[Path | None], Path | None]:
+    """A callback: files are written at the end, but their folder must be there at the beginning, and nothing of
+    another kind under the name. begins: how files of the kind begin."""
 
     def check(path: Path | None) -> Path | None:
         if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
             what = "is a folder" if path.is_dir() else f"cannot be written: there is no folder {path.parent}"
             raise UsageError(f"{option} {path} {what}. Name a file in a folder that exists")
+        if path is not None:
+            with usage(option):
+                check_replaceable(path, begins)
         return path
 
     return check
@@ -103,4 +112,4 @@ def one_of(option: str, known: Sequence[str]) -> Callable[[str | None], str | No
 def picture_place(path: Path | None) -> Path | None:
     if path is not None and path.suffix.lower() not in PICTURES:
         raise UsageError(f"--plot {path}: pictures are written as {', '.join(PICTURES)}, by the end of the name")
-    return file_place("--plot")(path)
+    return file_place("--plot", () if path is None else (PICTURES[path.suffix.lower()],))(path)

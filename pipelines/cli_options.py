@@ -15,7 +15,17 @@ from packer.limits import NULL_GRAPHS, PackLimits
 from packer.sizes import GraphSizes
 from pipelines.auto_limits import choose_limits
 from pipelines.build_request import OVERSIZE
-from pipelines.cli_checks import UsageError, check_choice, file_place, nearest, number, one_of, picture_place, usage
+from pipelines.cli_checks import (
+    TABLES,
+    UsageError,
+    check_choice,
+    file_place,
+    nearest,
+    number,
+    one_of,
+    picture_place,
+    usage,
+)
 from pipelines.config import read_job
 from pipelines.executors import EXECUTORS
 from pipelines.numbers import SLOTS_MOST, Range, real_of, whole_of
@@ -216,7 +226,11 @@ Plot = Annotated[
 Csv = Annotated[
     Path | None,
     typer.Option(
-        "--csv", metavar="FILE", help="Write the table here too.", callback=file_place("--csv"), rich_help_panel=_RUN
+        "--csv",
+        metavar="FILE",
+        help="Write the table here too.",
+        callback=file_place("--csv", TABLES),
+        rich_help_panel=_RUN,
     ),
 ]
 Workers = Annotated[int, typer.Option(metavar="W", help="Processes.", parser=number("workers"), rich_help_panel=_RUN)]

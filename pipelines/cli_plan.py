@@ -21,7 +21,7 @@ from pipelines.build_plan import store_plan
 from pipelines.build_preview import preview
 from pipelines.build_scan import ScanOptions, as_stage
 from pipelines.build_survey import Survey
-from pipelines.cli_checks import file_place, usage
+from pipelines.cli_checks import PLANS, file_place, usage
 from pipelines.cli_draw import draw_plans, write_csv
 from pipelines.cli_output import fill_column, percent, percents, progress, say, show, show_json, table, tell_skips
 from pipelines.cli_scan import describe
@@ -130,7 +130,7 @@ def plan(
     plan_file: Annotated[
         Path | None,
         typer.Option(
-            "--out", metavar="FILE", help="Keep the plan here, for build --plan.", callback=file_place("--out")
+            "--out", metavar="FILE", help="Keep the plan here, for build --plan.", callback=file_place("--out", PLANS)
         ),
     ] = None,
     smiles_column: options.SmilesColumn = None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import uuid
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -104,9 +105,9 @@ def check(work: Path) -> None:
             raise BuildError(f"{work} is a file; a build keeps its work there. Move it away")
         return
     foreign, unmarked = list[str](), list[str]()
-    for name, is_link in _entries(work):
-        if is_link or not is_own(name):
-            foreign.append(f"{name} (a symbolic link)" if is_link else name)
+    for name, what, size in _entries(work):
+        if what or not is_own(name) or (name == LOCK and size):  # ours is empty
+            foreign.append(f"{name} ({what})" if what else name)
         elif name not in _UNMARKED:
             unmarked.append(name)
     refuse(work, foreign, unmarked, unmarked and read_marker(FolderStore(work, work / SCRATCH)) is None)
@@ -171,12 +172,17 @@ def remove_own(work: Store, keep: Collection[str] = (), below: tuple[str, ...] =
         _remove_empty(work.folder)
 
 
-def _entries(work: Path) -> Iterator[tuple[str, bool]]:
-    """(name, whether it is a link) of every file and every link below a folder."""
+def _entries(work: Path) -> Iterator[tuple[str, str, int]]:
+    """(name, what it is, "" for a plain file, bytes) of all below a folder but folders. Links are not followed."""
     for root, folders, files in os.walk(work):
-        links = [name for name in folders if Path(root, name).is_symlink()]
-        for path in (Path(root, name) for name in (*links, *files)):
-            yield str(path.relative_to(work)), path.is_symlink()
+        for path in (Path(root, name) for name in (*folders, *files)):
+            try:
+                about = path.lstat()
+            except FileNotFoundError:  # another build has just ended
+                continue
+            what = "" if stat.S_ISREG(about.st_mode) else "a symbolic link" if path.is_symlink() else "no plain file"
+            if not stat.S_ISDIR(about.st_mode):
+                yield str(path.relative_to(work)), what, about.st_size
 
 
 def _remove_empty(work: Path) -> None:

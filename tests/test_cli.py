@@ -181,6 +181,47 @@ def test_a_kept_plan_is_what_build_writes(call: Callable[..., Any], source: str,
     assert status == 0 and facts["plan"]["algorithm"] == "first-fit" and facts["limits"]["num_nodes"] == 48
 
 
+@pytest.mark.parametrize("option", ["plan --out", "compare --csv", "suggest --csv", "scan --plot", "report --out"])
+def test_a_file_that_is_asked_for_replaces_none_of_another_kind(
+    call: Callable[..., Any], source: str, packs: Path, tmp_path: Path, option: str
+) -> None:
+    command, name = option.split()
+    mine = tmp_path / ("thesis.svg" if name == "--plot" else "thesis.csv")
+    mine.write_text("SMILES,t\nCCO,1\n")
+    given = [packs] if command == "report" else [source, "--smiles-column", "SMILES"]
+    given += [] if command in ("report", "suggest") else LIMITS
+    kept = {path.name: path.read_bytes() for path in packs.iterdir() if path.name != "README.md"}
+    for place in (mine, *([packs / "manifest.json", packs / "plan.parquet"] if name == "--out" else [])):
+        status, _, err = call(command, *given, name, place)
+        assert status in (1, 2) and f"{place}" in err and "is not replaced: name another file" in err
+    assert mine.read_text() == "SMILES,t\nCCO,1\n"
+    assert kept == {path.name: path.read_bytes() for path in packs.iterdir() if path.name != "README.md"}
+
+
+def test_a_file_that_is_asked_for_replaces_one_of_its_kind(
+    call: Callable[..., Any], source: str, packs: Path, tmp_path: Path
+) -> None:
+    read = (source, "--smiles-column", "SMILES", "--workers", "1")
+    for _ in range(2):
+        for command, options in {
+            "plan": (*read, *LIMITS, "--out", tmp_path / "p.parquet"),
+            "compare": (
+                *read,
+                *LIMITS,
+                "--algorithm",
+                "stream",
+                "--csv",
+                tmp_path / "c.csv",
+                "--plot",
+                tmp_path / "c.svg",
+            ),
+            "suggest": (*read, "--num-graphs", "4", "--csv", tmp_path / "s.csv"),
+            "scan": (*read, "--plot", tmp_path / "s.png"),
+            "report": (packs, "--out", tmp_path / "r.html"),
+        }.items():
+            assert call(command, *options)[0] == 0
+
+
 def test_build_verify_and_inspect(call: Callable[..., Any], packs: Path, tmp_path: Path) -> None:
     assert len(PackDataset(packs)) >= 4
     status, out, _ = call("verify", packs, "--workers", 1)

@@ -2,6 +2,7 @@
 
 import html
 import json
+import os
 import shlex
 from pathlib import Path
 
@@ -111,3 +112,30 @@ def test_python_objects_and_lost_notes_are_said(place):
     Path("csv/build.json").unlink()
     assert shown(Path("csv"))[1] == "smiles:mol's.csv"
     assert "build.json, which tells of paths" in page([read_facts(Path("csv"), verify=False)])
+
+
+@pytest.mark.parametrize("name", ["README.md", "build.json"])
+@pytest.mark.parametrize("what", ["a pipe", "a device", "a file of 5 GB"])
+def test_what_lies_beside_a_data_set_is_neither_waited_for_nor_read_whole(place, capfd, name, what):
+    import resource
+
+    from pipelines.report.card import write_card
+
+    command = ["build", *SOURCE, "--out", "csv", *LIMITS, *FAST, "--oversize", "skip", "--workers", "1"]
+    assert main(command) == 0
+    path = Path("csv", name)
+    path.unlink()
+    if what == "a pipe":
+        os.mkfifo(path)
+    elif what == "a device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.touch()
+        os.truncate(path, 5 << 30)
+    capfd.readouterr()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if name == "build.json":
+        assert main(command) == 1 and "build.json does not say how it was built" in capfd.readouterr().err
+    else:
+        assert write_card(Path("csv")).read_text().endswith("not stated; ask whoever gave you the graphs.\n")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 20  # KiB

@@ -180,7 +180,9 @@ def test_places_beside_each_other_are_fine(tmp_path: Path) -> None:
         check_apart(out, work)
 
 
-@pytest.mark.parametrize("what", ["a link", "a file", "own files", "names of ours", "a link below", "a linked file"])
+@pytest.mark.parametrize(
+    "what", ["a link", "a file", "own files", "a lock", "a pipe", "names of ours", "a link below", "a linked file"]
+)
 @pytest.mark.parametrize("executor", ["here", "apart"])
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_what_lies_where_the_work_is_kept_stops_the_build_before_anything_is_read(
@@ -197,6 +199,10 @@ def test_what_lies_where_the_work_is_kept_stops_the_build_before_anything_is_rea
         (out / WORK).mkdir()
     if what == "own files":
         (out / WORK / "thesis.tex").write_text("mine")
+    elif what == "a lock":  # ours are empty
+        (out / WORK / "lock").write_text("mine")
+    elif what == "a pipe":
+        os.mkfifo(out / WORK / "journal.jsonl")
     elif what == "names of ours":
         (out / WORK / "blocks").mkdir()
         (out / WORK / "blocks" / "000000").write_text("mine")
@@ -205,7 +211,13 @@ def test_what_lies_where_the_work_is_kept_stops_the_build_before_anything_is_rea
     elif what == "a linked file":
         (out / WORK / "journal.jsonl").symlink_to(elsewhere / "journal.jsonl")
     before = files(tmp_path)
-    named = {"own files": "thesis.tex", "names of ours": "blocks/000000", "a link below": r"blocks \(a symbolic"}
+    named = {
+        "own files": "thesis.tex",
+        "a lock": "holds lock, ",
+        "a pipe": r"journal.jsonl \(no plain file\)",
+        "names of ours": "blocks/000000",
+        "a link below": r"blocks \(a symbolic",
+    }
     with pytest.raises(BuildError, match=named.get(what, "link|is a file")):
         where: Any = {"workers": 1} if executor == "here" else {"executor": Apart()}
         build("smiles:/nothing/there.csv", out, LIMITS, overwrite=overwrite, **where)  # would be SourceError if read
@@ -403,7 +415,7 @@ def test_names_are_a_closed_set(tmp_path: Path, job: Callable[..., Any], monkeyp
 
     def look(fn: Any) -> Any:
         def looking(*given: Any, **named: Any) -> Any:
-            seen.update(name for name, _ in work_place._entries(tmp_path / "out" / WORK))
+            seen.update(name for name, _, _ in work_place._entries(tmp_path / "out" / WORK))
             return fn(*given, **named)
 
         return looking

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from packer.errors import PackerError
 from packer.shards import Manifest, write_bytes_atomically
+from packer.shards.files import open_plain, read_exactly
 from pipelines.build_folder import CARD
 from pipelines.clean import as_code, from_markdown, in_markdown
 from pipelines.report.words import rows_of, some
 
+_MOST_LAST = 1 << 16
+"""Bytes of a card that its last line may have."""
 _LICENCE, _NOT_STATED = "Licence of the source: ", "not stated; ask whoever gave you the graphs"
 
 
@@ -98,8 +103,15 @@ def write_card(folder: Path, name: str = "", licence: str | None = None) -> Path
 def _stated(card: Path) -> str | None:
     """The licence in an earlier card."""
     try:
-        last = card.read_text("utf-8").rstrip().rpartition("\n")[2]
-    except (OSError, UnicodeDecodeError):
+        fd, size = open_plain(card)
+    except PackerError:
         return None
+    try:
+        start = max(0, size - _MOST_LAST)
+        last = read_exactly(fd, start, size - start, card.name).rstrip().rpartition(b"\n")[2].decode("utf-8")
+    except (PackerError, UnicodeDecodeError):
+        return None
+    finally:
+        os.close(fd)
     stated = from_markdown(last.removeprefix(_LICENCE).removesuffix("."))
     return stated if last.startswith(_LICENCE) and stated != _NOT_STATED else None

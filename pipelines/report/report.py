@@ -9,10 +9,13 @@ from typing import Any
 
 from packer.errors import FormatError, PackerError
 from packer.shards import write_bytes_atomically
-from pipelines.build_folder import REPORT
+from pipelines.build_folder import REPORT, check_replaceable
 from pipelines.places import data_sets, label, where
 from pipelines.report.facts import read_facts
 from pipelines.report.page import page
+
+_BEGINS = b"<!doctype html>"
+"""As every page does."""
 
 
 def write_report(
@@ -31,11 +34,13 @@ def write_report(
     place = where(folder)
     if out is None and isinstance(place, str):
         raise FormatError(f"the report of {label(place)} is written on this machine: say where with --out FILE")
+    target = Path(place if out is None else out)
+    target = target / REPORT if target.is_dir() else target
+    if out is not None:
+        check_replaceable(target, (_BEGINS,))
     found = data_sets(place, storage_options)
     facts = [read_facts(at, name, verify, storage_options) for name, at in found.items()]
     text = page(facts)
-    target = Path(place if out is None else out)
-    target = target / REPORT if target.is_dir() else target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         write_bytes_atomically(target.parent, target.name, text.encode())
