@@ -27,13 +27,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from provenance import provenance
 
-from packer.fields import Schema
-from packer.graph_table import GraphTable
-from packer.limits import PackLimits
-from packer.materialise import lift, place
-from packer.shards import GraphCounts, Manifest, choose_layout, open_shard, write_bytes_atomically, write_shard
+from packer.files.atomic import write_bytes_atomically
+from packer.graphs.schema import Schema
+from packer.graphs.table import GraphTable
+from packer.limits.pack_limits import PackLimits
+from packer.packs.materialise import place
+from packer.packs.unpack import lift
+from packer.shards import GraphCounts, Manifest, choose_layout, open_shard, write_shard
 from packer.shards.manifest import GRAPHS, MANIFEST, PLAN, shard_name
-from packer.shards.shard_check import ShardTask, verify_shard
+from packer.verify.shard import ShardTask, verify_shard
 from pipelines import build
 
 LIMITS = PackLimits(256, 552, 32)

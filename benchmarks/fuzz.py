@@ -35,13 +35,14 @@ from provenance import provenance
 from reference_packs import MOLECULE_LIMITS, MOLECULES, PAPER_LIMITS, PAPERS, write_data_set
 
 from packer.errors import FormatError
-from packer.shards import FileEntry, Manifest, iter_graphs, open_shard, verify_shards
-from packer.shards.canonical import seal
-from packer.shards.files import hash_file
+from packer.files.atomic import FileEntry, hash_file
+from packer.files.canonical import seal
+from packer.files.parquet.structs import FOOTER
+from packer.files.parquet.thrift import read_struct
+from packer.shards import Manifest, iter_graphs, open_shard
 from packer.shards.manifest import GRAPHS, MANIFEST, PLAN
-from packer.shards.parquet_words import FOOTER
-from packer.shards.plan_check import check_plan
-from packer.shards.thrift import read_struct
+from packer.verify.data_set import verify_shards
+from packer.verify.plan import check_plan
 
 RESULTS = Path(__file__).parent / "results" / "fuzz.md"
 
@@ -185,7 +186,7 @@ def _verify(sound: Sound, manifest: Manifest) -> None:
 
 def pack_values(sound: Sound, rng: random.Random) -> None:
     """Numbers in a block changed at random, written as a shard of its own: the invariants of `verify`."""
-    from packer.shards.block_check import check_block
+    from packer.verify.block import check_block
 
     manifest = sound.manifest
     block = open_shard(sound.folder, manifest, 0).block(0)

@@ -145,7 +145,7 @@ def warm(_: int) -> None:
 
     from packer import GraphSizes, PackLimits, make_plan
     from packer.algorithms.assign import rank
-    from pipelines.cluster import gather, route  # noqa: F401
+    from pipelines.building.spilled import gather, route  # noqa: F401
     from pipelines.sources.molecules import featurise
 
     featurise(["CCO"])

@@ -10,9 +10,9 @@ import numpy as np
 from simulated import LIMITS, Sample
 
 from packer.algorithms.assign import Slots, pack_offsets
-from pipelines.cluster import route
-from pipelines.cluster.groups import GroupGraphs
-from pipelines.cluster.route import RouteTask
+from pipelines.building.spilled import route
+from pipelines.building.spilled.groups import GroupGraphs
+from pipelines.building.spilled.route import RouteTask
 
 REFERENCE = 500
 """Graphs of each group whose place is computed in Python's integers too, which have no width."""

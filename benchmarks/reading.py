@@ -323,7 +323,8 @@ def all_columns(folder: Path) -> dict[str, np.ndarray]:
 def write_copy(
     folder: Path, built: Path, manifest: Any, schema: Any, columns: dict[str, np.ndarray], codec: str
 ) -> None:
-    from packer.shards import choose_layout, shard_name, write_bytes_atomically, write_shard
+    from packer.files.atomic import write_bytes_atomically
+    from packer.shards import choose_layout, shard_name, write_shard
 
     folder.mkdir()
     for name in manifest.files:

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from packer.attributes import ALL, Attributes
-from packer.scan_block import RawBlock
+from packer.scan.attributes import ALL, Attributes
+from packer.scan.block import RawBlock
 from pipelines.sources import as_source
 from pipelines.sources.protocol import Scan, Source
 

@@ -36,10 +36,11 @@ import numpy as np
 from packer import PackLimits, verify_shards
 from packer.errors import PackerError
 from packer.shards.layout import Layout
-from packer.shards.verify import ALSO_ALLOWED
-from pipelines import build, build_shards
-from pipelines.cluster import groups, phases
-from pipelines.journal import LOCK
+from packer.verify.data_set import ALSO_ALLOWED
+from pipelines import build
+from pipelines.building.mapped import shards as mapped_shards
+from pipelines.building.spilled import groups, phases
+from pipelines.stores.journal import LOCK
 
 SMILES = ["CCO", "c1ccccc1", "C", "CC(=O)O", "C1CC1", "N#N", "O=C=O", "CCCCCCCC", "c1ccc2ccccc2c1", "CN"]
 LIMITS = PackLimits(num_nodes=40, num_edges=90, num_graphs=6)
@@ -113,7 +114,7 @@ def small_parts() -> None:
     """Several blocks, groups of blocks and shards of little data."""
     from pipelines.sources import pyg, smiles
 
-    build_shards.choose_layout = lambda sample, compression: Layout(2, 4)
+    mapped_shards.choose_layout = lambda sample, compression: Layout(2, 4)
     smiles._ROWS_PER_BLOCK = 20  # pyright: ignore[reportPrivateUsage]
     pyg._GRAPHS_PER_BLOCK = 15  # pyright: ignore[reportPrivateUsage]
     phases.groups.groups_of = partial(groups.groups_of, most_bytes=4_000)

@@ -37,13 +37,14 @@ from placement import check
 from provenance import provenance
 from simulated import Simulated, job_of, later_driver, whole_driver
 
-from pipelines import build_here, build_shards
-from pipelines.cluster import groups
-from pipelines.cluster import job as cluster_job
-from pipelines.cluster.phases import Cluster
+from pipelines.building.mapped import job as build_here
+from pipelines.building.mapped import shards as mapped_shards
+from pipelines.building.spilled import groups
+from pipelines.building.spilled import job as spilled_job
+from pipelines.building.spilled.phases import Cluster
 from pipelines.executors import ProcessExecutor, make_executor
-from pipelines.journal import SCRATCH, WORK
-from pipelines.stores import FolderStore
+from pipelines.stores.journal import SCRATCH, WORK
+from pipelines.stores.store import FolderStore
 
 EXECUTORS = {"process": "numpy", "dask": "distributed", "ray": "ray"}
 """Executor -> package without which it is left out."""
@@ -74,7 +75,7 @@ def run_job(executor: str, workers: int, copies: int, small: bool) -> Record:
         between.folder.mkdir(parents=True)
         if place.cluster:
             on = Cluster(place, CountingStore(between), out, lambda *_: None)
-            result = cluster_job.run(job_of(source), on, False)
+            result = spilled_job.run(job_of(source), on, False)
         else:
             result = build_here.run(job_of(source), out, place, lambda *_: None, False)
         wall = time.perf_counter() - begin
@@ -100,7 +101,7 @@ def run_job(executor: str, workers: int, copies: int, small: bool) -> Record:
 @contextmanager
 def small_parts() -> Iterator[None]:
     """Let groups and shards be small. Only the driver decides that."""
-    layout = build_shards.sample_layout
+    layout = mapped_shards.sample_layout
 
     def smaller(*given: Any) -> Any:
         found = layout(*given)
@@ -109,9 +110,9 @@ def small_parts() -> Iterator[None]:
 
     group = partial(groups.groups_of, most_bytes=SMALL_GROUP)
     with (
-        patch("pipelines.cluster.groups.groups_of", group),
-        patch("pipelines.cluster.phases.sample_layout", smaller),
-        patch("pipelines.build_shards.sample_layout", smaller),
+        patch("pipelines.building.spilled.groups.groups_of", group),
+        patch("pipelines.building.spilled.phases.sample_layout", smaller),
+        patch("pipelines.building.mapped.shards.sample_layout", smaller),
     ):
         yield
 

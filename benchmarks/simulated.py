@@ -20,27 +20,28 @@ import numpy as np
 from metering import memory, name_of
 
 from packer import PackLimits
-from packer.attributes import ALL
-from packer.graph_table import HASH_GRAPHS
-from packer.shards import FileEntry, Layout, ShardEntry, shard_name
+from packer.files.atomic import FileEntry
+from packer.graphs.table import HASH_GRAPHS
+from packer.scan.attributes import ALL
+from packer.shards import Layout, ShardEntry, shard_name
 from packer.shards.layout import BLOCK_BYTES
 from packer.shards.manifest import MANIFEST, PLAN
-from pipelines.build_plan import PlanOptions
-from pipelines.build_request import Job, check_job
-from pipelines.build_scan import ScanOptions
-from pipelines.cluster import job as cluster_job
-from pipelines.cluster import phases
-from pipelines.cluster.blocks import Block, BlockFacts, ScanBlock, scan_block
-from pipelines.cluster.gather import GraphsTask
-from pipelines.cluster.groups import GROUP_BYTES, CountTask, Group, GroupTask, SplitCount
-from pipelines.cluster.members import Membership
-from pipelines.cluster.phases import Cluster
-from pipelines.cluster.route import RouteTask
-from pipelines.journal import StoreJournal
+from pipelines.building.options import ScanOptions
+from pipelines.building.plan import PlanOptions
+from pipelines.building.request import Job, check_job
+from pipelines.building.spilled import job as spilled_job
+from pipelines.building.spilled import phases
+from pipelines.building.spilled.blocks import Block, BlockFacts, ScanBlock, scan_block
+from pipelines.building.spilled.gather import GraphsTask
+from pipelines.building.spilled.groups import GROUP_BYTES, CountTask, Group, GroupTask, SplitCount
+from pipelines.building.spilled.members import Membership
+from pipelines.building.spilled.phases import Cluster
+from pipelines.building.spilled.route import RouteTask
 from pipelines.sources import as_source
 from pipelines.sources.protocol import Scan, Source
 from pipelines.sources.skips import Skips
-from pipelines.stores import FolderStore
+from pipelines.stores.journal import StoreJournal
+from pipelines.stores.store import FolderStore
 
 LIMITS = PackLimits(256, 552, 32)
 BLOCK_GRAPHS = 1024
@@ -223,7 +224,7 @@ def job_of(source: Source) -> Job:
 def whole_driver(num_graphs: int, folder: Path, keep: Callable[[int], bool]) -> Simulated:
     """The driver from the first block to the manifest."""
     executor, on = _cluster(folder, keep)
-    result = cluster_job.run(job_of(ManyGraphs(num_graphs)), on, False)
+    result = spilled_job.run(job_of(ManyGraphs(num_graphs)), on, False)
     groups = next(step.tasks for step in executor.steps if step.name == "route_group")
     blocks = next(step.tasks for step in executor.steps if step.name == "scan_block")
     layout = _layout_of(result.manifest)

@@ -48,12 +48,13 @@ def prepare(kind: str, copies: int, seed: int, folder: Path) -> Packs:
     from torch_geometric.data import Data
 
     from packer import PackLimits, make_plan
-    from packer.unpacking import graphs_of
-    from pipelines.build_scan import ScanOptions, scan_source
-    from pipelines.build_shards import PackSource, sample_layout, save_plan_arrays
+    from packer.reading.unpack_graphs import graphs_of
+    from pipelines.building.mapped.shards import PackSource, sample_layout, save_plan_arrays
+    from pipelines.building.options import ScanOptions
+    from pipelines.building.scan import scan_source
     from pipelines.executors import SerialExecutor
-    from pipelines.journal import Journal
     from pipelines.sources import as_source
+    from pipelines.stores.journal import Journal
 
     def scanned(source: Any, name: str) -> Any:
         work = folder / name
@@ -94,7 +95,7 @@ def best(run: Callable[[], Any], passes: int) -> float:
 
 def write_ours(packs: Packs, folder: Path) -> int:
     """Every shard; the bytes on disk."""
-    from pipelines.build_shards import ShardTask, run_task
+    from pipelines.building.mapped.shards import ShardTask, run_task
 
     total, layout = 0, packs.layout
     for number, first in enumerate(range(0, len(packs.ids), layout.packs_per_shard)):

@@ -26,7 +26,7 @@ from torch_geometric.loader import DataLoader
 
 from packer import PackDataset, PackLimits, torch_loader, unpack
 from pipelines import build
-from pipelines.train import build_model, find_task, loss_of
+from pipelines.training.train import build_model, find_task, loss_of
 
 LIMITS = PackLimits(256, 552, 32)
 

@@ -41,9 +41,9 @@ from provenance import provenance
 from torch_geometric.loader import DataLoader
 
 from packer import PackBatch, PackDataset, PackLimits, torch_loader, unpack
-from packer.reading.join import PackShape
+from packer.reading.collate import PackShape
 from pipelines import build
-from pipelines.train import Task, TrainingStep, build_model, find_task
+from pipelines.training.train import Task, TrainingStep, build_model, find_task
 
 LIMITS = PackLimits(256, 552, 32)
 CASES = ["64x1", "64x8", "64x32", "256x8", "256x32"]

@@ -21,7 +21,7 @@ import torch
 from provenance import provenance
 from training_gpu import CASES, WAYS, Case, first_losses, off_by, packed
 
-from pipelines.train import find_task
+from pipelines.training.train import find_task
 
 
 def spread(case: Case, runs: int) -> list[float]:

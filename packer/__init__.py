@@ -13,12 +13,14 @@ from packer.version import __version__ as __version__
 if TYPE_CHECKING:
     from packer.certificate import Certificate as Certificate
     from packer.certificate import check_certificate as check_certificate
+    from packer.graphs.sizes import GraphSizes as GraphSizes
+    from packer.limits import LimitsRule as LimitsRule
     from packer.limits import PackLimits as PackLimits
-    from packer.packing import Packing as Packing
-    from packer.packing import pack_vectors as pack_vectors
+    from packer.plan import Packing as Packing
     from packer.plan import PackPlan as PackPlan
     from packer.plan import lower_bound as lower_bound
     from packer.plan import make_plan as make_plan
+    from packer.plan import pack_vectors as pack_vectors
     from packer.reading import PackBatch as PackBatch
     from packer.reading import PackDataset as PackDataset
     from packer.reading import PackReader as PackReader
@@ -27,38 +29,40 @@ if TYPE_CHECKING:
     from packer.reading import numpy_loader as numpy_loader
     from packer.reading import poptorch_loader as poptorch_loader
     from packer.reading import torch_loader as torch_loader
-    from packer.shards import verify_shards as verify_shards
-    from packer.sizes import GraphSizes as GraphSizes
+    from packer.reading.unpack_graphs import unpack as unpack
+    from packer.reading.unpack_graphs import unpack_with_ids as unpack_with_ids
     from packer.suggest import Candidate as Candidate
     from packer.suggest import Suggestion as Suggestion
     from packer.suggest import suggest_limits as suggest_limits
-    from packer.unpacking import unpack as unpack
-    from packer.unpacking import unpack_with_ids as unpack_with_ids
+    from packer.verify import VerifyReport as VerifyReport
+    from packer.verify import verify_shards as verify_shards
 
 _HOME = {
     "Candidate": "suggest",
     "Certificate": "certificate",
-    "GraphSizes": "sizes",
+    "GraphSizes": "graphs.sizes",
+    "LimitsRule": "limits",
     "PackBatch": "reading",
     "PackDataset": "reading",
     "PackLimits": "limits",
     "PackPlan": "plan",
     "PackReader": "reading",
-    "Packing": "packing",
+    "Packing": "plan",
     "Suggestion": "suggest",
+    "VerifyReport": "verify",
     "check_certificate": "certificate",
     "ipu_loss": "reading",
     "lower_bound": "plan",
     "make_plan": "plan",
     "masked_mean": "reading",
     "numpy_loader": "reading",
-    "pack_vectors": "packing",
+    "pack_vectors": "plan",
     "poptorch_loader": "reading",
     "suggest_limits": "suggest",
     "torch_loader": "reading",
-    "unpack": "unpacking",
-    "unpack_with_ids": "unpacking",
-    "verify_shards": "shards",
+    "unpack": "reading.unpack_graphs",
+    "unpack_with_ids": "reading.unpack_graphs",
+    "verify_shards": "verify",
 }
 __all__ = sorted([*_HOME, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -7,10 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipelines.build_job import BuildResult as BuildResult
-    from pipelines.build_job import build as build
+    from pipelines.building.job import build as build
+    from pipelines.building.result import BuildResult as BuildResult
 
-_HOME = {"BuildResult": "build_job", "build": "build_job"}
+_HOME = {"BuildResult": "building.result", "build": "building.job"}
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
 

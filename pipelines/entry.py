@@ -20,7 +20,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:  # noqa: UP045
     except ImportError as error:
         return _refuse(f"graph-pack needs {error.name}: pip install 'graph-packer[cli]'")
     del pydantic, rich, typer
-    from pipelines.cli import run
+    from pipelines.cli.app import run
 
     return run(arguments)
 

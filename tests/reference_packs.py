@@ -9,9 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from packer.fields import Axis, Field, Schema, pack_columns
-from packer.limits import PackLimits
-from packer.shards.files import write_bytes_atomically
+from packer.files.atomic import write_bytes_atomically
+from packer.graphs.axes import Axis
+from packer.graphs.schema import Field, Schema
+from packer.limits.pack_limits import PackLimits
+from packer.packs.columns import pack_columns
 from packer.shards.graphs_file import lost_column, size_column, string_columns, write_graphs
 from packer.shards.manifest import GRAPHS, MANIFEST, PLAN, GraphCounts, Manifest, shard_name
 from packer.shards.writer import write_shard

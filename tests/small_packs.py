@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from packer.fields import HOMOGENEOUS, Axis, Field, Schema, pack_columns
-from packer.limits import PackLimits
-from packer.shards import GraphCounts, Manifest, shard_name, write_bytes_atomically, write_graphs, write_shard
+from packer.files.atomic import write_bytes_atomically
+from packer.graphs.axes import HOMOGENEOUS, Axis
+from packer.graphs.schema import Field, Schema
+from packer.limits.pack_limits import PackLimits
+from packer.packs.columns import pack_columns
+from packer.shards import GraphCounts, Manifest, shard_name, write_graphs, write_shard
 from packer.shards.graphs_file import graphs_schema
 
 LIMITS = PackLimits(num_nodes=12, num_edges=20, num_graphs=4, null_graphs="one")

@@ -10,7 +10,7 @@ import torch
 from hypothesis import strategies as st
 from torch_geometric.data import Data, HeteroData
 
-from packer.limits import PackLimits
+from packer.limits.pack_limits import PackLimits
 
 SEEDS = st.integers(0, 2**32 - 1)
 DTYPES = (

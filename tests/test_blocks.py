@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.cluster.blocks import Block, Blocks
-from pipelines.cluster.phases import _summed
+from pipelines.building.spilled.blocks import Block, Blocks
+from pipelines.building.spilled.phases import _summed
 
 
 def test_blocks_as_numbers_are_a_sequence_of_blocks():

@@ -26,11 +26,11 @@ from packer.errors import (
     SizesError,
     SourceError,
 )
+from packer.graphs.sizes import GraphSizes
 from packer.shards import iter_graphs
-from packer.sizes import GraphSizes
 from pipelines import build
 from pipelines.executors import ProcessExecutor, SerialExecutor
-from pipelines.journal import WORK
+from pipelines.stores.journal import WORK
 
 LIMITS = PackLimits(num_nodes=40, num_edges=90, num_graphs=6)
 SMILES = ["CCO", "c1ccccc1", "C", "CC(=O)O", "C1CC1", "N#N", "O=C=O", "CCCCCCCC", "c1ccc2ccccc2c1", "CN"]
@@ -103,9 +103,9 @@ def test_the_bytes_depend_neither_on_workers_nor_on_the_executor(tmp_path: Path,
 
 def test_several_shards_are_the_same_for_any_number_of_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from packer.shards.layout import Layout
-    from pipelines import build_shards
+    from pipelines.building.mapped import shards as mapped_shards
 
-    monkeypatch.setattr(build_shards, "choose_layout", lambda sample, compression: Layout(2, 8))
+    monkeypatch.setattr(mapped_shards, "choose_layout", lambda sample, compression: Layout(2, 8))
     given = graphs(200)
     executor = ProcessExecutor(3)
     build(given, tmp_path / "a", LIMITS, "first-fit", workers=1)
@@ -187,7 +187,7 @@ def test_a_folder_that_holds_something_else_is_refused_and_left_alone(tmp_path: 
 
 def test_one_build_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / WORK).mkdir()
-    monkeypatch.setattr("pipelines.journal.time.monotonic", iter(range(0, 1000, 10)).__next__)
+    monkeypatch.setattr("pipelines.stores.journal.time.monotonic", iter(range(0, 1000, 10)).__next__)
     with (tmp_path / WORK / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(BuildError, match="another build is writing"):

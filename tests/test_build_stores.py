@@ -23,14 +23,15 @@ from test_cluster import Apart, Workers
 
 from packer import PackDataset, verify_shards
 from packer.errors import BuildError, StoreError
+from packer.files.open import place_of
 from packer.reading import torch_loader
 from packer.shards.layout import Layout
-from packer.shards.place import place_of
-from pipelines import build, build_shards
-from pipelines.cluster import groups, phases
-from pipelines.cluster.job import commit
+from pipelines import build
+from pipelines.building.mapped import shards as mapped_shards
+from pipelines.building.spilled import groups, phases
+from pipelines.building.spilled.job import commit
 from pipelines.executors import make_executor
-from pipelines.stores import store_of
+from pipelines.stores.store import store_of
 
 FAULTS = ("500", "503", "reset", "lost", "truncate", "slow")
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # of sockets of ended processes
@@ -41,7 +42,7 @@ def small_parts() -> Iterator[None]:
     from pipelines.sources import smiles
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build_shards, "choose_layout", lambda sample, compression: Layout(2, 4))
+        patch.setattr(mapped_shards, "choose_layout", lambda sample, compression: Layout(2, 4))
         patch.setattr(smiles, "_ROWS_PER_BLOCK", 20)
         patch.setattr(phases.groups, "groups_of", partial(groups.groups_of, most_bytes=4_000))
         yield
@@ -209,7 +210,7 @@ def test_a_second_writer_is_refused(
         refused.append(str(caught.value))
         commit(*arguments)
 
-    monkeypatch.setattr("pipelines.cluster.job.commit", meanwhile)
+    monkeypatch.setattr("pipelines.building.spilled.job.commit", meanwhile)
     job(url, workers=1, storage_options=options)
     assert "holds an unfinished build of another job" in refused[0] and "plan.seed is 0 there, 7 here" in refused[0]
     assert stored(s3_endpoint, url) == hashes(undisturbed)
@@ -227,8 +228,8 @@ def test_of_two_that_create_a_file_one_is_told(s3_endpoint: str, bucket: str, tm
 def test_large_files_go_in_parts_and_none_is_left_half_done(
     proxy: FaultProxy, s3_endpoint: str, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.stores.LARGE", 1 << 20)
-    monkeypatch.setattr("pipelines.stores._PART", 5 << 20)
+    monkeypatch.setattr("pipelines.stores.store.LARGE", 1 << 20)
+    monkeypatch.setattr("pipelines.stores.store._PART", 5 << 20)
     data = os.urandom(17 << 20)
     store = store_of(f"{bucket}/large", tmp_path, s3_options(proxy.url))
     proxy.share, proxy.kinds = 0.2, ("500", "reset", "lost")
@@ -253,7 +254,7 @@ def test_another_machine_goes_on_where_one_was_lost(
 ) -> None:
     url, here = f"{bucket}/packs", {"workers": 1, "storage_options": s3_options(s3_endpoint)}
     with monkeypatch.context() as patch:
-        patch.setattr("pipelines.cluster.job.commit", _interrupt)
+        patch.setattr("pipelines.building.spilled.job.commit", _interrupt)
         with pytest.raises(KeyboardInterrupt):
             job(url, **here)
     for number, change in enumerate(({}, {"seed": 3, "overwrite": True}, {"overwrite": True})):

@@ -23,10 +23,10 @@ from flaky_store import FlakyFileSystem
 from small_packs import LIMITS, SCHEMA, random_pack, write_packs
 
 from packer.errors import FormatError
+from packer.files.cache import CACHE_BYTES, CachedPlace, cached, default_folder
+from packer.files.local import LocalFile, LocalPlace
+from packer.files.remote import RemoteFile, RemotePlace
 from packer.reading import PackDataset
-from packer.shards.cache import CACHE_BYTES, CachedPlace, cached, default_folder
-from packer.shards.place import LocalFile, LocalPlace
-from packer.shards.remote import RemoteFile, RemotePlace
 
 numbers = itertools.count()
 
@@ -224,12 +224,12 @@ def test_a_full_disk_is_told_and_read_around(one: Remote, cache: Path, monkeypat
         left -= len(data)
         return write(fd, data)
 
-    monkeypatch.setattr("packer.shards.remote.os.write", full)
+    monkeypatch.setattr("packer.files.remote.os.write", full)
     dataset = PackDataset(one.url, cache_dir=cache)
     with pytest.warns(RuntimeWarning, match=r"no copies of flaky://.* are kept in .*/cache: No space left on device"):
         one.read(dataset)
     assert copies(cache) == ["shard-00000.parquet"]
-    monkeypatch.setattr("packer.shards.remote.os.write", write)
+    monkeypatch.setattr("packer.files.remote.os.write", write)
     one.read(PackDataset(one.url, cache_dir=cache))
     assert copies(cache) == shards(3)
 
@@ -261,7 +261,7 @@ def test_what_a_killed_process_left_is_counted_then_removed(one: Remote, cache: 
 def test_a_process_that_stops_in_its_turn_holds_nobody_up(
     one: Remote, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("packer.shards.cache._WAIT", 0.2)
+    monkeypatch.setattr("packer.files.cache._WAIT", 0.2)
     cache.mkdir()
     locks = []
     for name in (f"{one.manifest}.shard-00000.parquet.lock", "graph-packer.lock"):
@@ -320,8 +320,8 @@ FETCH = """
     from pathlib import Path
     from flaky_store import FlakyFileSystem
     from packer.shards import Manifest
-    from packer.shards.cache import CachedPlace
-    from packer.shards.remote import RemotePlace
+    from packer.files.cache import CachedPlace
+    from packer.files.remote import RemotePlace
     folder, cache, url = sys.argv[1:]
     flaky_store.put(Path(folder), url)
     manifest = Manifest.load(url)

@@ -13,8 +13,8 @@ from typer.main import get_command
 
 from packer import PackDataset
 from packer.version import __version__
-from pipelines.cli import app
-from pipelines.config import JobFile
+from pipelines.cli.app import app
+from pipelines.cli.job_file import JobFile
 from pipelines.entry import main
 
 LIMITS = ("--num-nodes", "48", "--num-edges", "100", "--num-graphs", "8")
@@ -78,7 +78,7 @@ def test_scan_shows_all_faults_and_refuses_them(call: Callable[..., Any], tmp_pa
 
 def test_tables_fit_80_columns(call: Callable[..., Any], source: str, packs: Path, monkeypatch: Any) -> None:
     """No cell is broken: what stands in one line at 160 columns does so at 80."""
-    monkeypatch.setattr("pipelines.cli_output.WIDTH", 80)
+    monkeypatch.setattr("pipelines.cli.output.WIDTH", 80)
     common = (source, "--smiles-column", "SMILES", "--target", "t", "--workers", 1)
     for arguments, words in (
         (("scan", *common), ("stored as", "graphs.parquet", "edge_index")),
@@ -100,7 +100,7 @@ def test_tables_of_several_types_fit_too(call: Callable[..., Any], tmp_path: Pat
         "    data['author', 'writes', 'paper'].edge_index = torch.tensor([[0, 1], [0, 2]])\n    return [data] * 40\n"
     )
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("pipelines.cli_output.WIDTH", 80)
+    monkeypatch.setattr("pipelines.cli.output.WIDTH", 80)
     status, out, _ = call("suggest", "pyg:graphs_of_types:load", "--csv", "s.csv")
     fill = re.search(r"proven +([\d.]+/[\d.]+/[\d.]+/[\d.]+) ", out)
     assert status == 0 and fill and "fill %: author/paper/author__writes__paper/graph" in out
@@ -129,7 +129,7 @@ def test_seconds_of_a_comparison_leave_out_loading(monkeypatch: pytest.MonkeyPat
     import numpy as np
 
     from packer import GraphSizes, PackLimits
-    from pipelines import comparison
+    from pipelines.survey import warm_plan as comparison
 
     asked = []
     monkeypatch.setattr(comparison, "make_plan", lambda sizes, *rest, **options: asked.append(sizes.num_graphs))
@@ -389,7 +389,7 @@ def test_version_and_doctor(call: Callable[..., Any]) -> None:
 
 
 def test_doctor_says_what_to_install(call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipelines import cli_tools
+    from pipelines.cli import tools as cli_tools
 
     known = cli_tools._version
     monkeypatch.setattr(cli_tools, "_version", lambda name: None if name in ("matplotlib", "numba") else known(name))
@@ -409,7 +409,7 @@ def test_wrong_usage_is_json_too(call: Callable[..., Any]) -> None:
 
 
 def test_no_traceback_for_a_fault_of_ours(call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.cli_scan.survey_source", None)
+    monkeypatch.setattr("pipelines.cli.scan.survey_source", None)
     monkeypatch.delenv("GRAPH_PACK_TRACEBACK", raising=False)
     status, _, err = call("scan", "sample:nci", "--workers", 1)
     assert status == 1 and "a fault of graph-pack: TypeError" in err and "Traceback" not in err
@@ -438,7 +438,7 @@ def test_the_entry_names_what_it_misses() -> None:
         "import sys; sys.modules['rich'] = None\n"
         "from pipelines.entry import main\n"
         "status = main(['doctor'])\n"
-        "assert 'pipelines.cli' not in sys.modules and 'typer' not in sys.modules\n"
+        "assert 'pipelines.cli.app' not in sys.modules and 'typer' not in sys.modules\n"
         "raise SystemExit(status)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -16,15 +16,15 @@ from test_crash import complete_or_none, killed_at
 from test_parity_hetero import libraries
 
 from packer import PackDataset, PackLimits, make_plan, unpack, verify_shards
-from packer.data_limits import LimitsRule
 from packer.errors import BuildError, PackerError, SizesError, SourceError
-from packer.plan_file import save_plan
+from packer.graphs.sizes import GraphSizes
+from packer.limits.limits_rule import LimitsRule
 from packer.shards.layout import Layout
-from packer.sizes import GraphSizes
-from pipelines import build, build_shards
-from pipelines.cluster import blocks, gather, groups, phases, route
+from pipelines import build
+from pipelines.building.mapped import shards as mapped_shards
+from pipelines.building.spilled import blocks, gather, groups, phases, route
 from pipelines.executors import ProcessExecutor, make_executor
-from pipelines.journal import WORK
+from pipelines.stores.journal import WORK
 
 PHASES = (blocks.scan_block, blocks.hash_blocks, groups.count_group, route.route_group, gather.write_file)
 
@@ -63,7 +63,7 @@ def small_parts() -> Iterator[None]:
     from pipelines.sources import pyg, smiles
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build_shards, "choose_layout", lambda sample, compression: Layout(2, 4))
+        patch.setattr(mapped_shards, "choose_layout", lambda sample, compression: Layout(2, 4))
         patch.setattr(smiles, "_ROWS_PER_BLOCK", 20)
         patch.setattr(pyg, "_GRAPHS_PER_BLOCK", 15)
         patch.setattr(phases.groups, "groups_of", partial(groups.groups_of, most_bytes=4_000))
@@ -131,7 +131,7 @@ def test_a_cluster_writes_the_bytes_of_one_machine(name: str, tmp_path: Path, mo
 def test_a_given_plan_is_followed_on_a_cluster_too(algorithm: str, tmp_path: Path) -> None:
     data = graphs(100)
     sizes = GraphSizes([g.num_nodes for g in data], [g.num_edges for g in data])  # pyright: ignore[reportArgumentType]
-    save_plan(make_plan(sizes, LIMITS, algorithm), tmp_path / "plan.parquet")
+    make_plan(sizes, LIMITS, algorithm).save(tmp_path / "plan.parquet")
     here, apart = both(tmp_path, data, plan=tmp_path / "plan.parquet")
     assert here == apart
 
@@ -286,7 +286,7 @@ def test_what_is_done_is_not_done_again(
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
     assert len(before) >= 6
     monkeypatch.setattr("pipelines.sources.smiles.SmilesTask.scan", None)  # the scan is not done again
-    monkeypatch.setattr("pipelines.build_plan.make_plan", None)  # nor the plan
+    monkeypatch.setattr("pipelines.building.plan.make_plan", None)  # nor the plan
     job(tmp_path, executor=Apart())
     assert hashes(tmp_path) == undisturbed
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items())

@@ -14,12 +14,13 @@ from test_build import LIMITS, SMILES, graphs
 from test_cluster import Apart
 
 from packer import verify_shards
-from packer.limits import PackLimits
-from packer.shards import content_check
-from packer.shards.content_check import compare_content
-from packer.shards.place import place_of
-from pipelines import build, build_shards
-from pipelines.cluster import gather
+from packer.files.open import place_of
+from packer.limits.pack_limits import PackLimits
+from packer.verify import content as content_check
+from packer.verify.content import compare_content
+from pipelines import build
+from pipelines.building.mapped import shards as mapped_shards
+from pipelines.building.spilled import gather
 from pipelines.entry import main
 
 SMALL = PackLimits(9, 20, 3)
@@ -63,7 +64,7 @@ def test_one_wrong_label_under_fitting_checksums(
     where: str, molecules: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever goes wrong between scan and shard: verify finds the data set sound, and only this finds the label."""
-    columns_of = build_shards.pack_columns_of
+    columns_of = mapped_shards.pack_columns_of
 
     def wrong(*given: Any) -> dict[str, np.ndarray]:
         columns = columns_of(*given)
@@ -71,7 +72,7 @@ def test_one_wrong_label_under_fitting_checksums(
         columns["y"][0, 0] += 1
         return columns
 
-    monkeypatch.setattr(build_shards if where == "here" else gather, "pack_columns_of", wrong)
+    monkeypatch.setattr(mapped_shards if where == "here" else gather, "pack_columns_of", wrong)
     place = {"workers": 1} if where == "here" else {"executor": Apart()}
     build(molecules, tmp_path / "out", LIMITS, targets=["t"], on_empty="skip", **place)
     assert verify_shards(tmp_path / "out").ok

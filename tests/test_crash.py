@@ -19,9 +19,11 @@ from packer import verify_shards
 from packer.errors import BuildError, FormatError
 from packer.shards import Manifest
 from packer.shards.layout import Layout
-from pipelines import build, build_shards, journal
+from pipelines import build
+from pipelines.building.mapped import shards as mapped_shards
 from pipelines.executors import ProcessExecutor
-from pipelines.journal import WORK, Journal
+from pipelines.stores import journal
+from pipelines.stores.journal import WORK, Journal
 
 NCI = ("build", "sample:nci", "--num-nodes", "256", "--num-edges", "552", "--num-graphs", "32", "--workers", "2")
 SPLITS = ("--splits", "train=0.8,test=0.2", "--algorithm", "best-fit-decreasing")
@@ -33,7 +35,7 @@ def small_blocks() -> Iterator[None]:
     from pipelines.sources import smiles
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build_shards, "choose_layout", lambda sample, compression: Layout(2, 4))
+        patch.setattr(mapped_shards, "choose_layout", lambda sample, compression: Layout(2, 4))
         patch.setattr(smiles, "_ROWS_PER_BLOCK", 20)
         yield
 
@@ -121,8 +123,8 @@ def test_finished_parts_are_not_done_again(
             run(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
     assert len(before) == 5  # three files and the two plans
-    monkeypatch.setattr("pipelines.build_scan.scan_and_save", None)  # the scan is not done again
-    monkeypatch.setattr("pipelines.build_plan.make_plan", None)  # nor the plan
+    monkeypatch.setattr("pipelines.building.scan.scan_and_save", None)  # the scan is not done again
+    monkeypatch.setattr("pipelines.building.plan.make_plan", None)  # nor the plan
     run(tmp_path)
     assert hashes(tmp_path) == undisturbed
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items())
@@ -188,7 +190,7 @@ def test_a_killed_worker_stops_the_build_and_the_same_call_goes_on(
     class Murdered(ProcessExecutor):
         def map(self, fn: Any, items: Iterable[Any]) -> Iterator[Any]:
             for number, result in enumerate(super().map(fn, items)):
-                if fn is build_shards.run_task and number == 2:
+                if fn is mapped_shards.run_task and number == 2:
                     for worker in self._workers:
                         worker.process.kill()
                 yield result
@@ -248,7 +250,7 @@ def test_no_space_is_told_from_other_faults_of_the_disk(
     def refuse(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("pipelines.stores.FolderStore.put", refuse)
+    monkeypatch.setattr("pipelines.stores.store.FolderStore.put", refuse)
     with pytest.raises(BuildError, match=r"no space left .* run the same command again"):
         run(tmp_path)
     assert not list(tmp_path.rglob("manifest.json"))

@@ -15,7 +15,7 @@ from test_train import authors_and_papers, partly_labelled, rings_and_paths  # n
 from packer import PackDataset, PackLimits, torch_loader  # noqa: E402
 from pipelines import build  # noqa: E402
 from pipelines.entry import main  # noqa: E402
-from pipelines.train import TrainingStep, build_model, find_task, train  # noqa: E402
+from pipelines.training.train import TrainingStep, build_model, find_task, train  # noqa: E402
 
 # Compilers remark on what they might do faster, and on their own warm-up.
 pytestmark = [

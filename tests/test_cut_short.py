@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_heuristics import check_patterns
 
-from packer import GraphSizes, PackLimits, make_plan, packing
+from packer import GraphSizes, PackLimits, make_plan
 from packer.algorithms import best_fit as best_fit_module
 from packer.algorithms import exact, in_order
 from packer.algorithms import first_fit as first_fit_module
@@ -26,6 +26,7 @@ from packer.algorithms.histogram import histogram
 from packer.algorithms.instance import Instance, Patterns
 from packer.algorithms.jit import NotLoaded, kernel, nothing_loaded, numba_is_here
 from packer.algorithms.registry import ALGORITHMS
+from packer.plan import packing
 
 Greedy = Callable[[Instance, Budget], Patterns]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from pipelines.cli import app
-from pipelines.report.site import command_reference
+from docs.hooks import command_reference
+from pipelines.cli.app import app
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))

@@ -13,11 +13,14 @@ from strategies import heterogeneous, homogeneous
 from torch_geometric.data import Data, HeteroData
 
 from packer.errors import FieldError, FormatError, PackerError, SourceError
-from packer.field_statistics import Statistics, decide, merge, narrowest
-from packer.fields import Field, Schema, pack_columns
-from packer.limits import PackLimits
-from packer.scan_block import RawBlock
-from packer.scan_graphs import block_of_graphs
+from packer.graphs.dtypes import narrowest
+from packer.graphs.schema import Field, Schema
+from packer.limits.pack_limits import PackLimits
+from packer.packs.columns import pack_columns
+from packer.scan.block import RawBlock
+from packer.scan.from_objects import block_of_graphs
+from packer.scan.levels import decide
+from packer.scan.statistics import Statistics, merge
 
 
 def pair(n: int, e: int, **more: Any) -> Data:

@@ -12,14 +12,14 @@ from object_store import FaultProxy, gcs_options, upload
 from small_packs import write_packs
 
 from packer.errors import MissingFileError, StoreError
-from packer.limits import PackLimits
+from packer.files.remote import RemotePlace
+from packer.limits.pack_limits import PackLimits
 from packer.reading import PackDataset, torch_loader
-from packer.shards import verify_shards
-from packer.shards.remote import RemotePlace
+from packer.verify.data_set import verify_shards
 from pipelines import build
 from pipelines.entry import main
 from pipelines.sources import parse_source
-from pipelines.stores import ObjectStore
+from pipelines.stores.store import ObjectStore
 
 PACKS = 46
 pytestmark = [

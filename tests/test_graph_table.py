@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from strategies import assert_same, heterogeneous, homogeneous
 from torch_geometric.data import Data, InMemoryDataset
 
-from packer import graph_table
 from packer.errors import FormatError, SizesError
-from packer.field_statistics import decide
-from packer.graph_table import GraphTable, concatenate, empty_table, segments
-from packer.scan_block import join
-from packer.scan_graphs import block_of_graphs, block_of_storage, reads_from_storage
-from packer.unpacking import graphs_of
+from packer.graphs import table as graph_table
+from packer.graphs.ragged import segments
+from packer.graphs.table import GraphTable, concatenate, empty_table
+from packer.reading.unpack_graphs import graphs_of
+from packer.scan.block import join
+from packer.scan.from_objects import block_of_graphs, block_of_storage, reads_from_storage
+from packer.scan.levels import decide
 
 
 class Held(InMemoryDataset):

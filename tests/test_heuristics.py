@@ -25,7 +25,7 @@ from packer.algorithms.pad_to_max import items_per_pack, pad_to_max
 from packer.algorithms.patterns import merged
 from packer.algorithms.shares import largest_first, shares
 from packer.algorithms.stream import stream
-from packer.packing import RIVAL_SECONDS, Items, _rivals
+from packer.plan.packing import RIVAL_SECONDS, Items, _rivals
 
 SIZE_WISE = [first_fit_decreasing, best_fit_decreasing, histogram]
 Pack = list[int]

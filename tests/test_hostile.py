@@ -21,12 +21,13 @@ from hypothesis import strategies as st
 from reference_packs import reseal, write_data_set
 
 from packer.errors import FormatError
-from packer.shards import Manifest, iter_graphs, open_shard, verify_shards
-from packer.shards.canonical import MAX_BYTES, seal, unseal
-from packer.shards.files import FileEntry, hash_file
-from packer.shards.parquet_file import FlatParquet
-from packer.shards.parquet_words import FOOTER, PAGE_HEADER
-from packer.shards.thrift import read_struct
+from packer.files.atomic import FileEntry, hash_file
+from packer.files.canonical import MAX_BYTES, seal, unseal
+from packer.files.parquet.flat_file import FlatParquet
+from packer.files.parquet.structs import FOOTER, PAGE_HEADER
+from packer.files.parquet.thrift import read_struct
+from packer.shards import Manifest, iter_graphs, open_shard
+from packer.verify.data_set import verify_shards
 
 
 @pytest.fixture(scope="module")

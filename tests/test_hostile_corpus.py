@@ -24,13 +24,15 @@ from reference_packs import write_data_set
 
 from packer import PackDataset, numpy_loader, torch_loader, unpack
 from packer.errors import FormatError
-from packer.fields import Axis, Schema
-from packer.limits import PackLimits
-from packer.shards import GraphCounts, Manifest, iter_graphs, parquet_check
-from packer.shards.files import hash_file
-from packer.shards.footer_check import check_footer
+from packer.files.atomic import hash_file
+from packer.files.parquet import checks as parquet_check
+from packer.graphs.axes import Axis
+from packer.graphs.schema import Schema
+from packer.limits.pack_limits import PackLimits
+from packer.shards import GraphCounts, Manifest, iter_graphs
 from packer.shards.graphs_file import graphs_schema, write_graphs
 from packer.shards.manifest import GRAPHS
+from packer.verify.footer import check_footer
 
 TESTS = Path(__file__).parent
 GROUPS = ("manifests", "page_headers", "footers", "graphs", "plans", "certificates", "answers")
@@ -75,7 +77,7 @@ READ_WHILE_CUT = """
     import os, sys
     from packer.errors import FormatError
     from packer.shards import FileEntry, Manifest
-    from packer.shards.parquet_file import FlatParquet, WholeFile
+    from packer.files.parquet.flat_file import FlatParquet, WholeFile
 
     folder, name = sys.argv[1:]
     path = os.path.join(folder, name)
@@ -281,7 +283,7 @@ def test_readers_of_packs_that_lie_read_on_or_name_verify(tmp_path, name):
 @pytest.mark.parametrize("name", sorted(LIES))
 def test_training_on_packs_that_lie_names_the_place_and_verify(tmp_path, capfd, name):
     """In the last pack, so that neither the target nor the encoders have met it first."""
-    from pipelines.cli import run as run_command
+    from pipelines.cli.app import run as run_command
 
     def change(packs, rows):
         packs[-1][name][: len(LIES[name](packs[-1][name]))] = LIES[name](packs[-1][name])
@@ -299,7 +301,7 @@ def test_whole_numbers_that_are_no_kinds_are_told_before_memory_is_taken_for_the
     from torch_geometric.data import Data
 
     from pipelines import build
-    from pipelines.cli import run as run_command
+    from pipelines.cli.app import run as run_command
 
     for number, (x, y, text) in enumerate(
         ((2**40, 0, "each value of a column gets weights"), (0, 2**40, "classes are"))

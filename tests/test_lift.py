@@ -7,7 +7,7 @@ import numpy as np
 from packer.algorithms.budget import Budget
 from packer.algorithms.instance import Instance
 from packer.algorithms.optimal.lift import SCALE, lifted_bound, lifted_prices
-from packer.algorithms.optimal.reduce import reduce_instance
+from packer.algorithms.optimal.presolve import reduce_instance
 from packer.certificate import Certificate, check_certificate, volume_certificate
 
 

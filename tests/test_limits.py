@@ -7,7 +7,7 @@ import pytest
 
 from packer import GraphSizes, PackLimits
 from packer.errors import LimitsError, SizesError
-from packer.sizes import check_fit, need_of
+from packer.limits.fit import check_fit, need_of
 
 
 def fits_by_definition(graphs, limits):

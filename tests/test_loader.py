@@ -17,7 +17,7 @@ from small_packs import HETERO_LIMITS, HETERO_SCHEMA, write_packs
 
 from packer import reading
 from packer.errors import StateError
-from packer.fields import Field, Schema
+from packer.graphs.schema import Field, Schema
 from packer.reading import PackBatch, PackDataset, masked_mean
 from packer.reading.loader import PackDataLoader, PackLoader
 

@@ -12,13 +12,16 @@ from strategies import heterogeneous, homogeneous, limits_of, packings
 from torch_geometric.data import Data, HeteroData
 
 from packer.errors import LimitsError, PlanError
-from packer.field_statistics import decide
-from packer.fields import Schema, pack_columns
-from packer.graph_table import GraphTable, pointers
-from packer.limits import PackLimits
-from packer.materialise import empty_pack, lift, place
-from packer.scan_block import join
-from packer.scan_graphs import block_of_graphs
+from packer.graphs.ragged import pointers
+from packer.graphs.schema import Schema
+from packer.graphs.table import GraphTable
+from packer.limits.pack_limits import PackLimits
+from packer.packs.columns import pack_columns
+from packer.packs.materialise import empty_pack, place
+from packer.packs.unpack import lift
+from packer.scan.block import join
+from packer.scan.from_objects import block_of_graphs
+from packer.scan.levels import decide
 
 
 def table_of(graphs: list[Any], **options: Any) -> GraphTable:

@@ -20,10 +20,10 @@ from reference_packs import write_data_set
 from small_packs import write_packs
 
 from packer.errors import FormatError, MissingFileError, StoreError
+from packer.files.retry import TRIES
 from packer.reading import PackDataset, poptorch_loader, torch_loader
-from packer.shards import verify_shards
-from packer.shards.retry import TRIES
-from packer.unpacking import unpack
+from packer.reading.unpack_graphs import unpack
+from packer.verify.data_set import verify_shards
 from pipelines.entry import main
 
 PACKS = 46
@@ -102,7 +102,7 @@ def test_each_kind_of_fault_passes(proxy: FaultProxy, local: PackDataset, tmp_pa
 def test_an_answer_that_does_not_come_is_not_waited_for(
     proxy: FaultProxy, local: PackDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("packer.shards.remote.STALLED", 0.5)
+    monkeypatch.setattr("packer.files.remote.STALLED", 0.5)
     proxy.share, proxy.kinds, proxy.delay = 0.3, ("slow",), 20  # for which s3fs would wait, and then ask again itself
     dataset = opened(proxy, tmp_path, 0, own_retries=True)
     for i in range(12):
@@ -221,7 +221,7 @@ def test_what_the_network_damages_is_noticed(
 
 
 def test_an_outage_ends_in_an_error(proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("packer.shards.retry._LONGEST_WAIT", 0.01)
+    monkeypatch.setattr("packer.files.retry._LONGEST_WAIT", 0.01)
     dataset = opened(proxy, tmp_path, 0)
     for kind, last in (("500", "OSError: .*Internal Server Error"), ("reset", r"\w*(Connection|Disconnect)\w*")):
         proxy.share, proxy.kinds = 1.0, (kind,)

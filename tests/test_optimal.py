@@ -11,16 +11,17 @@ import pytest
 
 from packer.algorithms.budget import Budget
 from packer.algorithms.instance import Instance, Patterns, Solution
-from packer.algorithms.optimal import finish, master, solve
+from packer.algorithms.optimal import cpsat as finish
+from packer.algorithms.optimal import master, solve
+from packer.algorithms.optimal.column_generation import ColumnGeneration, PatternLP
 from packer.algorithms.optimal.columns import proper, to_patterns
-from packer.algorithms.optimal.generation import ColumnGeneration, PatternLP
 from packer.algorithms.optimal.greedy import greedy_plans, repeated_plans, single_sizes
-from packer.algorithms.optimal.grid import GridPricer
 from packer.algorithms.optimal.master import Master, MasterError
-from packer.algorithms.optimal.reduce import merge_sizes, reduce_instance, restore
+from packer.algorithms.optimal.presolve import merge_sizes, reduce_instance, restore
+from packer.algorithms.optimal.price_dp import GridPricer
 from packer.algorithms.optimal.sample import SAMPLED, repeated, sampled_patterns
-from packer.bounds import vector_bound
 from packer.certificate import check_certificate
+from packer.plan.bound import vector_bound
 
 pytest.importorskip("ortools")
 

@@ -8,8 +8,8 @@ import pytest
 from packer.algorithms.instance import Instance, Patterns
 from packer.algorithms.optimal import solve
 from packer.algorithms.optimal.greedy import greedy_plans
-from packer.bounds import vector_bound
 from packer.certificate import check_certificate, volume_certificate
+from packer.plan.bound import vector_bound
 
 pytest.importorskip("ortools")
 

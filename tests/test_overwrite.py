@@ -15,9 +15,10 @@ from test_work_place import files
 from packer import PackLimits, verify_shards
 from packer.errors import FieldError, PackerError, SourceError
 from packer.shards.layout import Layout
-from pipelines import build, build_shards
-from pipelines.cluster import groups, phases
-from pipelines.journal import WORK
+from pipelines import build
+from pipelines.building.mapped import shards as mapped_shards
+from pipelines.building.spilled import groups, phases
+from pipelines.stores.journal import WORK
 
 WAYS: dict[str, dict[str, Any]] = {"here": {"workers": 1}, "apart": {"executor": Apart()}}
 
@@ -25,7 +26,7 @@ WAYS: dict[str, dict[str, Any]] = {"here": {"workers": 1}, "apart": {"executor":
 @pytest.fixture(scope="module", autouse=True)
 def small_parts() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build_shards, "choose_layout", lambda sample, compression: Layout(2, 4))
+        patch.setattr(mapped_shards, "choose_layout", lambda sample, compression: Layout(2, 4))
         patch.setattr(phases.groups, "groups_of", partial(groups.groups_of, most_bytes=4_000))
         yield
 

@@ -16,7 +16,7 @@ from torch_geometric.data import Data
 
 from packer import GraphSizes, PackDataset, PackLimits, PackPlan, check_certificate, make_plan, verify_shards
 from packer.errors import BuildError, PlanError, SizesError
-from packer.plan import items_of
+from packer.plan.items import items_of
 from pipelines import build
 from pipelines.entry import main
 

@@ -67,7 +67,7 @@ def test_shapes_that_differ_are_those_that_the_page_tells(tmp_path: Path) -> Non
 
 
 def test_the_job_file_is_one(tmp_path: Path) -> None:
-    from pipelines.config import read_job
+    from pipelines.cli.job_file import read_job
 
     (tmp_path / "job.toml").write_text(re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)[0])
     job = read_job(tmp_path / "job.toml")

@@ -308,7 +308,7 @@ def test_declared_indices_of_a_node_type(tmp_path: Path) -> None:
 
 
 def test_the_command_and_the_job_file_say_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipelines.cli import run
+    from pipelines.cli.app import run
 
     module = """
 import torch

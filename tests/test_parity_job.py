@@ -12,8 +12,8 @@ from torch_geometric.data import Data, HeteroData
 from typer.main import get_command
 
 from packer import PackDataset, PackLimits, PackPlan
-from pipelines.cli import app, run
-from pipelines.config import JobFile
+from pipelines.cli.app import app, run
+from pipelines.cli.job_file import JobFile
 
 MODULE = "graphs = []\ndef load():\n    return graphs\n"
 

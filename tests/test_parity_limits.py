@@ -15,8 +15,9 @@ from torch_geometric.data.summary import Summary
 from torch_geometric.loader import DataLoader
 
 from packer import GraphSizes, PackLimits, make_plan
-from packer.data_limits import LimitsRule, sizes_of_dataset
 from packer.errors import LimitsError, SizesError, SourceError
+from packer.limits.limits_rule import LimitsRule
+from packer.scan.dataset_sizes import sizes_of_dataset
 
 
 def graph(nodes: int, edges: int) -> Data:
@@ -134,7 +135,7 @@ def test_sizes_are_the_summarys_of_pyg() -> None:
 
 
 def test_the_summary_of_the_command_is_that_of_pyg() -> None:
-    from pipelines.cli_tables import summary as summary_of
+    from pipelines.cli.tables import summary as summary_of
 
     summary = Summary.from_dataset(GRAPHS, progress_bar=False)
     values = np.array([g.num_edges for g in GRAPHS])
@@ -148,7 +149,7 @@ def test_the_summary_of_the_command_is_that_of_pyg() -> None:
 @pytest.mark.parametrize("graphs", [GRAPHS, [papers(3, 1, 5), papers(2, 4, 0), papers(2, 2, 1)]])
 def test_the_command_prints_the_tables_of_pyg(graphs, tmp_path, monkeypatch, capsys) -> None:
     """Cell by cell: the statistics below each other, nodes and edges beside each other, then each type."""
-    from pipelines.cli import run
+    from pipelines.cli.app import run
 
     (tmp_path / "summed_graphs.py").write_text("graphs = []\ndef load():\n    return graphs\n")
     monkeypatch.syspath_prepend(str(tmp_path))

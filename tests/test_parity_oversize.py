@@ -17,15 +17,15 @@ from torch_geometric.utils import subgraph
 
 from packer import PackLimits, unpack, unpack_with_ids, verify_shards
 from packer.errors import FieldError, SizesError
-from packer.field_statistics import decide
-from packer.graph_table import GraphTable
-from packer.limits import NULL_GRAPHS
-from packer.scan_block import join
-from packer.scan_graphs import block_of_graphs
-from packer.trim import TRIM, room_for_one, trim
-from packer.unpacking import graphs_of
+from packer.graphs.table import GraphTable
+from packer.limits.slot_rules import NULL_GRAPHS
+from packer.packs.trim import TRIM, room_for_one, trim
+from packer.reading.unpack_graphs import graphs_of
+from packer.scan.block import join
+from packer.scan.from_objects import block_of_graphs
+from packer.scan.levels import decide
 from pipelines import build
-from pipelines.build_shards import run_task
+from pipelines.building.mapped.shards import run_task
 from pipelines.executors import SerialExecutor
 
 LIMITS = PackLimits(16, 18, 4)  # a graph alone may have 13 nodes and 15 edges

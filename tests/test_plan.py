@@ -9,8 +9,7 @@ from packer import GraphSizes, PackLimits, PackPlan, check_certificate, lower_bo
 from packer.algorithms.patterns import patterns_of
 from packer.algorithms.registry import ALGORITHMS
 from packer.errors import AlgorithmError, FormatError, PlanError, SizesError
-from packer.plan_file import save_plan
-from packer.sizes import need_of
+from packer.limits.fit import need_of
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +111,7 @@ def test_a_plan_by_patterns_gives_the_same_ids_to_the_same_graphs(tmp_path, algo
     nodes, edges = rng.integers(1, 9, 200), rng.integers(0, 17, 200)  # edgeless ones need what those of one edge need
     sizes, limits = GraphSizes(nodes, edges), PackLimits(40, 60, 6)
     plan = make_plan(sizes, limits, algorithm=algorithm, seed=5)
-    save_plan(plan, tmp_path / "plan.parquet", by_graph=False)
+    plan.save(tmp_path / "plan.parquet", by_graph=False)
     back = PackPlan.load(tmp_path / "plan.parquet")
     assert (back.num_packs, back.lower_bound, back.status) == (plan.num_packs, plan.lower_bound, plan.status)
     again = back.of(GraphSizes(nodes, edges))
@@ -125,7 +124,7 @@ def test_a_plan_by_patterns_gives_the_same_ids_to_the_same_graphs(tmp_path, algo
 def test_patterns_that_contradict_their_sizes_are_refused(tmp_path):
     plan = make_plan(GraphSizes(np.array([3, 4, 4]), np.array([2, 2, 2])), PackLimits(16, 16, 4))
     path = tmp_path / "plan.parquet"
-    save_plan(plan, path, by_graph=False)
+    plan.save(path, by_graph=False)
     table = pq.read_table(path)
     for column, text in (("packs", "the 1 packs"), ("graphs", "each graph once"), ("size_id", "index 9")):
         wrong = {"packs": 2, "graphs": 1, "size_id": 9}[column]

@@ -14,12 +14,13 @@ from test_crash import killed_at
 
 from packer import make_plan
 from packer.errors import SourceError
+from packer.graphs.sizes import GraphSizes
 from packer.shards import Manifest
-from packer.sizes import GraphSizes
-from pipelines import build, build_job
-from pipelines.journal import WORK
+from pipelines import build
+from pipelines.building import job as build_job
 from pipelines.sources import parse_source
 from pipelines.sources.protocol import pinned
+from pipelines.stores.journal import WORK
 
 WIDE = 5_000
 """Characters of a column that nobody asks for: a file of some rows is longer than any buffer."""

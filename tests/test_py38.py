@@ -96,8 +96,8 @@ READ_URL = """
     import numpy as np
     from packer.reading.blocks import Blocks, Cast
     from packer.shards import Manifest
-    from packer.shards.cache import cached
-    from packer.shards.place import place_of
+    from packer.files.cache import cached
+    from packer.files.open import place_of
 
     url, options, cache, wanted = sys.argv[1:]
     place = place_of(url, json.loads(options))
@@ -163,8 +163,9 @@ def test_building_says_which_python_it_wants(python38: str) -> None:
         import packer, pipelines, pipelines.entry
         from pipelines import entry
         for line in ("from pipelines import build", "from pipelines import BuildResult", "from pipelines import train",
-                     "import pipelines; pipelines.build", "import pipelines.train", "import pipelines.build_job",
-                     "import pipelines.sources.pyg", "from pipelines.stores import is_url"):
+                     "import pipelines; pipelines.build", "import pipelines.training.train",
+                     "import pipelines.building.job",
+                     "import pipelines.sources.pyg", "from pipelines.stores.store import is_url"):
             try:
                 exec(line)
             except ImportError as error:

@@ -18,10 +18,10 @@ from object_store import FaultProxy, make_bucket, s3_environment, s3_options, up
 from small_packs import write_packs
 
 from packer.errors import MissingFileError, StoreError
+from packer.files import reach
+from packer.files.remote import RemotePlace
+from packer.files.retry import TRIES
 from packer.reading import PackDataset
-from packer.shards import reach
-from packer.shards.remote import RemotePlace
-from packer.shards.retry import TRIES
 from pipelines.entry import main
 
 MOST = 12.0
@@ -38,7 +38,7 @@ def nowhere() -> str:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("packer.shards.retry._LONGEST_WAIT", 0.01)
+    monkeypatch.setattr("packer.files.retry._LONGEST_WAIT", 0.01)
     monkeypatch.setattr(FlakyFileSystem, "spoil", None)
 
 
@@ -121,7 +121,7 @@ def test_a_client_that_does_not_tell_its_address(monkeypatch: pytest.MonkeyPatch
         place.open("file")
     assert len(asked) == 1
     monkeypatch.undo()
-    monkeypatch.setattr("packer.shards.retry.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("packer.files.retry.time.sleep", lambda seconds: None)
     file = place.open("file")
     monkeypatch.setattr(FlakyFileSystem, "spoil", staticmethod(refuse))
     with pytest.raises(StoreError, match=f"failed {TRIES} times"):

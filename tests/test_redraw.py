@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import heterogeneous, homogeneous, limits_of, packings
 
-from packer.field_statistics import decide
-from packer.graph_table import GraphTable
-from packer.materialise import place
+from packer.graphs.table import GraphTable
+from packer.packs.materialise import place
 from packer.reading.redraw import needed_columns, redraw_key, redrawn, source_slots
-from packer.scan_block import join
-from packer.scan_graphs import block_of_graphs
+from packer.scan.block import join
+from packer.scan.from_objects import block_of_graphs
+from packer.scan.levels import decide
 
 
 def table_of(graphs: list[Any]) -> GraphTable:

@@ -138,8 +138,8 @@ def test_every_graph_comes_once_an_epoch_and_equals_its_source(packed: Any) -> N
         assert sorted(seen[seen >= 0].tolist()) == list(range(GRAPHS))
 
         # What the loader cut its packs from, turned back into graphs.
-        from packer.materialise import lift
-        from packer.unpacking import graphs_of
+        from packer.packs.unpack import lift
+        from packer.reading.unpack_graphs import graphs_of
 
         for block in range(-(-len(dataset) // dataset.manifest.packs_per_block)):
             stored = dataset.blocks._reader(0).block(block)

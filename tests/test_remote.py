@@ -20,14 +20,16 @@ from reference_packs import write_data_set
 from small_packs import write_packs
 
 from packer.errors import FormatError, MissingFileError, StoreError
+from packer.files.atomic import hash_file
+from packer.files.cache import CachedPlace
+from packer.files.local import LocalPlace
+from packer.files.open import place_of
+from packer.files.remote import RemotePlace
+from packer.files.retry import TRIES, is_final, retried, shown
 from packer.reading import PackDataset, torch_loader
-from packer.shards import Manifest, iter_graphs, open_shard, verify_shards
-from packer.shards.cache import CachedPlace
-from packer.shards.files import hash_file
-from packer.shards.place import LocalPlace, place_of
-from packer.shards.remote import RemotePlace
-from packer.shards.retry import TRIES, is_final, retried, shown
-from packer.unpacking import unpack
+from packer.reading.unpack_graphs import unpack
+from packer.shards import Manifest, iter_graphs, open_shard
+from packer.verify.data_set import verify_shards
 
 ROOT = Path(__file__).parents[1]
 numbers = itertools.count()
@@ -37,7 +39,7 @@ numbers = itertools.count()
 def quick(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """No test waits between tries; the waits there would have been."""
     waits: list[float] = []
-    monkeypatch.setattr("packer.shards.retry.time.sleep", waits.append)
+    monkeypatch.setattr("packer.files.retry.time.sleep", waits.append)
     monkeypatch.setattr(FlakyFileSystem, "spoil", None)
     monkeypatch.setattr(FlakyFileSystem, "reads", [])
     return waits
@@ -220,7 +222,7 @@ def test_which_errors_pass(error: Exception, final: bool) -> None:
 
 
 def test_tries_are_bounded_and_wait_longer_each_time(quick: list[float], caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", "packer.shards.retry")
+    caplog.set_level("INFO", "packer.files.retry")
     asked: list[int] = []
 
     def fails(times: int) -> str:
@@ -247,7 +249,7 @@ def test_tries_are_bounded_and_wait_longer_each_time(quick: list[float], caplog:
 
 def test_patience_ends_however_slow_the_tries(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = itertools.count(0, 50)  # each look at the clock is 50 s later: two tries, and the third is over 120 s
-    monkeypatch.setattr("packer.shards.retry.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("packer.files.retry.time.monotonic", lambda: next(clock))
 
     def fail() -> None:
         raise TimeoutError("slow")
@@ -271,7 +273,7 @@ def test_faults_that_pass_change_nothing(
         return data[: len(data) // 2] if fault == "short" else data
 
     monkeypatch.setattr(FlakyFileSystem, "spoil", staticmethod(spoil))
-    monkeypatch.setattr("packer.shards.remote.PIECE_BYTES", 500)
+    monkeypatch.setattr("packer.files.remote.PIECE_BYTES", 500)
     for _ in range(5):
         same(PackDataset(url, cache_dir=tmp_path / str(next(numbers)), cache_bytes=cache_bytes), local)
 
@@ -428,7 +430,7 @@ def test_every_bit_that_a_server_gets_wrong_is_found(tmp_path: Path, url: str) -
 
 
 def test_copying_takes_bounded_memory(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("packer.shards.remote.PIECE_BYTES", 1000)
+    monkeypatch.setattr("packer.files.remote.PIECE_BYTES", 1000)
     FlakyFileSystem().pipe_file(f"{url}/file", bytes(range(256)) * 40)
     FlakyFileSystem.reads.clear()
     with (tmp_path / "copy").open("wb") as file:

@@ -15,11 +15,11 @@ from object_store import FaultProxy, make_bucket, s3_environment, s3_options, up
 from torch_geometric.data import Data
 
 from packer.errors import FormatError, SourceError
-from packer.limits import PackLimits
+from packer.limits.pack_limits import PackLimits
 from pipelines import build
 from pipelines.entry import main
 from pipelines.report.report import write_report
-from pipelines.train import open_splits, train
+from pipelines.training.train import open_splits, train
 
 SHARES = {"train": 0.5, "valid": 0.25, "test": 0.25}
 

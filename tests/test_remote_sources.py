@@ -14,8 +14,8 @@ from flaky_store import FlakyFileSystem
 from object_store import KEY, SECRET, FaultProxy, make_bucket, s3_environment, s3_options
 
 from packer.errors import BuildError, FormatError, SourceError, StoreError
-from packer.limits import PackLimits
-from packer.shards.retry import TRIES
+from packer.files.retry import TRIES
+from packer.limits.pack_limits import PackLimits
 from pipelines import build
 from pipelines.entry import main
 from pipelines.sources import as_source, parse_source
@@ -36,7 +36,7 @@ def csv_text(rows: int = 2500) -> bytes:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("packer.shards.retry._LONGEST_WAIT", 0.01)
+    monkeypatch.setattr("packer.files.retry._LONGEST_WAIT", 0.01)
     monkeypatch.setattr(FlakyFileSystem, "spoil", None)
     monkeypatch.setattr(FlakyFileSystem, "reads", [])
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
@@ -69,7 +69,7 @@ def test_a_url_gives_what_the_file_gives(tmp_path: Path, name: str) -> None:
 
 
 def test_a_large_file_is_not_held_in_memory_and_read_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("packer.shards.remote.PIECE_BYTES", 10_000)
+    monkeypatch.setattr("packer.files.remote.PIECE_BYTES", 10_000)
     data = csv_text()
     file = text_file(put(data))
     with open_file(file) as one, open_file(file) as other:
@@ -125,7 +125,7 @@ def test_what_cannot_be_a_source_at_a_url(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("packer.shards.remote.PIECE_BYTES", 10_000)
+    monkeypatch.setattr("packer.files.remote.PIECE_BYTES", 10_000)
     url = put(csv_text())
 
     def overwrite(path: str, data: bytes) -> bytes:
@@ -176,7 +176,7 @@ def upload(data: bytes, proxy: FaultProxy, name: str) -> str:
 
 
 def test_s3_with_a_tenth_of_the_requests_failing(proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("packer.shards.remote.PIECE_BYTES", 2000)
+    monkeypatch.setattr("packer.files.remote.PIECE_BYTES", 2000)
     data = csv_text()
     url = upload(data, proxy, "ten/mols.csv")
     proxy.share = 0.1

@@ -14,9 +14,9 @@ import pytest
 from packer import GraphSizes, PackDataset, PackLimits, make_plan, suggest_limits, verify_shards
 from packer.errors import FormatError, MissingExtraError, PackerError
 from packer.shards import Manifest
+from pipelines.building.card import card_text, write_card
 from pipelines.entry import main
 from pipelines.report import figures
-from pipelines.report.card import card_text, write_card
 from pipelines.report.facts import read_facts
 from pipelines.report.pack_drawing import draw_pack, draw_text, read_pack
 from pipelines.report.report import write_report

@@ -119,7 +119,7 @@ def test_python_objects_and_lost_notes_are_said(place):
 def test_what_lies_beside_a_data_set_is_neither_waited_for_nor_read_whole(place, capfd, name, what):
     import resource
 
-    from pipelines.report.card import write_card
+    from pipelines.building.card import write_card
 
     command = ["build", *SOURCE, "--out", "csv", *LIMITS, *FAST, "--oversize", "skip", "--workers", "1"]
     assert main(command) == 0

@@ -18,14 +18,16 @@ from test_build import LIMITS, SMILES, hashes
 from test_cluster import Apart
 from test_crash import killed_at
 
-from packer.checked_files import CheckedFolder, check_stretch, from_line, stretches, to_line
 from packer.errors import BuildError, FormatError
+from packer.files.checked import CheckedFolder, check_stretch, from_line, stretches, to_line
 from packer.shards.layout import Layout
-from pipelines import build, build_here, build_shards
-from pipelines.cluster import gather, groups, phases, route
-from pipelines.journal import JOURNAL, WORK, Journal
-from pipelines.sealed import DamagedError, seal, unseal
-from pipelines.stores import FolderStore
+from pipelines import build
+from pipelines.building.mapped import job as build_here
+from pipelines.building.mapped import shards as mapped_shards
+from pipelines.building.spilled import gather, groups, phases, route
+from pipelines.stores.journal import JOURNAL, WORK, Journal
+from pipelines.stores.sealed import DamagedError, seal, unseal
+from pipelines.stores.store import FolderStore
 
 ROOT = Path(__file__).parents[1]
 
@@ -52,7 +54,7 @@ def small_parts() -> Iterator[None]:
     from pipelines.sources import smiles
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build_shards, "choose_layout", lambda sample, compression: Layout(2, 4))
+        patch.setattr(mapped_shards, "choose_layout", lambda sample, compression: Layout(2, 4))
         patch.setattr(smiles, "_ROWS_PER_BLOCK", 20)
         patch.setattr(phases.groups, "groups_of", partial(groups.groups_of, most_bytes=4_000))
         yield
@@ -272,8 +274,8 @@ def test_every_byte_of_a_checked_folder_counts(
     """Pieces of 16 bytes, 3 of them at a time."""
     folder = tmp_path_factory.mktemp("checked")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("packer.checked_files._PIECE", 16)
-        patch.setattr("packer.checked_files._AT_ONCE", 3)
+        patch.setattr("packer.files.checked._PIECE", 16)
+        patch.setattr("packer.files.checked._AT_ONCE", 3)
         into = CheckedFolder(folder)
         file = into.create("a.bin")
         for part in parts:

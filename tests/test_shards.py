@@ -20,8 +20,10 @@ from hypothesis import strategies as st
 from reference_packs import MOLECULE_LIMITS, MOLECULES, PAPER_LIMITS, PAPERS, write_data_set
 
 from packer.errors import FormatError
-from packer.fields import Axis, Field, Schema, pack_columns
-from packer.limits import PackLimits
+from packer.graphs.axes import Axis
+from packer.graphs.schema import Field, Schema
+from packer.limits.pack_limits import PackLimits
+from packer.packs.columns import pack_columns
 from packer.shards import Manifest, ShardReader, choose_layout, iter_graphs, open_shard, write_shard
 from packer.shards.pages import CODECS, block_format, walk_pages
 
@@ -269,7 +271,7 @@ def test_a_failed_shard_leaves_nothing(tmp_path):
 
 
 def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
-    from packer.shards import files
+    from packer.files import atomic as files
 
     written = []
 

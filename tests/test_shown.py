@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 
 from packer import GraphSizes, PackLimits
 from packer.shards import Manifest
-from pipelines import build, cli_output
-from pipelines.clean import as_code, from_markdown, in_markdown, in_picture, line, stored
+from pipelines import build
+from pipelines.building.card import card_text, write_card
+from pipelines.cli import output as cli_output
 from pipelines.entry import main
-from pipelines.report.card import card_text, write_card
 from pipelines.report.command import _quoted
 from pipelines.report.figures import algorithms, fill_over_packs, padding_by_level, size_histogram
 from pipelines.report.pack_drawing import draw_pack, draw_text, read_pack
 from pipelines.report.style import escape, inline_svg, save_picture
+from pipelines.text.clean import as_code, from_markdown, in_markdown, in_picture, line, stored
 
 TEXTS = st.text(st.characters(codec=None), max_size=80) | st.text("\x1b\n\r\t\x7f\x9b\u202e\udcff<>&\\`*_[]#$|!~-+1. ")
 EVIL = "\x1b[31m$x_{$</title><script>\n# h\u202e`|"

@@ -13,10 +13,10 @@ from torch_geometric.data import Batch, Data, HeteroData, InMemoryDataset, Tempo
 from torch_geometric.loader import DataLoader
 
 from packer import PackDataset, PackLimits, unpack
-from packer.data_limits import sizes_of_dataset
 from packer.errors import FieldError, PackerError, SourceError
-from packer.field_statistics import decide
-from packer.scan_graphs import block_of_graphs
+from packer.scan.dataset_sizes import sizes_of_dataset
+from packer.scan.from_objects import block_of_graphs
+from packer.scan.levels import decide
 from pipelines import build
 from pipelines.sources.pyg import from_object
 
@@ -282,7 +282,7 @@ def test_tu_files_that_contradict_themselves_name_file_and_line(
 def test_every_command_that_reads_a_source_takes_its_options(tmp_path: Path) -> None:
     from typer.testing import CliRunner
 
-    from pipelines.cli import app
+    from pipelines.cli.app import app
 
     read_tu(tmp_path)
     more = ["--use-node-attr", "--use-edge-attr", "--guess-num-nodes", "--json"]

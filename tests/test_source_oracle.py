@@ -24,7 +24,7 @@ from torch_geometric.data.collate import collate
 
 from packer import PackDataset, PackLimits
 from packer.errors import FieldError, SourceError
-from packer.unpacking import unpack_with_ids
+from packer.reading.unpack_graphs import unpack_with_ids
 from pipelines import build
 
 

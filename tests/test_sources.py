@@ -14,10 +14,11 @@ from torch_geometric.datasets import TUDataset
 from torch_geometric.utils import from_smiles
 
 from packer.errors import SourceError
-from packer.field_statistics import decide, merge
-from packer.graph_table import GraphTable
-from packer.scan_block import join
-from packer.scan_graphs import block_of_graphs
+from packer.graphs.table import GraphTable
+from packer.scan.block import join
+from packer.scan.from_objects import block_of_graphs
+from packer.scan.levels import decide
+from packer.scan.statistics import merge
 from pipelines.sources import as_source, parse_source
 from pipelines.sources.molecules import featurise
 from pipelines.sources.protocol import Scan, Source

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from packer import GraphSizes, PackLimits, make_plan, suggest_limits
 from packer.errors import LimitsError
-from packer.limit_sweep import SweepRules, prices_of, sweep
+from packer.suggest.sweep import SweepRules, prices_of, sweep
 
 
 def molecules(graphs=600, seed=0):
@@ -83,7 +83,7 @@ def test_no_limits_of_the_sweep_beat_the_front():
     """All limits of a small sweep are solved here, one by one: in each class of packs the front pads as little, up to
     what is not worth a try (0.2 % of the bytes)."""
     from packer.interrupt import Interrupt
-    from packer.limit_search import LimitSearch, _class_of
+    from packer.suggest.search import LimitSearch, _class_of
 
     graphs, prices = molecules(70), prices_of(SIZES.axes, 64, 32, 16)
     front = suggest_limits(graphs, max_nodes=72, multiple_of=8, num_graphs=(3, 8), time_limit=None).front
@@ -111,7 +111,7 @@ def test_a_sample_gives_a_plan_of_all_graphs():
     nodes = np.array([5, 8, 9, 12, 14])
     sizes = GraphSizes.from_histogram(nodes, 2 * nodes + 2, random.integers(9000, 11000, len(nodes)))
     from packer.interrupt import Interrupt
-    from packer.limit_search import LimitSearch
+    from packer.suggest.search import LimitSearch
 
     search = LimitSearch(
         sizes,

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from packer.errors import SourceError
+from pipelines.building.splits import by_file
 from pipelines.sources import parse_source
 from pipelines.sources.table import Row, csv_rows
 from pipelines.sources.targets import Targets, missing_of
 from pipelines.sources.text import count_lines
-from pipelines.splits import by_file
 
 
 def rows(path: Path, content: str | bytes, columns: tuple[str, ...] = ("smiles", "y"), **asked: Any) -> list[Row]:

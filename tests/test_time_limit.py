@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 
-from packer import GraphSizes, PackLimits, make_plan, packing
+from packer import GraphSizes, PackLimits, make_plan
 from packer.algorithms import histogram as histogram_module
 from packer.algorithms.budget import DEFAULT_WORK, Budget
 from packer.algorithms.histogram import histogram
@@ -17,6 +17,7 @@ from packer.algorithms.quick import _by_item, _by_size
 from packer.certificate import check_certificate
 from packer.errors import AlgorithmError
 from packer.interrupt import Interrupt
+from packer.plan import packing
 
 SIZES = GraphSizes(np.arange(1, 9), np.arange(1, 9))
 LIMITS = PackLimits(12, 12, 4, "none")

@@ -12,7 +12,7 @@ from torch_geometric.data import Data, HeteroData  # noqa: E402
 from packer import PackDataset, PackLimits, torch_loader  # noqa: E402
 from packer.errors import MissingExtraError, SourceError  # noqa: E402
 from pipelines import build  # noqa: E402
-from pipelines.train import Task, TrainingStep, build_model, find_task, loss_of, open_splits, train  # noqa: E402
+from pipelines.training.train import Task, TrainingStep, build_model, find_task, loss_of, open_splits, train  # noqa: E402
 
 
 def rings_and_paths(count=120, **extra):

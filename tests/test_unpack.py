@@ -14,12 +14,14 @@ from torch_geometric.data import Data, HeteroData
 
 from packer import PackDataset, PackLimits, torch_loader, unpack_with_ids
 from packer.errors import FieldError
-from packer.field_statistics import decide, merge
-from packer.graph_table import GraphTable
-from packer.materialise import lift, place
-from packer.scan_block import join
-from packer.scan_graphs import block_of_graphs, block_of_storage, reads_from_storage
-from packer.unpacking import graphs_of, unpack
+from packer.graphs.table import GraphTable
+from packer.packs.materialise import place
+from packer.packs.unpack import lift
+from packer.reading.unpack_graphs import graphs_of, unpack
+from packer.scan.block import join
+from packer.scan.from_objects import block_of_graphs, block_of_storage, reads_from_storage
+from packer.scan.levels import decide
+from packer.scan.statistics import merge
 from pipelines import build
 
 

@@ -24,13 +24,13 @@ from reference_packs import (
     write_data_set,
 )
 
-from packer.graph_table import GraphTable
+from packer.files.atomic import hash_file
+from packer.graphs.table import GraphTable
 from packer.hashing import row_hashes
-from packer.materialise import place
-from packer.shards import verify_shards
-from packer.shards.block_check import check_block
-from packer.shards.files import hash_file
-from packer.shards.multiset import add_to_blocks
+from packer.packs.materialise import place
+from packer.verify.block import check_block
+from packer.verify.data_set import verify_shards
+from packer.verify.multiset import add_to_blocks
 
 
 @pytest.mark.parametrize("null_graphs", ["all", "one"])
@@ -339,9 +339,9 @@ def test_page_checksums_are_checked(tmp_path):
 
 
 def test_the_bound_is_proven_again(tmp_path):
-    from packer.plan import make_plan
-    from packer.shards.plan_check import distinct_sizes
-    from packer.sizes import GraphSizes
+    from packer.graphs.sizes import GraphSizes
+    from packer.plan.pack_plan import make_plan
+    from packer.verify.plan import distinct_sizes
 
     manifest = write_data_set(tmp_path)
     sizes, count = distinct_sizes(tmp_path, manifest)

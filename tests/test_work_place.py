@@ -22,11 +22,14 @@ from test_cluster import Apart, Stopped
 
 from packer.errors import BuildError, PackerError, StoreError
 from packer.shards.layout import Layout
-from pipelines import build, build_shards, owner, work_place
-from pipelines.cli import run as run_command
-from pipelines.cluster import gather, groups, phases
-from pipelines.stores import store_of
-from pipelines.work_place import MARKER, WORK, check_apart, is_own
+from pipelines import build
+from pipelines.building.mapped import shards as mapped_shards
+from pipelines.building.spilled import gather, groups, phases
+from pipelines.cli.app import run as run_command
+from pipelines.stores import owner
+from pipelines.stores import work_folder as work_place
+from pipelines.stores.store import store_of
+from pipelines.stores.work_folder import MARKER, WORK, check_apart, is_own
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # of sockets of ended processes
 
@@ -36,7 +39,7 @@ def small_parts() -> Iterator[None]:
     from pipelines.sources import smiles
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build_shards, "choose_layout", lambda sample, compression: Layout(2, 4))
+        patch.setattr(mapped_shards, "choose_layout", lambda sample, compression: Layout(2, 4))
         patch.setattr(smiles, "_ROWS_PER_BLOCK", 20)
         patch.setattr(phases.groups, "groups_of", partial(groups.groups_of, most_bytes=4_000))
         yield
@@ -397,7 +400,7 @@ def test_a_destination_that_cannot_be_is_told_before_the_scan_and_at_once(
     tmp_path: Path,
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("packer.shards.retry.time.sleep", None)  # nothing is asked again
+    monkeypatch.setattr("packer.files.retry.time.sleep", None)  # nothing is asked again
     monkeypatch.setattr("pipelines.sources.smiles.SmilesTask.scan", None)  # nor read
     options = {**s3_options(s3_endpoint), **changed}
     with pytest.raises((StoreError, PackerError), match=said) as caught:
@@ -431,19 +434,23 @@ def test_names_are_a_closed_set(tmp_path: Path, job: Callable[..., Any], monkeyp
 
 REMOVERS = {
     "unlink": {
-        "packer/checked_files.py": 1,  # the list of a folder that is written anew
-        "packer/graph_table.py": 1,  # the same, of a table
-        "packer/shards/cache.py": 7,  # copies, by names that hold the hash of a manifest
-        "packer/shards/files.py": 1,  # its own temporary file
-        "pipelines/build_here.py": 1,  # the claim of a build on a cluster
-        "pipelines/build_plan.py": 1,  # its own temporary file
-        "pipelines/build_scan.py": 1,  # blocks, by the journal
-        "pipelines/journal.py": 3,  # journal, marker and lock
-        "pipelines/stores.py": 2,  # files by name, and one that has been uploaded
+        "packer/files/checked.py": 1,  # the list of a folder that is written anew
+        "packer/graphs/table.py": 1,  # the same, of a table
+        "packer/files/cache.py": 7,  # copies, by names that hold the hash of a manifest
+        "packer/files/atomic.py": 1,  # its own temporary file
+        "pipelines/building/mapped/job.py": 1,  # the claim of a build on a cluster
+        "pipelines/building/plan.py": 1,  # its own temporary file
+        "pipelines/building/scan.py": 1,  # blocks, by the journal
+        "pipelines/stores/journal.py": 3,  # journal, marker and lock
+        "pipelines/stores/store.py": 2,  # files by name, and one that has been uploaded
     },
-    "rmtree": {"pipelines/stores.py": 1},  # a scratch folder with a random name, by the process that made it
-    "rmdir": {"pipelines/journal.py": 2, "pipelines/stores.py": 1, "pipelines/work_place.py": 1},  # empty ones
-    "rm_file": {"pipelines/stores.py": 1},
+    "rmtree": {"pipelines/stores/store.py": 1},  # a scratch folder with a random name, by the process that made it
+    "rmdir": {
+        "pipelines/stores/journal.py": 2,
+        "pipelines/stores/store.py": 1,
+        "pipelines/stores/work_folder.py": 1,
+    },  # empty ones
+    "rm_file": {"pipelines/stores/store.py": 1},
     "rm": {},
     "removedirs": {},
     "truncate": {"pipelines/sources/tudataset.py": 1},  # blank lines at the end of a copy of its own

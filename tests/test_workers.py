@@ -12,7 +12,8 @@ import pytest
 import torch
 from small_packs import write_packs
 
-from packer.reading import PackBatch, PackDataset, torch_loader, travel
+from packer.reading import PackBatch, PackDataset, torch_loader
+from packer.reading import transport as travel
 
 PACKS = 23
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than processors

@@ -8,10 +8,10 @@ from typing import Any, Iterator, Mapping, Sequence
 import numpy as np
 
 from packer.errors import StateError
-from packer.reading.ahead import BlocksAhead
 from packer.reading.blocks import DecodedBlock
-from packer.reading.join import PackShape
+from packer.reading.collate import PackShape
 from packer.reading.order import LANES, MOST, whole_number
+from packer.reading.prefetch import BlocksAhead
 from packer.reading.progress import Pass, Progress
 from packer.reading.reader import Arrays, PackReader, Rows
 from packer.reading.sharing import not_packed

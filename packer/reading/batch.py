@@ -7,8 +7,8 @@ from typing import Any, Callable, Iterator
 import torch
 
 from packer.errors import MissingExtraError
-from packer.reading.join import PackShape
-from packer.reading.travel import Letter, as_one, can_travel, from_one
+from packer.reading.collate import PackShape
+from packer.reading.transport import Letter, as_one, can_travel, from_one
 
 
 class PackBatch:

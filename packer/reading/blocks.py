@@ -10,10 +10,11 @@ from typing import Any, List, Mapping, NamedTuple, Sequence, Tuple
 import numpy as np
 
 from packer.errors import CONTRADICTION, FormatError
+from packer.files.open import place_of
+from packer.files.protocol import Where
 from packer.reading.redraw import needed_columns, redrawn
-from packer.shards.container import ShardReader, open_shard
 from packer.shards.manifest import Manifest
-from packer.shards.place import Where, place_of
+from packer.shards.reader import ShardReader, open_shard
 
 CACHED_BYTES = 8 << 20
 """Of a block that is kept, on average: writers make no larger blocks of several packs, and where a block is one pack

@@ -12,14 +12,15 @@ from torch import from_numpy
 from torch.utils.data import Dataset
 
 from packer.errors import FieldError, FormatError
-from packer.fields import Column, Field
-from packer.limits import PackLimits
+from packer.files.cache import CACHE_BYTES
+from packer.files.protocol import Place
+from packer.graphs.schema import Field
+from packer.limits.pack_limits import PackLimits
+from packer.packs.columns import Column
 from packer.reading.blocks import Blocks, DecodedBlock
-from packer.reading.join import PackShape, join
+from packer.reading.collate import PackShape, join
 from packer.reading.reader import CACHE_BLOCKS, PackReader, Rows
-from packer.shards.cache import CACHE_BYTES
 from packer.shards.manifest import Manifest
-from packer.shards.place import Place
 
 Pack = Dict[str, torch.Tensor]
 

@@ -7,7 +7,8 @@ from typing import Any, Sequence
 import numpy as np
 
 from packer.errors import FieldError
-from packer.fields import Column, Field
+from packer.graphs.schema import Field
+from packer.packs.columns import Column
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 INDICES = ("int32", "int64")

@@ -8,15 +8,15 @@ import torch
 from torch.utils.data import DataLoader, get_worker_info
 
 from packer.errors import StateError
-from packer.reading.ahead import BlocksAhead
 from packer.reading.batch import RESERVED, PackBatch
+from packer.reading.collate import PackShape, join
 from packer.reading.dataset import Pack, PackDataset
-from packer.reading.join import PackShape, join
 from packer.reading.order import LANES
+from packer.reading.prefetch import BlocksAhead
 from packer.reading.progress import Pass, Progress
 from packer.reading.sharing import accelerate_processes, check_shared_out, not_packed
 from packer.reading.steps import Packs, StepSampler
-from packer.reading.travel import Travelling
+from packer.reading.transport import Travelling
 from packer.reading.workers import WorkerStart, interrupts_held
 
 LAYOUTS = ("pyg", "dict")

@@ -8,8 +8,8 @@ import torch
 from torch.utils.data import Sampler
 
 from packer.errors import MissingExtraError, StateError
+from packer.reading.collate import join_unshifted, stack
 from packer.reading.dataset import Pack, PackDataset
-from packer.reading.join import join_unshifted, stack
 from packer.reading.order import LANES, MOST, whole_number
 from packer.reading.progress import Pass, Progress
 from packer.reading.sharing import not_packed

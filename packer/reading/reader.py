@@ -11,18 +11,20 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 import numpy as np
 
 from packer.errors import FieldError, FormatError
-from packer.fields import Column, Field
-from packer.limits import PackLimits
+from packer.files.cache import CACHE_BYTES, cached
+from packer.files.local import LocalPlace
+from packer.files.open import place_of
+from packer.graphs.schema import Field
+from packer.limits.pack_limits import PackLimits
+from packer.packs.columns import Column
 from packer.reading.blocks import Blocks, Cast, DecodedBlock, Mask, decoded_block
+from packer.reading.collate import PLAIN, PackShape, join_arrays, joined_arrays, pack_shape
 from packer.reading.dtypes import FLOATS, INDICES, dtype_name, tensor_dtype
-from packer.reading.follow import follow, followed
-from packer.reading.join import PLAIN, PackShape, join_arrays, joined_arrays, pack_shape
+from packer.reading.follow_batch import follow, followed
 from packer.reading.order import LANES
-from packer.shards.cache import CACHE_BYTES, cached
-from packer.shards.container import VERIFY
 from packer.shards.graphs_file import iter_graphs
 from packer.shards.manifest import Manifest, read_manifest_bytes
-from packer.shards.place import LocalPlace, place_of
+from packer.shards.reader import VERIFY
 
 Arrays = Dict[str, np.ndarray]
 Rows = List[Tuple[str, np.ndarray]]
@@ -204,7 +206,7 @@ class PackReader:
     def empty_block(self) -> DecodedBlock:
         """A block of one pack, the empty one."""
         if self._empty is None:
-            from packer.materialise import empty_pack
+            from packer.packs.materialise import empty_pack
 
             columns = empty_pack(self.manifest.schema, self.limits)
             self._empty = decoded_block(columns, self.blocks.casts, self.blocks.masks)

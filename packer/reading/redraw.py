@@ -13,8 +13,9 @@ from typing import Mapping, NamedTuple
 import numpy as np
 
 from packer.errors import FormatError
-from packer.fields import Axis, Field, Schema
-from packer.graph_table import stored_fields
+from packer.graphs.axes import Axis
+from packer.graphs.schema import Field, Schema
+from packer.graphs.table import stored_fields
 from packer.hashing import id_hashes, key_of
 
 _PURPOSE = 3  # the order of an epoch has the keys of purposes 1 and 2

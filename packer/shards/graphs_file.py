@@ -10,13 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from packer.errors import CONTRADICTION, FormatError, StoreError
-from packer.fields import Axis, Schema
-from packer.shards.files import AtomicFile, FileEntry
+from packer.files.atomic import AtomicFile, FileEntry
+from packer.files.parquet.checks import MAX_GROUP_BYTES
+from packer.files.parquet.flat_file import FlatParquet, WholeFile
+from packer.files.parquet.structs import MAX_FOOTER_BYTES
+from packer.files.protocol import Where
+from packer.graphs.axes import Axis
+from packer.graphs.schema import Schema
 from packer.shards.manifest import GRAPHS, Manifest
-from packer.shards.parquet_check import MAX_GROUP_BYTES
-from packer.shards.parquet_file import FlatParquet, WholeFile
-from packer.shards.parquet_words import MAX_FOOTER_BYTES
-from packer.shards.place import Where
 
 STATUSES = ("packed", "trimmed", "skipped")
 TOO_LARGE, TRIMMED = "larger than the limits", "trimmed to the limits"

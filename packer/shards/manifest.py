@@ -8,15 +8,17 @@ from functools import cached_property
 from typing import Any, Mapping, cast
 
 from packer.errors import FormatError, MissingFileError
-from packer.fields import Column, Schema, pack_columns
-from packer.limits import PackLimits
-from packer.shards import canonical
-from packer.shards.files import FileEntry
+from packer.files import canonical
+from packer.files.atomic import FileEntry
+from packer.files.open import place_of
+from packer.files.parquet.structs import MAX_FOOTER_BYTES, most_rows
+from packer.files.protocol import Where
+from packer.graphs.schema import Schema
+from packer.limits.pack_limits import PackLimits
+from packer.packs.columns import Column, pack_columns
 from packer.shards.layout import MAX_BLOCK_BYTES, MAX_BLOCK_PACKS
 from packer.shards.pages import CODECS, BlockFormat, block_format
-from packer.shards.parquet_words import MAX_FOOTER_BYTES, most_rows
-from packer.shards.place import Where, place_of
-from packer.shards.schema_check import check_schema
+from packer.shards.schema import check_schema
 
 FORMAT = "graph-packer/1"
 MANIFEST, GRAPHS, PLAN = "manifest.json", "graphs.parquet", "plan.parquet"

@@ -14,16 +14,14 @@ import numpy as np
 import pyarrow as pa
 
 from packer.errors import FormatError
-from packer.fields import Column
-from packer.shards.parquet_words import COLUMN_CHUNK, MAX_CHUNK_BYTES, MAX_HEADER_BYTES, PAGE_HEADER
-from packer.shards.thrift import Bytes, Struct, read_struct
+from packer.files.parquet.headers import page_header, skip_chunk
+from packer.files.parquet.thrift import Bytes
+from packer.packs.columns import Column
 
 CODECS = {"none": None, "lz4": "lz4_raw", "zstd": "zstd"}
 """Compression by our name -> pyarrow's name of the codec that reads it."""
 
 _PLAIN, _DATA_PAGE = 0, 0
-_CHUNK_STARTS = 0x26
-"""The first byte of a column chunk: field 2, a number of 64 bits. A page header starts with field 1."""
 
 
 class StoredColumn(NamedTuple):
@@ -87,19 +85,6 @@ def walk_pages(data: Bytes, start: int, rows: int, columns: Sequence[StoredColum
         at += size
     if skip_chunk(view, at) != end:
         raise FormatError("more bytes follow the block's last column")
-
-
-def page_header(data: memoryview, at: int) -> tuple[Struct, int]:
-    """The page header at data[at:] and the position after it. Raises FormatError."""
-    found, size = read_struct(bytes(data[at : at + MAX_HEADER_BYTES]), 0, PAGE_HEADER)
-    return found, at + size
-
-
-def skip_chunk(data: memoryview, at: int) -> int:
-    """The position after a column chunk's metadata, which older pyarrow repeats after its pages; else `at`."""
-    if at >= len(data) or data[at] != _CHUNK_STARTS:
-        return at
-    return at + read_struct(bytes(data[at : at + MAX_CHUNK_BYTES]), 0, COLUMN_CHUNK)[1]
 
 
 def decode_page(data: Bytes, page: Page, rows: int, codec: pa.Codec | None) -> np.ndarray:

@@ -11,15 +11,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from packer.errors import FormatError
-from packer.fields import Column, Schema, pack_columns
-from packer.limits import PackLimits
-from packer.shards import canonical
-from packer.shards.files import AtomicFile
+from packer.files import canonical
+from packer.files.atomic import AtomicFile
+from packer.files.parquet.structs import MAX_FOOTER_BYTES
+from packer.graphs.schema import Schema
+from packer.limits.pack_limits import PackLimits
+from packer.packs.columns import Column, pack_columns
 from packer.shards.layout import MAX_BLOCK_BYTES, MAX_BLOCK_PACKS, ZSTD_LEVEL
 from packer.shards.manifest import FORMAT, ShardEntry
 from packer.shards.pages import CODECS
-from packer.shards.parquet_words import MAX_FOOTER_BYTES
-from packer.shards.schema_check import check_schema
+from packer.shards.schema import check_schema
 
 METADATA_KEY = b"graph-packer"
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from packer.shards import Manifest
-from pipelines.clean import stored
-from pipelines.places import Where, above, label, name_of
 from pipelines.sources.smiles import option_words
+from pipelines.stores.locations import Where, above, label, name_of
+from pipelines.text.clean import stored
 
 SOURCE, FILE, PLAN = "MODULE:CALLABLE", "SPLIT-FILE", "PLAN-FILE"
 """What stands for what the folder does not say."""

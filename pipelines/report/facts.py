@@ -10,15 +10,17 @@ from typing import Any, cast
 import numpy as np
 
 from packer.algorithms.registry import ALGORITHMS
-from packer.shards import Fault, Manifest, iter_graphs, verify_shards
-from packer.shards.canonical import MAX_BYTES
+from packer.files.canonical import MAX_BYTES
+from packer.files.open import place_of
+from packer.files.protocol import Place
+from packer.graphs.sizes import GraphSizes, with_columns
+from packer.shards import Manifest, iter_graphs
 from packer.shards.graphs_file import size_column
-from packer.shards.place import Place, place_of
-from packer.sizes import GraphSizes
-from pipelines.build_folder import BUILD_FILE
-from pipelines.build_plan import with_columns
-from pipelines.comparison import warm_plan
-from pipelines.places import Where, above, where
+from packer.verify.data_set import verify_shards
+from packer.verify.shard import Fault
+from pipelines.stores.layout import BUILD_FILE
+from pipelines.stores.locations import Where, above, where
+from pipelines.survey.warm_plan import warm_plan
 
 _MOST_FIRST_FIT = 200_000
 

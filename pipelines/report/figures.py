@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from packer.plan import PackPlan
-from packer.sizes import GraphSizes
-from packer.suggest import Suggestion
-from pipelines.clean import in_picture
+from packer.graphs.sizes import GraphSizes
+from packer.plan.pack_plan import PackPlan
+from packer.suggest.suggest import Suggestion
 from pipelines.report.style import (
     BLUE,
     GREY,
@@ -25,7 +24,8 @@ from pipelines.report.style import (
     share_bar,
     whole_ticks,
 )
-from pipelines.report.words import rows_of, some
+from pipelines.text.clean import in_picture
+from pipelines.text.plurals import rows_of, some
 
 _MOST_BARS = 60
 _MOST_CELLS = 48

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from packer.errors import FormatError
-from packer.fields import Axis
+from packer.graphs.axes import Axis
 from packer.shards import Manifest, open_shard
-from packer.shards.block_check import require_sound
-from pipelines.clean import in_picture, line
+from packer.verify.block import require_sound
 from pipelines.report.style import BLUE, GREEN, GREY, ORANGE, Picture, colour_of, drawn, finish, share_bar
-from pipelines.report.words import rows_of, some
+from pipelines.text.clean import in_picture, line
+from pipelines.text.plurals import rows_of, some
 
 _WIDTH = 48  # with the counts beside it, a line fits a terminal of 80 columns
 _MARKS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from packer.version import __version__
-from pipelines.build_folder import BUILD_FILE
-from pipelines.places import above, name_of
 from pipelines.report.command import SOURCE, command_of
 from pipelines.report.facts import Facts
 from pipelines.report.figures import (
@@ -19,7 +17,9 @@ from pipelines.report.figures import (
     size_histogram,
 )
 from pipelines.report.style import Picture, escape, inline_svg
-from pipelines.report.words import rows_of, some
+from pipelines.stores.layout import BUILD_FILE
+from pipelines.stores.locations import above, name_of
+from pipelines.text.plurals import rows_of, some
 
 _STYLE = """
 :root { --ink: #111418; --soft: #565d68; --paper: #ffffff; --card: #f3f5f8; --line: #c9ced6; --good: #14735a;

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from packer.errors import FormatError, PackerError
-from packer.shards import write_bytes_atomically
-from pipelines.build_folder import REPORT, check_replaceable
-from pipelines.places import data_sets, label, where
+from packer.files.atomic import write_bytes_atomically
+from pipelines.building.target import check_replaceable
 from pipelines.report.facts import read_facts
 from pipelines.report.page import page
+from pipelines.stores.layout import REPORT
+from pipelines.stores.locations import data_sets, label, where
 
 _BEGINS = b"<!doctype html>"
 """As every page does."""

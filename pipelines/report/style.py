@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from packer.errors import MissingExtraError, PackerError
-from pipelines.clean import in_picture, line
+from pipelines.text.clean import in_picture, line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 from packer.errors import FieldError
-from packer.field_statistics import FieldStatistics, Statistics, narrowest, value_range
-from packer.fields import HOMOGENEOUS
-from packer.scan_block import RawBlock
+from packer.graphs.axes import HOMOGENEOUS
+from packer.graphs.dtypes import narrowest, value_range
+from packer.scan.block import RawBlock
+from packer.scan.statistics import FieldStatistics, Statistics
 
 
 @dataclass(frozen=True)

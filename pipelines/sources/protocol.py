@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from packer.attributes import ALL, Attributes
-from packer.scan_block import RawBlock
+from packer.scan.attributes import ALL, Attributes
+from packer.scan.block import RawBlock
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from packer.attributes import ALL, Attributes
 from packer.errors import SourceError
-from packer.scan_graphs import block_of_graphs, block_of_storage, reads_from_storage
-from packer.scan_items import check_source, graphs_of, length_of
+from packer.scan.attributes import ALL, Attributes
+from packer.scan.from_objects import block_of_graphs, block_of_storage, reads_from_storage
+from packer.scan.items import check_source, graphs_of, length_of
 from pipelines.sources.protocol import Scan, Skip
 
 # Storage is cut without touching graphs one by one, so its blocks may be larger.

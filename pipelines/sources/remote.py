@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from packer.errors import MissingFileError, SourceError
-from packer.shards.place import LocalPlace, Place, place_of
-from packer.shards.remote import RemotePlace
-from packer.shards.retry import shown
+from packer.files.local import LocalPlace
+from packer.files.open import place_of
+from packer.files.protocol import Place
+from packer.files.remote import RemotePlace
+from packer.files.retry import shown
 
 _VERSION = ("size", "ETag", "etag", "generation", "mtime", "LastModified", "last_modified", "updated", "created")
 """What stores tell of a file that is another one when it has been written again."""

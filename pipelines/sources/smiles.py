@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from packer.attributes import ALL, Attributes, without
 from packer.errors import MissingExtraError, SourceError
-from packer.scan_block import RawBlock
-from pipelines.clean import stored
+from packer.scan.attributes import ALL, Attributes, without
+from packer.scan.block import RawBlock
 from pipelines.sources.flat import FlatField, block_of_arrays
 from pipelines.sources.molecules import Molecules, featurise
 from pipelines.sources.protocol import Scan, Skip
 from pipelines.sources.table import Row, csv_rows, plain_rows
 from pipelines.sources.targets import MISSING, Targets
 from pipelines.sources.text import TextFile, count_lines, digest
+from pipelines.text.clean import stored
 
 # A fifth of a second of featurising: small enough to share evenly among workers and to lose at a kill.
 _ROWS_PER_BLOCK = 1024

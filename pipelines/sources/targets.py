@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from packer.errors import SourceError
-from pipelines.numbers import decimal_of, whole_of
 from pipelines.sources.table import Row
+from pipelines.text.numbers import decimal_of, whole_of
 
 DTYPES = ("float32", "float64")
 MISSING = ("nan", "NaN", "NAN", "")

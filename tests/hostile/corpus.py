@@ -31,15 +31,15 @@ from reference_packs import reseal, write_data_set
 from hostile import stores, thrift_tree
 from packer.certificate import Certificate, check_certificate
 from packer.errors import PackerError
-from packer.limits import PackLimits
-from packer.plan import PackPlan, make_plan
-from packer.plan_file import save_plan
-from packer.shards import Manifest, iter_graphs, open_shard, verify_shards
-from packer.shards.canonical import seal
-from packer.shards.files import hash_file
+from packer.files.atomic import hash_file
+from packer.files.canonical import seal
+from packer.graphs.sizes import GraphSizes
+from packer.limits.pack_limits import PackLimits
+from packer.plan.pack_plan import PackPlan, make_plan
+from packer.shards import Manifest, iter_graphs, open_shard
 from packer.shards.manifest import GRAPHS, MANIFEST, PLAN
-from packer.shards.plan_check import check_plan
-from packer.sizes import GraphSizes
+from packer.verify.data_set import verify_shards
+from packer.verify.plan import check_plan
 
 MEMORY = 1 << 30
 """What a case may take over what the process holds already: less than 2 GiB in all."""
@@ -279,7 +279,7 @@ def _bytes(table: pa.Table, options: dict[str, Any]) -> bytes:
 def plans(folder: Path) -> Cases:
     plan = make_plan(GraphSizes(np.array([3, 4, 4]), np.array([2, 2, 2])), PackLimits(16, 16, 4), "histogram")
     for by_graph in (True, False):
-        save_plan(plan, folder / "given.parquet", by_graph=by_graph)
+        plan.save(folder / "given.parquet", by_graph=by_graph)
         table = pq.read_table(folder / "given.parquet")
         about = json.loads(table.schema.metadata[b"graph-packer-plan"])
 

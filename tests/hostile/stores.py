@@ -58,8 +58,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 def read(mode: str) -> object:
     """A data set's manifest, or the names in its folder, from such a server."""
+    from packer.files.open import place_of
     from packer.shards.manifest import read_manifest_bytes
-    from packer.shards.place import place_of
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.daemon_threads = True

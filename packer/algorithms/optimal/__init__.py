@@ -7,7 +7,7 @@ from typing import Callable, Sequence
 
 from packer.algorithms.budget import DEFAULT_WORK, Budget
 from packer.algorithms.instance import Instance, Patterns, Solution
-from packer.algorithms.optimal.reduce import Reduced, merge_sizes, reduce_instance, restore
+from packer.algorithms.optimal.presolve import Reduced, merge_sizes, reduce_instance, restore
 from packer.algorithms.optimal.search import Search
 from packer.interrupt import Interrupt
 

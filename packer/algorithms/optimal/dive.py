@@ -12,8 +12,8 @@ import numpy as np
 
 from packer.algorithms.budget import Budget
 from packer.algorithms.instance import Instance, Patterns
+from packer.algorithms.optimal.column_generation import ColumnGeneration, PatternLP, Pricer
 from packer.algorithms.optimal.columns import Columns, to_patterns
-from packer.algorithms.optimal.generation import ColumnGeneration, PatternLP, Pricer
 from packer.algorithms.optimal.greedy import greedy_plans, single_sizes
 from packer.algorithms.optimal.rounding import fix_whole, rest_of
 

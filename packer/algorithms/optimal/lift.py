@@ -6,8 +6,8 @@ import numpy as np
 
 from packer.algorithms.budget import Budget
 from packer.algorithms.instance import Instance
-from packer.algorithms.optimal.proof import CHECK_EFFORT, MOST_SIZES
-from packer.algorithms.optimal.reduce import Reduced, reduce_instance
+from packer.algorithms.optimal.presolve import Reduced, reduce_instance
+from packer.algorithms.optimal.prove import CHECK_EFFORT, MOST_SIZES
 from packer.certificate import Certificate, check_certificate
 from packer.errors import PlanError
 

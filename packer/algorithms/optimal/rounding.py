@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from packer.algorithms.instance import Instance, Patterns
+from packer.algorithms.optimal.column_generation import PatternLP
 from packer.algorithms.optimal.columns import to_patterns
-from packer.algorithms.optimal.generation import PatternLP
 from packer.algorithms.shares import largest_first, shares
 
 

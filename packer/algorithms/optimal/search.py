@@ -10,17 +10,17 @@ import numpy as np
 from packer.algorithms.budget import Budget
 from packer.algorithms.instance import Patterns
 from packer.algorithms.optimal.anneal import anneal
+from packer.algorithms.optimal.column_generation import PatternLP
 from packer.algorithms.optimal.columns import joined, to_patterns
+from packer.algorithms.optimal.cpsat import choose_whole
 from packer.algorithms.optimal.dive import dive
-from packer.algorithms.optimal.finish import choose_whole
-from packer.algorithms.optimal.generation import PatternLP
 from packer.algorithms.optimal.greedy import greedy_plans, repeated_plans
 from packer.algorithms.optimal.lift import lifted_bound
-from packer.algorithms.optimal.proof import Proof, proofs_of
-from packer.algorithms.optimal.reduce import Reduced
+from packer.algorithms.optimal.presolve import Reduced
+from packer.algorithms.optimal.price_tree import TreePricer
+from packer.algorithms.optimal.prove import Proof, proofs_of
 from packer.algorithms.optimal.rounding import fill_up, fix_whole, rest_of
 from packer.algorithms.optimal.sample import SAMPLED, repeated, sampled_patterns
-from packer.algorithms.optimal.tree import TreePricer
 from packer.certificate import Certificate, volume_certificate
 
 Progress = Callable[[int, int, float], None]

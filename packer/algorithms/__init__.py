@@ -1,0 +1,1 @@
+"""Bin packing on integer vectors, one algorithm a file; nothing here knows graphs."""

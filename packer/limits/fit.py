@@ -1,0 +1,119 @@
+"""What the padding of a pack takes, and which graphs do not fit: the only place that knows."""
+
+from __future__ import annotations
+
+from typing import Iterable
+
+import numpy as np
+
+from packer.errors import LimitsError, SizesError
+from packer.graphs.axes import Axis
+from packer.graphs.sizes import GraphSizes, histogram_of
+from packer.limits.pack_limits import PackLimits
+
+
+def need_of(sizes: np.ndarray, axes: Iterable[Axis], limits: PackLimits) -> tuple[np.ndarray, np.ndarray]:
+    """The limits rule as plain vector packing: (need int64 [rows, dims], capacity int64 [dims]).
+
+    sizes: int64 [rows, axes]. Dimensions: each axis that has a limit, then the number of graphs if it has one.
+    """
+    slots = list(limits.slots(axes).values())
+    graphs = limits.num_graphs
+    kept = [i for i, limit in enumerate(slots) if limit is not None]
+    need = sizes[:, kept].astype(np.int64)
+    capacity = [slots[i] for i in kept]
+    if limits.null_graphs == "all":
+        assert graphs is not None
+        need = np.maximum(need, 1) - 1
+        capacity = [limit - graphs for limit in capacity]
+    elif limits.null_graphs == "one":
+        capacity = [limit - 1 for limit in capacity]
+    if graphs is not None:
+        need = np.column_stack([need, np.ones(len(need), dtype=np.int64)])
+        capacity.append(graphs if limits.null_graphs == "none" else graphs - 1)
+    return np.ascontiguousarray(need), np.array(capacity, dtype=np.int64)
+
+
+def check_fit(sizes: GraphSizes, limits: PackLimits) -> None:
+    """Raise a SizesError that names the first graph too large for an empty pack, with the limit that would take it."""
+    distinct, _, of_row = sizes.distinct
+    need, capacity = need_of(distinct, sizes.axes, limits)
+    too_large: np.ndarray = np.any(need > capacity, axis=1)
+    if not too_large.any():
+        return
+    rows = np.flatnonzero(too_large[of_row])
+    many = len(rows) if sizes.count is None else sum(sizes.count[rows].tolist())
+    graph, size = sizes._first_id(rows[0]), distinct[of_row[rows[0]]]  # pyright: ignore[reportPrivateUsage]
+    slots = list(limits.slots(sizes.axes).values())
+    for axis, has, limit in zip(sizes.axes, size.tolist(), slots):
+        if limit is None:
+            continue
+        graphs = limits.num_graphs or 0
+        reserved = {"all": graphs - 1, "one": 1, "none": 0}[limits.null_graphs]
+        if has > limit - reserved:
+            name = f"num_{axis.level}s" + ("" if axis.type is None else f"[{axis.type!r}]")
+            flag = f"--num-{axis.level}s"
+            less = f" ({limit}, less {reserved} for padding)" if reserved else ""
+            raise SizesError(
+                f"graph {graph} needs {has} {axis.level}s{'' if axis.type is None else f' of type {axis.type!r}'}; "
+                f"a pack offers {limit - reserved}{less}; {many} graphs do not fit in all. Raise {name} ({flag}) to "
+                f"{has + reserved} or more, or leave such graphs out (--oversize skip)"
+            )
+    raise LimitsError(f"no graph fits into a pack: {limits}")
+
+
+def fitting(sizes: GraphSizes, limits: PackLimits) -> np.ndarray:
+    """bool [graphs]: which graphs fit an empty pack."""
+    distinct, _, of_row = sizes.distinct
+    need, capacity = need_of(distinct, sizes.axes, limits)
+    return np.all(need <= capacity, axis=1)[of_row]
+
+
+def do_not_fit(sizes: GraphSizes, limits: PackLimits, fits: np.ndarray, row: int, graph_id: int) -> SizesError:
+    """The error that some graphs are too large, naming the first: that of `row`. fits: bool [rows of sizes]."""
+    many = int((~fits).sum()) if sizes.count is None else sum(sizes.count[~fits].tolist())
+    all_of_them = f"; {_would_hold_all(sizes, limits)} would hold them all" if many > 1 else ""
+    return SizesError(
+        f"graph {graph_id} {too_large(sizes, limits, row)}; "
+        f"{many} of {sizes.num_graphs} graphs do not fit{all_of_them}. "
+        "Raise the limit, or pass --oversize skip to leave such graphs out, or --oversize trim-both to cut them down "
+        "(they are counted)"
+    )
+
+
+def none_fits(sizes: GraphSizes, limits: PackLimits) -> SizesError:
+    """The error that all graphs are too large."""
+    least = histogram_of(sizes)
+    return SizesError(
+        f"none of the {sizes.num_graphs} graphs fits the limits: the one with the fewest nodes "
+        f"{too_large(least, limits, 0)}"
+    )
+
+
+def too_large(sizes: GraphSizes, limits: PackLimits, row: int) -> str:
+    """Why a graph of row `row` does not fit: what it needs, what a pack offers, what would do."""
+    slots, reserved = limits.slots(sizes.axes), _reserved(limits)
+    said: list[str] = []
+    for axis in sizes.axes:
+        has, limit = int(sizes.columns[axis.key][row]), slots[axis.key]
+        if limit is not None and has > limit - reserved:
+            what = f"{axis.level}s" if axis.type is None else f"{axis.key} {axis.level}s"
+            less = f" ({limit}, less {reserved} for padding)" if reserved else ""
+            option = _option(axis, has + reserved)
+            said.append(f"{has} {what}; a pack offers {limit - reserved}{less}: {option} would do")
+    return f"needs {', and '.join(said)}"
+
+
+def _would_hold_all(sizes: GraphSizes, limits: PackLimits) -> str:
+    slots, reserved = limits.slots(sizes.axes), _reserved(limits)
+    most = {axis: int(sizes.columns[axis.key].max()) + reserved for axis in sizes.axes}
+    return " ".join(_option(axis, needed) for axis, needed in most.items() if needed > (slots[axis.key] or needed))
+
+
+def _reserved(limits: PackLimits) -> int:
+    """Rows of each axis that the padding of a pack with one real graph takes at least."""
+    return (limits.num_graphs or 1) - 1 if limits.null_graphs == "all" else 1 if limits.null_graphs == "one" else 0
+
+
+def _option(axis: Axis, slots: int) -> str:
+    return f"--num-{axis.level}s {'' if axis.type is None else axis.key + '='}{slots}"

@@ -1,0 +1,177 @@
+"""The fixed tensor sizes of one pack, and what they leave for real graphs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Iterable, Mapping, cast
+
+from packer.errors import LimitsError
+from packer.limits.slot_rules import NULL_GRAPHS, EdgeLimit, NodeLimit, SlotRule
+
+if TYPE_CHECKING:
+    from packer.graphs.axes import Axis
+
+
+@dataclass(frozen=True)
+class PackLimits:
+    """Fixed tensor sizes of one pack, padding included.
+
+    num_nodes, num_edges: slots for nodes and (directed) edges; in heterogeneous graphs a dict by node or edge type, or
+    one number for each type. num_graphs: graph slots. null_graphs: who owns the padding.
+
+    * "all" (default): every unused graph slot is a null graph of at least 1 node and 1 edge, and there is one.
+      r real graphs fit when r <= G-1, their nodes <= N-(G-r) and their edges (an edgeless graph counts 1) <= E-(G-r).
+    * "one": one null graph owns all padding. r <= G-1, nodes <= N-1, edges <= E-1.
+    * "none": nothing is reserved; for planning only. A limit may then be None: not a dimension.
+
+    Raises LimitsError for limits that no pack can keep.
+    """
+
+    num_nodes: NodeLimit
+    num_edges: EdgeLimit
+    num_graphs: int | None
+    null_graphs: str = "all"
+
+    def __post_init__(self) -> None:
+        if self.null_graphs not in NULL_GRAPHS:
+            raise LimitsError(f"null_graphs must be one of {', '.join(NULL_GRAPHS)}; got {self.null_graphs!r}")
+        for name in ("num_nodes", "num_edges"):
+            given: Any = getattr(self, name)
+            if isinstance(given, Mapping):
+                object.__setattr__(self, name, {key: self._number(f"{name}[{key!r}]", given[key]) for key in given})
+                if not given:
+                    raise LimitsError(f"{name} is an empty dict; give a limit for each type")
+            else:
+                object.__setattr__(self, name, self._number(name, given))
+        object.__setattr__(self, "num_graphs", self._number("num_graphs", self.num_graphs))
+        self._check_reserved()
+
+    def _number(self, name: str, given: Any) -> int | None:
+        if given is None:
+            if self.null_graphs != "none":
+                raise LimitsError(f'{name}=None (no limit) is only for planning: pass null_graphs="none", or a number')
+            return None
+        if isinstance(given, bool) or not hasattr(given, "__index__"):
+            raise LimitsError(f"{name} must be a whole number; got {given!r}")
+        number = int(given.__index__())
+        least = 1 if name.startswith(("num_nodes", "num_graphs")) else 0
+        if not least <= number < 2**31:
+            raise LimitsError(f"{name} must be between {least} and 2147483647; got {number}")
+        return number
+
+    def _check_reserved(self) -> None:
+        if self.null_graphs == "none" or self.num_graphs is None:
+            return
+        graphs = self.num_graphs
+        if graphs < 2:
+            raise LimitsError(
+                f"num_graphs must be at least 2: null_graphs={self.null_graphs!r} keeps one slot for padding; "
+                f"got {graphs}"
+            )
+        need = graphs if self.null_graphs == "all" else 2
+        for name, limit in (("num_nodes", self.num_nodes), ("num_edges", self.num_edges)):
+            least = need if name == "num_nodes" or self.null_graphs == "all" else 1
+            for key, number in limit.items() if isinstance(limit, Mapping) else [(None, limit)]:
+                if number is not None and number < least:
+                    where = name if key is None else f"{name}[{key!r}]"
+                    owner = f"each of the {graphs} graph slots" if self.null_graphs == "all" else "padding"
+                    raise LimitsError(
+                        f"{where} is {number}, but null_graphs={self.null_graphs!r} keeps room for {owner}: "
+                        f"raise it to at least {least}, or lower num_graphs"
+                    )
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Any,
+        num_graphs: int,
+        by: str | float = "max",
+        null_graphs: str = "all",
+        guess_num_nodes: bool = False,
+    ) -> PackLimits:
+        """Limits for `num_graphs` graph slots of a PyG data set, an iterable of Data or HeteroData, or GraphSizes.
+
+        by: "max" (largest graph * (num_graphs - 1) + 1: any num_graphs - 1 graphs fit), a share of the graphs instead
+        of the largest (0.95), "mean" (mean * num_graphs), or "batches" (as from_loader finds them in batches of
+        num_graphs - 1 consecutive graphs). guess_num_nodes: as `build` has it. Heterogeneous graphs get limits by type.
+        Raises LimitsError, SizesError.
+        """
+        from packer.scan.dataset_sizes import sizes_of_dataset
+
+        rule = SlotRule(num_graphs, by, null_graphs)
+        return cls(*rule.slots(sizes_of_dataset(dataset, guess_num_nodes)))
+
+    @classmethod
+    def from_loader(
+        cls,
+        loader: Iterable[Any],
+        sample_limit: int = 1000,
+        null_graphs: str = "all",
+        guess_num_nodes: bool = False,
+    ) -> PackLimits:
+        """The largest of the first `sample_limit` batches of a PyG loader (which is run again when shorter), plus 1.
+
+        guess_num_nodes: as `build` has it. Raises SourceError for a batch that fails, naming it, and for a pass that
+        ends before the loader's length.
+        """
+        from packer.limits.loader_slots import slots_of_loader
+
+        return cls(*slots_of_loader(loader, sample_limit, null_graphs, guess_num_nodes))
+
+    def __hash__(self) -> int:
+        # Limits by type are dicts, which have no hash of their own.
+        return hash(json.dumps(self.to_dict(), sort_keys=True))
+
+    @property
+    def is_hetero(self) -> bool:
+        return isinstance(self.num_nodes, Mapping) or isinstance(self.num_edges, Mapping)
+
+    def slots(self, axes: Iterable[Axis]) -> dict[str, Any]:
+        """Axis key -> slots of one pack on that axis (None: no limit). Raises for a missing or foreign type."""
+        axes = tuple(axes)
+        found: dict[str, Any] = {}
+        for level, name in (("node", "num_nodes"), ("edge", "num_edges")):
+            limit: Any = getattr(self, name)
+            own = [axis for axis in axes if axis.level == level]
+            if isinstance(limit, dict):
+                types = [axis.type for axis in own]
+                if types == [None]:
+                    raise LimitsError(f"{name} is given for {list(limit)}, but the graphs have no types: give a number")
+                missing = [key for key in types if key not in limit]
+                foreign = [key for key in limit if key not in types]
+                asked = [(missing, "give a limit for"), (foreign, "leave out")]
+                remedies = [f"{verb} {keys}" for keys, verb in asked if keys]
+                if remedies:
+                    raise LimitsError(
+                        f"{name} has types {list(limit)}, the graphs have {types}: {', '.join(remedies)}, or give one "
+                        "number for all types"
+                    )
+            found.update((axis.key, limit[axis.type] if isinstance(limit, Mapping) else limit) for axis in own)
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for manifests; edge types as "source__relation__target"."""
+
+        def plain(limit: Any) -> Any:
+            if not isinstance(limit, dict):
+                return limit
+            by_type = cast("dict[Any, int]", limit)
+            return {key if isinstance(key, str) else "__".join(key): by_type[key] for key in by_type}
+
+        return {
+            "num_nodes": plain(self.num_nodes),
+            "num_edges": plain(self.num_edges),
+            "num_graphs": self.num_graphs,
+            "null_graphs": self.null_graphs,
+        }
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any], axes: Iterable[Axis] = ()) -> PackLimits:
+        """The inverse of to_dict. axes: of the graphs, which tell edge types whose names have "__" in them."""
+        edges: Any = plain["num_edges"]
+        if isinstance(edges, dict):
+            types = {axis.key: axis.type for axis in axes if axis.level == "edge"}
+            by_key = cast("dict[str, int]", edges)
+            edges = {types.get(key) or tuple(key.split("__")): limit for key, limit in by_key.items()}
+        return cls(plain["num_nodes"], edges, plain["num_graphs"], plain["null_graphs"])

@@ -1,0 +1,1 @@
+"""Plan and table to padded arrays, and back."""

@@ -1,0 +1,16 @@
+"""Graphs under limits as a packing problem."""
+
+from __future__ import annotations
+
+from packer.graphs.sizes import GraphSizes
+from packer.limits.fit import check_fit, need_of
+from packer.limits.pack_limits import PackLimits
+from packer.plan.packing import Items
+
+
+def items_of(sizes: GraphSizes, limits: PackLimits) -> Items:
+    """The packing problem that `sizes` under `limits` is. Raises SizesError naming the first graph that cannot fit."""
+    check_fit(sizes, limits)
+    distinct, _, of_row = sizes.distinct
+    need, capacity = need_of(distinct, sizes.axes, limits)
+    return Items.from_need(need, capacity, sizes.count, of_row)

@@ -1,0 +1,69 @@
+"""PyG's `follow_batch`: for an attribute, which graph slot each of its rows belongs to."""
+
+from __future__ import annotations
+
+from typing import Collection, Dict, Sequence
+
+import numpy as np
+
+from packer.errors import FieldError
+from packer.graphs.axes import Axis
+from packer.graphs.schema import Field
+from packer.shards.manifest import Manifest
+
+Arrays = Dict[str, np.ndarray]
+
+
+def follow(pack: Arrays, fields: Sequence[Field], num_graphs: int) -> Arrays:
+    """Add `NAME_batch` (slot of each row) and `NAME_ptr` (first row of each slot, and the end) to a pack. Padding rows
+    belong to the null graphs that own them."""
+    for field in fields:
+        pack[f"{field.key}_batch"], pack[f"{field.key}_ptr"] = _of(field, pack, num_graphs)
+    return pack
+
+
+def _of(field: Field, pack: Arrays, num_graphs: int) -> tuple[np.ndarray, np.ndarray]:
+    axis = field.axis
+    if axis is None:
+        return np.arange(num_graphs), np.arange(num_graphs + 1)
+    if axis.level == "node":
+        return pack[axis.column("batch")].copy(), pack[axis.column("ptr")].copy()
+    owner = pack[_node_column(axis, "batch")][pack[axis.column("edge_index")][0]]
+    # Edges of one graph stand together, in the order of the slots.
+    return owner, np.searchsorted(owner, np.arange(num_graphs + 1)).astype(owner.dtype)
+
+
+def followed(manifest: Manifest, names: Sequence[str] | str, loaded: Collection[str]) -> tuple[Field, ...]:
+    """The fields to follow, by name or key. FieldError for an unknown one, or where what it takes is not loaded."""
+    wanted = [names] if isinstance(names, str) else list(names)
+    fields = [field for field in manifest.schema.fields if field.role not in ("count", "present")]
+    known = {name for field in fields for name in (field.name, field.key)}
+    for name in wanted:
+        if name not in known:
+            raise FieldError(f"follow_batch={wanted}: there is no field {name!r}; there are {sorted(known)}")
+    found = tuple(field for field in fields if field.name in wanted or field.key in wanted)
+    for field in found:
+        need = _needs(field)
+        if not need <= set(loaded):
+            raise FieldError(
+                f"follow_batch of {field.key!r} takes the columns {sorted(need)}: add them to columns=[...]"
+            )
+        taken = {f"{field.key}_batch", f"{field.key}_ptr"} & {other.key for other in manifest.schema.fields}
+        if taken:
+            raise FieldError(f"follow_batch of {field.key!r} makes {sorted(taken)}, which the packs already have")
+    return found
+
+
+def _needs(field: Field) -> set[str]:
+    axis = field.axis
+    if axis is None:
+        return set()
+    if axis.level == "node":
+        return {axis.column("batch"), axis.column("ptr")}
+    return {_node_column(axis, "batch"), axis.column("edge_index")}
+
+
+def _node_column(axis: Axis, name: str) -> str:
+    """A column of the nodes that an edge type leads from."""
+    source = axis.ends[0]
+    return name if axis.type is None else f"{source}/{name}"

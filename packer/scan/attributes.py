@@ -1,0 +1,85 @@
+"""Which attributes of the source's graphs go into packs, and which of them hold numbers of nodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Iterable, Mapping
+
+from packer.errors import FieldError
+from packer.graphs.axes import Axis, Type
+from packer.scan.block import RawBlock
+from packer.scan.statistics import Statistics
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """What a user says of attributes, by name ("x") or, of one node or edge type, by key ("author/x").
+
+    exclude: attributes to leave out, as PyG's `exclude_keys`; what cannot be packed may be among them. index:
+    attributes whose numbers are numbers of nodes and must be shifted when graphs are joined, besides those that PyG
+    takes for such by their name; with the node type they number, None for the obvious one. guess_num_nodes: take the
+    largest number in edge_index + 1 for the number of nodes, where a graph says nothing better; else that is an error.
+    """
+
+    exclude: tuple[str, ...] = ()
+    index: tuple[tuple[str, str | None], ...] = ()
+    guess_num_nodes: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        exclude: Iterable[str] = (),
+        index: Iterable[str] | Mapping[str, str | None] = (),
+        guess_num_nodes: bool = False,
+    ) -> Attributes:
+        """From lists of names; index may also be a mapping of a name to the node type that it numbers."""
+        pairs = index.items() if isinstance(index, Mapping) else ((name, None) for name in _names(index))
+        found = cls(tuple(_names(exclude)), tuple((name, target or None) for name, target in pairs), guess_num_nodes)
+        for name in found.exclude:
+            if name.rpartition("/")[2] == "edge_index":
+                raise FieldError(f"{name!r} cannot be excluded: it says which graph of a pack an edge belongs to")
+        return found
+
+    def leaves_out(self, type_: Type, name: str) -> bool:
+        return bool(self.exclude) and (name in self.exclude or Axis("graph", type_).column(name) in self.exclude)
+
+    def declared(self, type_: Type, name: str) -> tuple[bool, str | None]:
+        """Whether the attribute is declared an index, and the node type it then numbers, where that was said."""
+        for asked, target in self.index:
+            if asked in (name, Axis("graph", type_).column(name)):
+                return True, target
+        return False, None
+
+    def check(self, statistics: Statistics) -> None:
+        """Raise FieldError for an index that no graph has, or that the source does not let one declare."""
+        known = {name: field for field in statistics.fields for name in (field.name, field.key)}
+        for name, _ in self.index:
+            if name not in known:
+                raise FieldError(f"{name!r} is declared an index; the attributes are {', '.join(known)}")
+            if known[name].role != "index":
+                raise FieldError(f"{name!r} is declared an index, but this source has it as a {known[name].form}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        guess = {"guess_num_nodes": True} if self.guess_num_nodes else {}
+        return {"exclude": sorted(self.exclude), "index": dict(sorted(self.index)), **guess}
+
+
+ALL = Attributes()
+
+
+def without(block: RawBlock, attributes: Attributes) -> RawBlock:
+    """The block, less what is left out."""
+    gone = {field.key for field in block.statistics.fields if attributes.leaves_out(field.type, field.name)}
+    if not gone:
+        return block
+    kept: dict[str, Any] = {
+        part: {key: values for key, values in getattr(block, part).items() if key not in gone}
+        for part in ("columns", "present", "strings")
+    }
+    fields = tuple(field for field in block.statistics.fields if field.key not in gone)
+    return replace(block, statistics=replace(block.statistics, fields=fields), **kept)
+
+
+def _names(given: Iterable[str]) -> list[str]:
+    return [given] if isinstance(given, str) else list(given)

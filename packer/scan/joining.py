@@ -1,0 +1,209 @@
+"""How PyG joins an attribute when it batches graphs, asked of every graph whose class has rules of its own."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any, Mapping, Sequence
+
+import numpy as np
+
+from packer.errors import FieldError
+from packer.graphs.axes import Axis, Type
+from packer.scan.attributes import ALL, Attributes
+from packer.scan.items import is_hetero, is_tensor
+
+_OWN = {"__inc__": ("Data", "HeteroData"), "__cat_dim__": ("Data", "HeteroData"), "num_nodes": ("Data", "HeteroData")}
+
+
+@dataclass(frozen=True)
+class Owners:
+    """The graphs that have an attribute. ids: int64 [graphs], in the source; counts: axis -> int64 [graphs]; by_name:
+    all are of classes that join as PyG's own do, so that the attribute's name tells all."""
+
+    graphs: Sequence[Any]
+    ids: np.ndarray
+    counts: Mapping[Axis, np.ndarray]
+    by_name: bool
+
+    def of(self, positions: np.ndarray) -> Owners:
+        """Some of the graphs. Where the name tells all, the first stands for them."""
+        if self.by_name:
+            return Owners([self.graphs[positions[0]]], self.ids[positions], self.counts, True)
+        counts = {axis: values[positions] for axis, values in self.counts.items()}
+        return Owners([self.graphs[position] for position in positions.tolist()], self.ids[positions], counts, False)
+
+
+def joins_by_name(kind: type) -> bool:
+    """Whether a class leaves `__inc__`, `__cat_dim__` and `num_nodes` as PyG's Data and HeteroData have them."""
+    for name, classes in _OWN.items():
+        found: Any = getattr(kind, name, None)
+        found = getattr(found, "fget", found)
+        module, own = getattr(found, "__module__", ""), getattr(found, "__qualname__", "")
+        if module not in ("torch_geometric.data.data", "torch_geometric.data.hetero_data"):
+            return False
+        if own not in {f"{owner}.{name}" for owner in classes}:
+            return False
+    return True
+
+
+def joining(
+    owners: Owners, type_: Type, name: str, values: Sequence[Any], attributes: Attributes = ALL
+) -> tuple[int | None, str, tuple[str, ...]]:
+    """How PyG joins a tensor attribute: (joined dimension, role, targets). values: of the owners' graphs, in order.
+
+    Raises FieldError, naming the graphs, where it is not the same for all of them or packs cannot do it.
+    """
+    key = Axis("graph", type_).column(name)
+    found = [
+        _cat_dim(graph, type_, name, value, key, graph_id)
+        for graph, value, graph_id in zip(owners.graphs, values, owners.ids.tolist())
+    ]
+    other = next((at for at, cat_dim in enumerate(found) if cat_dim != found[0]), None)
+    if other is not None and values[0].ndim != 1:
+        raise FieldError(
+            f"graph {owners.ids[other]}: {key!r} joins along dimension {found[other]} (__cat_dim__), but along "
+            f"{found[0]} in graph {owners.ids[0]}; give all graphs the same, or leave the attribute out"
+        )
+    if other is not None and None in found:
+        raise FieldError(
+            f"graph {owners.ids[other]}: {key!r} joins along dimension {found[other]} (__cat_dim__), but along "
+            f"{found[0]} in graph {owners.ids[0]}; give all graphs the same, or leave the attribute out"
+        )
+    return (found[0], *numbering(owners, type_, name, values, attributes))
+
+
+def numbering(
+    owners: Owners, type_: Type, name: str, values: Sequence[Any], attributes: Attributes = ALL
+) -> tuple[str, tuple[str, ...]]:
+    """Whether PyG shifts an attribute when it joins graphs, or `attributes` declares that: (role, targets).
+
+    values: tensors, or Python numbers, which PyG shifts as well.
+    """
+    graph, graph_id, key = owners.graphs[0], int(owners.ids[0]), Axis("graph", type_).column(name)
+    if owners.by_name:
+        # PyG's rule, not asked: for an edge type whose node type a graph lacks it fails.
+        is_index = (
+            "index" in name and isinstance(type_, tuple) if is_hetero(graph) else "index" in name or name == "face"
+        )
+    else:
+        is_index = _is_shifted(owners, type_, name, values, key)
+    declared, target = attributes.declared(type_, name)
+    if declared and target is not None:
+        return "index", (_known_type(owners, key, target),)
+    if not is_index and not declared:
+        return "value", ()
+    if declared and is_hetero(graph) and not isinstance(type_, tuple):
+        if type_ is None:
+            raise FieldError(f"{key!r} is declared an index: say of which node type, {key}=TYPE")
+        return "index", (type_,)
+    if isinstance(type_, tuple):
+        shape = tuple(getattr(values[0], "shape", ()))
+        if len(shape) < 2 or shape[0] != 2:
+            raise FieldError(
+                f"graph {graph_id}: {key!r} has shape {list(shape)}; an edge type numbers nodes as [2, ...]"
+            )
+        return "index", (type_[0], type_[2])
+    return "index", ("node",)
+
+
+def _cat_dim(graph: Any, type_: Type, name: str, value: Any, key: str, graph_id: int) -> int | None:
+    """0, -1 or None: the dimension along which a graph's class joins the attribute."""
+    try:
+        cat_dim: Any = graph.__cat_dim__(name, value, _store(graph, type_))
+    except Exception as error:
+        raise FieldError(f"graph {graph_id}: __cat_dim__ of {key!r} fails: {type(error).__name__}: {error}") from error
+    if isinstance(cat_dim, int) and value.ndim and -value.ndim <= cat_dim < value.ndim:
+        if cat_dim in (-1, value.ndim - 1):
+            return -1 if cat_dim else 0
+        cat_dim %= value.ndim
+    if cat_dim not in (None, 0, -1):
+        raise FieldError(
+            f"graph {graph_id}: {key!r} joins along dimension {cat_dim} (__cat_dim__); packs join along the first or "
+            "the last: transpose it"
+        )
+    return cat_dim
+
+
+def _is_shifted(owners: Owners, type_: Type, name: str, values: Sequence[Any], key: str) -> bool:
+    """Whether all graphs shift the attribute by their number of nodes (True) or none does; FieldError for all else."""
+    shifts = _shifts(owners, type_, name, values, key)
+    if not any(shift.any() for shift in shifts):
+        return False
+    hetero = is_hetero(owners.graphs[0])
+    none = np.zeros(len(owners.ids), dtype=np.int64)
+    if isinstance(type_, tuple):
+        wanted = np.stack([owners.counts.get(Axis("node", end), none) for end in (type_[0], type_[2])], axis=1)
+    else:
+        wanted = (none - 1 if hetero else owners.counts[Axis("node")])[:, None]
+    right = [
+        shift.dtype.kind in "iu"
+        and bool((shift.reshape(-1) == own[: shift.size]).all() if shift.size <= len(own) else (shift == own[0]).all())
+        and (not hetero or shift.size == 2)
+        and _keeps_shape(shift, value)
+        for shift, own, value in zip(shifts, wanted, values)
+    ]
+    if all(right):
+        return True
+    at = right.index(False)
+    said = f"graph {owners.ids[at]}: {key!r} is shifted by {_plain(shifts[at])} when graphs are joined (__inc__)"
+    other = next((i for i, shift in enumerate(shifts) if not np.array_equal(shift, shifts[at])), None)
+    if other is not None:
+        said += f", and by {_plain(shifts[other])} in graph {owners.ids[other]}"
+    if not hetero:
+        edges = owners.counts.get(Axis("edge"), none)
+        if all(shift.size == 1 and int(shift.reshape(())) == own for shift, own in zip(shifts, edges.tolist())):
+            raise FieldError(
+                f"{said}, the number of edges; packs shift by the number of nodes only: leave it out (exclude_keys), "
+                "and compute it from the edge_index of a pack"
+            )
+        if other is not None:
+            nodes = owners.counts[Axis("node")]
+            said += f", where there are {nodes[at]} and {nodes[other]} nodes"
+    raise FieldError(
+        f"{said}; packs shift by the number of nodes only, or not at all: make what it numbers a node type of "
+        "HeteroData, or leave the attribute out"
+    )
+
+
+def _shifts(owners: Owners, type_: Type, name: str, values: Sequence[Any], key: str) -> list[np.ndarray]:
+    """What `__inc__` of each graph says."""
+    found: list[np.ndarray] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of a number of nodes that was declared a guess
+        for graph, value, graph_id in zip(owners.graphs, values, owners.ids.tolist()):
+            try:
+                shift: Any = graph.__inc__(name, value, _store(graph, type_))
+                shift = np.asarray(shift.tolist() if is_tensor(shift) else shift)
+            except Exception as error:
+                raise FieldError(
+                    f"graph {graph_id}: __inc__ of {key!r} fails: {type(error).__name__}: {error}"
+                ) from error
+            found.append(shift.astype(np.int64) if shift.dtype.kind == "b" else shift)
+    return found
+
+
+def _keeps_shape(shift: np.ndarray, value: Any) -> bool:
+    """Whether adding the shift leaves the value's shape as it is."""
+    shape = tuple(getattr(value, "shape", ()))
+    if shift.ndim == 0 or (shift.size == 1 and shift.ndim <= max(len(shape), 1)):
+        return True
+    return shift.ndim <= len(shape) and all(a in (1, b) for a, b in zip(shift.shape[::-1], shape[::-1]))
+
+
+def _plain(shift: np.ndarray) -> Any:
+    return shift.tolist()
+
+
+def _store(graph: Any, type_: Type) -> Any:
+    return next(store for store in graph.stores if store._key == type_)
+
+
+def _known_type(owners: Owners, key: str, target: str) -> str:
+    """The key of a node axis that an index is declared to number."""
+    graph = owners.graphs[0]
+    known = list(graph.node_types) if is_hetero(graph) else ["node"]
+    known += [axis.key for axis in owners.counts if axis.level == "node" and axis.key not in known]
+    if target not in known:
+        raise FieldError(f"{key!r} is declared an index of {target!r}; the node types are {', '.join(known)}")
+    return target

@@ -1,0 +1,1 @@
+"""The build: scan, limits, plan, shards, commit. `pipelines.build` is its function."""

@@ -1,0 +1,132 @@
+"""What the place of a build holds before it, and that nothing foreign is ever touched."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterable, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from packer.errors import BuildError, FormatError
+from packer.files.atomic import TEMPORARY
+from packer.files.canonical import MAX_BYTES
+from packer.shards.manifest import GRAPHS, MANIFEST, PLAN, Manifest, shard_name
+from pipelines.stores.layout import BUILD_FILE, CARD, REPORT, SPLITS_FILE, inside, split_names
+from pipelines.stores.store import FolderStore, Store
+from pipelines.stores.work_folder import WORK
+
+_IN_A_DATA_SET = re.compile(
+    rf"(?:{'|'.join(map(re.escape, (MANIFEST, GRAPHS, PLAN, CARD, BUILD_FILE)))}|shard-\d+\.parquet)(?:\.tmp)?"
+)
+
+
+def finished_targets(out: Store) -> dict[str, Manifest]:
+    """Split name -> manifest of the complete build in `out` ("" without splits); {} where there is none."""
+    names = [""] if out.size(MANIFEST) is not None else split_names(out.place)
+    if any(out.size(inside(name, MANIFEST)) is None for name in names):
+        return {}
+    try:
+        return {name: Manifest.load(out.below(name).place) for name in names}
+    except FormatError as error:
+        raise BuildError(f"{out} holds a damaged data set: {error}. Remove it, or choose another folder") from error
+
+
+def own_files(out: Store, journalled: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """All files that a finished build (by its manifests) or an unfinished one (by its journal) may have in `out`.
+
+    journalled: split name -> {"shards": number} of the unfinished build.
+    """
+    shards = {name: len(manifest.shards) for name, manifest in finished_targets(out).items()}
+    for name, facts in journalled.items():
+        shards[name] = max(shards.get(name, 0), int(facts["shards"]))
+    files = {BUILD_FILE, SPLITS_FILE, REPORT} if shards else set[str]()
+    for name, count in shards.items():
+        files |= {inside(name, file) for file in (MANIFEST, GRAPHS, PLAN, CARD, REPORT)}
+        files |= {inside(name, shard_name(number)) for number in range(count)}
+    return files | {file + TEMPORARY for file in files}
+
+
+def refuse_foreign(out: Store, own: Collection[str]) -> None:
+    """Raise BuildError where `out` holds something, but no build (whose files are `own`)."""
+    if own:
+        return
+    foreign = list(islice((name for name in out.names() if not name.startswith(f"{WORK}/")), 6))
+    if foreign:
+        more = " and more" if len(foreign) > 5 else ""
+        raise BuildError(
+            f"{out} holds something else: {', '.join(foreign[:5])}{more}. Give a folder that is empty or absent"
+        )
+
+
+def refuse_strangers(out: Store, splits: Iterable[str], own: Collection[str]) -> None:
+    """Raise BuildError where the data sets that are to be written would be written over something (not `own`), or
+    through a link to somewhere else."""
+    for split in splits if own else ():  # or else `refuse_foreign` has seen that nothing is there
+        if isinstance(out, FolderStore) and split and (out.folder / split).is_symlink():
+            raise BuildError(f"{out.folder / split} is a symbolic link: a build would write where it points. Remove it")
+        names = out.below(split).names() if split else (name for name in out.names() if _IN_A_DATA_SET.fullmatch(name))
+        foreign = list(islice((name for name in (inside(split, name) for name in names) if name not in own), 6))
+        if foreign:
+            more = " and more" if len(foreign) > 5 else ""
+            raise BuildError(
+                f"{out} holds {', '.join(foreign[:5])}{more}, which no build wrote, where a data set is to be. Nothing "
+                "is removed: move it away, or choose another place"
+            )
+
+
+def remove_files(out: Store, own: Collection[str]) -> None:
+    """Remove these files, manifests first so that a half-removed data set is none; and the folders left empty."""
+    out.remove(sorted(own, key=lambda name: (Path(name).name not in (SPLITS_FILE, MANIFEST), name)))
+
+
+def check_replaceable(path: Path, begins: Collection[bytes]) -> None:
+    """Raise BuildError where a file that a command was told to write would replace something of another kind.
+
+    begins: how files of its kind begin; another plain file, such as the source, stays, and so does a data set's own.
+    """
+    own = _IN_A_DATA_SET.fullmatch(path.name) and (path.parent / MANIFEST).exists()
+    if not own and not path.is_file():
+        return
+    if not own:
+        with path.open("rb") as file:
+            start = file.read(max(map(len, begins)))
+        if not start or start.startswith(tuple(begins)):
+            return
+    what = "belongs to the data set there" if own else "holds something else"
+    raise BuildError(f"{path} {what} and is not replaced: name another file")
+
+
+def same_job(out: Store, job: Mapping[str, Any], targets: Mapping[str, Manifest]) -> list[str]:
+    """What differs between the finished build in `out` and `job`, missing files included; [] where nothing does."""
+    try:
+        file = out.place.open(BUILD_FILE)
+        try:
+            built = json.loads(bytes(file.read(0, min(file.size, MAX_BYTES))))["job"]
+        finally:
+            file.close()
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # FormatError is a ValueError
+        return [f"{BUILD_FILE} does not say how it was built"]
+    found = differences(built, job)
+    for name, manifest in targets.items():
+        sizes = {file: entry.bytes for file, entry in manifest.files.items()}
+        sizes |= {shard.name: shard.bytes for shard in manifest.shards}
+        found += [
+            f"{inside(name, file)} is missing or of another size"
+            for file, size in sizes.items()
+            if out.size(inside(name, file)) != size
+        ]
+    return found
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any], at: str = "") -> list[str]:
+    """One line for each value that differs between two plain dicts."""
+    found: list[str] = []
+    for name in sorted({*there, *here}):
+        old, new = there.get(name), here.get(name)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found += differences(old, new, f"{at}{name}.")
+        elif old != new:
+            found.append(f"{at}{name} is {json.dumps(old)[:80]} there, {json.dumps(new)[:80]} here")
+    return found

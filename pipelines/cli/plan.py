@@ -1,0 +1,249 @@
+"""`compare` and `plan`: what packing would give, without writing packs."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from packer.algorithms.registry import ALGORITHMS, find_algorithm
+from packer.errors import MissingExtraError
+from packer.graphs.schema import Schema
+from packer.graphs.sizes import GraphSizes
+from packer.limits.limits_rule import LimitsRule
+from packer.limits.pack_limits import PackLimits
+from packer.packs.columns import pack_columns
+from packer.plan.pack_plan import PackPlan, make_plan
+from packer.scan.attributes import Attributes
+from pipelines.building.options import ScanOptions, as_stage
+from pipelines.building.plan import store_plan
+from pipelines.cli import options as options
+from pipelines.cli.checks import PLANS, file_place, usage
+from pipelines.cli.draw import draw_plans, write_csv
+from pipelines.cli.output import fill_column, percent, percents, progress, say, show, show_json, table, tell_skips
+from pipelines.cli.scan import describe
+from pipelines.executors import make_executor
+from pipelines.sources.protocol import Source
+from pipelines.survey.preview import preview
+from pipelines.survey.survey import Survey
+from pipelines.survey.warm_plan import warm_plan
+
+
+def register(app: typer.Typer) -> None:
+    app.command("compare", epilog="Example: graph-pack compare sample:nci --limits auto")(compare)
+    app.command(
+        "plan",
+        epilog="Example: graph-pack plan sample:nci --num-nodes 256 --num-edges 552 --num-graphs 32 --out plan.parquet",
+    )(plan)
+
+
+def compare(
+    source: options.SourceArgument,
+    algorithm: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only these; may be repeated.  [default: all]")
+    ] = None,
+    smiles_column: options.SmilesColumn = None,
+    target: options.Target = None,
+    target_dtype: options.TargetDtype = None,
+    missing: options.Missing = None,
+    delimiter: options.Delimiter = None,
+    root: options.Root = None,
+    on_empty: options.OnEmpty = None,
+    exclude: options.Exclude = None,
+    index: options.Index = None,
+    guess_num_nodes: options.GuessNumNodes = False,
+    use_node_attr: options.NodeAttributes = False,
+    use_edge_attr: options.EdgeAttributes = False,
+    num_nodes: options.NumNodes = None,
+    num_edges: options.NumEdges = None,
+    num_graphs: options.NumGraphs = None,
+    null_graphs: options.NullGraphs = "all",
+    limits: options.AutoLimits = None,
+    oversize: options.Oversize = "error",
+    seed: options.Seed = 0,
+    time_limit: options.TimeLimit = None,
+    work_limit: options.WorkLimit = None,
+    csv: options.Csv = None,
+    plot: options.Plot = None,
+    workers: options.Workers = 2,
+    json_output: options.Json = False,
+    config: options.Config = None,
+) -> None:
+    """Packing algorithms side by side: packs, how full they are, the bound that no packing beats, the gap, seconds."""
+    with usage():
+        names = [find_algorithm(name).name for name in algorithm or ALGORITHMS]
+    chosen = options.read_limits(num_nodes, num_edges, num_graphs, null_graphs, limits)
+    asked = options.read_source(
+        source,
+        smiles_column,
+        target,
+        root,
+        target_dtype=target_dtype,
+        missing=missing,
+        delimiter=delimiter,
+        use_node_attr=use_node_attr,
+        use_edge_attr=use_edge_attr,
+    )
+    attributes = options.read_attributes(exclude, index, guess_num_nodes)
+    found, used, sizes = _preview(asked, on_empty, None, attributes, chosen, oversize, seed, workers)
+    plans: list[PackPlan] = []
+    for name in names:
+        try:
+            with progress() as report:
+                plans.append(warm_plan(sizes, used, name, seed, time_limit, as_stage(report), work_limit))
+        except MissingExtraError as error:
+            if algorithm:
+                raise
+            say(f"{name} is left out: {error}")
+    bound = max(plan.lower_bound for plan in plans)
+    rows = [_plan_facts(plan, bound) for plan in plans]
+    if csv is not None:
+        write_csv(rows, csv)
+    if plot is not None:
+        draw_plans(plans, plot)
+    if json_output:
+        show_json({"source": found.source, "limits": used.to_dict(), "graphs": sizes.num_graphs, "plans": rows})
+        return
+    tell_skips(found.skips)
+    fill, notes = fill_column(plans[0].fill)
+    notes = [*notes, *(f"{p.algorithm} was stopped by its {p.stopped_by} limit" for p in plans if _cut_short(p))]
+    columns = ["algorithm", "packs", "bound", "gap", fill, "seconds"]
+    show(
+        f"{found.source}: {sizes.num_graphs:,} graphs under {describe(used)}",
+        table("", columns, [_comparison_row(row) for row in rows]),
+        *notes,
+    )
+
+
+def _cut_short(plan: PackPlan) -> bool:
+    return plan.stopped_by in ("time", "work") and plan.status != "optimal"
+
+
+def _comparison_row(row: dict[str, Any]) -> list[Any]:
+    gap = "proven" if row["gap"] == 0 else percent(row["gap"])
+    return [row["algorithm"], row["packs"], row["bound"], gap, percents(row["fill"].values()), f"{row['seconds']:.3f}"]
+
+
+def plan(
+    source: options.SourceArgument,
+    plan_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", help="Keep the plan here, for build --plan.", callback=file_place("--out", PLANS)
+        ),
+    ] = None,
+    smiles_column: options.SmilesColumn = None,
+    target: options.Target = None,
+    target_dtype: options.TargetDtype = None,
+    missing: options.Missing = None,
+    delimiter: options.Delimiter = None,
+    root: options.Root = None,
+    on_empty: options.OnEmpty = None,
+    field: options.FieldLevel = None,
+    exclude: options.Exclude = None,
+    index: options.Index = None,
+    guess_num_nodes: options.GuessNumNodes = False,
+    use_node_attr: options.NodeAttributes = False,
+    use_edge_attr: options.EdgeAttributes = False,
+    num_nodes: options.NumNodes = None,
+    num_edges: options.NumEdges = None,
+    num_graphs: options.NumGraphs = None,
+    null_graphs: options.NullGraphs = "all",
+    limits: options.AutoLimits = None,
+    oversize: options.Oversize = "error",
+    algorithm: options.Algorithm = "optimal",
+    seed: options.Seed = 0,
+    time_limit: options.TimeLimit = None,
+    work_limit: options.WorkLimit = None,
+    workers: options.Workers = 2,
+    json_output: options.Json = False,
+    config: options.Config = None,
+) -> None:
+    """A dry run: how many packs, how full, how many bytes. --out keeps the plan for build --plan."""
+    with usage():
+        find_algorithm(algorithm)
+    chosen = options.read_limits(num_nodes, num_edges, num_graphs, null_graphs, limits)
+    asked = options.read_source(
+        source,
+        smiles_column,
+        target,
+        root,
+        target_dtype=target_dtype,
+        missing=missing,
+        delimiter=delimiter,
+        use_node_attr=use_node_attr,
+        use_edge_attr=use_edge_attr,
+    )
+    attributes = options.read_attributes(exclude, index, guess_num_nodes)
+    found, used, sizes = _preview(asked, on_empty, field, attributes, chosen, oversize, seed, workers)
+    with progress() as report:
+        stage = as_stage(report)
+        made = make_plan(
+            sizes, used, algorithm, seed=seed, time_limit=time_limit, work_limit=work_limit, progress=stage
+        )
+    if plan_file is not None:
+        store_plan(made, plan_file, by_graph=True)
+    facts = {**_plan_facts(made, made.lower_bound), "stopped_by": made.stopped_by, "limits": used.to_dict()}
+    facts["bytes_per_pack"] = pack_bytes(found.schema, used)
+    facts["out"] = None if plan_file is None else str(plan_file)
+    if json_output:
+        show_json({"source": found.source, "graphs": sizes.num_graphs, **facts})
+        return
+    tell_skips(found.skips)
+    fills = ", ".join(f"{key}s {percent(value)}" for key, value in made.fill.items())
+    proof = "proven: no plan has fewer" if made.status == "optimal" else f"no plan has fewer than {made.lower_bound:,}"
+    proof += "; interrupted" if made.stopped_by == "interrupt" else ""
+    show(
+        f"{found.source}: {sizes.num_graphs:,} graphs under {describe(used)}",
+        f"{made.num_packs:,} packs by {made.algorithm} ({proof}) in {made.seconds:.2f} s",
+        f"filled: {fills}",
+    )
+    if facts["bytes_per_pack"] is not None:
+        total = facts["bytes_per_pack"] * made.num_packs
+        show(f"{facts['bytes_per_pack']:,} bytes a pack before compression, {total / 1e6:,.1f} MB in all")
+    if plan_file is not None:
+        show(f"plan kept in {plan_file}: graph-pack build {found.source} ... --plan {plan_file}")
+
+
+def _preview(
+    source: Source,
+    on_empty: str | None,
+    field: list[str] | None,
+    attributes: Attributes,
+    chosen: PackLimits | LimitsRule | None,
+    oversize: str,
+    seed: int,
+    workers: int,
+) -> tuple[Survey, PackLimits, GraphSizes]:
+    """The source, the limits, and the sizes of the graphs that a build would pack, with progress on standard error."""
+    asked = ScanOptions(options.read_levels(field), {}, on_empty, attributes)
+    executor = make_executor(workers=workers)
+    try:
+        with progress() as report:
+            choose = partial(options.used_limits, chosen)
+            found = preview(source, asked, choose, oversize, seed, executor, report)
+            return found.survey, found.limits, found.sizes
+    finally:
+        executor.close()
+
+
+def pack_bytes(schema: Schema, limits: PackLimits) -> int | None:
+    """Stored bytes of a pack before compression; None for limits that are for planning only."""
+    if limits.null_graphs == "none":
+        return None
+    return sum(column.width for column in pack_columns(schema, limits))
+
+
+def _plan_facts(plan: PackPlan, bound: int) -> dict[str, Any]:
+    return {
+        "algorithm": plan.algorithm,
+        "packs": plan.num_packs,
+        "fill": plan.fill,
+        "bound": bound,
+        "gap": plan.num_packs / bound - 1,
+        "status": "optimal" if plan.num_packs == bound else "feasible",
+        "seconds": round(plan.seconds, 6),
+        "stopped_by": plan.stopped_by,
+    }

@@ -1,0 +1,149 @@
+"""`scan`: looking at a source, without writing anything; and what other commands say of sizes and limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import typer
+
+from packer.limits.fit import fitting, too_large
+from packer.limits.pack_limits import PackLimits
+from packer.scan.attributes import Attributes
+from pipelines.building.options import ScanOptions
+from pipelines.cli import options as options
+from pipelines.cli.draw import draw_sizes
+from pipelines.cli.output import progress, say, show, show_json, tell_skips
+from pipelines.cli.tables import fault_table, field_table, size_tables, summary
+from pipelines.executors import make_executor
+from pipelines.sources.protocol import Source
+from pipelines.survey.survey import Survey, survey_source
+
+
+def register(app: typer.Typer) -> None:
+    app.command("scan", epilog="Example: graph-pack scan sample:nci")(scan)
+
+
+def scan(
+    source: options.SourceArgument,
+    smiles_column: options.SmilesColumn = None,
+    target: options.Target = None,
+    target_dtype: options.TargetDtype = None,
+    missing: options.Missing = None,
+    delimiter: options.Delimiter = None,
+    root: options.Root = None,
+    on_empty: options.OnEmpty = None,
+    field: options.FieldLevel = None,
+    exclude: options.Exclude = None,
+    index: options.Index = None,
+    guess_num_nodes: options.GuessNumNodes = False,
+    use_node_attr: options.NodeAttributes = False,
+    use_edge_attr: options.EdgeAttributes = False,
+    num_nodes: options.NumNodes = None,
+    num_edges: options.NumEdges = None,
+    num_graphs: options.NumGraphs = None,
+    null_graphs: options.NullGraphs = "all",
+    limits: options.AutoLimits = None,
+    plot: options.Plot = None,
+    workers: options.Workers = 2,
+    json_output: options.Json = False,
+    config: options.Config = None,
+) -> None:
+    """Sizes of the graphs, their fields, faults, and what would not fit the limits given. --plot draws the sizes."""
+    given = bool(num_nodes or num_edges or num_graphs or limits)
+    chosen = options.read_limits(num_nodes, num_edges, num_graphs, null_graphs, limits) if given else None
+    asked = options.read_source(
+        source,
+        smiles_column,
+        target,
+        root,
+        target_dtype=target_dtype,
+        missing=missing,
+        delimiter=delimiter,
+        use_node_attr=use_node_attr,
+        use_edge_attr=use_edge_attr,
+    )
+    # All faults are to be seen, not the first alone.
+    refused = on_empty is None and asked.on_empty == "error"
+    found = survey(
+        asked, "skip" if refused else on_empty, field, options.read_attributes(exclude, index, guess_num_nodes), workers
+    )
+    used = options.used_limits(chosen, found.sizes) if given else None
+    fits = None if used is None else fitting(found.sizes, used)
+    if plot is not None:
+        draw_sizes(found.sizes, plot)
+    if json_output:
+        show_json(_scan_json(found, used, fits))
+    else:
+        _show_scan(found, used, fits)
+    if refused and found.skips:
+        say("graphs that cannot be packed are refused: correct them, or pass --on-empty skip to leave them out")
+        raise typer.Exit(1)
+
+
+def _show_scan(found: Survey, limits: PackLimits | None, fits: np.ndarray | None) -> None:
+    tell_skips(found.skips)
+    skipped = f", {len(found.skips):,} of them cannot be packed" if found.skips else ""
+    faults = fault_table(found) if found.skips else "No faults found."
+    about = f"{found.source}: {found.num_graphs:,} graphs{skipped}"
+    show(about, *size_tables(found.sizes), field_table(found), faults)
+    for name in found.ambiguous:
+        show(f"The data leave the level of {name} open: --field {name}=LEVEL decides otherwise.")
+    if limits is not None and fits is not None:
+        _show_fit(found, limits, fits)
+
+
+def describe(limits: PackLimits) -> str:
+    """ "256 nodes, 552 edges, 32 graphs (null graphs: all)"."""
+
+    def number(limit: Any) -> str:
+        if isinstance(limit, dict):
+            return ", ".join(f"{name} {slots}" for name, slots in sorted(limit.items()))
+        return "no limit on" if limit is None else str(limit)
+
+    plain = limits.to_dict()
+    parts = ", ".join(f"{number(plain[f'num_{what}'])} {what}" for what in ("nodes", "edges", "graphs"))
+    return f"{parts} (null graphs: {limits.null_graphs})"
+
+
+def survey(
+    source: Source, on_empty: str | None, field: list[str] | None, attributes: Attributes, workers: int
+) -> Survey:
+    """Sizes and statistics of the source, with progress on standard error."""
+    asked = ScanOptions(options.read_levels(field), {}, on_empty, attributes)
+    executor = make_executor(workers=workers)
+    try:
+        with progress() as report:
+            return survey_source(source, asked, executor, report)
+    finally:
+        executor.close()
+
+
+def _show_fit(found: Survey, limits: PackLimits, fits: np.ndarray) -> None:
+    outside = np.flatnonzero(~fits)
+    if not len(outside):
+        show(f"All {len(fits):,} graphs fit {describe(limits)}.")
+        return
+    show(f"{len(outside):,} of {len(fits):,} graphs do not fit {describe(limits)}:")
+    for row in outside[:10].tolist():
+        show(f"  graph {int(found.source_ids[row])} {too_large(found.sizes, limits, row)}")
+    if len(outside) > 10:
+        show(f"  and {len(outside) - 10:,} more")
+
+
+def _scan_json(found: Survey, limits: PackLimits | None, fits: np.ndarray | None) -> dict[str, Any]:
+    plain: dict[str, Any] = {
+        "source": found.source,
+        "graphs": found.num_graphs,
+        "sizes": {key: summary(values) for key, values in found.sizes.columns.items()},
+        "distinct_sizes": len(found.sizes.distinct[0]),
+        "fields": found.schema.to_dict()["fields"],
+        "strings": list(found.schema.strings),
+        "ambiguous": list(found.ambiguous),
+        "skipped": [{"graph": skip.graph_id, "where": skip.where, "reason": skip.reason} for skip in found.skips],
+    }
+    if limits is not None and fits is not None:
+        outside = found.source_ids[~fits]
+        plain["limits"] = limits.to_dict()
+        plain["does_not_fit"] = {"count": len(outside), "first": outside[:100].tolist()}
+    return plain

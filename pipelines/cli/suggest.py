@@ -1,0 +1,169 @@
+"""`suggest`: limits worth using, with proof of how well they can be filled."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from packer.errors import LimitsError
+from packer.graphs.axes import Axis
+from packer.graphs.schema import Schema
+from packer.suggest.suggest import Candidate, Suggestion, suggest_limits
+from packer.suggest.sweep import SweepRules
+from pipelines.cli import options as options
+from pipelines.cli.checks import number, usage
+from pipelines.cli.draw import draw_suggestion, write_csv
+from pipelines.cli.output import Heading, fill_column, percent, percents, progress, show, show_json, table, tell_skips
+from pipelines.cli.scan import survey
+from pipelines.cli.tables import row_width
+from pipelines.text.numbers import SLOTS_MOST, whole_of
+
+
+def register(app: typer.Typer) -> None:
+    app.command("suggest", epilog="Example: graph-pack suggest sample:nci --multiple-of 8")(suggest)
+
+
+def suggest(
+    source: options.SourceArgument,
+    smiles_column: options.SmilesColumn = None,
+    target: options.Target = None,
+    target_dtype: options.TargetDtype = None,
+    missing: options.Missing = None,
+    delimiter: options.Delimiter = None,
+    root: options.Root = None,
+    on_empty: options.OnEmpty = None,
+    exclude: options.Exclude = None,
+    guess_num_nodes: options.GuessNumNodes = False,
+    use_node_attr: options.NodeAttributes = False,
+    use_edge_attr: options.EdgeAttributes = False,
+    num_graphs: Annotated[
+        str | None, typer.Option(metavar="G|LEAST:MOST", help="Graph slots wanted.  [default: any]")
+    ] = None,
+    multiple_of: Annotated[
+        int,
+        typer.Option(metavar="M", help="Node and edge slots are multiples of this.", parser=number("multiple_of")),
+    ] = 1,
+    max_nodes: Annotated[
+        int | None, typer.Option(metavar="N", help="Most node slots.", parser=number("max_nodes"))
+    ] = None,
+    max_bytes: Annotated[
+        float | None,
+        typer.Option(metavar="B", help="Most tensor bytes of a pack.", parser=number("max_bytes")),
+    ] = None,
+    null_graphs: options.NullGraphs = "all",
+    seed: options.Seed = 0,
+    time_limit: options.TimeLimit = None,
+    csv: options.Csv = None,
+    plot: options.Plot = None,
+    workers: options.Workers = 2,
+    json_output: options.Json = False,
+    config: options.Config = None,
+) -> None:
+    """Limits worth using: hundreds are tried, the best trade-offs between pack size and padding are proven."""
+    wanted = _range(num_graphs)
+    with usage():
+        SweepRules(null_graphs, multiple_of, max_nodes, (wanted, wanted) if isinstance(wanted, int) else wanted)
+    asked = options.read_source(
+        source,
+        smiles_column,
+        target,
+        root,
+        target_dtype=target_dtype,
+        missing=missing,
+        delimiter=delimiter,
+        use_node_attr=use_node_attr,
+        use_edge_attr=use_edge_attr,
+    )
+    found = survey(asked, on_empty, None, options.read_attributes(exclude, None, guess_num_nodes), workers)
+    per_row = row_bytes(found.schema)
+    with progress(quiet=json_output) as report:
+        suggestion = suggest_limits(
+            found.sizes,
+            num_graphs=wanted,
+            multiple_of=multiple_of,
+            max_nodes=max_nodes,
+            memory_bytes_per_pack=max_bytes,
+            bytes_per_node={axis.key: per_row[axis.key] for axis in found.schema.axes if axis.level == "node"},
+            bytes_per_edge={axis.key: per_row[axis.key] for axis in found.schema.axes if axis.level == "edge"},
+            bytes_per_graph=per_row["graph"],
+            null_graphs=null_graphs,
+            time_limit=60.0 if time_limit is None else time_limit,
+            seed=seed,
+            progress=lambda done, total, seconds: report("suggest", done, total),
+        )
+    if csv is not None:
+        write_csv([_flat(candidate) for candidate in suggestion.front], csv)
+    if plot is not None:
+        draw_suggestion(suggestion, plot)
+    if json_output:
+        show_json(_plain(found.source, suggestion))
+        return
+    tell_skips(found.skips)
+    fill, notes = fill_column(suggestion.best.fill)
+    columns: list[Heading] = ["", ("limits", "nodes/edges/graphs"), "packs", "bound", fill]
+    show(
+        f"{found.source}: {found.sizes.num_graphs:,} graphs; {suggestion.num_triples:,} limits looked at, "
+        f"{suggestion.num_packed:,} packed, {suggestion.num_solved:,} solved in {suggestion.seconds:.1f} s",
+        table(
+            "",
+            [*columns, ("padding", "of bytes"), ("kB", "a pack")],
+            [_row(candidate, candidate is suggestion.best) for candidate in suggestion.front],
+        ),
+        *notes,
+        f"*: {suggestion.reason}.",
+    )
+
+
+def row_bytes(schema: Schema) -> dict[str, float]:
+    """Axis key and "graph" -> bytes of one row of all its tensors, as the reader gives them (masks and batch too)."""
+    found: dict[str, float] = {axis.key: 1.0 + (8.0 if axis.level == "node" else 0.0) for axis in schema.axes}
+    found["graph"] = 1.0 + 8.0
+    for field in schema.fields:
+        key = "graph" if field.axis is None else Axis(field.level, field.type).key
+        if field.role != "count":
+            found[key] += row_width(field.shape, field.dtype)
+    return found
+
+
+def _range(text: str | None) -> int | tuple[int, int] | None:
+    if text is None:
+        return None
+    ends = [whole_of(part) for part in text.split(":")]
+    found = [end for end in ends if end is not None and end <= SLOTS_MOST]
+    with usage():
+        if len(found) < len(ends) or len(ends) > 2:
+            raise LimitsError(f"--num-graphs takes a number or LEAST:MOST; got {text!r}")
+    return (found[0], found[1]) if len(found) > 1 else found[0]
+
+
+def _row(candidate: Candidate, best: bool) -> list[Any]:
+    bound = "proven" if candidate.status == "optimal" else candidate.lower_bound
+    return [
+        "*" if best else "",
+        candidate.name,
+        candidate.num_packs,
+        bound,
+        percents(candidate.fill.values()),
+        percent(candidate.padding_share),
+        f"{candidate.bytes_per_pack / 1e3:,.1f}",
+    ]
+
+
+def _flat(candidate: Candidate) -> dict[str, Any]:
+    plain = candidate.to_dict()
+    return {**plain.pop("limits"), **plain}
+
+
+def _plain(source: str, suggestion: Suggestion) -> dict[str, Any]:
+    return {
+        "source": source,
+        "best": suggestion.best.to_dict(),
+        "reason": suggestion.reason,
+        "front": [candidate.to_dict() for candidate in suggestion.front],
+        "looked_at": suggestion.num_triples,
+        "packed": suggestion.num_packed,
+        "solved": suggestion.num_solved,
+        "stopped_by": suggestion.stopped_by,
+        "seconds": round(suggestion.seconds, 3),
+    }

@@ -1,0 +1,47 @@
+"""The names of the files of a build, and of its splits."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from packer.errors import BuildError, FormatError, MissingFileError
+from packer.files.protocol import Place
+
+BUILD_FILE, SPLITS_FILE = "build.json", "splits.json"
+
+CARD, REPORT = "README.md", "report.html"
+
+_MOST_BYTES = 1 << 20
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+
+def inside(split: str, file: str) -> str:
+    """The name of a file of a data set, from where the build is; split: "" without splits."""
+    return f"{split}/{file}" if split else file
+
+
+def split_names(place: Place) -> list[str]:
+    """The splits that its splits.json lists; [] where there is none. FormatError for what is no list of splits."""
+    try:
+        file = place.open(SPLITS_FILE)
+    except MissingFileError:
+        return []
+    try:
+        found: Any = json.loads(bytes(file.read(0, min(file.size, _MOST_BYTES))))
+        names = [str(name) for name in found["splits"]]
+        for name in names:
+            check_name(name)
+    except (ValueError, KeyError, TypeError, BuildError) as error:
+        raise FormatError(f"{SPLITS_FILE} of {place} is not a list of splits: {error}") from error
+    finally:
+        file.close()
+    return names
+
+
+def check_name(name: str) -> None:
+    """A split names a folder."""
+    if not _NAME.fullmatch(name):
+        raise BuildError(f"a split is named by letters, digits, - and _; got {name!r}")

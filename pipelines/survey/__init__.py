@@ -1,0 +1,1 @@
+"""A look at a source without a build: sizes, limits, and plans compared."""

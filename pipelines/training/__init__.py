@@ -1,0 +1,1 @@
+"""`graph-pack train`: a small network on any data set of packs."""

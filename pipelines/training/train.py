@@ -1,0 +1,322 @@
+"""Train a small GNN on packs: the reference to copy from.
+
+What packs ask of a training loop is all here: the loss is a sum over real graphs (those with a target) divided by their
+number, pooling knows the number of graph slots, metrics count real graphs only.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from packer.errors import FormatError, MissingExtraError, SourceError
+from packer.graphs.axes import Axis
+from packer.reading import PackDataset, masked_mean, torch_loader
+from packer.shards import open_shard
+from packer.verify.block import check_block
+from pipelines.report.style import Picture, drawn, finish, new_figure, save_picture, whole_ticks
+from pipelines.stores.locations import below, data_sets_below, is_data_set, label, where
+from pipelines.training.ipu import train_on_ipu
+from pipelines.training.model import GNN, ColumnEmbedding, DenseEncoder, Edges, Nodes
+from pipelines.training.task import MOST_VALUES, packs_of
+from pipelines.training.task import Task as Task
+from pipelines.training.task import find_task as find_task
+
+try:
+    import torch
+    from torch.nn import functional
+except ImportError as error:
+    raise MissingExtraError("torch", "torch", "training") from error
+
+
+@dataclass
+class TrainReport:
+    """losses: one an epoch, per known target; metrics: split -> name -> value; seconds: of the epochs alone."""
+
+    task: Task
+    device: str
+    losses: list[float] = field(default_factory=list)
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def train(
+    folder: str | os.PathLike[str],
+    *,
+    target: str = "y",
+    epochs: int = 5,
+    hidden: int = 64,
+    layers: int = 3,
+    lr: float = 2e-3,
+    batch_size: int = 1,
+    seed: int = 0,
+    device: str = "auto",
+    num_threads: int | None = 1,
+    compile: bool | None = None,
+    plot: str | Path | None = None,
+    on_epoch: Callable[[int, float], None] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> TrainReport:
+    """Train on `folder/train` (or on `folder` itself) and evaluate on every split. folder: a path or a URL, for which
+    storage_options go to fsspec.
+
+    target: a float field makes a regression, an integer one a classification; a node-level or edge-level one a model of
+    nodes or edges; of heterogeneous graphs by name or key ("paper/y"). Graphs that lack the target, and NaN, take no
+    part in loss and metrics.
+    lr: falls to 0 over the steps. device: "cpu", "cuda", "ipu" (packs of a step accumulate their gradients; evaluation
+    is on the CPU), "auto" takes CUDA when it is there. num_threads: of torch on the CPU, set for the process; one is
+    fastest for packs of some hundred nodes, None leaves it as it is. compile: torch.compile for static shapes, with
+    CUDA graphs on CUDA (the default there). plot: where to draw the loss curve. Randomness: `seed`
+    alone (weights and the order of packs), and on CUDA the order in which sums are added up.
+    """
+    device = _device(device)
+    splits = open_splits(folder, storage_options)
+    for packs in splits.values():
+        check_packs(packs)
+    packs = splits["train"]
+    torch.manual_seed(seed)
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)
+    task = find_task(packs, target)
+    model = build_model(packs, task, hidden, layers)
+    report = TrainReport(task, device)
+
+    def tell(epoch: int, loss: float) -> None:
+        report.losses.append(loss)
+        if on_epoch is not None:
+            on_epoch(epoch, loss)
+
+    start = time.perf_counter()
+    if device == "ipu":
+        train_on_ipu(model, packs, task, loss_of, epochs=epochs, lr=lr, accumulate=batch_size, seed=seed, on_epoch=tell)
+    else:
+        _train_on(torch.device(device), model, packs, task, epochs, lr, batch_size, seed, compile, tell)
+    report.seconds = time.perf_counter() - start
+    place = torch.device("cpu" if device == "ipu" else device)
+    for split, dataset in splits.items():
+        report.metrics[split] = evaluate(model, dataset, task, place)
+    if plot is not None:
+        draw_losses(report, plot)
+    return report
+
+
+def _device(name: str) -> str:
+    """The device to train on, "auto" resolved."""
+    there = torch.cuda.is_available()
+    if name == "auto":
+        return "cuda" if there else "cpu"
+    kind = name.partition(":")[0]
+    if kind not in ("cpu", "cuda", "ipu"):
+        raise SourceError(f"device must be auto, cpu, cuda or ipu; got {name!r}")
+    if kind == "cuda" and not there:
+        raise SourceError(f"device {name!r}: this torch ({torch.__version__}) finds no CUDA GPU; use cpu, or auto")
+    return name
+
+
+class TrainingStep(torch.nn.Module):
+    """Model and loss, to be compiled as one: a batch -> (its loss, the number of known targets)."""
+
+    def __init__(self, model: torch.nn.Module, task: Task) -> None:
+        super().__init__()
+        self.model, self.task = model, task
+
+    def forward(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        return loss_of(self.model(batch), batch, self.task), self.task.known(batch).sum()
+
+
+def _train_on(
+    place: torch.device,
+    model: torch.nn.Module,
+    packs: PackDataset,
+    task: Task,
+    epochs: int,
+    lr: float,
+    batch_size: int,
+    seed: int,
+    compile: bool | None,
+    on_epoch: Callable[[int, float], None],
+) -> None:
+    """The loop for CPU and CUDA."""
+    on_cuda = place.type == "cuda"
+    step: Any = TrainingStep(model, task).to(place)
+    if compile or (compile is None and on_cuda):
+        step = torch.compile(step, dynamic=False, mode="reduce-overhead" if on_cuda else None)
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=on_cuda)
+    loader = torch_loader(packs, batch_size=batch_size, shuffle=True, seed=seed, pin_memory=on_cuda)
+    steps = epochs * len(loader)
+    decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
+    for epoch in range(epochs):
+        loader.set_epoch(epoch)
+        on_epoch(epoch, train_epoch(step, loader, optimizer, place, decay))
+
+
+def open_splits(
+    folder: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None
+) -> dict[str, PackDataset]:
+    """The data sets below `folder`, train, valid and test first; a lone data set is the split "train"."""
+    root = where(folder)
+    if is_data_set(root, storage_options):
+        return {"train": PackDataset(root, storage_options=storage_options)}
+    order = ["train", "valid", "test"]
+    names = data_sets_below(root, storage_options)
+    if "train" not in names:
+        raise SourceError(
+            f"{label(root)} holds no packs: neither manifest.json nor train/manifest.json; run graph-pack build"
+        )
+    names.sort(key=lambda name: (order.index(name) if name in order else len(order), name))
+    return {name: PackDataset(below(root, name), storage_options=storage_options) for name in names}
+
+
+def check_packs(packs: PackDataset) -> None:
+    """Look through all packs before any are learned from: layers trust each edge and each `batch`. FormatError for
+    packs that contradict themselves under fitting checksums."""
+    manifest, name = packs.manifest, label(packs.path)
+    for number, shard in enumerate(manifest.shards):
+        reader = open_shard(packs.place, manifest, number)
+        try:
+            for block in range(shard.blocks):
+                found, _ = check_block(reader.block(block), manifest.schema, manifest.limits)
+                if found:
+                    pack = block * manifest.packs_per_block + found[0].pack
+                    raise FormatError(
+                        f"{name} contradicts itself: {shard.name}, pack {pack}, {found[0].field}: {found[0].what}. "
+                        f"`graph-pack verify {name}` names every such place"
+                    )
+        finally:
+            reader.close()
+
+
+def build_model(packs: PackDataset, task: Task, hidden: int, layers: int) -> GNN:
+    """A model for the types and fields that the packs have."""
+    axes, keys = packs.manifest.schema.axes, {field.key for field in packs.fields}
+    encoders: list[torch.nn.Module] = []
+
+    def encoder(axis: Axis, name: str) -> int | None:
+        made = _encoder(packs, axis, axis.column(name), hidden)
+        if made is None:
+            return None
+        encoders.append(made)
+        return len(encoders) - 1
+
+    nodes = [
+        Nodes(axis.key, axis.column("x"), axis.column("batch"), encoder(axis, "x"))
+        for axis in axes
+        if axis.level == "node"
+    ]
+    edges = [
+        Edges(axis.key, *axis.ends, axis.column("edge_index"), axis.column("edge_attr"), encoder(axis, "edge_attr"))
+        for axis in axes
+        if axis.level == "edge" and axis.column("edge_index") in keys
+    ]
+    readout = None if task.level == "graph" else Axis(task.level, task.type).key
+    return GNN(nodes, edges, encoders, hidden=hidden, layers=layers, outputs=task.outputs, readout=readout)
+
+
+def _encoder(packs: PackDataset, axis: Axis, key: str, hidden: int) -> torch.nn.Module | None:
+    found = next((field for field in packs.fields if field.key == key and field.axis == axis), None)
+    if found is None or 0 in found.shape:
+        return None
+    width = math.prod(found.shape)
+    if found.dtype.startswith(("float", "bfloat")):
+        return DenseEncoder(width, hidden)
+    largest = torch.zeros(width, dtype=torch.int64)
+    for pack in packs_of(packs):
+        rows = pack[key][pack[axis.mask_name]].reshape(-1, width).to(torch.int64)
+        if len(rows):
+            largest = torch.maximum(largest, rows.amax(dim=0))
+    if largest.double().sum() >= MOST_VALUES:
+        raise SourceError(
+            f"{key!r} is whole numbers up to {largest.max()}: each value of a column gets weights of its own, for "
+            f"{MOST_VALUES:,} values at most. Make it floating"
+        )
+    return ColumnEmbedding(largest.tolist(), hidden)
+
+
+def train_epoch(
+    step: Any,
+    loader: Iterable[Any],
+    optimizer: torch.optim.Optimizer,
+    device: torch.device,
+    decay: torch.optim.lr_scheduler.LRScheduler,
+) -> float:
+    """One pass over the loader; the mean loss over known targets. step: a TrainingStep, compiled or not."""
+    # Summed on the device: reading a number back at each step would make it wait.
+    total, count = torch.zeros((), device=device), torch.zeros((), device=device)
+    for batch in loader:
+        batch = batch.to(device, non_blocking=True)
+        optimizer.zero_grad(set_to_none=True)
+        loss, known = step(batch)
+        loss.backward()
+        optimizer.step()
+        decay.step()
+        total += loss.detach() * known
+        count += known
+    return (total / count.clamp(min=1)).item()
+
+
+def loss_of(output: torch.Tensor, batch: Any, task: Task) -> torch.Tensor:
+    """The step's loss: the sum over known targets divided by their number, over all ranks."""
+    truth, mask = batch[task.target], task.known(batch)
+    # What is not known is not looked at: no gradient comes of a NaN, and no class need be in range.
+    if task.kind == "classification":
+        classes = torch.where(mask, truth.reshape(-1).long(), 0)
+        each = functional.cross_entropy(output, classes, reduction="none")
+    else:
+        each = functional.mse_loss(output, torch.where(mask, _scaled(truth, task, output.dtype), 0), reduction="none")
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return masked_mean(each, mask)
+    # Data parallel training averages gradients over ranks: undo that, and divide by the known targets of all ranks.
+    count = mask.sum()
+    distributed.all_reduce(count)
+    return torch.where(mask, each, 0).sum() * distributed.get_world_size() / count.clamp(min=1)
+
+
+def evaluate(model: torch.nn.Module, dataset: PackDataset, task: Task, device: torch.device) -> dict[str, float]:
+    """Metrics over known targets only; beside them what the training mean, or the commonest class, scores."""
+    parts: list[list[torch.Tensor]] = [[], [], []]
+    model.eval()
+    with torch.no_grad():
+        for batch in torch_loader(dataset, shuffle=False):
+            batch = batch.to(device)
+            for part, rows in zip(parts, (model(batch), batch[task.target], task.known(batch)), strict=True):
+                part.append(rows.cpu())
+    model.train()
+    output, truth, known = (torch.cat(part) for part in parts)
+    count = known.sum().item()
+    if task.kind == "classification":
+        labels = truth.reshape(-1)[known].long()
+        commonest = torch.bincount(labels).max().item() / count if count else math.nan
+        right = (output[known].argmax(dim=1) == labels).double().mean().item()
+        return {"accuracy": right, "accuracy_of_commonest_class": commonest, "evaluated": count}
+    scaled, std = _scaled(truth, task, torch.float64), torch.tensor(task.std, dtype=torch.float64)
+    mae, of_mean = (((found * std).abs())[known].mean().item() for found in (output.double() - scaled, scaled))
+    return {"mae": mae, "mae_of_training_mean": of_mean, "evaluated": int(known.any(dim=1).sum())}
+
+
+def draw_losses(report: TrainReport, path: str | Path) -> None:
+    """The loss of each epoch as a picture; the suffix of `path` chooses the format."""
+    save_picture(_loss_curve(report), Path(path))
+
+
+@drawn
+def _loss_curve(report: TrainReport) -> Picture:
+    figure, (axis,) = new_figure(6, 3.5)
+    axis.plot(range(1, len(report.losses) + 1), report.losses, marker="o")
+    axis.set_ylim(bottom=0)
+    whole_ticks(axis.xaxis)
+    finish(axis, f"Training loss on {report.task.target}", "epoch", f"loss per {report.task.level}-level target")
+    said = ", ".join(f"{loss:.4g}" for loss in report.losses)
+    return Picture("Training loss", f"Training loss on {report.task.target} by epoch: {said}.", figure)
+
+
+def _scaled(truth: torch.Tensor, task: Task, dtype: torch.dtype) -> torch.Tensor:
+    """[rows, outputs]. By plain numbers: a tensor of them would be copied to the device each step, and waited for."""
+    columns = truth.reshape(len(truth), -1).to(dtype).unbind(dim=1)
+    scaled = [(column - mean) / std for column, mean, std in zip(columns, task.mean, task.std, strict=True)]
+    return torch.stack(scaled, dim=1)
