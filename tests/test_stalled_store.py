@@ -17,8 +17,8 @@ from small_packs import write_packs
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals")
-MOST = 5.0
-"""Seconds, where an idle machine takes one or two, most of them to end torch, and the store would take a minute."""
+DELAY = 120
+"""Seconds until the store answers: what ends before has not waited for it."""
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def proxy(s3_endpoint: str) -> Iterator[FaultProxy]:
     def stalls(method: str, path: str) -> bool:
         return "shard" in path or "csv" in path
 
-    with FaultProxy(s3_endpoint, 1.0, ("slow",), stalls, delay=60) as found:
+    with FaultProxy(s3_endpoint, 1.0, ("slow",), stalls, delay=DELAY) as found:
         yield found
 
 
@@ -79,11 +79,9 @@ def test_ctrl_c_in_a_loop_that_waits(bucket: str, proxy: FaultProxy, tmp_path: P
         wait_for_a_stalled_request(proxy)
         time.sleep(0.3)
         child.send_signal(signal.SIGINT)
-        begin = time.monotonic()
-        out, err = child.communicate(timeout=100)
+        out, err = child.communicate(timeout=DELAY - 20)
     finally:
         child.kill()
-    assert time.monotonic() - begin < MOST
     assert out == "waits\n" and child.returncode == -signal.SIGINT
     assert err.rstrip().endswith("KeyboardInterrupt"), err
 
@@ -114,11 +112,9 @@ def test_ctrl_c_in_a_command(bucket: str, proxy: FaultProxy, tmp_path: Path, arg
         wait_for_a_stalled_request(proxy)
         time.sleep(0.3)
         child.send_signal(signal.SIGINT)
-        begin = time.monotonic()
-        _, err = child.communicate(timeout=100)
+        _, err = child.communicate(timeout=DELAY - 20)
     finally:
         child.kill()
-    assert time.monotonic() - begin < MOST
     assert child.returncode == 130 and err.endswith("interrupted\n"), err
 
 
@@ -126,9 +122,7 @@ def test_a_program_that_ends_with_a_loop_open(bucket: str, proxy: FaultProxy, tm
     child = start(bucket, proxy, tmp_path, "open")
     try:
         assert child.stdout is not None and child.stdout.readline() == "ends\n"
-        begin = time.monotonic()
-        _, err = child.communicate(timeout=100)
+        _, err = child.communicate(timeout=DELAY - 20)
     finally:
         child.kill()
-    assert time.monotonic() - begin < MOST
     assert child.returncode == 3 and err == "", err

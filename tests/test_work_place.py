@@ -344,9 +344,10 @@ def test_one_owner_at_a_time_and_none_for_ever(
     ended = subprocess.Popen(["true"])
     ended.wait()
     store.put(work_place.OWNER, owner.to_line({**owner._process(), "pid": ended.pid, "run": "y", "beat": 4}))
+    monkeypatch.setattr(owner, "SILENCE", 600)
     begin = time.monotonic()
     with owner.owned(store, "there"):
-        assert time.monotonic() - begin < 1.5, "that it is gone is seen at once"
+        assert time.monotonic() - begin < owner.SILENCE, "that it is gone is seen, not waited for"
 
 
 def test_a_killed_command_goes_on_in_its_place(
