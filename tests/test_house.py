@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import subprocess
 import sys
@@ -107,6 +108,6 @@ def test_the_walk_to_a_shard_is_short() -> None:
     assert walk[0] == "pipelines/cli/build" and walk[-1] == "packer/shards/writer" and len(walk) <= 6
     arrows = graph()
     homes = {"packer.shards": "packer.shards.writer"}  # the package gives write_shard on first use
-    for this, that in zip(walk, walk[1:], strict=False):
+    for this, that in itertools.pairwise(walk):
         targets = {homes.get(name, name) for name in arrows[this.replace("/", ".")]}
         assert that.replace("/", ".") in targets, (this, that)

@@ -16,6 +16,7 @@ from pipelines.building.splits import Splits
 from pipelines.cli import options as options
 from pipelines.cli.checks import UsageError, check_choice, number, reading, usage
 from pipelines.cli.draw import draw_one_pack, pack_as_text
+from pipelines.cli.groups import BudgetOptions, LimitOptions, SourceOptions, SplitOptions, WorkerOptions, with_groups
 from pipelines.cli.output import percent, progress, say, show, show_json, table, tell_skips
 from pipelines.cli.scan import describe
 from pipelines.executors import make_executor
@@ -28,50 +29,24 @@ def register(app: typer.Typer) -> None:
     app.command(
         "build",
         epilog="Example: graph-pack build sample:nci --out packs --num-nodes 256 --num-edges 552 --num-graphs 32",
-    )(build_command)
-    app.command("verify", epilog="Example: graph-pack verify packs")(verify)
+    )(with_groups(build_command))
+    app.command("verify", epilog="Example: graph-pack verify packs")(with_groups(verify))
     app.command("inspect", epilog="Example: graph-pack inspect packs --pack 0")(inspect)
 
 
 def build_command(
-    source: options.SourceArgument,
+    graphs: SourceOptions,
+    *,
     out: Annotated[
         str,
         typer.Option(metavar="DIR|URL", help="Where to write: empty, absent, or an earlier build; s3://... too."),
     ],
-    smiles_column: options.SmilesColumn = None,
-    target: options.Target = None,
-    target_dtype: options.TargetDtype = None,
-    missing: options.Missing = None,
-    delimiter: options.Delimiter = None,
-    root: options.Root = None,
-    on_empty: options.OnEmpty = None,
-    field: options.FieldLevel = None,
-    exclude: options.Exclude = None,
-    index: options.Index = None,
-    guess_num_nodes: options.GuessNumNodes = False,
-    use_node_attr: options.NodeAttributes = False,
-    use_edge_attr: options.EdgeAttributes = False,
-    num_nodes: options.NumNodes = None,
-    num_edges: options.NumEdges = None,
-    num_graphs: options.NumGraphs = None,
-    null_graphs: options.NullGraphs = "all",
-    limits: options.AutoLimits = None,
+    sizes: LimitOptions,
     oversize: options.Oversize = "error",
     algorithm: options.Algorithm = "optimal",
-    seed: options.Seed = 0,
-    time_limit: options.TimeLimit = None,
-    work_limit: options.WorkLimit = None,
+    budget: BudgetOptions,
     plan: Annotated[Path | None, typer.Option(metavar="FILE", help="A plan made before, with its limits.")] = None,
-    splits: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=SHARE,...", help="One data set each, e.g. train=0.8,valid=0.1,test=0.1."),
-    ] = None,
-    split_seed: Annotated[int, typer.Option(metavar="S", help="Seed of the shares.", parser=number("split_seed"))] = 0,
-    split_column: Annotated[str | None, typer.Option(metavar="C", help="Column that names each graph's split.")] = None,
-    split_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="CSV (graph_id, split) or JSON ({split: [ids]}).")
-    ] = None,
+    parts: SplitOptions,
     compression: Annotated[str, typer.Option(metavar="zstd|lz4|none", help="Codec of the shards.")] = "zstd",
     pad: Annotated[
         list[str] | None,
@@ -79,69 +54,49 @@ def build_command(
     ] = None,
     licence: options.Licence = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the build that DIR holds.")] = False,
-    workers: options.Workers = 2,
-    executor: options.ExecutorName = None,
-    dask_scheduler: options.DaskScheduler = None,
-    ray_address: options.RayAddress = None,
+    tasks: WorkerOptions,
     work: options.Work = None,
     json_output: options.Json = False,
     config: options.Config = None,
 ) -> None:
     """Write packs: scan, plan, shards, manifest. The same command goes on after an interruption."""
-    given = bool(num_nodes or num_edges or num_graphs or limits)
-    chosen = (
-        None
-        if plan is not None and not given
-        else options.read_limits(num_nodes, num_edges, num_graphs, null_graphs, limits)
-    )
-    asked = options.read_source(
-        source,
-        smiles_column,
-        target,
-        root,
-        [split_column] if split_column else (),
-        target_dtype=target_dtype,
-        missing=missing,
-        delimiter=delimiter,
-        use_node_attr=use_node_attr,
-        use_edge_attr=use_edge_attr,
-    )
-    shares = ",".join(splits) if splits else None
-    engine, address = options.read_executor(executor, dask_scheduler, ray_address)
+    chosen = None if plan is not None and not sizes.given else sizes.read()
+    column = parts.split_column
+    source = graphs.open([column] if column else ())
+    engine, address = tasks.engine
     with usage("--splits"):
-        Splits.of(shares, split_seed, None, None)
+        Splits.of(parts.shares, parts.split_seed, None, None)
     with usage():
         find_algorithm(algorithm)
-        Splits.of(shares, split_seed, split_column, split_file)
+        Splits.of(parts.shares, parts.split_seed, column, parts.split_file)
         check_apart(out, work)
-        if null_graphs == "none":
+        if sizes.null_graphs == "none":
             raise PackerError("--null-graphs none leaves no place for padding: build with all or one")
     check_choice("--compression", compression, ("zstd", "lz4", "none"))
-    attributes = options.read_attributes(exclude, index, guess_num_nodes)
-    levels, pads = options.read_levels(field), options.read_numbers("--pad", pad)
+    attributes, levels, pads = graphs.attributes, graphs.levels, options.read_numbers("--pad", pad)
     with progress() as report:
         result = build(
-            asked,
+            source,
             where(out),
             chosen or "auto",
             algorithm,
-            seed,
-            workers,
-            time_limit=time_limit,
-            work_limit=work_limit,
+            budget.seed,
+            tasks.workers,
+            time_limit=budget.time_limit,
+            work_limit=budget.work_limit,
             plan=plan,
-            splits=shares,
-            split_seed=split_seed,
-            split_column=split_column,
-            split_file=split_file,
+            splits=parts.shares,
+            split_seed=parts.split_seed,
+            split_column=column,
+            split_file=parts.split_file,
             oversize=oversize,
-            on_empty=on_empty,
+            on_empty=graphs.on_empty,
             compression=compression,
             levels=levels,
             pad_values=pads,
             exclude_keys=attributes.exclude,
             index_fields=dict(attributes.index),
-            guess_num_nodes=guess_num_nodes,
+            guess_num_nodes=attributes.guess_num_nodes,
             overwrite=overwrite,
             licence=licence,
             executor=engine,
@@ -158,10 +113,7 @@ def build_command(
 
 def verify(
     folder: options.FolderOrUrl,
-    workers: options.Workers = 2,
-    executor: options.ExecutorName = None,
-    dask_scheduler: options.DaskScheduler = None,
-    ray_address: options.RayAddress = None,
+    workers: WorkerOptions,
     content: Annotated[
         bool, typer.Option("--content", help="Compare the graphs in the packs with what was scanned, too.")
     ] = False,
@@ -170,11 +122,10 @@ def verify(
     """Check every checksum and every invariant; exit status 1 on any fault."""
     from packer.verify.data_set import VerifyReport, verify_shards, with_content
 
-    engine, address = options.read_executor(executor, dask_scheduler, ray_address)
-
+    engine, address = workers.engine
     at = where(folder)
     reports: dict[str, VerifyReport] = {}
-    tasks = make_executor(engine, workers, address)
+    tasks = make_executor(engine, workers.workers, address)
     try:
         for name, place in data_sets(at).items():
             with reading(place):

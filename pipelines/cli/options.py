@@ -1,4 +1,4 @@
-"""The options that commands share, and what they make of them."""
+"""The options that commands share: how each is written, and how its text is read."""
 
 from __future__ import annotations
 
@@ -9,28 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from packer.errors import LimitsError, SourceError
-from packer.graphs.sizes import GraphSizes
-from packer.limits.limits_rule import LimitsRule
-from packer.limits.pack_limits import PackLimits
-from packer.limits.slot_rules import NULL_GRAPHS, RULES
-from packer.scan.attributes import Attributes
-from pipelines.building.auto_limits import choose_limits
+from packer.limits.slot_rules import NULL_GRAPHS
 from pipelines.building.request import OVERSIZE
-from pipelines.cli.checks import (
-    TABLES,
-    UsageError,
-    check_choice,
-    file_place,
-    nearest,
-    number,
-    one_of,
-    picture_place,
-    usage,
-)
+from pipelines.cli.checks import TABLES, UsageError, check_choice, file_place, number, one_of, picture_place, usage
 from pipelines.cli.job_file import read_job
 from pipelines.executors import EXECUTORS
-from pipelines.sources import parse_source
-from pipelines.sources.protocol import Source
 from pipelines.text.numbers import SLOTS_MOST, Range, real_of, whole_of
 
 
@@ -220,6 +203,13 @@ WorkLimit = Annotated[
         parser=number("work_limit"),
     ),
 ]
+SplitShares = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=SHARE,...", help="One data set each, e.g. train=0.8,valid=0.1,test=0.1."),
+]
+SplitSeed = Annotated[int, typer.Option(metavar="S", help="Seed of the shares.", parser=number("split_seed"))]
+SplitColumn = Annotated[str | None, typer.Option(metavar="C", help="Column that names each graph's split.")]
+SplitFile = Annotated[Path | None, typer.Option(metavar="FILE", help="CSV (graph_id, split) or JSON ({split: [ids]}).")]
 Plot = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Draw here: .svg, .png or .pdf.", callback=picture_place, rich_help_panel=_RUN),
@@ -287,75 +277,6 @@ FolderOrUrl = Annotated[
 ]
 
 
-def read_source(
-    text: str,
-    smiles_column: str | None,
-    target: Sequence[str] | None,
-    root: Path | None,
-    strings: Sequence[str] = (),
-    missing: Sequence[str] | None = None,
-    **more: Any,
-) -> Source:
-    """The source that the options name."""
-    with usage():
-        more = {**more, "missing": missing or None}
-        return parse_source(text, smiles_column=smiles_column, targets=target or (), root=root, strings=strings, **more)
-
-
-def read_limits(
-    num_nodes: Sequence[str] | None,
-    num_edges: Sequence[str] | None,
-    num_graphs: int | None,
-    null_graphs: str,
-    auto: str | None,
-) -> PackLimits | LimitsRule | None:
-    """The limits; None for `--limits auto`, a rule for the others. All three numbers or none of them."""
-    given = {"--num-nodes": num_nodes, "--num-edges": num_edges, "--num-graphs": num_graphs}
-    named = [name for name, value in given.items() if value]
-    with usage():
-        if auto not in (None, "auto"):
-            share = real_of(str(auto))
-            if auto not in RULES and (share is None or not 0 < share <= 1):
-                ways, meant = ", ".join(("auto", *RULES)), nearest(str(auto), ("auto", *RULES))
-                raise LimitsError(f"--limits takes {ways} or a share such as 0.95; got {auto!r}{meant}")
-            return _rule(str(auto), num_nodes, num_edges, num_graphs, null_graphs)
-        if auto and named:
-            raise LimitsError(f"--limits auto chooses the limits: leave {', '.join(named)} out, or leave it out")
-        if auto:
-            return None
-        missing = [name for name, value in given.items() if value is None or value == []]
-        if missing and null_graphs != "none":
-            raise LimitsError(f"limits are missing: give {', '.join(missing)}, or --limits auto")
-        nodes, edges = (_slots(name, given[name]) for name in ("--num-nodes", "--num-edges"))
-        return PackLimits(nodes, edges, num_graphs, null_graphs)
-
-
-def used_limits(chosen: PackLimits | LimitsRule | None, sizes: GraphSizes) -> PackLimits:
-    """The limits for graphs of these sizes."""
-    if chosen is None:
-        return choose_limits(sizes)
-    return chosen.limits(sizes) if isinstance(chosen, LimitsRule) else chosen
-
-
-def read_attributes(
-    exclude: Sequence[str] | None, index: Sequence[str] | None, guess_num_nodes: bool = False
-) -> Attributes:
-    """What --exclude and --index say."""
-    pairs = (text.partition("=") for text in index or ())
-    with usage():
-        return Attributes.of(exclude or (), {name: target or None for name, _, target in pairs}, guess_num_nodes)
-
-
-def _rule(
-    by: str, num_nodes: Sequence[str] | None, num_edges: Sequence[str] | None, num_graphs: int | None, null_graphs: str
-) -> LimitsRule:
-    if num_nodes or num_edges:
-        raise LimitsError(f"--limits {by} finds nodes and edges itself: leave --num-nodes and --num-edges out")
-    if num_graphs is None:
-        raise LimitsError(f"--limits {by} needs --num-graphs G")
-    return LimitsRule(num_graphs, by if by in RULES else real_of(by) or 0.0, null_graphs)
-
-
 def read_pairs(option: str, given: Sequence[str] | None) -> dict[str, str]:
     """["x=node"] -> {"x": "node"}."""
     found: dict[str, str] = {}
@@ -387,18 +308,7 @@ def read_numbers(option: str, given: Sequence[str] | None) -> dict[str, float]:
     return found
 
 
-def read_executor(name: str | None, dask: str | None, ray: str | None) -> tuple[str, str | None]:
-    """(executor, address of its cluster); an address alone says which executor."""
-    addresses = {engine: address for engine, address in (("dask", dask), ("ray", ray)) if address is not None}
-    asked = name or next(iter(addresses), "process")
-    for engine in addresses:
-        if engine != asked:
-            option = "--dask-scheduler" if engine == "dask" else "--ray-address"
-            raise UsageError(f"{option} is of no use to --executor {asked}: leave one of them out")
-    return asked, addresses.get(asked)
-
-
-def _slots(option: str, given: Any) -> Any:
+def read_slots(option: str, given: Any) -> Any:
     """["256"] -> 256; ["author=10", "paper=5"] -> by node type; "a__to__b=7" -> by edge type."""
     if not given:
         return None

@@ -12,59 +12,40 @@ from packer.algorithms.registry import ALGORITHMS, find_algorithm
 from packer.errors import MissingExtraError
 from packer.graphs.schema import Schema
 from packer.graphs.sizes import GraphSizes
-from packer.limits.limits_rule import LimitsRule
 from packer.limits.pack_limits import PackLimits
 from packer.packs.columns import pack_columns
 from packer.plan.pack_plan import PackPlan, make_plan
-from packer.scan.attributes import Attributes
-from pipelines.building.options import ScanOptions, as_stage
+from pipelines.building.options import as_stage
 from pipelines.building.plan import store_plan
 from pipelines.cli import options as options
 from pipelines.cli.checks import PLANS, file_place, usage
 from pipelines.cli.draw import draw_plans, write_csv
+from pipelines.cli.groups import BudgetOptions, LimitOptions, SourceOptions, used_limits, with_groups
 from pipelines.cli.output import fill_column, percent, percents, progress, say, show, show_json, table, tell_skips
 from pipelines.cli.scan import describe
 from pipelines.executors import make_executor
-from pipelines.sources.protocol import Source
 from pipelines.survey.preview import preview
 from pipelines.survey.survey import Survey
 from pipelines.survey.warm_plan import warm_plan
 
 
 def register(app: typer.Typer) -> None:
-    app.command("compare", epilog="Example: graph-pack compare sample:nci --limits auto")(compare)
+    app.command("compare", epilog="Example: graph-pack compare sample:nci --limits auto")(with_groups(compare))
     app.command(
         "plan",
         epilog="Example: graph-pack plan sample:nci --num-nodes 256 --num-edges 552 --num-graphs 32 --out plan.parquet",
-    )(plan)
+    )(with_groups(plan))
 
 
 def compare(
-    source: options.SourceArgument,
+    graphs: SourceOptions,
+    *,
     algorithm: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Only these; may be repeated.  [default: all]")
     ] = None,
-    smiles_column: options.SmilesColumn = None,
-    target: options.Target = None,
-    target_dtype: options.TargetDtype = None,
-    missing: options.Missing = None,
-    delimiter: options.Delimiter = None,
-    root: options.Root = None,
-    on_empty: options.OnEmpty = None,
-    exclude: options.Exclude = None,
-    index: options.Index = None,
-    guess_num_nodes: options.GuessNumNodes = False,
-    use_node_attr: options.NodeAttributes = False,
-    use_edge_attr: options.EdgeAttributes = False,
-    num_nodes: options.NumNodes = None,
-    num_edges: options.NumEdges = None,
-    num_graphs: options.NumGraphs = None,
-    null_graphs: options.NullGraphs = "all",
-    limits: options.AutoLimits = None,
+    limits: LimitOptions,
     oversize: options.Oversize = "error",
-    seed: options.Seed = 0,
-    time_limit: options.TimeLimit = None,
-    work_limit: options.WorkLimit = None,
+    budget: BudgetOptions,
     csv: options.Csv = None,
     plot: options.Plot = None,
     workers: options.Workers = 2,
@@ -74,25 +55,14 @@ def compare(
     """Packing algorithms side by side: packs, how full they are, the bound that no packing beats, the gap, seconds."""
     with usage():
         names = [find_algorithm(name).name for name in algorithm or ALGORITHMS]
-    chosen = options.read_limits(num_nodes, num_edges, num_graphs, null_graphs, limits)
-    asked = options.read_source(
-        source,
-        smiles_column,
-        target,
-        root,
-        target_dtype=target_dtype,
-        missing=missing,
-        delimiter=delimiter,
-        use_node_attr=use_node_attr,
-        use_edge_attr=use_edge_attr,
-    )
-    attributes = options.read_attributes(exclude, index, guess_num_nodes)
-    found, used, sizes = _preview(asked, on_empty, None, attributes, chosen, oversize, seed, workers)
+    found, used, sizes = _preview(graphs, limits, oversize, budget.seed, workers)
     plans: list[PackPlan] = []
     for name in names:
         try:
             with progress() as report:
-                plans.append(warm_plan(sizes, used, name, seed, time_limit, as_stage(report), work_limit))
+                plans.append(
+                    warm_plan(sizes, used, name, budget.seed, budget.time_limit, as_stage(report), budget.work_limit)
+                )
         except MissingExtraError as error:
             if algorithm:
                 raise
@@ -127,36 +97,18 @@ def _comparison_row(row: dict[str, Any]) -> list[Any]:
 
 
 def plan(
-    source: options.SourceArgument,
+    graphs: SourceOptions,
+    *,
     plan_file: Annotated[
         Path | None,
         typer.Option(
             "--out", metavar="FILE", help="Keep the plan here, for build --plan.", callback=file_place("--out", PLANS)
         ),
     ] = None,
-    smiles_column: options.SmilesColumn = None,
-    target: options.Target = None,
-    target_dtype: options.TargetDtype = None,
-    missing: options.Missing = None,
-    delimiter: options.Delimiter = None,
-    root: options.Root = None,
-    on_empty: options.OnEmpty = None,
-    field: options.FieldLevel = None,
-    exclude: options.Exclude = None,
-    index: options.Index = None,
-    guess_num_nodes: options.GuessNumNodes = False,
-    use_node_attr: options.NodeAttributes = False,
-    use_edge_attr: options.EdgeAttributes = False,
-    num_nodes: options.NumNodes = None,
-    num_edges: options.NumEdges = None,
-    num_graphs: options.NumGraphs = None,
-    null_graphs: options.NullGraphs = "all",
-    limits: options.AutoLimits = None,
+    limits: LimitOptions,
     oversize: options.Oversize = "error",
     algorithm: options.Algorithm = "optimal",
-    seed: options.Seed = 0,
-    time_limit: options.TimeLimit = None,
-    work_limit: options.WorkLimit = None,
+    budget: BudgetOptions,
     workers: options.Workers = 2,
     json_output: options.Json = False,
     config: options.Config = None,
@@ -164,24 +116,17 @@ def plan(
     """A dry run: how many packs, how full, how many bytes. --out keeps the plan for build --plan."""
     with usage():
         find_algorithm(algorithm)
-    chosen = options.read_limits(num_nodes, num_edges, num_graphs, null_graphs, limits)
-    asked = options.read_source(
-        source,
-        smiles_column,
-        target,
-        root,
-        target_dtype=target_dtype,
-        missing=missing,
-        delimiter=delimiter,
-        use_node_attr=use_node_attr,
-        use_edge_attr=use_edge_attr,
-    )
-    attributes = options.read_attributes(exclude, index, guess_num_nodes)
-    found, used, sizes = _preview(asked, on_empty, field, attributes, chosen, oversize, seed, workers)
+    found, used, sizes = _preview(graphs, limits, oversize, budget.seed, workers)
     with progress() as report:
         stage = as_stage(report)
         made = make_plan(
-            sizes, used, algorithm, seed=seed, time_limit=time_limit, work_limit=work_limit, progress=stage
+            sizes,
+            used,
+            algorithm,
+            seed=budget.seed,
+            time_limit=budget.time_limit,
+            work_limit=budget.work_limit,
+            progress=stage,
         )
     if plan_file is not None:
         store_plan(made, plan_file, by_graph=True)
@@ -208,21 +153,13 @@ def plan(
 
 
 def _preview(
-    source: Source,
-    on_empty: str | None,
-    field: list[str] | None,
-    attributes: Attributes,
-    chosen: PackLimits | LimitsRule | None,
-    oversize: str,
-    seed: int,
-    workers: int,
+    graphs: SourceOptions, limits: LimitOptions, oversize: str, seed: int, workers: int
 ) -> tuple[Survey, PackLimits, GraphSizes]:
     """The source, the limits, and the sizes of the graphs that a build would pack, with progress on standard error."""
-    asked = ScanOptions(options.read_levels(field), {}, on_empty, attributes)
+    choose, source, asked = partial(used_limits, limits.read()), graphs.open(), graphs.scan(graphs.on_empty)
     executor = make_executor(workers=workers)
     try:
         with progress() as report:
-            choose = partial(options.used_limits, chosen)
             found = preview(source, asked, choose, oversize, seed, executor, report)
             return found.survey, found.limits, found.sizes
     finally:

@@ -9,10 +9,10 @@ import typer
 
 from packer.limits.fit import fitting, too_large
 from packer.limits.pack_limits import PackLimits
-from packer.scan.attributes import Attributes
 from pipelines.building.options import ScanOptions
 from pipelines.cli import options as options
 from pipelines.cli.draw import draw_sizes
+from pipelines.cli.groups import LimitOptions, SourceOptions, used_limits, with_groups
 from pipelines.cli.output import progress, say, show, show_json, tell_skips
 from pipelines.cli.tables import fault_table, field_table, size_tables, summary
 from pipelines.executors import make_executor
@@ -21,54 +21,25 @@ from pipelines.survey.survey import Survey, survey_source
 
 
 def register(app: typer.Typer) -> None:
-    app.command("scan", epilog="Example: graph-pack scan sample:nci")(scan)
+    app.command("scan", epilog="Example: graph-pack scan sample:nci")(with_groups(scan))
 
 
 def scan(
-    source: options.SourceArgument,
-    smiles_column: options.SmilesColumn = None,
-    target: options.Target = None,
-    target_dtype: options.TargetDtype = None,
-    missing: options.Missing = None,
-    delimiter: options.Delimiter = None,
-    root: options.Root = None,
-    on_empty: options.OnEmpty = None,
-    field: options.FieldLevel = None,
-    exclude: options.Exclude = None,
-    index: options.Index = None,
-    guess_num_nodes: options.GuessNumNodes = False,
-    use_node_attr: options.NodeAttributes = False,
-    use_edge_attr: options.EdgeAttributes = False,
-    num_nodes: options.NumNodes = None,
-    num_edges: options.NumEdges = None,
-    num_graphs: options.NumGraphs = None,
-    null_graphs: options.NullGraphs = "all",
-    limits: options.AutoLimits = None,
+    graphs: SourceOptions,
+    *,
+    sizes: LimitOptions,
     plot: options.Plot = None,
     workers: options.Workers = 2,
     json_output: options.Json = False,
     config: options.Config = None,
 ) -> None:
     """Sizes of the graphs, their fields, faults, and what would not fit the limits given. --plot draws the sizes."""
-    given = bool(num_nodes or num_edges or num_graphs or limits)
-    chosen = options.read_limits(num_nodes, num_edges, num_graphs, null_graphs, limits) if given else None
-    asked = options.read_source(
-        source,
-        smiles_column,
-        target,
-        root,
-        target_dtype=target_dtype,
-        missing=missing,
-        delimiter=delimiter,
-        use_node_attr=use_node_attr,
-        use_edge_attr=use_edge_attr,
-    )
+    chosen = sizes.read() if sizes.given else None
+    source = graphs.open()
     # All faults are to be seen, not the first alone.
-    refused = on_empty is None and asked.on_empty == "error"
-    found = survey(
-        asked, "skip" if refused else on_empty, field, options.read_attributes(exclude, index, guess_num_nodes), workers
-    )
-    used = options.used_limits(chosen, found.sizes) if given else None
+    refused = graphs.on_empty is None and source.on_empty == "error"
+    found = survey(source, graphs.scan("skip" if refused else graphs.on_empty), workers)
+    used = used_limits(chosen, found.sizes) if sizes.given else None
     fits = None if used is None else fitting(found.sizes, used)
     if plot is not None:
         draw_sizes(found.sizes, plot)
@@ -106,11 +77,8 @@ def describe(limits: PackLimits) -> str:
     return f"{parts} (null graphs: {limits.null_graphs})"
 
 
-def survey(
-    source: Source, on_empty: str | None, field: list[str] | None, attributes: Attributes, workers: int
-) -> Survey:
+def survey(source: Source, asked: ScanOptions, workers: int) -> Survey:
     """Sizes and statistics of the source, with progress on standard error."""
-    asked = ScanOptions(options.read_levels(field), {}, on_empty, attributes)
     executor = make_executor(workers=workers)
     try:
         with progress() as report:

@@ -14,6 +14,7 @@ from packer.suggest.sweep import SweepRules
 from pipelines.cli import options as options
 from pipelines.cli.checks import number, usage
 from pipelines.cli.draw import draw_suggestion, write_csv
+from pipelines.cli.groups import SourceOptions, with_groups
 from pipelines.cli.output import Heading, fill_column, percent, percents, progress, show, show_json, table, tell_skips
 from pipelines.cli.scan import survey
 from pipelines.cli.tables import row_width
@@ -21,22 +22,12 @@ from pipelines.text.numbers import SLOTS_MOST, whole_of
 
 
 def register(app: typer.Typer) -> None:
-    app.command("suggest", epilog="Example: graph-pack suggest sample:nci --multiple-of 8")(suggest)
+    app.command("suggest", epilog="Example: graph-pack suggest sample:nci --multiple-of 8")(with_groups(suggest))
 
 
 def suggest(
-    source: options.SourceArgument,
-    smiles_column: options.SmilesColumn = None,
-    target: options.Target = None,
-    target_dtype: options.TargetDtype = None,
-    missing: options.Missing = None,
-    delimiter: options.Delimiter = None,
-    root: options.Root = None,
-    on_empty: options.OnEmpty = None,
-    exclude: options.Exclude = None,
-    guess_num_nodes: options.GuessNumNodes = False,
-    use_node_attr: options.NodeAttributes = False,
-    use_edge_attr: options.EdgeAttributes = False,
+    graphs: SourceOptions,
+    *,
     num_graphs: Annotated[
         str | None, typer.Option(metavar="G|LEAST:MOST", help="Graph slots wanted.  [default: any]")
     ] = None,
@@ -64,18 +55,7 @@ def suggest(
     wanted = _range(num_graphs)
     with usage():
         SweepRules(null_graphs, multiple_of, max_nodes, (wanted, wanted) if isinstance(wanted, int) else wanted)
-    asked = options.read_source(
-        source,
-        smiles_column,
-        target,
-        root,
-        target_dtype=target_dtype,
-        missing=missing,
-        delimiter=delimiter,
-        use_node_attr=use_node_attr,
-        use_edge_attr=use_edge_attr,
-    )
-    found = survey(asked, on_empty, None, options.read_attributes(exclude, None, guess_num_nodes), workers)
+    found = survey(graphs.open(), graphs.scan(graphs.on_empty), workers)
     per_row = row_bytes(found.schema)
     with progress(quiet=json_output) as report:
         suggestion = suggest_limits(
