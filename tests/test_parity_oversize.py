@@ -18,7 +18,7 @@ from torch_geometric.utils import subgraph
 from packer import PackLimits, unpack, unpack_with_ids, verify_shards
 from packer.errors import FieldError, SizesError
 from packer.graphs.table import GraphTable
-from packer.limits.slot_rules import NULL_GRAPHS
+from packer.limits.padding import NULL_GRAPHS
 from packer.packs.trim import TRIM, room_for_one, trim
 from packer.reading.unpack_graphs import graphs_of
 from packer.scan.block import join

@@ -17,20 +17,22 @@ def need_of(sizes: np.ndarray, axes: Iterable[Axis], limits: PackLimits) -> tupl
 
     sizes: int64 [rows, axes]. Dimensions: each axis that has a limit, then the number of graphs if it has one.
     """
-    slots = list(limits.slots(axes).values())
+    axes = tuple(axes)
+    slots, levels = list(limits.slots(axes).values()), [axis.level for axis in axes]
     graphs = limits.num_graphs
     kept = [i for i, limit in enumerate(slots) if limit is not None]
     need = sizes[:, kept].astype(np.int64)
     capacity = [slots[i] for i in kept]
-    if limits.null_graphs == "all":
+    if limits.padding.each:
+        # r graphs leave a row for each of the other G - r slots: sum(rows) + G - r <= limit.
         assert graphs is not None
-        need = np.maximum(need, 1) - 1
+        need = limits.padding.counted(need) - 1
         capacity = [limit - graphs for limit in capacity]
-    elif limits.null_graphs == "one":
-        capacity = [limit - 1 for limit in capacity]
+    else:
+        capacity = [limit - limits.padding.reserved(levels[i], 1) for i, limit in zip(kept, capacity)]
     if graphs is not None:
         need = np.column_stack([need, np.ones(len(need), dtype=np.int64)])
-        capacity.append(graphs if limits.null_graphs == "none" else graphs - 1)
+        capacity.append(graphs - limits.padding.graphs)
     return np.ascontiguousarray(need), np.array(capacity, dtype=np.int64)
 
 
@@ -48,8 +50,7 @@ def check_fit(sizes: GraphSizes, limits: PackLimits) -> None:
     for axis, has, limit in zip(sizes.axes, size.tolist(), slots):
         if limit is None:
             continue
-        graphs = limits.num_graphs or 0
-        reserved = {"all": graphs - 1, "one": 1, "none": 0}[limits.null_graphs]
+        reserved = reserved_beside_one(axis, limits)
         if has > limit - reserved:
             name = f"num_{axis.level}s" + ("" if axis.type is None else f"[{axis.type!r}]")
             flag = f"--num-{axis.level}s"
@@ -92,10 +93,10 @@ def none_fits(sizes: GraphSizes, limits: PackLimits) -> SizesError:
 
 def too_large(sizes: GraphSizes, limits: PackLimits, row: int) -> str:
     """Why a graph of row `row` does not fit: what it needs, what a pack offers, what would do."""
-    slots, reserved = limits.slots(sizes.axes), _reserved(limits)
+    slots = limits.slots(sizes.axes)
     said: list[str] = []
     for axis in sizes.axes:
-        has, limit = int(sizes.columns[axis.key][row]), slots[axis.key]
+        has, limit, reserved = int(sizes.columns[axis.key][row]), slots[axis.key], reserved_beside_one(axis, limits)
         if limit is not None and has > limit - reserved:
             what = f"{axis.level}s" if axis.type is None else f"{axis.key} {axis.level}s"
             less = f" ({limit}, less {reserved} for padding)" if reserved else ""
@@ -105,14 +106,14 @@ def too_large(sizes: GraphSizes, limits: PackLimits, row: int) -> str:
 
 
 def _would_hold_all(sizes: GraphSizes, limits: PackLimits) -> str:
-    slots, reserved = limits.slots(sizes.axes), _reserved(limits)
-    most = {axis: int(sizes.columns[axis.key].max()) + reserved for axis in sizes.axes}
+    slots = limits.slots(sizes.axes)
+    most = {axis: int(sizes.columns[axis.key].max()) + reserved_beside_one(axis, limits) for axis in sizes.axes}
     return " ".join(_option(axis, needed) for axis, needed in most.items() if needed > (slots[axis.key] or needed))
 
 
-def _reserved(limits: PackLimits) -> int:
-    """Rows of each axis that the padding of a pack with one real graph takes at least."""
-    return (limits.num_graphs or 1) - 1 if limits.null_graphs == "all" else 1 if limits.null_graphs == "one" else 0
+def reserved_beside_one(axis: Axis, limits: PackLimits) -> int:
+    """Rows of an axis that the padding of a pack with one real graph takes at least."""
+    return limits.padding.reserved(axis.level, (limits.num_graphs or 1) - 1)
 
 
 def _option(axis: Axis, slots: int) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Iterable, Mapping, cast
 
 from packer.errors import LimitsError
-from packer.limits.slot_rules import NULL_GRAPHS, EdgeLimit, NodeLimit, SlotRule
+from packer.limits.padding import NULL_GRAPHS, PADDING, Padding
+from packer.limits.slot_rules import EdgeLimit, NodeLimit, SlotRule
 
 if TYPE_CHECKING:
     from packer.graphs.axes import Axis
@@ -61,21 +62,20 @@ class PackLimits:
         return number
 
     def _check_reserved(self) -> None:
-        if self.null_graphs == "none" or self.num_graphs is None:
+        graphs, padding = self.num_graphs, self.padding
+        if not padding.graphs or graphs is None:
             return
-        graphs = self.num_graphs
         if graphs < 2:
             raise LimitsError(
                 f"num_graphs must be at least 2: null_graphs={self.null_graphs!r} keeps one slot for padding; "
                 f"got {graphs}"
             )
-        need = graphs if self.null_graphs == "all" else 2
         for name, limit in (("num_nodes", self.num_nodes), ("num_edges", self.num_edges)):
-            least = need if name == "num_nodes" or self.null_graphs == "all" else 1
+            least = padding.least("node" if name == "num_nodes" else "edge", graphs)
             for key, number in limit.items() if isinstance(limit, Mapping) else [(None, limit)]:
                 if number is not None and number < least:
                     where = name if key is None else f"{name}[{key!r}]"
-                    owner = f"each of the {graphs} graph slots" if self.null_graphs == "all" else "padding"
+                    owner = f"each of the {graphs} graph slots" if padding.each else "padding"
                     raise LimitsError(
                         f"{where} is {number}, but null_graphs={self.null_graphs!r} keeps room for {owner}: "
                         f"raise it to at least {least}, or lower num_graphs"
@@ -122,6 +122,11 @@ class PackLimits:
     def __hash__(self) -> int:
         # Limits by type are dicts, which have no hash of their own.
         return hash(json.dumps(self.to_dict(), sort_keys=True))
+
+    @property
+    def padding(self) -> Padding:
+        """What the padding of a pack takes at least."""
+        return PADDING[self.null_graphs]
 
     @property
     def is_hetero(self) -> bool:

@@ -10,8 +10,8 @@ import numpy as np
 from packer.errors import LimitsError
 from packer.graphs.axes import Axis
 from packer.graphs.sizes import GraphSizes
+from packer.limits.padding import NULL_GRAPHS, PADDING
 
-NULL_GRAPHS = ("all", "one", "none")
 RULES = ("max", "mean", "batches")
 """How limits can follow from sizes, besides a share of the graphs."""
 BATCHES = 1000
@@ -88,8 +88,7 @@ def with_padding(slots: Mapping[Axis, int], graphs: int, null_graphs: str) -> Sl
     """These slots, or as many more as `null_graphs` wants."""
     by_level: dict[str, Any] = {"node": {}, "edge": {}}
     for axis, number in slots.items():
-        least = graphs if null_graphs == "all" else 2 if axis.level == "node" else 1
-        by_level[axis.level][axis.type] = max(number, least)
+        by_level[axis.level][axis.type] = max(number, PADDING[null_graphs].least(axis.level, graphs))
     nodes, edges = (found.get(None, found) for found in by_level.values())
     # Heterogeneous graphs that have no edge type at all take any number.
     return nodes, edges or graphs, graphs, null_graphs

@@ -13,6 +13,7 @@ from packer.graphs.ragged import flat_rows, pointers
 from packer.graphs.schema import Field
 from packer.graphs.table import GraphTable, concatenate, stored_fields
 from packer.hashing import row_hashes
+from packer.limits.fit import reserved_beside_one
 from packer.limits.pack_limits import PackLimits
 
 TRIM = ("trim-nodes", "trim-edges", "trim-both")
@@ -21,9 +22,11 @@ TRIM = ("trim-nodes", "trim-edges", "trim-both")
 
 def room_for_one(axes: Iterable[Axis], limits: PackLimits) -> dict[str, int]:
     """Axis key -> the most rows that a graph alone in its pack may have."""
-    graphs = limits.num_graphs or 1
-    reserved = {"all": graphs - 1, "one": 1, "none": 0}[limits.null_graphs]
-    return {key: slots - reserved for key, slots in limits.slots(axes).items() if slots is not None}
+    axes = tuple(axes)
+    slots = limits.slots(axes)
+    return {
+        axis.key: slots[axis.key] - reserved_beside_one(axis, limits) for axis in axes if slots[axis.key] is not None
+    }
 
 
 def trim(table: GraphTable, limits: PackLimits, policy: str, seed: int) -> tuple[GraphTable, dict[str, np.ndarray]]:

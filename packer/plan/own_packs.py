@@ -90,7 +90,7 @@ def _check_within(ids: np.ndarray, offsets: np.ndarray, sizes: GraphSizes, limit
     also = f"; {len(too_full)} packs are too full in all" if len(too_full) > 1 else ""
     remedy = "move graphs to another pack"
     most = int(limits.num_graphs or graphs)
-    reserve = 0 if limits.null_graphs == "none" else 1
+    reserve = limits.padding.graphs
     if limits.num_graphs is not None and graphs > most - reserve:
         less = f" ({most}, less {reserve} for padding)" if reserve else ""
         raise PlanError(
@@ -98,12 +98,11 @@ def _check_within(ids: np.ndarray, offsets: np.ndarray, sizes: GraphSizes, limit
             f"(--num-graphs) to {graphs + reserve} or more, or {remedy}"
         )
     held = distinct[size_of_graph[ids[offsets[pack] : offsets[pack + 1]]]]
-    reserve = most - graphs if limits.null_graphs == "all" else reserve
     slots = limits.slots(sizes.axes)
     for number, axis in enumerate(sizes.axes):
         limit = slots[axis.key]
-        each = np.maximum(held[:, number], 1) if limits.null_graphs == "all" else held[:, number]
-        total = int(each.sum())
+        total = int(limits.padding.counted(held[:, number]).sum())
+        reserve = limits.padding.reserved(axis.level, most - graphs)
         if limit is not None and total > limit - reserve:
             what = f"{axis.level}s" + ("" if axis.type is None else f" of type {axis.type!r}")
             name = f"num_{axis.level}s" + ("" if axis.type is None else f"[{axis.type!r}]")

@@ -11,7 +11,7 @@ import numpy as np
 from packer.errors import LimitsError
 from packer.graphs.axes import Axis
 from packer.limits.pack_limits import PackLimits
-from packer.limits.slot_rules import NULL_GRAPHS
+from packer.limits.padding import NULL_GRAPHS, PADDING
 
 RowBytes = Union[float, Mapping[str, float]]
 
@@ -41,7 +41,7 @@ class SweepRules:
             given = getattr(self, name)
             if given is not None and (isinstance(given, bool) or not hasattr(given, "__index__") or given < 1):
                 raise LimitsError(f"{name} must be a whole number above 0; got {given!r}")
-        least = 1 if self.null_graphs == "none" else 2
+        least = 1 + PADDING[self.null_graphs].graphs
         if self.num_graphs is not None and not least <= self.num_graphs[0] <= self.num_graphs[1]:
             raise LimitsError(f"num_graphs must be slots or (least, most), at least {least}; got {self.num_graphs}")
         most = self.memory_bytes_per_pack
@@ -133,7 +133,8 @@ class _Shape:
 
     @classmethod
     def of(cls, distinct: np.ndarray, count: np.ndarray, axes: tuple[Axis, ...], null_graphs: str) -> _Shape:
-        need = np.maximum(distinct, 1) - 1 if null_graphs == "all" else distinct
+        padding = PADDING[null_graphs]
+        need = padding.counted(distinct) - padding.each
         weight = count.astype(np.float64) / float(count.sum())
         return cls(axes, weight @ need, need.max(axis=0), sum(count.tolist()))
 
@@ -155,13 +156,12 @@ def _scales(shape: _Shape, rules: SweepRules) -> np.ndarray:
 def _limits(shape: _Shape, rules: SweepRules, graphs: float, edge_share: float, held: float) -> PackLimits:
     """Limits for the nodes of `graphs` average graphs, this share of their edges, and slots for `held` graphs; at least
     for the largest one."""
-    padding = rules.null_graphs != "none"
-    low, high = rules.num_graphs or (1 + padding, 2**31 - 1)
-    slots = min(max(round(held) + padding, low), high)
-    reserved = {"all": slots, "one": 1, "none": 0}[rules.null_graphs]
+    padding = PADDING[rules.null_graphs]
+    low, high = rules.num_graphs or (1 + padding.graphs, 2**31 - 1)
+    slots = min(max(round(held) + padding.graphs, low), high)
     by_level: dict[str, dict[Any, int]] = {"node": {}, "edge": {}}
     for axis, mean, most in zip(shape.axes, shape.mean.tolist(), shape.most.tolist()):
-        share = edge_share if axis.level == "edge" else 1.0
+        share, reserved = edge_share if axis.level == "edge" else 1.0, padding.reserved(axis.level, slots)
         wanted = max(int(np.ceil(graphs * mean * share)), most) + reserved
         rounded = max(round(wanted / rules.multiple_of), -(-(most + reserved) // rules.multiple_of)) * rules.multiple_of
         by_level[axis.level][axis.type] = max(rounded, rules.multiple_of)

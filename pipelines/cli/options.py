@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from packer.errors import LimitsError, SourceError
-from packer.limits.slot_rules import NULL_GRAPHS
+from packer.limits.padding import NULL_GRAPHS
 from pipelines.building.request import OVERSIZE
 from pipelines.cli.checks import TABLES, UsageError, check_choice, file_place, number, one_of, picture_place, usage
 from pipelines.cli.job_file import read_job
