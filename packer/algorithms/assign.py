@@ -244,19 +244,24 @@ def _locate_loop(
     one, quarter, half, most = np.uint64(1), np.uint64(16), np.uint64(32), np.uint64(48)
     for item in range(len(size_ids)):
         size_id = size_ids[item]
+        # Rank to slot of this size: a permutation, so that no two items meet and none is predictable.
         low, high = size_entry[size_id], size_entry[size_id + 1]
         slot = entry_start[low] + np.int64(_permuted(np.uint64(ranks[item]), size_permutations[size_id]))
+        # Slot to entry, one size in one pattern: bisection over the slots before each entry.
         while high - low > 1:
             middle = (low + high) >> 1
             if entry_start[middle] <= slot:
                 low = middle
             else:
                 high = middle
+        # Entry to pack: the pattern's packs offer `multiplicity` slots each; packs are permuted over the output.
         inside, multiplicity = slot - entry_start[low], entries[low, 1]
         pack = inside if multiplicity == 1 else inside // multiplicity
         copy = inside - pack * multiplicity
         number = np.uint64(entries[low, 0] + pack)
         packs[item] = np.int64(_permuted(number, pack_permutation[0]))
+        # Place inside the pack: a permutation of its slots whose four keys are one hash of the pack's number. Its
+        # values go over the next power of two; one beyond the pack is permuted on until it lies inside.
         hashed = _mixed_one(number + slot_key[0])
         size, mask, shift = np.uint64(entries[low, 3]), np.uint64(entries[low, 4]), np.uint64(entries[low, 5])
         place = np.uint64(entries[low, 2] + copy)

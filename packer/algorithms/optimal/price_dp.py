@@ -24,6 +24,7 @@ def _undominated(need, price, order, kept):  # type: ignore[no-untyped-def]
     for i in order:
         if price[i] <= 0:
             break
+        # Dearer sizes came before: one of them that takes no more in any dimension is at least as good in any pattern.
         covered = False
         for j in range(number):
             fits = True
@@ -55,6 +56,8 @@ def _fill_grid(value, outer_coords, outer_need, offset, last_need, price, first,
                 fits = False
                 break
         if fits:
+            # One item more of size i. Rising e reads what this step wrote: any number of copies (unbounded knapsack).
+            # `offset` is the distance between rows that the outer dimensions of the item are worth.
             shift = last_need[i]
             add = price[i]
             into = value[o]
@@ -74,6 +77,8 @@ def _trace(value, offset, last_need, outer_coords, outer_need, price, row, colum
     turn = start
     while value[row, column] > 0:
         found = False
+        # Any size whose price explains the cell will do; beginning at the last one, runs of copies come cheaply, and
+        # other starts give other patterns of the same value.
         for k in range(sizes):
             i = (k + turn) % sizes
             if last_need[i] > column:

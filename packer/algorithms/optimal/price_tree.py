@@ -34,6 +34,7 @@ def _search(need, price, most, weight, tail, chosen, state, residual, used, floo
     sizes, dims = need.shape
     bounds = len(used)
     depth, j, value, number = state[0], state[1], state[2], state[3]
+    # Taken up again in the middle of the tree: how many copies of the next size are chosen already.
     copies = 0
     for t in range(depth):
         if chosen[t] == j:
@@ -42,6 +43,8 @@ def _search(need, price, most, weight, tail, chosen, state, residual, used, floo
     finished = False
     while visited < nodes and number < len(found):
         visited += 1
+        # Bound: the value so far, the weight that is left, and the gains of all sizes from j on. Each of the bounds
+        # holds, so one at or below the floor cuts the branch.
         alive = j < sizes
         if alive:
             for b in range(bounds):
@@ -49,6 +52,7 @@ def _search(need, price, most, weight, tail, chosen, state, residual, used, floo
                     alive = False
                     break
         if not alive:
+            # Back: take the last item out again, and go on without a further copy of it.
             if depth == 0:
                 finished = True
                 break
@@ -62,6 +66,7 @@ def _search(need, price, most, weight, tail, chosen, state, residual, used, floo
             j = last + 1
             copies = 0
             continue
+        # Forward: one more copy of size j where it fits, else the next size.
         fits = copies < most[j]
         if fits:
             for d in range(dims):
@@ -80,6 +85,7 @@ def _search(need, price, most, weight, tail, chosen, state, residual, used, floo
         chosen[depth] = j
         depth += 1
         copies += 1
+        # Every node of the tree is a pattern, not the leaves alone.
         if value > floor:
             for t in range(depth):
                 found[number, t] = chosen[t]
