@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from importlib.util import find_spec
@@ -37,10 +37,11 @@ from placement import check
 from provenance import provenance
 from simulated import Simulated, job_of, later_driver, whole_driver
 
-from pipelines.building.mapped import job as build_here
+from pipelines.building.job import run
 from pipelines.building.mapped import shards as mapped_shards
+from pipelines.building.mapped.carrier import MappedCarrier
 from pipelines.building.spilled import groups
-from pipelines.building.spilled import job as spilled_job
+from pipelines.building.spilled.carrier import SpilledCarrier
 from pipelines.building.spilled.phases import Cluster
 from pipelines.executors import ProcessExecutor, make_executor
 from pipelines.stores.journal import SCRATCH, WORK
@@ -73,11 +74,17 @@ def run_job(executor: str, workers: int, copies: int, small: bool) -> Record:
         out = FolderStore(folder / "out", folder / "out" / WORK / SCRATCH)
         between = FolderStore(out.folder / WORK, out.scratch_in)
         between.folder.mkdir(parents=True)
+        job = job_of(source)
+
+        def silent(*_: Any) -> None:
+            pass
+
         if place.cluster:
-            on = Cluster(place, CountingStore(between), out, lambda *_: None)
-            result = spilled_job.run(job_of(source), on, False)
+            on = Cluster(place, CountingStore(between), out, silent)
+            result = run(job, out, lambda journal: nullcontext(SpilledCarrier(job, on, journal)), silent)
         else:
-            result = build_here.run(job_of(source), out, place, lambda *_: None, False)
+            carrier = partial(MappedCarrier, job, out.folder, place, silent)
+            result = run(job, out, lambda journal: nullcontext(carrier(journal)), silent)
         wall = time.perf_counter() - begin
         manifest = result.manifest
         return {

@@ -12,6 +12,7 @@ import pickle
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,12 @@ from packer.scan.attributes import ALL
 from packer.shards import Layout, ShardEntry, shard_name
 from packer.shards.layout import BLOCK_BYTES
 from packer.shards.manifest import MANIFEST, PLAN
+from pipelines.building.job import run
 from pipelines.building.options import ScanOptions
 from pipelines.building.plan import PlanOptions
 from pipelines.building.request import Job, check_job
-from pipelines.building.spilled import job as spilled_job
-from pipelines.building.spilled import phases
 from pipelines.building.spilled.blocks import Block, BlockFacts, ScanBlock, scan_block
+from pipelines.building.spilled.carrier import SpilledCarrier
 from pipelines.building.spilled.gather import GraphsTask
 from pipelines.building.spilled.groups import GROUP_BYTES, CountTask, Group, GroupTask, SplitCount
 from pipelines.building.spilled.members import Membership
@@ -40,7 +41,6 @@ from pipelines.building.spilled.route import RouteTask
 from pipelines.sources import as_source
 from pipelines.sources.protocol import Scan, Source
 from pipelines.sources.skips import Skips
-from pipelines.stores.journal import StoreJournal
 from pipelines.stores.store import FolderStore
 
 LIMITS = PackLimits(256, 552, 32)
@@ -224,7 +224,8 @@ def job_of(source: Source) -> Job:
 def whole_driver(num_graphs: int, folder: Path, keep: Callable[[int], bool]) -> Simulated:
     """The driver from the first block to the manifest."""
     executor, on = _cluster(folder, keep)
-    result = spilled_job.run(job_of(ManyGraphs(num_graphs)), on, False)
+    job = job_of(ManyGraphs(num_graphs))
+    result = run(job, on.out, lambda journal: nullcontext(SpilledCarrier(job, on, journal)), on.progress)
     groups = next(step.tasks for step in executor.steps if step.name == "route_group")
     blocks = next(step.tasks for step in executor.steps if step.name == "scan_block")
     layout = _layout_of(result.manifest)
@@ -236,24 +237,23 @@ def later_driver(num_graphs: int, groups: int, folder: Path) -> Simulated:
     executor, on = _cluster(folder, lambda group: group > 0 and (groups - group) % max(1, groups // 3) == 0)
     real = as_source("sample:nci").num_graphs or 0
     job = job_of(ManyGraphs(real))
-    scanned = phases.scan(job, on)
-    assert executor.sample is not None
-    layout = phases.layout_of(job, scanned, LIMITS, on)
-    each = int(GROUP_BYTES / executor.sample.bytes_per_graph)
-    first = num_graphs - groups * each
-    together = [Group(0, range(1), 0, first)]
-    together += [Group(i, range(1), first + (i - 1) * each, each) for i in range(1, groups + 1)]
-    members = Membership(("",), num_graphs)
-    tasks = [GroupTask(on.work, group, scanned.schema, LIMITS, "error", 0, members) for group in together]
-    executor.begin("count")
-    counts = [executor.sample.count(group.number, group.records) for group in together]
-    executor.begin("plan")
-    planned = [phases.plan(job, scanned.schema, LIMITS, "", counts, StoreJournal(on.work), on)]
-    phases.route(tasks, planned, layout, on)
-    files = phases.write(job, tasks, planned, layout, on)
-    manifest = phases.manifests_of(job, scanned, planned, layout, "0" * 64, files)[""]
-    on.out.create(MANIFEST, manifest.to_bytes())
-    return _simulated(executor, on, num_graphs, 0, groups + 1, manifest.plan, layout)
+
+    class Late(SpilledCarrier):
+        def choose(self, limits: PackLimits) -> tuple[str]:
+            assert executor.sample is not None
+            each = int(GROUP_BYTES / executor.sample.bytes_per_graph)
+            first = num_graphs - groups * each
+            together = [Group(0, range(1), 0, first)]
+            together += [Group(i, range(1), first + (i - 1) * each, each) for i in range(1, groups + 1)]
+            members = Membership(("",), num_graphs)
+            self._tasks = [GroupTask(on.work, one, self._scan.schema, limits, "error", 0, members) for one in together]
+            executor.begin("count")
+            self._counts = [(executor.sample.count(group.number, group.records),) for group in together]
+            executor.begin("plan")
+            return ("",)
+
+    manifest = run(job, on.out, lambda journal: nullcontext(Late(job, on, journal)), on.progress).manifest
+    return _simulated(executor, on, num_graphs, 0, groups + 1, manifest.plan, _layout_of(manifest))
 
 
 def _cluster(folder: Path, keep: Callable[[int], bool]) -> tuple[NoExecutor, Cluster]:

@@ -55,12 +55,14 @@ def prepare(kind: str, copies: int, seed: int, folder: Path) -> Packs:
     from pipelines.executors import SerialExecutor
     from pipelines.sources import as_source
     from pipelines.stores.journal import Journal
+    from pipelines.stores.store import FolderStore
 
     def scanned(source: Any, name: str) -> Any:
         work = folder / name
         work.mkdir()
         options = ScanOptions({}, {}, "skip")
-        return scan_source(as_source(source), options, work, Journal(work), SerialExecutor(), lambda *_: None)
+        journal = Journal(FolderStore(work, work))
+        return scan_source(as_source(source), options, work, journal, SerialExecutor(), lambda *_: None)
 
     molecules = graphs_of(scanned("sample:nci", f"{kind}-molecules").table)
     random = np.random.default_rng(seed)

@@ -89,7 +89,7 @@ def _small_pack() -> Any:
     from torch_geometric.data import Data
 
     from packer.limits.pack_limits import PackLimits
-    from pipelines.building.job import build
+    from pipelines.building.build import build
     from pipelines.report.pack_drawing import read_pack
 
     graphs: list[Any] = []

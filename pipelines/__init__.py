@@ -7,10 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipelines.building.job import build as build
+    from pipelines.building.build import build as build
     from pipelines.building.result import BuildResult as BuildResult
 
-_HOME = {"BuildResult": "building.result", "build": "building.job"}
+_HOME = {"BuildResult": "building.result", "build": "building.build"}
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
 

@@ -27,9 +27,9 @@ from packer.files.open import place_of
 from packer.reading import torch_loader
 from packer.shards.layout import Layout
 from pipelines import build
+from pipelines.building.job import commit
 from pipelines.building.mapped import shards as mapped_shards
 from pipelines.building.spilled import groups, phases
-from pipelines.building.spilled.job import commit
 from pipelines.executors import make_executor
 from pipelines.stores.store import store_of
 
@@ -210,7 +210,7 @@ def test_a_second_writer_is_refused(
         refused.append(str(caught.value))
         commit(*arguments)
 
-    monkeypatch.setattr("pipelines.building.spilled.job.commit", meanwhile)
+    monkeypatch.setattr("pipelines.building.job.commit", meanwhile)
     job(url, workers=1, storage_options=options)
     assert "holds an unfinished build of another job" in refused[0] and "plan.seed is 0 there, 7 here" in refused[0]
     assert stored(s3_endpoint, url) == hashes(undisturbed)
@@ -254,7 +254,7 @@ def test_another_machine_goes_on_where_one_was_lost(
 ) -> None:
     url, here = f"{bucket}/packs", {"workers": 1, "storage_options": s3_options(s3_endpoint)}
     with monkeypatch.context() as patch:
-        patch.setattr("pipelines.building.spilled.job.commit", _interrupt)
+        patch.setattr("pipelines.building.job.commit", _interrupt)
         with pytest.raises(KeyboardInterrupt):
             job(url, **here)
     for number, change in enumerate(({}, {"seed": 3, "overwrite": True}, {"overwrite": True})):

@@ -24,6 +24,8 @@ from pipelines.building.mapped import shards as mapped_shards
 from pipelines.executors import ProcessExecutor
 from pipelines.stores import journal
 from pipelines.stores.journal import WORK, Journal
+from pipelines.stores.store import FolderStore
+from pipelines.stores.work_folder import CLAIM
 
 NCI = ("build", "sample:nci", "--num-nodes", "256", "--num-edges", "552", "--num-graphs", "32", "--workers", "2")
 SPLITS = ("--splits", "train=0.8,test=0.2", "--algorithm", "best-fit-decreasing")
@@ -131,22 +133,22 @@ def test_finished_parts_are_not_done_again(
 
 
 def test_a_torn_last_line_of_the_journal_does_not_count(tmp_path: Path) -> None:
-    first = Journal(tmp_path)
+    first = Journal(FolderStore(tmp_path, tmp_path))
     first.add("block", "0", records=5)
     path = tmp_path / journal.JOURNAL
     path.write_bytes(path.read_bytes() + b'{"kind": "block", "na')
-    second = Journal(tmp_path)
+    second = Journal(FolderStore(tmp_path, tmp_path))
     assert second.find("block") == {"0": {"kind": "block", "name": "0", "records": 5}}
     second.add("block", "1", records=6)
-    assert list(Journal(tmp_path).find("block")) == ["0", "1"]
+    assert list(Journal(FolderStore(tmp_path, tmp_path)).find("block")) == ["0", "1"]
     path.write_bytes(b"nonsense\n" + path.read_bytes())
     with pytest.raises(BuildError, match=r"is damaged: .* --overwrite"):
-        Journal(tmp_path)
+        Journal(FolderStore(tmp_path, tmp_path))
 
 
 def test_an_unfinished_build_of_another_job_is_refused(tmp_path: Path, run: Callable[..., Any]) -> None:
     assert killed_at(40, lambda: run(tmp_path))
-    assert Journal(tmp_path / WORK).find("job")
+    assert (tmp_path / WORK / CLAIM).exists()
     with pytest.raises(BuildError, match=r'unfinished build of another job: oversize is "error" there, "skip" here'):
         run(tmp_path, oversize="skip")
     run(tmp_path, oversize="skip", overwrite=True)

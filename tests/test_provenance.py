@@ -17,7 +17,7 @@ from packer.errors import SourceError
 from packer.graphs.sizes import GraphSizes
 from packer.shards import Manifest
 from pipelines import build
-from pipelines.building import job as build_job
+from pipelines.building import build as build_job
 from pipelines.sources import parse_source
 from pipelines.sources.protocol import pinned
 from pipelines.stores.journal import WORK

@@ -164,7 +164,7 @@ def test_building_says_which_python_it_wants(python38: str) -> None:
         from pipelines import entry
         for line in ("from pipelines import build", "from pipelines import BuildResult", "from pipelines import train",
                      "import pipelines; pipelines.build", "import pipelines.training.train",
-                     "import pipelines.building.job",
+                     "import pipelines.building.build",
                      "import pipelines.sources.pyg", "from pipelines.stores.store import is_url"):
             try:
                 exec(line)

@@ -22,8 +22,9 @@ from packer.errors import BuildError, FormatError
 from packer.files.checked import CheckedFolder, check_stretch, from_line, stretches, to_line
 from packer.shards.layout import Layout
 from pipelines import build
-from pipelines.building.mapped import job as build_here
+from pipelines.building import job as driver
 from pipelines.building.mapped import shards as mapped_shards
+from pipelines.building.mapped.carrier import MappedCarrier
 from pipelines.building.spilled import gather, groups, phases, route
 from pipelines.stores.journal import JOURNAL, WORK, Journal
 from pipelines.stores.sealed import DamagedError, seal, unseal
@@ -107,12 +108,12 @@ def files_of(folder: Path) -> list[str]:
 def test_a_table_that_rots_between_join_and_write_is_made_again(
     tmp_path: Path, run: Callable[..., Any], undisturbed: dict[str, str]
 ) -> None:
-    interrupted(run, tmp_path / "first", build_here, "write_files")
+    interrupted(run, tmp_path / "first", MappedCarrier, "write")
     names = files_of(tmp_path / "first" / WORK / "table")
     assert {"strings.arrow", "table.json", "sums.json", "000.bin"} < {*names}
     for number, name in enumerate(names):
         out = tmp_path / str(number)
-        interrupted(run, out, build_here, "write_files")
+        interrupted(run, out, MappedCarrier, "write")
         path = out / WORK / "table" / name
         path.write_bytes(bytes(path.stat().st_size)) if number % 2 else flip(path, path.stat().st_size // 2)
         run(out)
@@ -137,7 +138,7 @@ def test_what_rots_while_files_are_written_from_it_is_told_and_the_same_command_
 def test_a_shard_that_rots_before_the_build_goes_on_is_written_again(
     tmp_path: Path, run: Callable[..., Any], undisturbed: dict[str, str]
 ) -> None:
-    interrupted(run, tmp_path, build_here, "commit")
+    interrupted(run, tmp_path, driver, "commit")
     for name in ("shard-00000.parquet", "graphs.parquet"):
         flip(tmp_path / name, 100)
     run(tmp_path)
@@ -177,7 +178,7 @@ def test_every_bit_of_a_routed_segment_counts(
 def test_sealed_files_of_a_cluster_are_made_again(
     kind: str, tmp_path: Path, run: Callable[..., Any], undisturbed: dict[str, str]
 ) -> None:
-    interrupted(run, tmp_path, phases, "manifests_of", executor=Apart())
+    interrupted(run, tmp_path, driver, "manifest_of", executor=Apart())
     files = sorted(path for path in (tmp_path / WORK / kind).rglob("*") if path.is_file())
     assert files
     swapped = files[0].read_bytes()
@@ -200,7 +201,7 @@ def test_a_damaged_claim_or_plan_of_a_cluster_is_an_error(tmp_path: Path, run: C
 
 
 def test_every_bit_of_a_journal_counts(tmp_path: Path) -> None:
-    journal = Journal(tmp_path)
+    journal = Journal(FolderStore(tmp_path, tmp_path))
     journal.add("target", "train", shards=3)
     journal.add("block", "0", records=5)
     path = tmp_path / JOURNAL
@@ -209,11 +210,11 @@ def test_every_bit_of_a_journal_counts(tmp_path: Path) -> None:
     for at in range(8 * len(whole)):
         flip(path, at // 8, at % 8)
         if at // 8 == len(whole) - 1:  # the last line is torn now, and does not count
-            assert not Journal(tmp_path).find("block")
+            assert not Journal(FolderStore(tmp_path, tmp_path)).find("block")
         else:
             with pytest.raises(BuildError, match=r"journal\.jsonl is damaged: the CRC-32 of .*Pass --overwrite"):
-                Journal(tmp_path)
-        left = Journal(tmp_path, salvage=True)
+                Journal(FolderStore(tmp_path, tmp_path))
+        left = Journal(FolderStore(tmp_path, tmp_path), salvage=True)
         if at // 8 >= last:
             assert left.find("target")["train"]["shards"] == 3, "whose files these are"
         assert not left.find("block") or path.read_bytes()[last:] == whole[last:]

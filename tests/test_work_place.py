@@ -439,7 +439,7 @@ REMOVERS = {
         "packer/graphs/table.py": 1,  # the same, of a table
         "packer/files/cache.py": 7,  # copies, by names that hold the hash of a manifest
         "packer/files/atomic.py": 1,  # its own temporary file
-        "pipelines/building/mapped/job.py": 1,  # the claim of a build on a cluster
+        "pipelines/building/mapped/carrier.py": 1,  # claim and journal, when all is committed
         "pipelines/building/plan.py": 1,  # its own temporary file
         "pipelines/building/scan.py": 1,  # blocks, by the journal
         "pipelines/stores/journal.py": 3,  # journal, marker and lock

@@ -1,4 +1,4 @@
-"""The last stages of a build: a stored plan and the files of each data set, then the manifests."""
+"""The last stage of a build: what its data sets hold, said in their manifests."""
 
 from __future__ import annotations
 
@@ -6,126 +6,24 @@ import json
 import os
 import platform
 import time
-import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
-from packer.errors import BuildError
-from packer.files.atomic import FileEntry, hash_file
+from packer.files.atomic import FileEntry
 from packer.graphs.schema import Schema
-from packer.graphs.sizes import select_sizes
-from packer.limits.pack_limits import PackLimits
 from packer.plan.pack_plan import PackPlan
 from packer.shards import GraphCounts, Manifest, ShardEntry, shard_name
-from packer.shards.graphs_file import TOO_LARGE, TRIMMED
+from packer.shards.graphs_file import TRIMMED
 from packer.shards.layout import Layout
 from packer.shards.manifest import GRAPHS, MANIFEST, PLAN
-from pipelines.building import plan as planning
 from pipelines.building.card import card_text, card_title
-from pipelines.building.inputs import add_input
-from pipelines.building.mapped.shards import GraphsTask, PackSource, ShardTask, hash_of_file, run_task, save_plan_arrays
-from pipelines.building.members import Members
-from pipelines.building.options import Progress, as_stage
 from pipelines.building.request import Job, versions
-from pipelines.building.scan import ScanResult
-from pipelines.executors import Executor
 from pipelines.sources.protocol import Skip
-from pipelines.stores.journal import WORK, Journal
 from pipelines.stores.layout import BUILD_FILE, CARD, SPLITS_FILE, inside
 from pipelines.stores.store import Store
-
-
-@dataclass(frozen=True)
-class Target:
-    """One data set that is being written: its folder, graphs, plan, and the tasks that write its files."""
-
-    name: str
-    folder: Path
-    members: Members
-    plan: PackPlan
-    plan_file: FileEntry
-    layout: Layout
-    tasks: tuple[GraphsTask | ShardTask, ...]
-
-
-def prepare(
-    job: Job,
-    scan: ScanResult,
-    limits: PackLimits,
-    out: Path,
-    journal: Journal,
-    name: str,
-    graphs: Members,
-    layout: Layout,
-    progress: Progress,
-) -> Target:
-    """Make or load the plan, store it, and lay out the shards."""
-    folder = out / name
-    sizes = select_sizes(scan.table.sizes(), graphs.rows)
-    stored = journal.find("plan").get(name)
-    if stored is not None:
-        if hash_file(folder / PLAN).sha256 != stored["sha256"]:
-            raise BuildError(f"{folder / PLAN} is not the plan that the unfinished build stored: pass --overwrite")
-        plan = PackPlan.load(folder / PLAN).of(sizes)
-        entry = FileEntry(stored["bytes"], stored["sha256"])
-    else:
-        plan = planning.obtain_plan(sizes, limits, job.plan, as_stage(progress))
-        journal.add("target", name, shards=0)
-        folder.mkdir(exist_ok=True)
-        entry = planning.store_plan(plan, folder / PLAN, by_graph=False)
-        journal.add("plan", name, bytes=entry.bytes, sha256=entry.sha256)
-    arrays = out / WORK / f"plan-{name}"
-    sums = save_plan_arrays(arrays, graphs.rows[plan.graph_ids], plan.pack_offsets, graphs.source_ids)
-    add_input(journal, arrays.name, sums)
-    source = PackSource(str(scan.folder.absolute()), str(arrays.absolute()), limits, job=uuid.uuid4().hex)
-    firsts = range(0, plan.num_packs, layout.packs_per_shard)
-    journal.add("target", name, shards=len(firsts))
-    skips = scan.skips.among(graphs.source_ids)
-    shards = [
-        ShardTask(
-            source,
-            str(folder.absolute()),
-            number,
-            first,
-            min(first + layout.packs_per_shard, plan.num_packs),
-            layout.packs_per_block,
-            job.compression,
-            layout.uncompressed,
-        )
-        for number, first in enumerate(firsts)
-    ]
-    return Target(
-        name, folder, graphs, plan, entry, layout, (GraphsTask(source, str(folder.absolute()), skips), *shards)
-    )
-
-
-def write_files(
-    targets: list[Target], journal: Journal, executor: Executor, progress: Progress
-) -> dict[str, dict[str, dict[str, Any]]]:
-    """Write what is not there yet, as it was written; target name -> file name -> entry as plain values."""
-    total = sum(target.plan.num_packs for target in targets)
-    done = {name: line["entry"] for name, line in journal.find("file").items()}
-    tasks = {f"{target.name}/{Path(task.label).name}": task for target in targets for task in target.tasks}
-    there = {name: task for name, task in tasks.items() if name in done}
-    found_there = zip(there, executor.map(hash_of_file, there.values()), strict=True)
-    entries = {name: done[name] for name, sha256 in found_there if sha256 == done[name]["sha256"]}
-    missing = {name: task for name, task in tasks.items() if name not in entries}
-    packs = sum(entry.get("packs", 0) for entry in entries.values())
-    progress("write", packs, total)
-    for name, entry in zip(missing, executor.map(run_task, missing.values()), strict=True):
-        entries[name] = asdict(entry)
-        journal.add("file", name, entry=entries[name])
-        packs += entries[name].get("packs", 0)
-        progress("write", packs, total)
-    found: dict[str, dict[str, dict[str, Any]]] = {target.name: {} for target in targets}
-    for name in tasks:
-        target, _, file = name.rpartition("/")
-        found[target][file] = entries[name]
-    return found
 
 
 @dataclass(frozen=True)
@@ -139,18 +37,6 @@ class Contents:
     layout: Layout
     counts: GraphCounts
     content_hash: str
-
-
-def contents(scan: ScanResult, target: Target) -> Contents:
-    """Of a data set whose graphs stand in the table of a scan."""
-    graphs = target.members
-    own = next(task for task in target.tasks if isinstance(task, GraphsTask))
-    reasons = Counter(skip.reason for skip in own.skips)
-    reasons[TOO_LARGE] += len(graphs.source_ids) - len(graphs.rows) - len(own.skips)
-    trimmed = 0 if scan.trimmed is None else int(scan.trimmed[graphs.rows].sum())
-    counts = counts_of(len(graphs.source_ids), len(graphs.rows), trimmed, reasons)
-    schema = scan.table.schema
-    return Contents(target.name, schema, target.plan, target.plan_file, target.layout, counts, scan.content_hash)
 
 
 def counts_of(graphs: int, in_packs: int, trimmed: int, skipped: Counter[str]) -> GraphCounts:

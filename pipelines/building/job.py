@@ -1,240 +1,185 @@
-"""The job: a source in, shards and a manifest out, whole or not at all, on this machine or on many."""
+"""The driver of a build: what of it is there already, what is refused, and its stages in order.
+
+A claim says which job is writing to a place, the journal which plans are stored and which files are its own; both lie
+beside the output. Manifests come last. What is unfinished is gone on with by the same call.
+"""
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import os
-import shutil
-from collections.abc import Generator, Iterable, Mapping
-from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from packer.errors import BuildError, LimitsError, PackerError
-from packer.files.cache import default_folder
-from packer.files.open import local_path
-from packer.files.retry import shown
-from packer.limits.limits_rule import LimitsRule
+from packer.errors import BuildError, FormatError, MissingExtraError, PackerError
+from packer.files.atomic import FileEntry, hash_file
+from packer.files.checked import from_line, to_line
 from packer.limits.pack_limits import PackLimits
 from packer.plan.pack_plan import PackPlan
-from packer.scan.attributes import Attributes
-from pipelines.building import target as output
-from pipelines.building.mapped import job as build_here
-from pipelines.building.mapped import shards as mapped_shards
-from pipelines.building.options import Progress, ScanOptions
-from pipelines.building.plan import PlanOptions
-from pipelines.building.request import Job, check_job
-from pipelines.building.result import BuildResult as BuildResult
-from pipelines.building.spilled import job as spilled_job
-from pipelines.building.spilled.phases import Cluster
-from pipelines.building.splits import Splits
-from pipelines.executors import Executor, check_workers, make_executor
-from pipelines.sources import as_source
-from pipelines.stores.journal import Journal, StoreJournal, locked, remove
-from pipelines.stores.owner import owned
-from pipelines.stores.store import FolderStore, Store, is_url, store_of
-from pipelines.stores.work_folder import (
-    LOCK,
-    MARKER,
-    SCRATCH,
-    WORK,
-    check,
-    check_apart,
-    check_store,
-    marker,
-    read_marker,
+from packer.shards import Layout, Manifest
+from packer.shards.manifest import PLAN
+from packer.shards.schema import check_schema
+from pipelines.building.carrier import Carrier, Opened, Scanned, Target
+from pipelines.building.commit import Contents, commit, manifest_of
+from pipelines.building.options import Progress, as_stage
+from pipelines.building.plan import obtain_plan
+from pipelines.building.request import Job
+from pipelines.building.result import BuildResult, Clock, already, other_job
+from pipelines.building.target import (
+    differences,
+    finished_targets,
+    own_files,
+    refuse_foreign,
+    refuse_strangers,
+    remove_files,
+    same_job,
 )
+from pipelines.stores.journal import Journal, remove
+from pipelines.stores.layout import inside
+from pipelines.stores.store import LARGE, FolderStore, Store
+from pipelines.stores.work_folder import CLAIM, WORK
 
 
-def build(
-    source: Any,
-    out: str | os.PathLike[str],
-    limits: PackLimits | LimitsRule | str = "auto",
-    algorithm: str = "optimal",
-    seed: int = 0,
-    workers: int = 2,
-    *,
-    time_limit: float | None = None,
-    work_limit: float | None = None,
-    plan: PackPlan | str | os.PathLike[str] | None = None,
-    splits: str | Mapping[str, float] | None = None,
-    split_seed: int = 0,
-    split_column: str | None = None,
-    split_file: str | os.PathLike[str] | None = None,
-    oversize: str = "error",
-    on_empty: str | None = None,
-    compression: str = "zstd",
-    levels: Mapping[str, str] | None = None,
-    pad_values: Mapping[str, float] | None = None,
-    exclude_keys: Iterable[str] = (),
-    index_fields: Iterable[str] | Mapping[str, str | None] = (),
-    guess_num_nodes: bool = False,
-    overwrite: bool = False,
-    licence: str | None = None,
-    executor: Executor | str = "process",
-    scheduler: str | None = None,
-    work: str | os.PathLike[str] | None = None,
-    storage_options: Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
-    **source_options: Any,
+@dataclass(frozen=True)
+class _There:
+    """What an output holds. earlier: the claim of an unfinished build of this job; finished: data sets of this very
+    job, whose source has to be read to be known; again: whether what is there is to be replaced."""
+
+    earlier: Mapping[str, Any] | None
+    finished: Mapping[str, Manifest]
+    again: bool
+
+
+def run(job: Job, out: Store, opened: Opened, progress: Progress, overwrite: bool = False) -> BuildResult:
+    """Carry a job out, or go on with it; see `pipelines.build`."""
+    key, journal = job.key(), Journal(out.below(WORK), overwrite)
+    own = own_files(out, journal.find("target"))
+    refuse_foreign(out, own)
+    earlier = None if overwrite else _claimed(out)
+    again = overwrite or bool(journal.find("target") and earlier is None)
+    finished = {} if again or earlier else finished_targets(out)
+    refuse_strangers(out, () if job.splits is None else job.splits.known_names, own)
+    if finished:
+        _refuse_other(out, same_job(out, key, finished), "already holds a data set built otherwise")
+        if job.source.repeatable:
+            if isinstance(out, FolderStore):  # whose lock is held
+                remove(out.folder / WORK)
+            return already(out, finished, job)
+    if earlier is not None:
+        _refuse_other(out, differences(earlier["key"], key), "holds an unfinished build of another job")
+    with opened(journal) as carrier:
+        return _carry_out(job, out, carrier, journal, _There(earlier, finished, again), progress)
+
+
+def _carry_out(
+    job: Job, out: Store, carrier: Carrier, journal: Journal, there: _There, progress: Progress
 ) -> BuildResult:
-    """Pack a source into the folder or URL `out`.
-
-    source: text such as "sample:nci" (then source_options are smiles_column, targets, root), a PyG data set, or an
-    iterable of Data or HeteroData. limits: of every pack; a LimitsRule, by which they follow from the sizes; or "auto".
-    plan: a PackPlan, or the file of one (plan.parquet), instead of algorithm and seed. splits: {"train": 0.8, ...}, or
-    split_column or split_file: one data set each, in `out`/NAME. oversize: "error", "skip", "trim-nodes", "trim-edges"
-    or "trim-both", for graphs that fit no pack; what a trimmed graph loses is drawn by `seed`. on_empty: "error" or
-    "skip", for graphs without nodes. levels: field name -> "node", "edge" or "graph". pad_values: by field or level.
-    exclude_keys: attributes to leave out. index_fields: attributes that hold numbers of nodes though their names do not
-    say "index"; a mapping says of which node type. guess_num_nodes: where a graph says nothing of its nodes, take the
-    largest number in edge_index + 1; else that is an error. licence: of the source, for the data set's card.
-
-    executor: where tasks run: in `workers` processes, on "dask" or "ray" (on the cluster at `scheduler`, or in
-    `workers` processes here), or an object that maps. work: a folder or URL that all workers reach, for what tasks
-    write for each other, in a folder of the job's own, and nothing else there is touched; by default OUT/.work, or a
-    folder of this machine where `out` is a URL and all workers are here. storage_options: for fsspec, for every URL
-    among source, out and work.
-
-    The bytes of the data set depend neither on workers nor on executor, nor on interruptions: call again to go on.
-    Raises PackerError; then nothing of a data set is in `out`.
-    """
-    check_apart(out, work)
-    home = _home(out)
-    check(home / WORK)
-    if isinstance(source, str) and split_column is not None:
-        source_options = {**source_options, "strings": [*source_options.get("strings", ()), split_column]}
-    if storage_options:
-        remote = isinstance(source, str) and is_url(source)
-        if not (remote or is_url(out) or (work is not None and is_url(work))):
-            raise BuildError("storage_options are for URLs such as s3://bucket/packs; nothing here is one")
-        source_options = {**source_options, **({"storage_options": storage_options} if remote else {})}
-    if isinstance(limits, str) and limits != "auto":
-        raise LimitsError(f'limits must be PackLimits, a LimitsRule or "auto"; got {limits!r}')
-    given = None if plan is None or isinstance(plan, PackPlan) else Path(plan)
-    planned = PlanOptions(algorithm, seed, time_limit, given, work_limit=work_limit)
-    job = check_job(
-        Job(
-            as_source(source, **source_options),
-            None if isinstance(limits, str) else limits,
-            ScanOptions(
-                dict(levels or {}),
-                dict(pad_values or {}),
-                on_empty,
-                Attributes.of(exclude_keys, index_fields, guess_num_nodes),
-            ),
-            planned.holding(plan) if isinstance(plan, PackPlan) else planned,
-            Splits.of(splits, split_seed, split_column, split_file),
-            oversize,
-            compression,
-            licence,
-        )
-    )
-    check_workers(workers)
-    store = store_of(out, home / WORK / SCRATCH, storage_options)
-    if isinstance(store, FolderStore):
-        output.refuse_foreign(store, output.own_files(store, Journal(home / WORK, overwrite).find("target")))
-    with locked(home, destination=os.fspath(out)) as lock:
-        place = make_executor(executor, workers, scheduler, (lock,)) if isinstance(executor, str) else executor
-        try:
-            if isinstance(store, FolderStore) and not place.cluster:
-                return build_here.run(job, store, place, progress or _silent, overwrite)
-            between = _work_store(store, home, place)
-            opened = partial(_opened, store, between, home, work, storage_options)
-            return spilled_job.run(job, Cluster(place, between, store, progress or _silent), overwrite, opened)
-        except OSError as error:
-            raise _disk_error(home, error) from error
-        finally:
-            mapped_shards.forget()
-            if isinstance(executor, str):
-                place.close()
-            if (home / WORK).is_dir() and {path.name for path in (home / WORK).iterdir()} <= {LOCK, MARKER, SCRATCH}:
-                remove(home / WORK)
+    key, clock = job.key(), Clock()
+    try:
+        with clock("scan"):
+            scanned = carrier.scan(anew=there.earlier is None)
+        if there.finished:
+            return _same_content(out, carrier, there.finished, scanned, job)
+        if there.earlier is not None and there.earlier["content_hash"] != scanned.content_hash:
+            raise BuildError(f"{job.source.name} has changed since the unfinished build in {out}: pass --overwrite")
+        with clock("limits"):
+            limits = carrier.limits()
+            check_schema(scanned.schema, limits)
+        with clock("choose"):
+            splits = carrier.choose(limits)
+        if job.plan.given is not None:
+            obtain_plan(carrier.sizes(splits[0]), limits, job.plan)
+        layout = carrier.layout(limits)
+        refuse_strangers(out, splits, own_files(out, journal.find("target")))
+    except (PackerError, MissingExtraError) as error:
+        if there.earlier is None and not journal.find("target") and out.below(WORK).size(CLAIM) is None:
+            carrier.give_up(error)
+        raise
+    if there.again:  # only now: whatever could refuse this job has been asked
+        _remove_earlier(out, journal)
+    out.below(WORK).create(CLAIM, to_line({"key": key, "content_hash": scanned.content_hash}))
+    targets: list[Target] = []
+    for split in splits:
+        with clock("plan"):
+            progress("plan", len(targets), len(splits))
+            targets.append(_planned(job, out, carrier, journal, split, limits, layout, progress))
+    progress("plan", len(targets), len(splits))
+    files = carrier.write(targets, layout, clock)
+    manifests = {
+        target.split: manifest_of(job, _contents(scanned, carrier, target, layout), files[target.split])
+        for target in targets
+    }
+    commit(out, job, key, manifests, scanned.ambiguous, scanned.skips, clock.seconds)
+    if any(entry["bytes"] > LARGE for held in files.values() for entry in held.values()):
+        out.abandon_uploads(own_files(out, journal.find("target")))
+    carrier.finish()
+    return BuildResult(out.where, manifests, clock.seconds, scanned.skips, ambiguous=scanned.ambiguous)
 
 
-def _home(out: str | os.PathLike[str]) -> Path:
-    """The folder whose lock keeps other builds away: `out`, or one that stands for its URL on this machine."""
-    if not is_url(out):
-        return Path(out)
-    name = hashlib.sha256(os.fspath(out).rstrip("/").encode()).hexdigest()[:24]
-    return default_folder() / "builds" / name
+def _planned(
+    job: Job,
+    out: Store,
+    carrier: Carrier,
+    journal: Journal,
+    split: str,
+    limits: PackLimits,
+    layout: Layout,
+    progress: Progress,
+) -> Target:
+    """The plan of one data set, stored; or the one that an earlier run has stored."""
+    sizes, target, stored = carrier.sizes(split), out.below(split), journal.find("plan").get(split)
+    if stored is not None:
+        data, entry = target.read(PLAN), FileEntry(stored["bytes"], stored["sha256"])
+        if FileEntry(len(data), hashlib.sha256(data).hexdigest()) != entry:
+            raise BuildError(f"{PLAN} of {target} is not the plan that the unfinished build stored: pass --overwrite")
+        plan = PackPlan.load(data).of(sizes)
+    else:
+        plan = obtain_plan(sizes, limits, job.plan, as_stage(progress))
+        journal.add("target", split, shards=0)
+        with out.scratch() as folder:
+            plan.save(folder / PLAN, by_graph=False)
+            entry = hash_file(folder / PLAN)
+            out.put_file(inside(split, PLAN), folder / PLAN)
+        journal.add("plan", split, bytes=entry.bytes, sha256=entry.sha256)
+    journal.add("target", split, shards=-(-plan.num_packs // layout.packs_per_shard))
+    return Target(split, plan, entry)
 
 
-def _work_store(out: Store, home: Path, executor: Executor) -> Store:
-    """Where tasks write for each other, unless a place for it is named."""
-    if executor.here or isinstance(out, FolderStore):
-        return FolderStore(home / WORK, home / WORK / SCRATCH)
-    return out.below(WORK)
+def _contents(scanned: Scanned, carrier: Carrier, target: Target, layout: Layout) -> Contents:
+    counts = carrier.counts(target)
+    return Contents(target.split, scanned.schema, target.plan, target.plan_file, layout, counts, scanned.content_hash)
 
 
-@contextmanager
-def _opened(
-    out: Store, between: Store, home: Path, place: str | os.PathLike[str] | None, options: Mapping[str, Any] | None
-) -> Generator[Store]:
-    """The work store of the job that has `out`: `between`, or a folder of its own in a place that others use too.
-
-    That folder is named by the id of the job's own work folder, so that nobody else's is taken for it.
-    """
+def _claimed(out: Store) -> dict[str, Any] | None:
+    """The unfinished job of a place."""
     beside = out.below(WORK)
-    with ExitStack() as stack:
-        if isinstance(out, FolderStore):  # whose lock is held
-            number = str((read_marker(beside) or {})["id"])
-        else:
-            stack.callback(_unmark, beside)
-            number = stack.enter_context(owned(beside, str(out)))
-        if place is None:
-            yield between
-            return
-        name = f"graph-pack-{number}"
-        if is_url(place) and local_path(os.fspath(place)) is None:
-            found = store_of(place, home / WORK / SCRATCH, options).below(name)
-            _check_same(found, number)
-            stack.callback(_unmark, found)
-            found.put(MARKER, marker(number, str(out)))
-            _note(beside, place)
-            yield found
-            return
-        folder = Path(local_path(os.fspath(place)) or place).absolute()
-        found = FolderStore(folder / name, folder / name / SCRATCH)
-        _check_same(found, number)
-        stack.enter_context(locked(folder, name=name, destination=str(out), number=number))
-        stack.callback(_unmark, found)
-        _note(beside, place)
-        yield found
+    if beside.size(CLAIM) is None:
+        return None
+    try:
+        return from_line(beside.read(CLAIM))
+    except FormatError as error:
+        raise BuildError(f"{CLAIM} of {beside} is damaged: {error}. Pass --overwrite to start afresh") from error
 
 
-def _note(beside: Store, place: str | os.PathLike[str]) -> None:
-    """Say where the work is: as long as it says so, the work folder beside the output stays, and with it the id."""
-    StoreJournal(beside).note("work", "place", where=shown(os.fspath(place)))
+def _refuse_other(out: Store, differing: list[str], what: str) -> None:
+    if differing:
+        raise other_job(out, differing, what)
 
 
-def _check_same(work: Store, number: str) -> None:
-    """Raise BuildError unless a work folder is absent, empty, or that of this job."""
-    found = read_marker(work) if check_store(work) else None
-    if found is not None and found["id"] != number:
-        raise BuildError(f"{work} is the work folder of a build to {found.get('destination')}: choose another place")
+def _remove_earlier(out: Store, journal: Journal) -> None:
+    """Remove the files of an earlier build. What they are is journalled first, so that a kill in between is mended."""
+    out.below(WORK).remove([CLAIM])
+    for name, manifest in finished_targets(out).items():
+        journal.add("target", name, shards=len(manifest.shards))
+    remove_files(out, own_files(out, journal.find("target")))
+    journal.drop("target", "plan", "file")
 
 
-def _unmark(work: Store) -> None:
-    """Leave nothing of a work folder in which nothing is left to be gone on with."""
-    with suppress(PackerError, OSError):
-        if isinstance(work, FolderStore):
-            if {path.name for path in work.folder.iterdir()} <= {LOCK, MARKER, SCRATCH}:
-                remove(work.folder)
-        elif set(work.names()) <= {MARKER}:
-            work.remove([MARKER])
-
-
-def _disk_error(out: Path, error: OSError) -> OSError | BuildError:
-    full = error.errno is None and out.is_dir() and shutil.disk_usage(out).free < 1 << 20  # numpy tells no errno
-    if full or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return BuildError(f"no space left for {out}: {error}. Free some and run the same command again: it goes on")
-    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-        return BuildError(f"cannot write to {out}: {error}. Choose another folder")
-    return error
-
-
-def _silent(stage: str, done: int, total: int | None) -> None:
-    """No progress wanted."""
+def _same_content(
+    out: Store, carrier: Carrier, finished: Mapping[str, Manifest], scanned: Scanned, job: Job
+) -> BuildResult:
+    """The place's own build, if the source still holds the same graphs."""
+    carrier.finish()
+    if any(manifest.content_hash != scanned.content_hash for manifest in finished.values()):
+        raise BuildError(f"{out} already holds a data set of other graphs: pass --overwrite, or choose another place")
+    return already(out, finished, job, scanned.skips)

@@ -14,6 +14,7 @@ import numpy as np
 from packer.errors import SourceError
 from packer.files.atomic import TEMPORARY, sync_folder
 from packer.files.checked import sums_of
+from packer.graphs.schema import Schema
 from packer.graphs.table import HASH_GRAPHS, GraphTable, combine_hashes
 from packer.scan.attributes import ALL, Attributes
 from packer.scan.block import RawBlock, join
@@ -45,6 +46,10 @@ class ScanResult:
     ambiguous: tuple[str, ...]
     content_hash: str
     trimmed: np.ndarray | None = None
+
+    @property
+    def schema(self) -> Schema:
+        return self.table.schema
 
 
 def scan_source(

@@ -11,7 +11,7 @@ import typer
 from packer.algorithms.registry import find_algorithm
 from packer.errors import FormatError, PackerError
 from packer.shards import Manifest
-from pipelines.building.job import BuildResult, build
+from pipelines.building.build import BuildResult, build
 from pipelines.building.splits import Splits
 from pipelines.cli import options as options
 from pipelines.cli.checks import UsageError, check_choice, number, reading, usage

@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from packer.errors import BuildError, FormatError
-from packer.files.atomic import write_bytes_atomically
 from packer.files.checked import from_line, to_line
 from pipelines.stores.store import FolderStore, Store
-from pipelines.stores.work_folder import CLAIM as CLAIM
 from pipelines.stores.work_folder import JOURNAL, LOCK, MARKER, SCRATCH, WORK, check, mark, remove_own
 
 
@@ -66,13 +64,17 @@ def _try_lock(work: Path) -> int | None:
 
 
 class Journal:
-    """Lines of JSON behind their CRC-32, each on disk before `add` returns. A line that a crash cut short does not
-    count; any other that is not as it was written is an error."""
+    """Lines of JSON behind their CRC-32, each stored before `add` returns: appended in a folder, where a line that a
+    crash cut short does not count; written whole at each change in a store that cannot append. Any other line that is
+    not as it was written is an error."""
 
-    def __init__(self, work: Path, salvage: bool = False) -> None:
+    def __init__(self, work: Store, salvage: bool = False) -> None:
         """salvage: where all is to be made anew, what is left of a damaged one still tells which files are its own."""
-        self._path = work / JOURNAL
-        self._lines, self._torn_at = _read(self._path, salvage)
+        self._work = work
+        self._lines: list[dict[str, Any]] = []
+        self._torn_at: int | None = None
+        if work.size(JOURNAL) is not None:
+            self._lines, self._torn_at = _parsed(work.read(JOURNAL), f"{JOURNAL} of {work}", salvage)
 
     def find(self, kind: str) -> dict[str, dict[str, Any]]:
         """name -> line, of this kind; the last line of a name counts."""
@@ -80,43 +82,11 @@ class Journal:
 
     def add(self, kind: str, name: str, **facts: Any) -> None:
         line = {"kind": kind, "name": name, **facts}
-        data = to_line(line)
-        handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-        try:
-            if self._torn_at is not None:
-                os.ftruncate(handle, self._torn_at)
-                self._torn_at = None
-            if os.write(handle, data) != len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        if isinstance(self._work, FolderStore):
+            self._append(self._work.folder / JOURNAL, to_line(line))
+        else:
+            self._work.put(JOURNAL, b"".join(map(to_line, [*self._lines, line])))
         self._lines.append(line)
-
-    def drop(self, *kinds: str) -> None:
-        """Forget all lines of these kinds."""
-        self._lines = [line for line in self._lines if line["kind"] not in kinds]
-        self._torn_at = None
-        data = b"".join(map(to_line, self._lines))
-        write_bytes_atomically(self._path.parent, self._path.name, data)
-
-
-class StoreJournal:
-    """The same few lines in a store that cannot append: written whole at each change."""
-
-    def __init__(self, work: Store, salvage: bool = False) -> None:
-        """salvage: where all is to be made anew, what is left of a damaged one still tells which files are its own."""
-        self._work = work
-        self._lines: list[dict[str, Any]] = []
-        if work.size(JOURNAL) is not None:
-            self._lines, _ = _parsed(work.read(JOURNAL), f"{JOURNAL} of {work}", salvage)
-
-    def find(self, kind: str) -> dict[str, dict[str, Any]]:
-        """name -> line, of this kind; the last line of a name counts."""
-        return {line["name"]: line for line in self._lines if line["kind"] == kind}
-
-    def add(self, kind: str, name: str, **facts: Any) -> None:
-        self._write([*self._lines, {"kind": kind, "name": name, **facts}])
 
     def note(self, kind: str, name: str, **facts: Any) -> None:
         """Add a line, unless it is there."""
@@ -126,17 +96,21 @@ class StoreJournal:
     def drop(self, *kinds: str) -> None:
         """Forget all lines of these kinds."""
         left = [line for line in self._lines if line["kind"] not in kinds]
-        if left != self._lines:
-            self._write(left)
+        if left != self._lines or self._torn_at is not None:
+            self._work.put(JOURNAL, b"".join(map(to_line, left)))
+            self._lines, self._torn_at = left, None
 
-    def _write(self, lines: list[dict[str, Any]]) -> None:
-        self._work.put(JOURNAL, b"".join(map(to_line, lines)))
-        self._lines = lines
-
-
-def _read(path: Path, salvage: bool) -> tuple[list[dict[str, Any]], int | None]:
-    """All whole lines, and where a line starts that a crash cut short."""
-    return _parsed(path.read_bytes(), str(path), salvage) if path.exists() else ([], None)
+    def _append(self, path: Path, data: bytes) -> None:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        try:
+            if self._torn_at is not None:
+                os.ftruncate(handle, self._torn_at)
+                self._torn_at = None
+            if os.write(handle, data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _parsed(data: bytes, name: str, salvage: bool) -> tuple[list[dict[str, Any]], int | None]:

@@ -19,6 +19,7 @@ from pipelines.building.scan import scan_source
 from pipelines.executors import Executor
 from pipelines.sources.protocol import Source
 from pipelines.stores.journal import Journal
+from pipelines.stores.store import FolderStore
 from pipelines.survey.survey import Survey, survey_source
 
 
@@ -51,7 +52,8 @@ def preview(
         fits = check_fit(found.sizes, limits, found.source_ids, oversize)
         return Preview(found, limits, select_sizes(found.sizes, np.flatnonzero(fits)))
     with TemporaryDirectory() as folder:
-        work, journal = Path(folder), Journal(Path(folder))
+        work = Path(folder)
+        journal = Journal(FolderStore(work, work))
         scan = scan_source(source, options, work, journal, executor, progress)
         table, sizes = scan.table, scan.table.sizes()
         limits = choose(sizes)

@@ -5,18 +5,17 @@ What the driver learns of the graphs is how many there are of each size, in each
 
 from __future__ import annotations
 
-import hashlib
 import json
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from packer.errors import BuildError, SourceError
-from packer.files.atomic import FileEntry, hash_file
+from packer.errors import SourceError
+from packer.files.atomic import FileEntry
 from packer.graphs.schema import Schema
 from packer.graphs.sizes import GraphSizes, with_columns
 from packer.graphs.table import HASH_GRAPHS, combine_hashes
@@ -26,14 +25,14 @@ from packer.limits.pack_limits import PackLimits
 from packer.packs.trim import TRIM
 from packer.plan.pack_plan import PackPlan
 from packer.scan.statistics import Statistics, merge
-from packer.shards import Manifest
+from packer.shards import GraphCounts
 from packer.shards.layout import Layout
 from packer.shards.manifest import PLAN
-from pipelines.building.commit import Contents, counts_of, manifest_of
+from pipelines.building.commit import counts_of
 from pipelines.building.mapped.shards import SAMPLE_PACKS, sample_layout
 from pipelines.building.members import empty_split
-from pipelines.building.options import Progress, as_stage
-from pipelines.building.plan import needs_order, obtain_plan
+from pipelines.building.options import Progress
+from pipelines.building.plan import needs_order
 from pipelines.building.request import Job, limits_for
 from pipelines.building.scan import check_skips
 from pipelines.building.spilled import gather, groups
@@ -59,7 +58,6 @@ from pipelines.building.spilled.members import Membership, membership
 from pipelines.building.spilled.route import PlanRef, RouteTask, Way, route_group
 from pipelines.executors import Executor, SerialExecutor
 from pipelines.sources.skips import Skips
-from pipelines.stores.journal import StoreJournal
 from pipelines.stores.layout import inside
 from pipelines.stores.sealed import SealedStore, digest_of
 from pipelines.stores.store import Store
@@ -175,41 +173,12 @@ def count(job: Job, scanned: Scanned, limits: PackLimits, on: Cluster) -> tuple[
     return tasks, found
 
 
-def plan(
-    job: Job,
-    schema: Schema,
-    limits: PackLimits,
-    split: str,
-    counts: Sequence[SplitCount],
-    journal: StoreJournal,
-    on: Cluster,
-) -> Planned:
-    """The plan of one data set, stored; or the one that an earlier run has stored."""
-    sizes = planned_sizes(schema, counts, needs_order(job.plan))
-    target = on.out.below(split)
-    stored = journal.find("plan").get(split)
-    if stored is not None:
-        data = target.read(PLAN)
-        entry = FileEntry(stored["bytes"], stored["sha256"])
-        if FileEntry(len(data), hashlib.sha256(data).hexdigest()) != entry:
-            raise BuildError(f"{PLAN} of {target} is not the plan that the unfinished build stored: pass --overwrite")
-        return Planned(split, _owner(job, limits, entry), PackPlan.load(data).of(sizes), entry, tuple(counts))
-    made = obtain_plan(sizes, limits, job.plan, as_stage(on.progress))
-    journal.add("target", split, shards=0)
-    with on.out.scratch() as folder:
-        made.save(folder / PLAN, by_graph=False)
-        entry = hash_file(folder / PLAN)
-        on.out.put_file(inside(split, PLAN), folder / PLAN)
-    journal.add("plan", split, bytes=entry.bytes, sha256=entry.sha256)
-    return Planned(split, _owner(job, limits, entry), made, entry, tuple(counts))
-
-
 def scan_key(job: Job) -> dict[str, Any]:
     """What the blocks of a source depend on."""
     return {"source": job.source.key(), "options": job.scan.key()}
 
 
-def _owner(job: Job, limits: PackLimits, plan_file: FileEntry) -> str:
+def owner_of(job: Job, limits: PackLimits, plan_file: FileEntry) -> str:
     """Stands for all that the files of one data set depend on."""
     return digest_of({"job": job.key(), "limits": limits.to_dict(), "plan": plan_file.sha256})
 
@@ -273,22 +242,14 @@ def write(
     return found
 
 
-def manifests_of(
-    job: Job, scanned: Scanned, planned: Sequence[Planned], layout: Layout, digest: str, files: Mapping[str, Any]
-) -> dict[str, Manifest]:
-    """Split -> manifest."""
-    found: dict[str, Manifest] = {}
-    for one in planned:
-        skipped = sum((count.skipped for count in one.counts), Counter[str]())
-        counts = counts_of(
-            sum(count.graphs for count in one.counts),
-            one.plan.sizes.num_graphs,
-            sum(count.trimmed for count in one.counts),
-            skipped,
-        )
-        held = Contents(one.split, scanned.schema, one.plan, one.plan_file, layout, counts, digest)
-        found[one.split] = manifest_of(job, held, files[one.split])
-    return found
+def graph_counts(counts: Sequence[SplitCount], in_packs: int) -> GraphCounts:
+    """What became of the graphs of one data set. in_packs: how many its plan packs."""
+    return counts_of(
+        sum(count.graphs for count in counts),
+        in_packs,
+        sum(count.trimmed for count in counts),
+        sum((count.skipped for count in counts), Counter[str]()),
+    )
 
 
 def _scanned(job: Job, work: SealedStore, on: Cluster) -> Iterator[BlockFacts]:

@@ -1,0 +1,120 @@
+"""The carrier where workers share no memory: its phases in order, and what an interrupted run has left of them.
+
+What lies in the work store is found there by its name: a task whose files are there is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from packer.errors import BuildError
+from packer.files.checked import to_line
+from packer.graphs.schema import Schema
+from packer.graphs.sizes import GraphSizes
+from packer.limits.pack_limits import PackLimits
+from packer.shards import GraphCounts, Layout
+from pipelines.building.carrier import Clock, Files, Target
+from pipelines.building.plan import needs_order
+from pipelines.building.request import Job
+from pipelines.building.spilled import phases
+from pipelines.building.spilled.gather import ENTRIES
+from pipelines.building.spilled.groups import GroupTask, SplitCount
+from pipelines.building.spilled.phases import Cluster, Planned
+from pipelines.building.spilled.route import GRAPH_ROWS, ROUTED
+from pipelines.sources.skips import Skips
+from pipelines.stores.journal import Journal
+from pipelines.stores.store import Store
+from pipelines.stores.work_folder import CLAIM, JOURNAL, KEPT, WORK, remove_own
+
+_SCAN = "scan.json"
+"""Says of which source the blocks in a work store are."""
+
+
+@dataclass(frozen=True)
+class SpilledScan:
+    """What the driver learns of the source."""
+
+    schema: Schema
+    ambiguous: tuple[str, ...]
+    skips: Skips
+    content_hash: str
+
+
+class SpilledCarrier:
+    """See `Carrier`. on: where the job runs; its work store is this job's own."""
+
+    def __init__(self, job: Job, on: Cluster, journal: Journal) -> None:
+        self._job, self._on, self._journal = job, on, journal
+        self._scanned: phases.Scanned | None = None
+        self._tasks: list[GroupTask] = []
+        self._counts: list[tuple[SplitCount, ...]] = []
+
+    def scan(self, anew: bool) -> SpilledScan:
+        self._journal.drop("scan", "block", "table", "input", "file")  # of a build on one machine
+        _renew_scan(self._job, self._on.work)
+        if anew:  # what a plan that is given up has left
+            remove_own(self._on.work, keep=KEPT, below=(ROUTED, GRAPH_ROWS, ENTRIES))
+        found = self._scanned = phases.scan(self._job, self._on)
+        return SpilledScan(found.schema, found.ambiguous, found.skips, phases.content_hash(found, self._on))
+
+    def limits(self) -> PackLimits:
+        return phases.limits_of(self._job, self._scan, self._on)
+
+    def choose(self, limits: PackLimits) -> Sequence[str]:
+        self._tasks, self._counts = phases.count(self._job, self._scan, limits, self._on)
+        return self._tasks[0].members.names
+
+    def sizes(self, split: str) -> GraphSizes:
+        return phases.planned_sizes(self._scan.schema, self._counts_of(split), needs_order(self._job.plan))
+
+    def layout(self, limits: PackLimits) -> Layout:
+        return phases.layout_of(self._job, self._scan, limits, self._on)
+
+    def write(self, targets: Sequence[Target], layout: Layout, clock: Clock) -> Files:
+        planned = [
+            Planned(
+                target.split,
+                phases.owner_of(self._job, target.plan.limits, target.plan_file),
+                target.plan,
+                target.plan_file,
+                tuple(self._counts_of(target.split)),
+            )
+            for target in targets
+        ]
+        with clock("route"):
+            phases.route(self._tasks, planned, layout, self._on)
+        with clock("write"):
+            return phases.write(self._job, self._tasks, planned, layout, self._on)
+
+    def counts(self, target: Target) -> GraphCounts:
+        return phases.graph_counts(self._counts_of(target.split), target.plan.sizes.num_graphs)
+
+    def give_up(self, error: Exception) -> None:
+        """Blocks stay where something beside the data stood in the way."""
+        if not isinstance(error, BuildError) or all(name in KEPT for name in self._on.work.names()):
+            self.finish()
+
+    def finish(self) -> None:
+        """What says whose files lie there goes last."""
+        remove_own(self._on.work, keep=KEPT)
+        self._on.out.below(WORK).remove([CLAIM, JOURNAL])
+
+    @property
+    def _scan(self) -> phases.Scanned:
+        assert self._scanned is not None
+        return self._scanned
+
+    def _counts_of(self, split: str) -> list[SplitCount]:
+        number = self._tasks[0].members.names.index(split)
+        return [count[number] for count in self._counts]
+
+
+def _renew_scan(job: Job, work: Store) -> None:
+    """Forget blocks of another source; those of Python objects too, which may be others than last time."""
+    wanted = to_line(phases.scan_key(job))
+    known: Any = None if work.size(_SCAN) is None else work.read(_SCAN)
+    if not job.source.repeatable or known != wanted:
+        remove_own(work, keep=KEPT)
+        work.put(_SCAN, wanted)
