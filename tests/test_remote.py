@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from urllib.parse import unquote
 
 import flaky_store
 import pytest
@@ -25,7 +26,7 @@ from packer.files.cache import CachedPlace
 from packer.files.local import LocalPlace
 from packer.files.open import place_of
 from packer.files.remote import RemotePlace
-from packer.files.retry import TRIES, is_final, retried, shown
+from packer.files.retry import TRIES, cause, hider, is_final, retried, shown
 from packer.reading import PackDataset, torch_loader
 from packer.reading.unpack_graphs import unpack
 from packer.shards import Manifest, iter_graphs, open_shard
@@ -361,6 +362,19 @@ def test_secrets_are_never_shown(local: PackDataset, url: str, tmp_path: Path, m
     assert "password *** is wrong" in shown_texts[-2] and "https://host/x" in shown_texts[-1]
     assert shown(f"at ftp://me:{SECRET}@host/a/b?c={SECRET} and 's3://b/c'") == "at ftp://host/a/b and 's3://b/c'"
     assert not [path for path in (tmp_path / "cache").iterdir() if SECRET in path.read_bytes().decode("latin-1")]
+
+
+@pytest.mark.parametrize("secret", ["hunter2", "aB3/with/sl%2Fashes+", "//twice/", "at@sign/and:colon"])
+def test_no_piece_of_a_secret_is_shown(secret: str) -> None:
+    """Clients cut a URL at its slashes, and name the pieces; errors are cut to a length."""
+    rest = f"AKIA1:{secret}@bucket/path"
+    hide = hider({}, f"s3://{rest}")
+    words = rest.split("/")
+    pieces = {"/".join(words[:n]) for n in range(1, len(words))} | {"/".join(words[n:]) for n in range(1, len(words))}
+    for text in (*pieces, rest, f"s3://{rest}", *map(unquote, pieces)):
+        for before in (0, 280, 295, 299):
+            told = cause(ValueError("." * before + f" bucket {text!r}"), hide)
+            assert not [word for word in (*secret.split("/"), "AKIA1") if len(word) > 2 and word in told], told
 
 
 def test_verify_reads_what_lies_there(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:

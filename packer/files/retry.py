@@ -120,12 +120,13 @@ def http_status(error: BaseException) -> int | None:
 
 def cause(error: BaseException, hide: Callable[[str], str]) -> str:
     """One line that says what went wrong."""
-    text = " ".join(str(error).split())[:300]
-    return hide(f"{type(error).__name__}: {text}" if text else type(error).__name__)
+    text = hide(" ".join(str(error).split()))[:300]  # cut last, or a piece of a secret could be left
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-_USER = re.compile(r"//(?:[^/@\s'\"]*@)+|//[^/\s:@'\"]*:(?!\d+(?:/|$))[^\s'\"]*@")
-"""User and password, which may hold any letter; a number behind the colon is that of a port."""
+_USER = re.compile(r"//[^/\s:@'\"]*:(?!\d+(?:/|$))[^\s'\"]*@|//(?:[^/@\s'\"]*@)+")
+"""User and password, which may hold any letter, so that they end at the last @; a number behind the colon is that of a
+port."""
 _QUERY = re.compile(r"\?[^\s'\"]*")
 
 
@@ -149,12 +150,17 @@ def hider(options: Mapping[str, Any], url: str = "") -> Callable[[str], str]:
 
 
 def _credentials(url: str) -> set[str]:
-    """What a URL says before its host: whole, the password, the user with one; and the same decoded."""
+    """What a URL says before its host: whole, the password, the user with one, and what slashes cut these into; and the
+    same decoded."""
     found: set[str] = set()
     for match in _USER.finditer(url):
         whole = match[0][2:-1]
         user, colon, password = whole.partition(":")
         found |= {whole, password, *([user] if colon else [])}
+    for text in tuple(found):  # clients part a URL at its slashes, which a password may hold
+        words = text.split("/")
+        found |= {"/".join(words[:number]) for number in range(1, len(words))}
+        found |= {"/".join(words[number:]) for number in range(1, len(words))}
     found |= {unquote(text) for text in found}
     return {text for text in found if len(text) > 2}
 
