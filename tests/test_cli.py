@@ -236,7 +236,7 @@ def test_build_verify_and_inspect(call: Callable[..., Any], packs: Path, tmp_pat
     assert [graph["graph"] for graph in facts["graphs"]] == [i for i in ids.tolist() if i >= 0]
     assert facts["graphs"][1]["sizes"] == [6, 12] and facts["graphs"][1]["strings"] == "c1ccccc1"
     status, _, err = call("inspect", packs, "--pack", 99)
-    assert status == 1 and "has no pack 99: its packs are 0 to" in err
+    assert status == 1 and "there is no pack 99: " in err
 
 
 def test_verify_tells_faults_and_its_exit_status(call: Callable[..., Any], packs: Path, tmp_path: Path) -> None:

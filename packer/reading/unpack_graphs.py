@@ -20,6 +20,7 @@ from packer.shards.graphs_file import iter_graphs, string_columns
 from packer.shards.manifest import GRAPHS, Manifest
 from packer.shards.reader import open_shard
 from packer.verify.block import require_sound
+from packer.verify.pack import read_pack
 
 
 def unpack(source: Any, dataset: Any = None) -> list[Any]:
@@ -38,7 +39,8 @@ def unpack(source: Any, dataset: Any = None) -> list[Any]:
         return unpack_with_ids(source)[0]
     place, manifest, verify = _opened(dataset)
     if isinstance(source, (int, np.integer)):
-        table = _read_pack(place, manifest, int(source), verify)
+        columns = read_pack(place, manifest, int(source), verify)
+        table, _ = lift(columns, manifest.schema, manifest.limits)
         return graphs_of(_with_strings(table, place, manifest))
     packs = _stored_packs(source, manifest.schema, manifest.limits)
     return graphs_of(lift(packs, manifest.schema, manifest.limits)[0])
@@ -124,20 +126,6 @@ def _blocks(place: Place, manifest: Manifest, verify: str) -> Iterator[dict[str,
         for block in range(entry.blocks):
             yield reader.block(block)
         reader.close()
-
-
-def _read_pack(place: Place, manifest: Manifest, pack: int, verify: str) -> GraphTable:
-    if not 0 <= pack < manifest.num_packs:
-        raise FieldError(f"there is no pack {pack}: {place} has packs 0 to {manifest.num_packs - 1}")
-    for number, entry in enumerate(manifest.shards):
-        if pack < entry.packs:
-            reader = open_shard(place, manifest, number, verify)
-            block, row = divmod(pack, manifest.packs_per_block)
-            columns = reader.block(block)
-            reader.close()
-            return _lifted({key: columns[key][row : row + 1] for key in columns}, manifest)
-        pack -= entry.packs
-    raise AssertionError("the manifest's shards hold its packs")
 
 
 def _lifted(packs: Mapping[str, np.ndarray], manifest: Manifest) -> GraphTable:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from packer.algorithms.registry import find_algorithm
-from packer.errors import FormatError, PackerError
+from packer.errors import PackerError
 from packer.shards import Manifest
 from pipelines.building.build import BuildResult, build
 from pipelines.building.splits import Splits
@@ -236,16 +236,12 @@ def pack_facts(folder: Where, pack: int) -> dict[str, Any]:
     import pyarrow as pa
 
     from packer.packs.unpack import lift
-    from packer.shards import iter_graphs, open_shard
-    from packer.verify.block import require_sound
+    from packer.shards import iter_graphs
+    from packer.verify.pack import read_pack
 
     manifest = Manifest.load(folder)
-    if not 0 <= pack < manifest.num_packs:
-        raise FormatError(f"{label(folder)} has no pack {pack}: its packs are 0 to {manifest.num_packs - 1}")
-    shard, block, row = manifest.locate(pack)
-    reader = open_shard(folder, manifest, shard)
-    columns = {name: values[row : row + 1] for name, values in reader.block(block).items()}
-    require_sound(columns, manifest.schema, manifest.limits)
+    columns = read_pack(folder, manifest, pack)
+    shard, block, _ = manifest.locate(pack)
     graphs, ids = lift(columns, manifest.schema, manifest.limits)
     strings: dict[int, str] = {}
     if manifest.schema.strings:

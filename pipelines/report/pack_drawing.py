@@ -10,8 +10,8 @@ import numpy as np
 
 from packer.errors import FormatError
 from packer.graphs.axes import Axis
-from packer.shards import Manifest, open_shard
-from packer.verify.block import require_sound
+from packer.shards import Manifest
+from packer.verify import pack as packs
 from pipelines.report.style import BLUE, GREEN, GREY, ORANGE, Picture, colour_of, drawn, finish, share_bar
 from pipelines.text.clean import in_picture, line
 from pipelines.text.plurals import rows_of, some
@@ -41,16 +41,9 @@ class Pack:
 
 
 def read_pack(folder: Path, number: int) -> Pack:
-    """Read one pack. Raises FormatError where there is no such pack."""
+    """Read one pack. Raises FieldError where there is no such pack."""
     manifest = Manifest.load(folder)
-    if not 0 <= number < manifest.num_packs:
-        raise FormatError(f"{folder} has no pack {number}: its packs are 0 to {manifest.num_packs - 1}")
-    shard, block, row = manifest.locate(number)
-    reader = open_shard(folder, manifest, shard)
-    packs = {name: values[row : row + 1] for name, values in reader.block(block).items()}
-    reader.close()
-    require_sound(packs, manifest.schema, manifest.limits)
-    columns = {name: values[0] for name, values in packs.items()}
+    columns = {name: values[0] for name, values in packs.read_pack(folder, manifest, number).items()}
     axes = manifest.schema.axes
     owner = {axis.key: columns[axis.column("batch")].astype(np.int64) for axis in axes if axis.level == "node"}
     edges: dict[str, np.ndarray] = {}
