@@ -17,9 +17,10 @@ from typing import Any
 
 import pytest
 import torch
+from deadly import Apart
 from object_store import FaultProxy, make_bucket, s3_options
 from test_build import LIMITS, SMILES, hashes
-from test_cluster import Apart, Workers
+from test_cluster import Workers
 
 from packer import PackDataset, verify_shards
 from packer.errors import BuildError, StoreError

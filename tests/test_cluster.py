@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from deadly import Murdered
+from deadly import Apart, Murdered
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_build import LIMITS, SMILES, graphs, hashes
@@ -27,18 +27,6 @@ from pipelines.executors import ProcessExecutor, make_executor
 from pipelines.stores.journal import WORK
 
 PHASES = (blocks.scan_block, blocks.hash_blocks, groups.count_group, route.route_group, gather.write_file)
-
-
-class Apart:
-    """Tasks run here one after another, but as on a cluster: through files of the work store alone."""
-
-    here, cluster = True, True
-
-    def map(self, fn: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-        return map(fn, items)
-
-    def close(self) -> None:
-        pass
 
 
 class Stopped(Apart):

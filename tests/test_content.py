@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from deadly import Apart
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import heterogeneous, homogeneous
 from test_build import LIMITS, SMILES, graphs
-from test_cluster import Apart
 
 from packer import verify_shards
 from packer.files.open import place_of

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deadly import Apart
 from test_build import LIMITS, SMILES, hashes
 
 from packer import verify_shards
@@ -107,6 +108,43 @@ def test_killed_at_flushes_to_disk(
         assert hashes(out) == undisturbed, f"killed at flush {event}"
         assert not (out / WORK).exists()
     assert event > 25, event
+
+
+@pytest.mark.parametrize("way", ["mapped", "spilled"])
+def test_killed_while_it_tidies_up_a_build_is_finished(
+    way: str, tmp_path: Path, run: Callable[..., Any], undisturbed: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All is committed: whatever of its work is left, the data sets stay as they are."""
+    options: dict[str, Any] = {"executor": Apart()} if way == "spilled" else {}
+    unlink, gone = Path.unlink, []
+
+    def killed(path: Path, **how: Any) -> None:
+        unlink(path, **how)
+        if path.name in (journal.JOURNAL, CLAIM):
+            gone.append(path.name)
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, **options)
+    assert gone == [journal.JOURNAL] and (tmp_path / WORK / CLAIM).exists()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
+    assert run(tmp_path, **options).already and hashes(tmp_path) == undisturbed
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")} == before
+    with pytest.raises(BuildError, match="already holds a data set built otherwise"):
+        run(tmp_path, oversize="skip", **options)
+
+
+def test_an_unfinished_build_goes_on_by_the_other_carrier(
+    tmp_path: Path, run: Callable[..., Any], undisturbed: dict[str, str]
+) -> None:
+    for number, (first, then) in enumerate((({}, {"executor": Apart()}), ({"executor": Apart()}, {}))):
+        for event in (20, 45, 70):
+            out = tmp_path / f"{number} {event}"
+            killed_at(event, lambda out=out, first=first: run(out, **first))
+            run(out, **then)
+            assert hashes(out) == undisturbed and not (out / WORK).exists()
 
 
 def test_finished_parts_are_not_done_again(

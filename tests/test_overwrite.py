@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deadly import Apart
 from test_build import LIMITS, SMILES
-from test_cluster import Apart, Stopped
+from test_cluster import Stopped
 from test_work_place import files
 
 from packer import PackLimits, verify_shards

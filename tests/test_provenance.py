@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deadly import Apart
 from test_build import LIMITS, SMILES, graphs, hashes
-from test_cluster import Apart
 from test_crash import killed_at
 
 from packer import make_plan

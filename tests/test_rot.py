@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from deadly import Apart
 from hypothesis import given
 from hypothesis import strategies as st
 from test_build import LIMITS, SMILES, hashes
-from test_cluster import Apart
 from test_crash import killed_at
 
 from packer.errors import BuildError, FormatError

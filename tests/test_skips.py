@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from deadly import Apart
 from hypothesis import given
 from hypothesis import strategies as st
 from test_build import LIMITS
-from test_cluster import Apart
 
 from pipelines import build
 from pipelines.sources.protocol import Skip

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deadly import Apart
 from object_store import make_bucket, s3_environment, s3_options
 from test_build import LIMITS, SMILES, hashes
-from test_cluster import Apart, Stopped
+from test_cluster import Stopped
 
 from packer.errors import BuildError, PackerError, StoreError
 from packer.shards.layout import Layout
@@ -439,7 +440,6 @@ REMOVERS = {
         "packer/graphs/table.py": 1,  # the same, of a table
         "packer/files/cache.py": 7,  # copies, by names that hold the hash of a manifest
         "packer/files/atomic.py": 1,  # its own temporary file
-        "pipelines/building/mapped/carrier.py": 1,  # claim and journal, when all is committed
         "pipelines/building/plan.py": 1,  # its own temporary file
         "pipelines/building/scan.py": 1,  # blocks, by the journal
         "pipelines/stores/journal.py": 3,  # journal, marker and lock

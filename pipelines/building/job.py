@@ -57,7 +57,9 @@ def run(job: Job, out: Store, opened: Opened, progress: Progress, overwrite: boo
     refuse_foreign(out, own)
     earlier = None if overwrite else _claimed(out)
     again = overwrite or bool(journal.find("target") and earlier is None)
-    finished = {} if again or earlier else finished_targets(out)
+    # A claim without a journal is what a finished build left that was killed as it tidied up: the journal goes first.
+    begun = again or bool(earlier and journal.find("target"))
+    finished = {} if begun else finished_targets(out)
     refuse_strangers(out, () if job.splits is None else job.splits.known_names, own)
     if finished:
         _refuse_other(out, same_job(out, key, finished), "already holds a data set built otherwise")

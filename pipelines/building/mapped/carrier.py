@@ -41,7 +41,7 @@ from pipelines.building.request import Job, limits_for
 from pipelines.building.scan import ScanResult, scan_source
 from pipelines.executors import Executor
 from pipelines.stores.journal import Journal, remove
-from pipelines.stores.work_folder import CLAIM, JOURNAL, WORK
+from pipelines.stores.work_folder import WORK
 
 # A finished scan of so many graphs is worth keeping when the limits turn out too small.
 _KEEP_SCAN_FROM = 100_000
@@ -113,8 +113,6 @@ class MappedCarrier:
             remove(self._work)
 
     def finish(self) -> None:
-        for name in (CLAIM, JOURNAL):  # first, so that a kill from here on leaves no build that seems unfinished
-            (self._work / name).unlink(missing_ok=True)
         remove(self._work)
 
     @property

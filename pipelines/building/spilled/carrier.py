@@ -97,9 +97,9 @@ class SpilledCarrier:
             self.finish()
 
     def finish(self) -> None:
-        """What says whose files lie there goes last."""
+        """What says whose files lie there goes last, and the journal before the claim."""
         remove_own(self._on.work, keep=KEPT)
-        self._on.out.below(WORK).remove([CLAIM, JOURNAL])
+        self._on.out.below(WORK).remove([JOURNAL, CLAIM])
 
     @property
     def _scan(self) -> phases.Scanned:
