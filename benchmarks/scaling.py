@@ -119,7 +119,7 @@ def small_parts() -> Iterator[None]:
     with (
         patch("pipelines.building.spilled.groups.groups_of", group),
         patch("pipelines.building.spilled.phases.sample_layout", smaller),
-        patch("pipelines.building.mapped.shards.sample_layout", smaller),
+        patch("pipelines.building.mapped.carrier.sample_layout", smaller),
     ):
         yield
 

@@ -76,7 +76,7 @@ def test_hostile_inputs_of_full_size_end_in_clear_errors_in_little_memory(tmp_pa
 READ_WHILE_CUT = """
     import os, sys
     from packer.errors import FormatError
-    from packer.shards import FileEntry, Manifest
+    from packer.files import FileEntry
     from packer.files.parquet.flat_file import FlatParquet, WholeFile
 
     folder, name = sys.argv[1:]

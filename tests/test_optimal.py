@@ -260,7 +260,7 @@ import sys
 sys.modules["numba"] = None
 import numpy as np
 from packer.algorithms.instance import Instance
-from packer.algorithms.optimal import finish, master, solve
+from packer.algorithms.optimal import cpsat, master, solve
 need = np.array([[3, 1], [4, 5], [5, 2], [7, 4]])
 solution = solve(Instance(need, np.array([11, 9]), np.array([4, 3, 5, 2])), seed=1, work_limit=0.02, time_limit=None)
 print([part.tolist() for part in (solution.patterns.ptr, solution.patterns.size_ids, solution.patterns.multiplicity,

@@ -176,7 +176,8 @@ def test_building_says_which_python_it_wants(python38: str) -> None:
     assert done.returncode == 0, done.stderr
     *said, last = done.stdout.splitlines()
     assert [line.split(" needs ")[0] for line in said] == [
-        f"pipelines.{n}" for n in ("build", "BuildResult", "train", "build", "train", "build_job", "sources", "stores")
+        f"pipelines.{n}"
+        for n in ("build", "BuildResult", "train", "build", "training", "building", "sources", "stores")
     ]
     assert said[0] == (
         "pipelines.build needs Python 3.11 or newer; this is Python 3.8. Reading packs (import packer) works here: "

@@ -74,7 +74,8 @@ class Journal:
         self._lines: list[dict[str, Any]] = []
         self._torn_at: int | None = None
         if work.size(JOURNAL) is not None:
-            self._lines, self._torn_at = _parsed(work.read(JOURNAL), f"{JOURNAL} of {work}", salvage)
+            name = str(work.folder / JOURNAL) if isinstance(work, FolderStore) else f"{JOURNAL} of {work}"
+            self._lines, self._torn_at = _parsed(work.read(JOURNAL), name, salvage)
 
     def find(self, kind: str) -> dict[str, dict[str, Any]]:
         """name -> line, of this kind; the last line of a name counts."""
