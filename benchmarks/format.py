@@ -32,7 +32,7 @@ from packer.graphs.schema import Schema
 from packer.graphs.table import GraphTable
 from packer.limits.pack_limits import PackLimits
 from packer.packs.materialise import place
-from packer.packs.unpack import lift
+from packer.packs.unpack import unpack_table
 from packer.shards import GraphCounts, Manifest, choose_layout, open_shard, write_shard
 from packer.shards.manifest import GRAPHS, MANIFEST, PLAN, shard_name
 from packer.verify.shard import ShardTask, verify_shard
@@ -63,7 +63,7 @@ def molecules(folder: Path) -> tuple[GraphTable, str]:
     shards = [open_shard(folder, manifest, i) for i in range(len(manifest.shards))]
     blocks = [reader.block(i) for reader in shards for i in range(reader.entry.blocks)]
     packs = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
-    return lift(packs, manifest.schema, LIMITS)[0], manifest.content_hash
+    return unpack_table(packs, manifest.schema, LIMITS)[0], manifest.content_hash
 
 
 def packs_of(table: GraphTable, num_packs: int, seed: int) -> dict[str, np.ndarray]:

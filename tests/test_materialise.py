@@ -18,7 +18,7 @@ from packer.graphs.table import GraphTable
 from packer.limits.pack_limits import PackLimits
 from packer.packs.columns import pack_columns
 from packer.packs.materialise import empty_pack, place
-from packer.packs.unpack import lift
+from packer.packs.unpack import unpack_table
 from packer.scan.block import join
 from packer.scan.from_objects import block_of_graphs
 from packer.scan.levels import decide
@@ -170,7 +170,7 @@ def test_place_equals_the_slow_construction(graphs: list[Any], data: st.DataObje
         assert packs.keys() == expected.keys()
         for name, values in expected.items():
             np.testing.assert_array_equal(packs[name][number], values, err_msg=name)
-    lifted, found = lift(packs, table.schema, limits)
+    lifted, found = unpack_table(packs, table.schema, limits)
     assert found.tolist() == ids.tolist()
     expected_table = table.select(ids)
     for key in expected_table.ptr:

@@ -138,12 +138,12 @@ def test_every_graph_comes_once_an_epoch_and_equals_its_source(packed: Any) -> N
         assert sorted(seen[seen >= 0].tolist()) == list(range(GRAPHS))
 
         # What the loader cut its packs from, turned back into graphs.
-        from packer.packs.unpack import lift
+        from packer.packs.unpack import unpack_table
         from packer.reading.unpack_graphs import graphs_of
 
         for block in range(-(-len(dataset) // dataset.manifest.packs_per_block)):
             stored = dataset.blocks._reader(0).block(block)
-            table, ids = lift(redrawn(stored, schema, block, redraw_key(SEED, epoch)), schema, limits)
+            table, ids = unpack_table(redrawn(stored, schema, block, redraw_key(SEED, epoch)), schema, limits)
             for graph, number in zip(graphs_of(table), ids.tolist(), strict=True):
                 assert_same(graph, graphs[number])
 

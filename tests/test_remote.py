@@ -26,7 +26,7 @@ from packer.files.cache import CachedPlace
 from packer.files.local import LocalPlace
 from packer.files.open import place_of
 from packer.files.remote import RemotePlace
-from packer.files.retry import TRIES, cause, hider, is_final, retried, shown
+from packer.files.retry import TRIES, cause, is_final, redact, redactor, retried
 from packer.reading import PackDataset, torch_loader
 from packer.reading.unpack_graphs import unpack
 from packer.shards import Manifest, iter_graphs, open_shard
@@ -360,7 +360,7 @@ def test_secrets_are_never_shown(local: PackDataset, url: str, tmp_path: Path, m
         shown_texts.append(str(told.value))
     assert not [text for text in shown_texts if SECRET in text]
     assert "password *** is wrong" in shown_texts[-2] and "https://host/x" in shown_texts[-1]
-    assert shown(f"at ftp://me:{SECRET}@host/a/b?c={SECRET} and 's3://b/c'") == "at ftp://host/a/b and 's3://b/c'"
+    assert redact(f"at ftp://me:{SECRET}@host/a/b?c={SECRET} and 's3://b/c'") == "at ftp://host/a/b and 's3://b/c'"
     assert not [path for path in (tmp_path / "cache").iterdir() if SECRET in path.read_bytes().decode("latin-1")]
 
 
@@ -368,7 +368,7 @@ def test_secrets_are_never_shown(local: PackDataset, url: str, tmp_path: Path, m
 def test_no_piece_of_a_secret_is_shown(secret: str) -> None:
     """Clients cut a URL at its slashes, and name the pieces; errors are cut to a length."""
     rest = f"AKIA1:{secret}@bucket/path"
-    hide = hider({}, f"s3://{rest}")
+    hide = redactor({}, f"s3://{rest}")
     words = rest.split("/")
     pieces = {"/".join(words[:n]) for n in range(1, len(words))} | {"/".join(words[n:]) for n in range(1, len(words))}
     for text in (*pieces, rest, f"s3://{rest}", *map(unquote, pieces)):

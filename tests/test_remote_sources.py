@@ -63,7 +63,7 @@ def test_a_url_gives_what_the_file_gives(tmp_path: Path, name: str) -> None:
     assert not FlakyFileSystem.reads, "nothing is read before it is needed"
     assert there.key() == here.key() and there.num_graphs == here.num_graphs
     assert rows_of(there) == rows_of(here) and len(rows_of(here)) == 3
-    assert (there.name, there.words[0]) == (f"smiles:{url}", f"smiles:{url}")
+    assert (there.name, there.argv[0]) == (f"smiles:{url}", f"smiles:{url}")
     assert len(FlakyFileSystem.reads) == 1, "fetched once"
     assert text_file(f"file://{tmp_path}/{name}") == tmp_path / name
 

@@ -168,11 +168,11 @@ def test_options_change_key_and_words_only_where_they_are_given(tmp_path: Path) 
     text = f"smiles:{tmp_path}/m.csv"
     plain = parse_source(text, targets=["y"])
     assert not {"target_dtype", "missing", "delimiter"} & plain.key().keys()
-    assert plain.words == (text, "--smiles-column", "smiles", "--target", "y")
+    assert plain.argv == (text, "--smiles-column", "smiles", "--target", "y")
     asked = parse_source(text, targets=["y"], target_dtype="float64", missing="NA,", delimiter="tab")
     found = {name: asked.key()[name] for name in ("target_dtype", "missing", "delimiter")}
     assert found == {"target_dtype": "float64", "missing": ["NA", ""], "delimiter": "\t"}
-    assert asked.words[5:] == ("--target-dtype", "float64", "--missing", "NA,", "--delimiter", "\t")
+    assert asked.argv[5:] == ("--target-dtype", "float64", "--missing", "NA,", "--delimiter", "\t")
     assert parse_source(text, targets=["y"], target_dtype="float32").key() == plain.key()
 
 

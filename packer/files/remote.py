@@ -21,12 +21,12 @@ from packer.files.retry import (
     ShortAnswerError,
     cause,
     error_code,
-    hider,
     http_status,
     is_final,
     is_refusal,
+    redact,
+    redactor,
     retried,
-    shown,
 )
 
 Answer = TypeVar("Answer")
@@ -56,7 +56,7 @@ class RemotePlace:
     def __init__(self, url: str, storage_options: Any = None) -> None:
         if "?" in url or "#" in url:
             raise FormatError(
-                f"{shown(url)}: the URL of a data set names a folder, to which names of files are added; it cannot "
+                f"{redact(url)}: the URL of a data set names a folder, to which names of files are added; it cannot "
                 "have a query or a fragment. Pass credentials as storage_options"
             )
         if storage_options is not None and not isinstance(storage_options, Mapping):
@@ -67,7 +67,7 @@ class RemotePlace:
 
     def _reset(self, reached: bool = False) -> None:
         self._reached = reached
-        self._hide = hider(self._options, self.url)
+        self._hide = redactor(self._options, self.url)
         self._connection: tuple[int, Any, str] = -1, None, ""
         self._sizes: dict[str, int] = {}
 
@@ -85,7 +85,7 @@ class RemotePlace:
         return hash(self.url)
 
     def __str__(self) -> str:
-        return shown(self.url)
+        return redact(self.url)
 
     def __repr__(self) -> str:
         return f"RemotePlace({str(self)!r})"
@@ -199,7 +199,7 @@ class RemotePlace:
     def _refuse(self, error: Exception, name: str, whole: str) -> NoReturn:
         status = _status(error)
         if error_code(error) == "NoSuchBucket":
-            bucket = shown(self.url).partition("://")[2].partition("/")[0]
+            bucket = redact(self.url).partition("://")[2].partition("/")[0]
             raise MissingFileError(f"{whole}: there is no bucket {bucket!r}. Make it, or correct the URL") from None
         if is_refusal(error):
             raise StoreError(

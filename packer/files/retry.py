@@ -130,21 +130,21 @@ port."""
 _QUERY = re.compile(r"\?[^\s'\"]*")
 
 
-def shown(url: str) -> str:
+def redact(url: str) -> str:
     """A URL, or a text with URLs, without user names, passwords and signatures."""
     return _QUERY.sub("", _USER.sub("//", url))
 
 
-def hider(options: Mapping[str, Any], url: str = "") -> Callable[[str], str]:
+def redactor(options: Mapping[str, Any], url: str = "") -> Callable[[str], str]:
     """A function that takes out of a text every text among the values of `options`, the user and password of a URL,
-    and what `shown` takes out."""
+    and what `redact` takes out."""
     texts = {text for text in _texts(options) if "://" not in text} | _credentials(url)
     secrets = sorted(texts, key=len, reverse=True)
 
     def hide(text: str) -> str:
         for secret in secrets:
             text = text.replace(secret, "***")
-        return shown(text)
+        return redact(text)
 
     return hide
 

@@ -15,7 +15,7 @@ from packer.graphs.schema import Field, Schema
 from packer.graphs.table import GraphTable, concatenate, empty_table, stored_fields
 from packer.limits.pack_limits import PackLimits
 from packer.packs.columns import pack_columns
-from packer.packs.unpack import lift
+from packer.packs.unpack import unpack_table
 from packer.shards.graphs_file import iter_graphs, string_columns
 from packer.shards.manifest import GRAPHS, Manifest
 from packer.shards.reader import open_shard
@@ -40,10 +40,10 @@ def unpack(source: Any, dataset: Any = None) -> list[Any]:
     place, manifest, verify = _opened(dataset)
     if isinstance(source, (int, np.integer)):
         columns = read_pack(place, manifest, int(source), verify)
-        table, _ = lift(columns, manifest.schema, manifest.limits)
+        table, _ = unpack_table(columns, manifest.schema, manifest.limits)
         return graphs_of(_with_strings(table, place, manifest))
     packs = _stored_packs(source, manifest.schema, manifest.limits)
-    return graphs_of(lift(packs, manifest.schema, manifest.limits)[0])
+    return graphs_of(unpack_table(packs, manifest.schema, manifest.limits)[0])
 
 
 def unpack_with_ids(dataset: Any) -> tuple[list[Any], np.ndarray]:
@@ -131,7 +131,7 @@ def _blocks(place: Place, manifest: Manifest, verify: str) -> Iterator[dict[str,
 def _lifted(packs: Mapping[str, np.ndarray], manifest: Manifest) -> GraphTable:
     """The graphs of stored packs. FormatError for packs that contradict themselves: lifting trusts their numbers."""
     require_sound(packs, manifest.schema, manifest.limits)
-    return lift(packs, manifest.schema, manifest.limits)[0]
+    return unpack_table(packs, manifest.schema, manifest.limits)[0]
 
 
 def _with_strings(table: GraphTable, place: Place, manifest: Manifest) -> GraphTable:
@@ -151,7 +151,7 @@ def _with_strings(table: GraphTable, place: Place, manifest: Manifest) -> GraphT
 
 
 def _stored_packs(pack: Any, schema: Schema, limits: PackLimits) -> dict[str, np.ndarray]:
-    """A loader's tensors as `lift` takes them: [packs, *column.shape], each pack numbered from 0."""
+    """A loader's tensors as `unpack_table` takes them: [packs, *column.shape], each pack numbered from 0."""
     tensors: Mapping[str, Any] = pack if isinstance(pack, Mapping) else pack.to_dict()
     slots, num_slots = limits.slots(schema.axes), limits.num_graphs
     assert num_slots is not None

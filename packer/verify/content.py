@@ -17,7 +17,7 @@ import pyarrow as pa
 from packer.errors import FormatError
 from packer.files.protocol import Place
 from packer.graphs.table import HASH_GRAPHS, GraphTable, TableWriter, combine_hashes
-from packer.packs.unpack import lift
+from packer.packs.unpack import unpack_table
 from packer.shards.graphs_file import TOO_LARGE, iter_graphs, string_columns
 from packer.shards.manifest import Manifest
 from packer.shards.reader import open_shard
@@ -64,7 +64,7 @@ def _content_hash(places: Sequence[Place], manifests: Sequence[Manifest], folder
     with TableWriter(folder / "packs", bare) as writer:
         for place, manifest in zip(places, manifests):
             for packs in _blocks(place, manifest):
-                table = lift(packs, manifest.schema, manifest.limits)[0]
+                table = unpack_table(packs, manifest.schema, manifest.limits)[0]
                 writer.append(replace(table, schema=bare))
     table = GraphTable.open(folder / "packs")
     order = np.argsort(table.source_ids, kind="stable")

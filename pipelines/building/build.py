@@ -16,7 +16,7 @@ from typing import Any
 from packer.errors import BuildError, LimitsError, PackerError
 from packer.files.cache import default_folder
 from packer.files.open import local_path
-from packer.files.retry import shown
+from packer.files.retry import redact
 from packer.limits.limits_rule import LimitsRule
 from packer.limits.pack_limits import PackLimits
 from packer.plan.pack_plan import PackPlan
@@ -230,7 +230,7 @@ def _opened(
 
 def _note(beside: Store, place: str | os.PathLike[str]) -> None:
     """Say where the work is: as long as it says so, the work folder beside the output stays, and with it the id."""
-    Journal(beside).note("work", "place", where=shown(os.fspath(place)))
+    Journal(beside).note("work", "place", where=redact(os.fspath(place)))
 
 
 def _check_same(work: Store, number: str) -> None:

@@ -57,7 +57,7 @@ class Job:
         split_file = None if self.splits is None else self.splits.file
         plan = None if self.plan.content is not None else self.plan.given
         others = {"plan": plan, "split_file": split_file, "licence": self.licence}
-        return {"source": list(self.source.words), **{name: str(value) for name, value in others.items() if value}}
+        return {"source": list(self.source.argv), **{name: str(value) for name, value in others.items() if value}}
 
 
 def check_job(job: Job) -> Job:

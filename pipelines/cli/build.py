@@ -235,14 +235,14 @@ def pack_facts(folder: Where, pack: int) -> dict[str, Any]:
     import numpy as np
     import pyarrow as pa
 
-    from packer.packs.unpack import lift
+    from packer.packs.unpack import unpack_table
     from packer.shards import iter_graphs
     from packer.verify.pack import read_pack
 
     manifest = Manifest.load(folder)
     columns = read_pack(folder, manifest, pack)
     shard, block, _ = manifest.locate(pack)
-    graphs, ids = lift(columns, manifest.schema, manifest.limits)
+    graphs, ids = unpack_table(columns, manifest.schema, manifest.limits)
     strings: dict[int, str] = {}
     if manifest.schema.strings:
         wanted = pa.array(ids)

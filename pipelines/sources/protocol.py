@@ -56,7 +56,7 @@ class Source(Protocol):
 
     parallel: tasks can be sent to other processes; repeatable: an equal key means equal graphs, so a finished scan need
     not be done again; on_empty: "error" or "skip", what to do about graphs that cannot be packed unless the user says;
-    num_graphs: for progress, None if unknown; words: the source on a command line, () for Python objects.
+    num_graphs: for progress, None if unknown; argv: the source on a command line, () for Python objects.
     """
 
     @property
@@ -75,7 +75,7 @@ class Source(Protocol):
     def num_graphs(self) -> int | None: ...
 
     @property
-    def words(self) -> tuple[str, ...]: ...
+    def argv(self) -> tuple[str, ...]: ...
 
     def key(self) -> dict[str, Any]:
         """What the graphs depend on, as plain values: kind, hash of the bytes, columns, versions of the featuriser."""

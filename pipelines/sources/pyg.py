@@ -35,7 +35,7 @@ class PygSource:
     repeatable: bool = False
     on_empty: str = "error"
     parallel: bool = False
-    words: tuple[str, ...] = ()
+    argv: tuple[str, ...] = ()
     pin: Callable[[], PygSource] | None = None
 
     def pinned(self) -> PygSource:
@@ -104,7 +104,7 @@ def from_callable(module: str, name: str) -> PygSource:
     """`pyg:module:callable`; modules of the working folder are found after all installed ones."""
     called = f"pyg:{module}:{name}"
     facts = {"kind": "pyg", "name": f"{module}:{name}"}
-    return PygSource(called, partial(_call, module, name), facts.copy, words=(called,))
+    return PygSource(called, partial(_call, module, name), facts.copy, argv=(called,))
 
 
 def _call(module: str, name: str) -> Any:

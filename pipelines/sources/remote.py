@@ -17,7 +17,7 @@ from packer.files.local import LocalPlace
 from packer.files.open import place_of
 from packer.files.protocol import Place
 from packer.files.remote import RemotePlace
-from packer.files.retry import shown
+from packer.files.retry import redact
 
 _VERSION = ("size", "ETag", "etag", "generation", "mtime", "LastModified", "last_modified", "updated", "created")
 """What stores tell of a file that is another one when it has been written again."""
@@ -122,9 +122,9 @@ def text_file(text: str, storage_options: Mapping[str, Any] | None = None) -> Pa
         return Path(text)
     folder, _, name = text.rpartition("/")
     if "?" in text or "#" in text:
-        raise SourceError(f"{shown(text)}: a source's URL cannot have a query. Pass credentials as storage_options")
+        raise SourceError(f"{redact(text)}: a source's URL cannot have a query. Pass credentials as storage_options")
     if not name or folder.endswith(":/"):
-        raise SourceError(f"{shown(text)} names no file: write it as s3://bucket/molecules.csv")
+        raise SourceError(f"{redact(text)} names no file: write it as s3://bucket/molecules.csv")
     place: Place = place_of(folder + "/", storage_options)
     if isinstance(place, LocalPlace):
         return place.folder / name

@@ -100,7 +100,7 @@ class SmilesFile:
         return f"smiles:{self.path}"
 
     @property
-    def words(self) -> tuple[str, ...]:
+    def argv(self) -> tuple[str, ...]:
         targets = (word for target in self.targets for word in ("--target", target))
         return (self.name, "--smiles-column", self.smiles_column, *targets, *option_words(self._asked()))
 
@@ -145,7 +145,7 @@ class NciSample:
     repeatable: bool = True
     on_empty: str = "skip"
     name: str = "sample:nci"
-    words: tuple[str, ...] = ("sample:nci",)
+    argv: tuple[str, ...] = ("sample:nci",)
     num_graphs: int | None = 4999
 
     @cached_property

@@ -29,10 +29,10 @@ def tudataset(name: str, root: Path, use_node_attr: bool = False, use_edge_attr:
     def pin() -> PygSource:
         key = _key(name, root, asked)
         load = partial(_load, name, root, asked, key["sha256"])
-        return PygSource(called, load, key.copy, repeatable=True, words=words)
+        return PygSource(called, load, key.copy, repeatable=True, argv=words)
 
     load, facts = partial(_load, name, root, asked), partial(_key, name, root, asked)
-    return PygSource(called, load, facts, repeatable=True, words=words, pin=pin)
+    return PygSource(called, load, facts, repeatable=True, argv=words, pin=pin)
 
 
 def _load(name: str, root: Path, asked: dict[str, bool], sha256: Mapping[str, str] | None = None) -> Any:

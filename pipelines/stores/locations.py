@@ -9,7 +9,7 @@ from typing import Any
 
 from packer.errors import BuildError, FormatError, MissingFileError
 from packer.files.open import place_of
-from packer.files.retry import shown
+from packer.files.retry import redact
 from packer.shards.manifest import MANIFEST
 from pipelines.stores.layout import SPLITS_FILE, check_name, split_names
 
@@ -41,7 +41,7 @@ def name_of(place: Where) -> str:
 
 def label(place: Where, name: str = "") -> str:
     """How output calls it: without the password that a URL may hold."""
-    return shown(str(below(place, name)))
+    return redact(str(below(place, name)))
 
 
 def data_sets(at: Where, storage_options: Mapping[str, Any] | None = None) -> dict[str, Where]:

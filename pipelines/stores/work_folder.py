@@ -18,7 +18,7 @@ from packer.errors import BuildError, FormatError
 from packer.files.atomic import write_bytes_atomically
 from packer.files.checked import from_line, to_line
 from packer.files.open import local_path
-from packer.files.retry import shown
+from packer.files.retry import redact
 from pipelines.stores.store import FolderStore, Store
 
 WORK, JOURNAL, SCRATCH = ".work", "journal.jsonl", "scratch"
@@ -72,8 +72,8 @@ def check_apart(out: str | os.PathLike[str], work: str | os.PathLike[str] | None
     outer, inner = sorted((ours, theirs), key=lambda parts: len(parts[1]))
     if inner[0] == outer[0] and (inner[1][: len(outer[1])] == outer[1] or _same(inner, outer)):
         raise BuildError(
-            f"the work place {shown(os.fspath(work))} and the output {shown(os.fspath(out))} lie in one another: name "
-            "a place for the work that is neither the output, nor in it, nor around it"
+            f"the work place {redact(os.fspath(work))} and the output {redact(os.fspath(out))} lie in one another: "
+            "name a place for the work that is neither the output, nor in it, nor around it"
         )
 
 
@@ -161,7 +161,7 @@ def mark(work: Path, destination: str, number: str | None = None) -> None:
 
 def marker(number: str, destination: str) -> bytes:
     """The content of a marker. number: the id; destination: where the build writes."""
-    return to_line({"format": _FORMAT, "version": 1, "id": number, "destination": shown(destination)})
+    return to_line({"format": _FORMAT, "version": 1, "id": number, "destination": redact(destination)})
 
 
 def remove_own(work: Store, keep: Collection[str] = (), below: tuple[str, ...] = ()) -> None:
