@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,15 @@ import pytest
 
 from packer.algorithms.budget import Budget
 from packer.algorithms.instance import Instance, Patterns, Solution
-from packer.algorithms.optimal import cpsat as finish
-from packer.algorithms.optimal import master, solve
+from packer.algorithms.optimal import cpsat, master, solve
 from packer.algorithms.optimal.column_generation import ColumnGeneration, PatternLP
 from packer.algorithms.optimal.columns import proper, to_patterns
 from packer.algorithms.optimal.greedy import greedy_plans, repeated_plans, single_sizes
 from packer.algorithms.optimal.master import Master, MasterError
+from packer.algorithms.optimal.params import PARAMS
 from packer.algorithms.optimal.presolve import merge_sizes, reduce_instance, restore
 from packer.algorithms.optimal.price_dp import GridPricer
-from packer.algorithms.optimal.sample import SAMPLED, repeated, sampled_patterns
+from packer.algorithms.optimal.sample import repeated, sampled_patterns
 from packer.certificate import check_certificate
 from packer.plan.bound import vector_bound
 
@@ -115,7 +116,7 @@ def test_a_sample_s_patterns_fit_hold_rare_sizes_and_are_the_same_at_any_scale()
     need = np.unique(np.random.default_rng(0).integers(1, 40, (50, 3)), axis=0)
     instance = instance_of(need, [100, 110, 90], [10**7] * (len(need) - 2) + [1, 2])
     plan = sampled_patterns(instance, 1, Budget(0.2, 60.0), 3, 4.0)
-    assert (plan.multiplicity * np.repeat(plan.counts, np.diff(plan.ptr))).sum() > 0.9 * SAMPLED
+    assert (plan.multiplicity * np.repeat(plan.counts, np.diff(plan.ptr))).sum() > 0.9 * PARAMS.sampled
     for p in range(len(plan)):
         ids, times = plan[p]
         assert (times @ instance.need[ids] <= instance.capacity).all()
@@ -165,16 +166,16 @@ def test_whole_numbers_are_looked_for_among_the_columns_in_use(monkeypatch: pyte
                     generation.add(to_patterns([(ids, np.array([a, b, c])[ids], 1)]))
     lp = generation.run(10**9, Budget(5.0, 60.0), good=0.0)
     used = np.flatnonzero(lp.use > 0)
-    monkeypatch.setattr(finish, "MOST_COLUMNS", len(used))
+    monkeypatch.setattr(cpsat, "PARAMS", replace(PARAMS, most_columns=len(used)))
     for seed in range(5):
-        chosen = finish.candidates(instance, lp, lp.bound + 1, seed)
+        chosen = cpsat.candidates(instance, lp, lp.bound + 1, seed)
         assert sorted(chosen.tolist()) == used.tolist()
 
 
 def test_the_same_lp_by_an_interior_point(monkeypatch: pytest.MonkeyPatch) -> None:
     instance = vectors(4, 60, 3, 20, 100, 150)
     simplex = solve(instance, time_limit=20)
-    monkeypatch.setattr(master, "MANY_ROWS", 0)
+    monkeypatch.setattr(master, "PARAMS", replace(PARAMS, many_rows=0))
     interior = solve(instance, time_limit=20)
     assert_plan(instance, interior)
     assert interior.certificate.bound == simplex.certificate.bound

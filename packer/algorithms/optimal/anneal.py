@@ -14,13 +14,8 @@ from packer.algorithms.instance import Instance, Patterns
 from packer.algorithms.jit import kernel
 from packer.algorithms.optimal.columns import joined
 from packer.algorithms.optimal.greedy import greedy_plans, plan_of, slots_of
+from packer.algorithms.optimal.params import PARAMS
 
-SLICE_MOVES = 1_000_000
-"""Moves between two looks at the clock: about 0.1 s."""
-MOVE_WORK = 1e-7
-MOVES_AN_ITEM = 50_000
-SLICES = 8
-COLD = 0.02
 _CHANCES = -np.log((np.arange(4096) + 0.5) / 4096)
 """Quantiles of the exponential distribution: a rise of the cost by T times one of them is accepted."""
 
@@ -168,7 +163,7 @@ class _Packs:
         np.add.at(self.load, pack, self.need[self.size_of[:kept]])
         loose = np.arange(kept, len(self.size_of))
         loose = loose[np.argsort(-share[self.size_of[loose]].sum(axis=1), kind="stable")]
-        step = max(1, SLICE_MOVES * 10 // packs)
+        step = max(1, PARAMS.moves_a_slice * 10 // packs)
         for first in range(0, len(loose), step):
             part = loose[first : first + step]
             tables = self.need, self.weight, self.capacity, self.size_of, self.members, self.held, self.load
@@ -193,8 +188,8 @@ def anneal(instance: Instance, plan: Patterns, packs: int, budget: Budget, seed:
     """A plan in `packs` packs, or else in the few more that what still overflows needs; None: that few cannot hold all,
     or the budget ends before all are dealt out.
 
-    plan: where to start; hot: the first temperature, in units of an overflow by one; it falls to COLD over the budget.
-    Randomness: `seed` alone.
+    plan: where to start; hot: the first temperature, in units of an overflow by one; it falls to `cold` over the
+    budget. Randomness: `seed` alone.
     """
     needed = [total(column, instance.count) for column in instance.need.T]
     if any(needs > packs * offered for needs, offered in zip(needed, instance.capacity.tolist())):
@@ -205,14 +200,14 @@ def anneal(instance: Instance, plan: Patterns, packs: int, budget: Budget, seed:
     random = np.array([1 + seed % 2147483561, 1 + (seed * 7919 + 12345) % 2147483397, state.number_over])
     tables = state.need, state.weight, state.capacity, state.size_of, state.members, state.held, state.load
     unit = float(np.median(state.weight))
-    moves = int(min(budget.work_left / MOVE_WORK, MOVES_AN_ITEM * instance.num_items))
-    slices = max(SLICES, moves // SLICE_MOVES)
+    moves = int(min(budget.work_left / PARAMS.move_work, PARAMS.moves_an_item * instance.num_items))
+    slices = max(PARAMS.least_slices, moves // PARAMS.moves_a_slice)
     for turn in range(slices):
         if not random[2] or budget.spent:
             break
-        heat = unit * hot * (COLD / hot) ** (turn / (slices - 1))
+        heat = unit * hot * (PARAMS.cold / hot) ** (turn / (slices - 1))
         done = _anneal(*tables, state.over, state.overfull, state.where, random, _CHANCES, heat, 1 + moves // slices)
-        budget.spend(MOVE_WORK * done)
+        budget.spend(PARAMS.move_work * done)
     return _repaired(instance, state)
 
 

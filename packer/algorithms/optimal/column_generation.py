@@ -18,14 +18,7 @@ from packer.algorithms.instance import Instance, Patterns
 from packer.algorithms.optimal.columns import Columns
 from packer.algorithms.optimal.greedy import single_sizes
 from packer.algorithms.optimal.master import Master, MasterError
-
-PRICE_BITS = 40
-"""Of a price of 1; more where there are so many items that what rounding takes off could add up to a pack."""
-COLUMNS_A_ROUND = 80
-EXCHANGES_A_SIZE = 3
-SMOOTHING = 0.6
-MASTER_WORK = 2e-7
-"""Of one simplex iteration, for each row."""
+from packer.algorithms.optimal.params import PARAMS
 
 
 @dataclass(frozen=True)
@@ -59,7 +52,7 @@ def exchanges(instance: Instance) -> np.ndarray:
     for place, small in enumerate(order.tolist()):
         larger = np.flatnonzero((ranked[place + 1 :] >= need[small]).all(axis=1)) + place + 1
         found = 0
-        while len(larger) and found < EXCHANGES_A_SIZE:
+        while len(larger) and found < PARAMS.exchanges_a_size:
             nearest = larger[0]
             pairs.append((small, int(order[nearest])))
             found += 1
@@ -75,7 +68,7 @@ def total_price(price: np.ndarray, count: np.ndarray) -> int:
 def price_unit(instance: Instance) -> int:
     """What a price of 1 is in whole numbers: as many bits as the items need, if all that fits alone is below 2^60."""
     fits = sum(single_sizes(instance, proper=False).multiplicity.tolist())
-    return 1 << max(0, min(max(PRICE_BITS, instance.num_items.bit_length() + 8), 58 - fits.bit_length()))
+    return 1 << max(0, min(max(PARAMS.price_bits, instance.num_items.bit_length() + 8), 58 - fits.bit_length()))
 
 
 class Pricer(Protocol):
@@ -123,7 +116,7 @@ class ColumnGeneration:
         """
         closed, progress = False, True
         objective, use, swaps = float("inf"), np.zeros(0), np.zeros(len(self._pairs))
-        iteration_work = MASTER_WORK * len(self._instance.count)
+        iteration_work = PARAMS.master_work * len(self._instance.count)
         while True:
             try:
                 limit = max(500, int(budget.work_left / iteration_work))
@@ -157,7 +150,7 @@ class ColumnGeneration:
 
     def _round(self, dual: np.ndarray, goal: int, budget: Budget) -> int:
         """Price once, or again with less smoothing while nothing is found; how many columns are new."""
-        smoothing, new = SMOOTHING, 0
+        smoothing, new = PARAMS.smoothing, 0
         while True:
             center = self._price / self._value
             unit = self._unit
@@ -169,7 +162,7 @@ class ColumnGeneration:
             if found is not None and total * self._value > self._total * found:
                 self._price, self._value, self._total = price, found, total
             self._seed += 1
-            for pattern in self._pricer.patterns(price, dual, COLUMNS_A_ROUND, self._seed):
+            for pattern in self._pricer.patterns(price, dual, PARAMS.columns_a_round, self._seed):
                 new += self._add(*np.unique(pattern, return_counts=True))
             if new or smoothing <= 0 or budget.spent:
                 return new

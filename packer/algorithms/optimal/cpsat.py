@@ -11,10 +11,7 @@ import numpy as np
 from packer.algorithms.budget import Budget
 from packer.algorithms.instance import Instance
 from packer.algorithms.optimal.column_generation import PatternLP, total_price
-
-MOST_COLUMNS = 4000
-WIDER = 10
-"""Swaps are of single items, and may lie so much farther from the LP's than patterns."""
+from packer.algorithms.optimal.params import PARAMS
 
 
 def choose_whole(
@@ -42,7 +39,7 @@ def choose_whole(
             missing[i] -= base * t
     passed: list[Any] = []
     for (small, large), base in zip(lp.exchanges.tolist(), swaps.tolist()):
-        passed.append(model.new_int_var(-min(base, reach * WIDER), reach * WIDER, ""))
+        passed.append(model.new_int_var(-min(base, reach * PARAMS.swap_reach), reach * PARAMS.swap_reach, ""))
         held[small].append(passed[-1])
         held[large].append(-passed[-1])
         missing[small] -= base
@@ -67,7 +64,7 @@ def choose_whole(
 
 
 def candidates(instance: Instance, lp: PatternLP, packs: int, seed: int) -> np.ndarray:
-    """The columns that a plan of `packs` packs may use, int64, at most MOST_COLUMNS: those of the least reduced cost,
+    """The columns that a plan of `packs` packs may use, int64, at most `most_columns`: those of the least reduced cost,
     of equal ones those that the LP uses, then at random.
 
     The reduced costs of the packs of a plan add up to no more than the plan lies above the proven bound.
@@ -77,4 +74,4 @@ def candidates(instance: Instance, lp: PatternLP, packs: int, seed: int) -> np.n
     )
     spare = packs * lp.value - total_price(lp.price, instance.count)
     order = np.lexsort((np.random.default_rng(seed).random(len(reduced_cost)), lp.use <= 0, reduced_cost))
-    return order[reduced_cost[order] <= spare][:MOST_COLUMNS]
+    return order[reduced_cost[order] <= spare][: PARAMS.most_columns]

@@ -15,10 +15,8 @@ from packer.algorithms.instance import Instance, Patterns
 from packer.algorithms.optimal.column_generation import ColumnGeneration, PatternLP, Pricer
 from packer.algorithms.optimal.columns import Columns, to_patterns
 from packer.algorithms.optimal.greedy import greedy_plans, single_sizes
+from packer.algorithms.optimal.params import PARAMS
 from packer.algorithms.optimal.rounding import fix_whole, rest_of
-
-FIXED_A_STEP = 0.1
-SEEDS_A_STEP = 1000
 
 
 def dive(
@@ -58,7 +56,7 @@ def _surest(lp: PatternLP, packs: int, random: np.random.Generator) -> PatternLP
     whole = np.floor(lp.use + 1e-6)
     if not whole.any():
         rank = lp.use - whole + 0.2 * random.random(len(lp.use)) * (lp.use > 0)
-        number = max(1, int(FIXED_A_STEP * packs))
+        number = max(1, int(PARAMS.fixed_a_step * packs))
         whole[np.argsort(-rank, kind="stable")[:number]] = 1
     return replace(lp, use=whole)
 
@@ -68,7 +66,7 @@ def _proper_columns(lp: PatternLP, left: np.ndarray) -> Patterns:
     place = np.cumsum(left > 0) - 1
     cost = np.array([lp.value - int((lp.price[i] * t).sum()) for i, t in zip(lp.columns.ids, lp.columns.times)])
     columns = Columns()
-    for column in np.argsort(cost, kind="stable")[:SEEDS_A_STEP].tolist():
+    for column in np.argsort(cost, kind="stable")[: PARAMS.seeds_a_step].tolist():
         ids = lp.columns.ids[column]
         times = np.minimum(lp.columns.times[column], left[ids])
         if times.any():

@@ -6,33 +6,29 @@ import numpy as np
 
 from packer.algorithms.budget import Budget
 from packer.algorithms.instance import Instance
+from packer.algorithms.optimal.params import PARAMS
 from packer.algorithms.optimal.presolve import Reduced, reduce_instance
-from packer.algorithms.optimal.prove import CHECK_EFFORT, MOST_SIZES
 from packer.certificate import Certificate, check_certificate
 from packer.errors import PlanError
 
-MOST_LIFTED = 300
-"""Sizes whose price is raised."""
 SCALE, MOST_PRODUCT = 1 << 20, 1 << 60
 """Of prices, so that rounding them down costs nothing; and what products of them may come to."""
-LIFT_WORK = 1e-7
-"""A size that is looked at for one that is raised."""
 
 
 def lifted_bound(reduced: Reduced, bound: int, budget: Budget) -> Certificate | None:
     """The best certificate of more than `bound` packs from two dimensions: one is priced, the other keeps it unfilled.
 
-    Time O(dims^2 * MOST_LIFTED * sizes * log(sizes)), and the check. No randomness.
+    Time O(dims^2 * most_lifted * sizes * log(sizes)), and the check. No randomness.
     Source: sequential lifting of a valid inequality, Padberg, Operations Research 23(5), 1975.
     """
     best: Certificate | None = None
-    dims = range(len(reduced.inner.capacity) if len(reduced.inner.need) <= MOST_SIZES else 0)
+    dims = range(len(reduced.inner.capacity) if len(reduced.inner.need) <= PARAMS.most_sizes else 0)
     for priced, other in ((p, o) for p in dims for o in dims if p != o):
         part = _part(reduced, priced, other)
         if part is None or budget.spent:
             continue
         price, value = lifted_prices(part.inner)
-        budget.spend(LIFT_WORK * MOST_LIFTED * len(price))
+        budget.spend(PARAMS.lift_work * PARAMS.most_lifted * len(price))
         total = sum(p * c for p, c in zip(price.tolist(), part.inner.count.tolist()))
         proven = -(-total // value)
         if proven <= (bound if best is None else best.bound):
@@ -40,7 +36,7 @@ def lifted_bound(reduced: Reduced, bound: int, budget: Budget) -> Certificate | 
         # Any value up to this one proves the same, and the largest is the easiest to check.
         value = max(value, (total - 1) // (proven - 1))
         stated = Certificate(part.dims, part.divisors, part.inner.need, price, value, proven)
-        outer, effort = reduced.outer, min(CHECK_EFFORT, max(0.01, budget.seconds_left / 20))
+        outer, effort = reduced.outer, min(PARAMS.check_effort, max(0.01, budget.seconds_left / 20))
         try:
             check_certificate(stated, outer.need, outer.capacity, outer.count, effort=effort)
         except PlanError:  # too much to check
@@ -63,7 +59,7 @@ def lifted_prices(instance: Instance) -> tuple[np.ndarray, int]:
     price, value = need[:, 0] * scale, capacity[0] * scale
     second = need[:, 1]
     empty = value - price - _most_worth(price, second, count, capacity[1] - second)
-    for i in np.argsort(-empty, kind="stable")[:MOST_LIFTED].tolist():
+    for i in np.argsort(-empty, kind="stable")[: PARAMS.most_lifted].tolist():
         if empty[i] <= 0:
             break
         rest = count.copy()

@@ -13,14 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from packer.algorithms.budget import Budget
+from packer.algorithms.optimal.params import PARAMS
 from packer.errors import MissingExtraError
-
-MOST_ITEM_BITS = 21
-"""Of more items, in lowest terms, the program is solved in a smaller unit (a power of two): tolerances are absolute."""
-MANY_ROWS = 1500
-"""Of more sizes the simplex method takes longer from the last basis than the interior point method from nothing."""
-BARRIER_WORK = 100
-"""One iteration of it, in those of the simplex method."""
 
 
 class MasterError(RuntimeError):
@@ -69,7 +63,7 @@ def _devex() -> Any:
 
 def _iterations(result: Any) -> int:
     """The work of a run, in iterations of the simplex method."""
-    return int(result.solve_stats.simplex_iterations + BARRIER_WORK * result.solve_stats.barrier_iterations)
+    return int(result.solve_stats.simplex_iterations + PARAMS.barrier_work * result.solve_stats.barrier_iterations)
 
 
 class Master:
@@ -80,7 +74,7 @@ class Master:
         self._model = mathopt.Model()
         times = int(np.gcd.reduce(count))
         lowest = (count // times).tolist()
-        unit = 2.0 ** max(0, sum(lowest).bit_length() - MOST_ITEM_BITS)
+        unit = 2.0 ** max(0, sum(lowest).bit_length() - PARAMS.most_item_bits)
         self._scale = times * unit
         self._rows = [self._model.add_linear_constraint(lb=c / unit) for c in lowest]
         self._columns: list[Any] = []
@@ -90,7 +84,7 @@ class Master:
     @property
     def incremental(self) -> bool:
         """Solving again costs little where nothing is new."""
-        return len(self._rows) <= MANY_ROWS
+        return len(self._rows) <= PARAMS.many_rows
 
     @staticmethod
     def knapsack(need: np.ndarray, price: np.ndarray, most: np.ndarray, capacity: np.ndarray) -> np.ndarray:

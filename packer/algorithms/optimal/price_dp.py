@@ -10,10 +10,7 @@ import numpy as np
 from packer.algorithms.budget import Budget
 from packer.algorithms.instance import Instance
 from packer.algorithms.jit import kernel
-
-SLICE_STEPS = 60_000_000
-"""Cell updates between two looks at the clock: well under 0.2 s."""
-STEP_WORK = 5e-10
+from packer.algorithms.optimal.params import PARAMS
 
 
 @kernel
@@ -144,11 +141,11 @@ class GridPricer:
         rows, width = self._value.shape
         self._value[:] = 0
         arrays = self._outer_need[kept], self._offset[kept], self._last_need[kept], price[kept]
-        step = max(1, SLICE_STEPS // width)
+        step = max(1, PARAMS.cells_a_slice // width)
         for first in range(0, rows * len(kept), step):
             stop = min(rows * len(kept), first + step)
             _fill_grid(self._value, self._coords, *arrays, first, stop)
-            if not budget.spend(STEP_WORK * (stop - first) * width):
+            if not budget.spend(PARAMS.cell_work * (stop - first) * width):
                 return None
         self._kept = kept
         return int(self._value[-1, -1])

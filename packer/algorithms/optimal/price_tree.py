@@ -13,13 +13,7 @@ from packer.algorithms.budget import Budget
 from packer.algorithms.instance import Instance
 from packer.algorithms.jit import kernel
 from packer.algorithms.optimal.master import Master
-
-SLICE_NODES = 500_000
-NODE_WORK = 3e-8
-FOUND_AT_MOST = 30
-LEVELS = ((0.5, 0.05), (0.2, 0.05), (0.05, 0.1), (0.0, 1.0))
-"""Patterns are looked for far above the floor first, given as a share of the way to the bound at the root; with the
-work that each level may take: where nothing is found far above, more is found further down."""
+from packer.algorithms.optimal.params import PARAMS
 
 
 @kernel
@@ -112,7 +106,7 @@ class TreePricer:
         """A value that no pattern exceeds, `floor` if that can be shown; None: unknown, but see `patterns`.
 
         price: int64 [sizes]. First patterns far above `floor` are looked for, then all; the search ends when it has
-        found FOUND_AT_MOST or when its work is spent.
+        found `patterns_a_search` or when its work is spent.
         """
         need, capacity = self._instance.need, self._instance.capacity
         self._found = []
@@ -129,18 +123,20 @@ class TreePricer:
         arrays = need[useful], price[useful], self._most[useful], weight, tail
         root = int((total + tail[:, 0]).min())
         shown = root if root > floor else floor
-        for share, work in LEVELS:
+        for share, work in PARAMS.levels:
             part = budget.part(work)
             level = floor + int(max(0, root - floor) * share)
             state, chosen = np.zeros(4, np.int64), np.zeros(self._depth, np.int64)
-            found = np.zeros((FOUND_AT_MOST, self._depth), np.int64)
-            lengths = np.zeros(FOUND_AT_MOST, np.int64)
+            found = np.zeros((PARAMS.patterns_a_search, self._depth), np.int64)
+            lengths = np.zeros(PARAMS.patterns_a_search, np.int64)
             residual, left = capacity.copy(), total.copy()
             finished = False
-            while not finished and state[3] < FOUND_AT_MOST:
-                nodes = int(_search(*arrays, chosen, state, residual, left, level, found, lengths, SLICE_NODES))
+            while not finished and state[3] < PARAMS.patterns_a_search:
+                nodes = int(
+                    _search(*arrays, chosen, state, residual, left, level, found, lengths, PARAMS.nodes_a_slice)
+                )
                 finished = nodes < 0
-                if not part.spend(NODE_WORK * abs(nodes)):
+                if not part.spend(PARAMS.node_work * abs(nodes)):
                     break
             number = int(state[3])
             self._found += [np.sort(useful[found[i, : lengths[i]]]) for i in range(number)]

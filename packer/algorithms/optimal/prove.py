@@ -11,19 +11,12 @@ from packer.algorithms.instance import Instance, Patterns
 from packer.algorithms.optimal.column_generation import ColumnGeneration, PatternLP, total_price
 from packer.algorithms.optimal.columns import proper
 from packer.algorithms.optimal.greedy import greedy_plans, single_sizes
+from packer.algorithms.optimal.params import PARAMS
 from packer.algorithms.optimal.presolve import Reduced, reduce_instance
-from packer.algorithms.optimal.price_dp import STEP_WORK, GridPricer
+from packer.algorithms.optimal.price_dp import GridPricer
 from packer.algorithms.optimal.price_tree import TreePricer
 from packer.certificate import Certificate, check_certificate
 from packer.errors import PlanError
-
-MOST_CELLS = 6_000_000
-"""Cells of the largest grid that is priced exactly."""
-MOST_SIZES = 5_000
-"""Rows of the largest LP."""
-SLOW_ROUND = 0.015
-"""Work of pricing once by grid, above which patterns are worth sampling."""
-CHECK_EFFORT = 0.3
 
 
 class Proof:
@@ -48,7 +41,7 @@ class Proof:
         self.plans_alike, self.open, self.alone, self.first_turn = alike, True, alone, first_turn
         self.lp = None
         cells = len(problem.inner.need) * GridPricer.cells(problem.inner.capacity)
-        self.slow = by_tree or cells * STEP_WORK > SLOW_ROUND
+        self.slow = by_tree or cells * PARAMS.cell_work > PARAMS.slow_round
         self._problem, self._plans, self._seed, self._by_tree = problem, plans, seed, by_tree
         self._generation: ColumnGeneration | None = None
         self._refused = 0
@@ -96,9 +89,9 @@ class Proof:
             # Any value up to this one proves the same bound, and the largest is the easiest to check.
             value = max(value, (total_price(lp.price, problem.inner.count) - 1) // max(1, lp.bound - 1))
         stated = Certificate(problem.dims, problem.divisors, problem.inner.need, lp.price, value, lp.bound)
-        if self._by_tree or GridPricer.cells(problem.inner.capacity) > MOST_CELLS // 10:
+        if self._by_tree or GridPricer.cells(problem.inner.capacity) > PARAMS.most_cells // 10:
             outer = problem.outer
-            effort = min(CHECK_EFFORT, max(0.01, budget.seconds_left / 20))
+            effort = min(PARAMS.check_effort, max(0.01, budget.seconds_left / 20))
             try:
                 check_certificate(stated, outer.need, outer.capacity, outer.count, effort=effort)
             except PlanError:
@@ -113,12 +106,12 @@ def proofs_of(reduced: Reduced, plans: Sequence[Patterns], seed: int) -> list[Pr
     proofs: list[Proof] = []
     relaxed = _relaxed(reduced)
     exact = relaxed is reduced
-    if len(inner.need) <= MOST_SIZES:
+    if len(inner.need) <= PARAMS.most_sizes:
         if exact:
             proofs.append(Proof(reduced, plans, seed, by_tree=False, alone=True))
         if not exact or _counts_bind(inner):
             proofs.append(Proof(reduced, plans, seed, by_tree=True, first_turn=4 if exact else 0))
-    if relaxed is not None and not exact and len(relaxed.inner.need) <= MOST_SIZES:
+    if relaxed is not None and not exact and len(relaxed.inner.need) <= PARAMS.most_sizes:
         proofs.append(Proof(relaxed, (), seed, by_tree=False, alike=False))
     return proofs
 
@@ -133,7 +126,7 @@ def _relaxed(reduced: Reduced) -> Reduced | None:
     """The instance without its largest dimensions, as far as needed for a grid that can be priced exactly."""
     inner = reduced.inner
     dims = list(range(len(inner.capacity)))
-    while dims and GridPricer.cells(inner.capacity[dims]) > MOST_CELLS:
+    while dims and GridPricer.cells(inner.capacity[dims]) > PARAMS.most_cells:
         dims.remove(max(dims, key=lambda d: int(inner.capacity[d])))
     if len(dims) == len(inner.capacity):
         return reduced

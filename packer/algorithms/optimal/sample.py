@@ -13,16 +13,12 @@ from packer.algorithms.instance import Instance, Patterns
 from packer.algorithms.optimal.anneal import anneal
 from packer.algorithms.optimal.columns import joined, to_patterns
 from packer.algorithms.optimal.greedy import greedy_plans
+from packer.algorithms.optimal.params import PARAMS
 from packer.algorithms.optimal.rounding import rest_of
-
-SAMPLED = 20_000
-"""Items of a sample."""
-OF_EACH = 4
-"""Items of each size at least, where there are so many: patterns are wanted for the rare ones too."""
 
 
 def sampled_patterns(instance: Instance, bound: int, budget: Budget, seed: int, hot: float) -> Patterns:
-    """Patterns over the sizes of `instance`: of as many packs as a sample of about SAMPLED items needs, or a few more.
+    """Patterns over the sizes of `instance`: of as many packs as a sample of about `sampled` items needs, or few more.
 
     A pattern may hold more of a rare size than there is. The same for counts many times as large.
     bound: packs that all the items need at least; hot: the first temperature. Randomness: `seed` alone.
@@ -58,8 +54,8 @@ def _drawn(instance: Instance, bound: int, random: np.random.Generator) -> tuple
     What the packs of a sample waste, the LP would waste everywhere, and whether it wastes less than a pack in all
     decides whether it meets the bound.
     """
-    share = min(1.0, SAMPLED / instance.num_items)
-    of_each = min(OF_EACH, SAMPLED // (4 * len(instance.count)))
+    share = min(1.0, PARAMS.sampled / instance.num_items)
+    of_each = min(PARAMS.sampled_of_each, PARAMS.sampled // (4 * len(instance.count)))
     number = np.maximum(np.floor(instance.count * share + random.random(len(instance.count))), of_each)
     items = random.permutation(np.repeat(np.arange(len(number)), number.astype(np.int64)))
     # In packs, for the first so many items: the volume of each dimension, and what the bound, not rounded up, is above.

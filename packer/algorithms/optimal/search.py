@@ -16,36 +16,15 @@ from packer.algorithms.optimal.cpsat import choose_whole
 from packer.algorithms.optimal.dive import dive
 from packer.algorithms.optimal.greedy import greedy_plans, repeated_plans
 from packer.algorithms.optimal.lift import lifted_bound
+from packer.algorithms.optimal.params import PARAMS
 from packer.algorithms.optimal.presolve import Reduced
 from packer.algorithms.optimal.price_tree import TreePricer
 from packer.algorithms.optimal.prove import Proof, proofs_of
 from packer.algorithms.optimal.rounding import fill_up, fix_whole, rest_of
-from packer.algorithms.optimal.sample import SAMPLED, repeated, sampled_patterns
+from packer.algorithms.optimal.sample import repeated, sampled_patterns
 from packer.certificate import Certificate, volume_certificate
 
 Progress = Callable[[int, int, float], None]
-MOST_ANNEALED = 30_000
-"""Items that are annealed at once; of more, the LP fixes most packs first."""
-MOST_CHOSEN = 1_000
-"""Items of the largest instance that is dived into and given to CP-SAT whole."""
-FIRST_WORK = 0.5
-"""Work of a step in the first turn; it doubles every other turn."""
-REACH = 5
-"""How far from the LP's solution whole numbers are looked for at first; it doubles every turn."""
-LET_GO = 0.5
-"""Of the whole part of the LP's solution, in terms of what is not whole: in every other round, twice as much each."""
-HEATS = (4.0, 16.0, 1.0)
-"""First temperatures of annealing, in turn: so hot that all is shuffled before it cools."""
-SAMPLE_HEAT = 32.0
-"""Of annealing a sample, which is no plan yet: hotter still."""
-QUICK = 0.1
-"""Of the work of a turn: what annealing a rest may take at first, which often is enough."""
-GREEDY_SECONDS, GREEDY_SHARE = 0.2, 0.03
-"""The most that each of the slower first plans may take, at least, and as a share of the time limit."""
-PROVING = 0.85
-"""Of the time limit: what comes after is for plans from the last solution of the LP."""
-TELL_EVERY = 1.0
-"""Seconds after which progress is told even if nothing has improved."""
 
 
 class Search:
@@ -63,8 +42,8 @@ class Search:
         budget.when_spending = self._tell_sometimes
         self._random = np.random.default_rng(seed)
         self._rounds = 0
-        self._few = self.instance.num_items <= MOST_ANNEALED
-        self._very_few = self.instance.num_items <= MOST_CHOSEN
+        self._few = self.instance.num_items <= PARAMS.most_annealed
+        self._very_few = self.instance.num_items <= PARAMS.most_chosen
 
     @property
     def bound(self) -> int:
@@ -96,7 +75,7 @@ class Search:
             self._progress(self.packs, self.bound, self._told)
 
     def _tell_sometimes(self) -> None:
-        if self.budget.seconds - self._told >= TELL_EVERY:
+        if self.budget.seconds - self._told >= PARAMS.tell_every:
             self._tell()
 
     def run(self, start: Sequence[Patterns]) -> None:
@@ -112,20 +91,20 @@ class Search:
         if self.done:
             return
         proofs = proofs_of(self._reduced, plans, self._seed())
-        if self.instance.num_items <= SAMPLED:
+        if self.instance.num_items <= PARAMS.sampled:
             self._anneal_first(quick=bool(proofs) and not proofs[0].slow)
         if not self.done:
             self.state(lifted_bound(self._reduced, self.bound, self.budget))
-        if self.instance.num_items <= SAMPLED:
+        if self.instance.num_items <= PARAMS.sampled:
             for proof in proofs:
                 if proof.plans_alike and self.plan is not None:
                     proof.add(self.plan)
         if self.done:
             return
         for turn in range(1000):
-            work = FIRST_WORK * 2.0 ** (turn // 2)
+            work = PARAMS.first_work * 2.0 ** (turn // 2)
             self._sample(proofs, turn, work / 2)
-            self._prove(proofs, turn, 4 * work, PROVING)
+            self._prove(proofs, turn, 4 * work, PARAMS.proving_share)
             # The last closed one has the fewest improper patterns.
             lps = [(proof.lp.closed, proof.lp) for proof in proofs if proof.lp is not None and proof.plans_alike]
             best = [lp for closed, lp in lps if closed][-1:] + [lp for _, lp in lps][:1]
@@ -136,13 +115,13 @@ class Search:
 
     def _first_plans(self) -> list[Patterns]:
         """The greedy plans, the fewest packs first; of many items in lowest terms, so that the LP starts alike."""
-        seconds = max(GREEDY_SECONDS, GREEDY_SHARE * self.budget.time_limit)
+        seconds = max(PARAMS.greedy_seconds, PARAMS.greedy_share * self.budget.time_limit)
         return (greedy_plans if self._few else repeated_plans)(self.instance, seconds, self.budget.clock())
 
     def _anneal_first(self, quick: bool) -> None:
         """Anneal all items: often that is all it takes. quick: the LP is, and comes next."""
-        work = FIRST_WORK * (0.2 if quick else 0.4 if self._very_few else 2.0)
-        for heat in HEATS[:1] if quick else HEATS:
+        work = PARAMS.first_work * (0.2 if quick else 0.4 if self._very_few else 2.0)
+        for heat in PARAMS.heats[:1] if quick else PARAMS.heats:
             before = self.packs
             self._anneal(self.bound, work, heat)
             if self.done or self.packs in (before, self.bound + 1):
@@ -159,7 +138,7 @@ class Search:
         proofs = [] if self.proven else proofs_of(self._reduced, plans, self._seed())
         turn = 0
         while not self.done and any(proof.open for proof in proofs):
-            self._sample(proofs, turn, FIRST_WORK)
+            self._sample(proofs, turn, PARAMS.first_work)
             self._prove(proofs, turn, 2.0**turn)
             turn += 1
 
@@ -167,8 +146,8 @@ class Search:
         """Patterns of an annealed sample for the proofs that find their own slowly."""
         due = [proof for proof in proofs if turn >= proof.first_turn and not proof.closed]
         slow = [proof for proof in due if proof.slow and proof.plans_alike]
-        if slow and not self.done and self.instance.num_items > SAMPLED:
-            plan = sampled_patterns(self.instance, self.bound, self.budget.part(work), self._seed(), SAMPLE_HEAT)
+        if slow and not self.done and self.instance.num_items > PARAMS.sampled:
+            plan = sampled_patterns(self.instance, self.bound, self.budget.part(work), self._seed(), PARAMS.sample_heat)
             self.offer(repeated(self.instance, plan))
             for proof in slow:
                 proof.add(plan)
@@ -184,17 +163,17 @@ class Search:
 
     def _improve(self, lp: PatternLP | None, turn: int, work: float) -> None:
         """One turn of everything that may find a better plan."""
-        heat = HEATS[turn % len(HEATS)]
+        heat = PARAMS.heats[turn % len(PARAMS.heats)]
         if lp is not None and self._very_few:
             self._dive(lp, self.bound, work)
         if self._few:
             self._anneal(self.bound, work, heat)
         if lp is not None:
-            self._round(lp, work, HEATS[self._rounds % len(HEATS)])
+            self._round(lp, work, PARAMS.heats[self._rounds % len(PARAMS.heats)])
         if lp is not None and self._very_few:
             self._dive(lp, self.packs - 1, work)
         if lp is not None and (lp.closed or self._very_few):
-            self._choose(lp, REACH << min(turn, 20), work)
+            self._choose(lp, PARAMS.reach << min(turn, 20), work)
         if self._few and self.packs > self.bound + 1:
             self._anneal((self.bound + self.packs) // 2, work, heat)
 
@@ -222,8 +201,8 @@ class Search:
             return
         plan = greedy_plans(rest)[0]
         self.offer(joined(fixed, plan, ids))
-        for share in (QUICK, 1.0):
-            if 0 < packs < self.packs - fixed.num_packs and rest.num_items <= MOST_ANNEALED and not self.done:
+        for share in (PARAMS.quick_share, 1.0):
+            if 0 < packs < self.packs - fixed.num_packs and rest.num_items <= PARAMS.most_annealed and not self.done:
                 annealed = anneal(rest, plan, packs, self.budget.part(share * work), self._seed(), heat)
                 if annealed is not None:
                     self.offer(joined(fixed, annealed, ids))
@@ -234,7 +213,7 @@ class Search:
         A small rest is the easiest to get right, but where there is no space to spare it takes a larger one.
         """
         whole = np.floor(lp.use + 1e-6)
-        free = self._rounds % 2 * LET_GO * 2 ** min(self._rounds // 2, 30)
+        free = self._rounds % 2 * PARAMS.let_go * 2 ** min(self._rounds // 2, 30)
         free *= (lp.use.sum() - whole.sum()) / max(whole.sum(), 1.0)
         self._rounds += lp.closed
         share, chance = self._random.random((2, len(whole)))
