@@ -21,7 +21,6 @@ class Algorithm:
     module: str
     function: str
     takes: str
-    idea: str
     looks_at_the_clock: bool = True
 
     def load(self) -> Callable[..., Any]:
@@ -31,25 +30,13 @@ class Algorithm:
 ALGORITHMS = {
     entry.name: entry
     for entry in (
-        Algorithm("pad-to-max", "pad_to_max", "pad_to_max", "items", "the same number of graphs in every pack", False),
-        Algorithm("stream", "stream", "stream", "items", "next fit: one open pack, in source order", False),
-        Algorithm("first-fit", "first_fit", "first_fit", "items", "the first open pack with room, in source order"),
-        Algorithm(
-            "first-fit-decreasing",
-            "first_fit_decreasing",
-            "first_fit_decreasing",
-            "sizes",
-            "the first open pack with room, largest graphs first",
-        ),
-        Algorithm(
-            "best-fit-decreasing",
-            "best_fit_decreasing",
-            "best_fit_decreasing",
-            "sizes",
-            "the open pack that fits best, largest graphs first",
-        ),
-        Algorithm("histogram", "histogram", "histogram", "sizes", "longest pack first, over the histogram of sizes"),
-        Algorithm("optimal", "optimal", "Run", "solver", "column generation with a proven bound"),
+        Algorithm("pad-to-max", "pad_to_max", "pad_to_max", "items", looks_at_the_clock=False),
+        Algorithm("stream", "stream", "stream", "items", looks_at_the_clock=False),
+        Algorithm("first-fit", "first_fit", "first_fit", "items"),
+        Algorithm("first-fit-decreasing", "first_fit_decreasing", "first_fit_decreasing", "sizes"),
+        Algorithm("best-fit-decreasing", "best_fit_decreasing", "best_fit_decreasing", "sizes"),
+        Algorithm("histogram", "histogram", "histogram", "sizes"),
+        Algorithm("optimal", "optimal", "Run", "solver"),
     )
 }
 

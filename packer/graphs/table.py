@@ -170,7 +170,6 @@ class TableWriter:
         self.sums = 0
         self._into = CheckedFolder(self.folder)
         (self.folder / "table.json").unlink(missing_ok=True)
-        self._num_graphs = 0
         names = ["source_ids"] + [f"ptr:{axis.key}" for axis in schema.axes]
         names += [f"column:{field.key}" for field in stored_fields(schema)]
         self._arrays: dict[str, dict[str, Any]] = {
@@ -187,7 +186,6 @@ class TableWriter:
 
     def append(self, table: GraphTable) -> None:
         """Add the graphs of `table` after those already there."""
-        self._num_graphs += table.num_graphs
         self._append("source_ids", table.source_ids)
         for key, ptr in table.ptr.items():
             self._append(f"ptr:{key}", ptr[1:] + self._ends[key])
