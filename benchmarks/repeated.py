@@ -51,7 +51,7 @@ class ScannedBlocks:
     parallel: bool = True
     repeatable: bool = True
     on_empty: str = "error"
-    words: tuple[str, ...] = ()
+    argv: tuple[str, ...] = ()
 
     @property
     def num_graphs(self) -> int:

@@ -72,7 +72,7 @@ class ManyGraphs:
     parallel: bool = True
     repeatable: bool = True
     on_empty: str = "skip"
-    words: tuple[str, ...] = ()
+    argv: tuple[str, ...] = ()
 
     def key(self) -> dict[str, Any]:
         return {"kind": "simulated", "graphs": self.num_graphs}
