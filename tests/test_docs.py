@@ -6,15 +6,14 @@ import shlex
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from paths import ROOT
 from typer.main import get_command
 
 from docs.hooks import command_reference
 from pipelines.cli.app import app
 
-ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 RUN = ("index", "concepts", "limits", "algorithms")
 
@@ -56,7 +55,7 @@ def test_the_page_about_reading_runs(tmp_path, monkeypatch):
     }
     for block in blocks(ROOT / "docs" / "reading.md", "python"):
         if "://" in block:
-            continue  # stores that are not here; tests/test_object_store.py reads from one that is
+            continue  # stores that are not here; tests/packer/files/test_object_store.py reads from one that is
         exec(compile(block, "reading.md", "exec"), names)
     assert float(names["loss"]) == 1.0
     out = torch.zeros(4, requires_grad=True)

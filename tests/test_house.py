@@ -12,8 +12,8 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 ROOMS = re.compile(r"^\| `([a-z_]+)(?:\.py|/)` \|", re.MULTILINE)
 PACKAGES = ("packer", "pipelines")
 

@@ -3,12 +3,12 @@
 import re
 import shutil
 import sys
-from pathlib import Path
 
 import poptorch_double
 import pytest
+from paths import ROOT
 
-BLOCKS = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[1] / "README.md").read_text(), re.DOTALL)
+BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 TUTORIAL = [block for block in BLOCKS if "mutag/" in block]
 
 

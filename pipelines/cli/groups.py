@@ -1,6 +1,7 @@
 """Options that belong together, each group said once: a command takes a group, and its options become the command's.
 
-A job file has the same keys, and `pipelines.build` the same arguments: `tests/test_surfaces.py` holds them together.
+A job file has the same keys, and `pipelines.build` the same arguments: tests/pipelines/cli/test_surfaces.py holds them
+together.
 """
 
 from __future__ import annotations
