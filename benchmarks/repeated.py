@@ -36,7 +36,7 @@ def as_blocks(folder: Path, copies: int) -> ScannedBlocks:
     for number, task in enumerate(as_source("sample:nci").tasks()):
         block = task.scan().graphs
         graphs.append(len(block.ids))
-        block.save(folder / str(number))
+        (folder / str(number)).write_bytes(block.to_bytes())
     return ScannedBlocks(str(folder), tuple(graphs), copies)
 
 
@@ -81,5 +81,5 @@ class ScannedBlock:
         return f"graphs {self.first_id} to {self.first_id + self.graphs - 1}"
 
     def scan(self, attributes: Attributes = ALL) -> Scan:
-        block = RawBlock.load(self.file)
+        block = RawBlock.from_bytes(Path(self.file).read_bytes())
         return Scan(self.graphs, replace(block, ids=np.arange(self.first_id, self.first_id + self.graphs)), ())

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterable, Mapping
@@ -12,7 +9,7 @@ from typing import Any, Iterable, Mapping
 import numpy as np
 import pyarrow as pa
 
-from packer.errors import FormatError
+from packer.files.arrays import pack_arrays, unpack_arrays
 from packer.graphs.dtypes import pad_item
 from packer.graphs.ragged import pointers
 from packer.graphs.schema import Field, Schema
@@ -38,42 +35,20 @@ class RawBlock:
     skipped: Mapping[int, str]
     statistics: Statistics
 
-    def save(self, path: Path | str) -> None:
-        """Write to one file."""
-        Path(path).write_bytes(self.to_bytes())
-
-    @classmethod
-    def load(cls, path: Path | str) -> RawBlock:
-        """The inverse of save. Raises FormatError for anything else."""
-        try:
-            return cls.from_bytes(Path(path).read_bytes())
-        except (OSError, FormatError) as error:
-            raise FormatError(f"{path} holds no complete scan block: {error}") from error
-
     def to_bytes(self) -> bytes:
-        """The content of its file; nothing in it is pickled, and equal blocks give equal bytes."""
+        """The content of its file; equal blocks give equal bytes."""
         arrays: dict[str, np.ndarray] = {"ids": self.ids}
         for kind in ("counts", "columns", "present"):
             arrays.update((f"{kind}:{key}", values) for key, values in getattr(self, kind).items())
         for key, values in self.strings.items():
             arrays[f"strings:{key}"] = _packed_strings(values)
         plain = {"statistics": self.statistics.to_dict(), "skipped": [[i, self.skipped[i]] for i in self.skipped]}
-        names = list(arrays)
-        arrays = {f"a{number}": arrays[name] for number, name in enumerate(names)}
-        head = np.frombuffer(json.dumps({**plain, "names": names}).encode(), dtype=np.uint8)
-        file = io.BytesIO()
-        np.savez(file, head=head, **arrays)  # pyright: ignore[reportArgumentType]
-        return file.getvalue()
+        return pack_arrays(plain, arrays)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> RawBlock:
-        """The inverse of to_bytes. Raises FormatError for anything else."""
-        try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as file:
-                head = json.loads(file["head"].tobytes())
-                arrays = {name: file[f"a{number}"] for number, name in enumerate(head["names"])}
-        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise FormatError(f"not a scan block: {error}") from error
+        """The inverse of to_bytes; its arrays are views of `data`. Raises FormatError for anything else."""
+        head, arrays = unpack_arrays(data)
         parts: dict[str, dict[str, Any]] = {"counts": {}, "columns": {}, "present": {}, "strings": {}}
         for name, values in arrays.items():
             kind, _, key = name.partition(":")

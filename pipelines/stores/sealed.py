@@ -45,8 +45,9 @@ def seal_of(data: bytes, whose: str) -> bytes:
 
 def unseal(sealed: bytes, whose: str, where: str) -> bytes:
     """The inverse. Raises DamagedError, naming the file as `where`, for what `seal` did not write for `whose`."""
-    check_seal(sealed[:HEAD], sealed[HEAD:], whose, where)
-    return sealed[HEAD:]
+    data = sealed[HEAD:]
+    check_seal(sealed[:HEAD], data, whose, where)
+    return data
 
 
 def check_seal(head: bytes, data: bytes, whose: str, where: str) -> None:

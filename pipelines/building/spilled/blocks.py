@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
-import json
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, overload
+from typing import NamedTuple, overload
 
 import numpy as np
 
+from packer.files.arrays import pack_arrays, unpack_arrays
 from packer.graphs.schema import Schema
 from packer.graphs.table import HASH_GRAPHS, GraphTable, concatenate
 from packer.scan.attributes import Attributes
@@ -18,7 +17,7 @@ from packer.scan.block import RawBlock, narrowed
 from packer.scan.statistics import Statistics
 from pipelines.sources.protocol import BlockTask, Skip
 from pipelines.sources.skips import Skips
-from pipelines.stores.sealed import SealedStore, damaged
+from pipelines.stores.sealed import SealedStore
 
 
 class Block(NamedTuple):
@@ -105,13 +104,13 @@ def scan_block(item: ScanBlock) -> BlockFacts:
             "axes": list(scan.graphs.counts),
         }
         sizes = np.stack([np.asarray(count) for count in scan.graphs.counts.values()] or [scan.graphs.ids], axis=1)
-        item.work.put(_facts_name(item.number), _packed(head, ids=scan.graphs.ids, sizes=sizes))
+        item.work.put(_facts_name(item.number), pack_arrays(head, {"ids": scan.graphs.ids, "sizes": sizes}))
     return read_facts(item.work, item.number, item.task.first_id)
 
 
 def read_facts(work: SealedStore, number: int, first_id: int) -> BlockFacts:
     """The facts of a scanned block."""
-    head, arrays = _unpacked(work.read(_facts_name(number)))
+    head, arrays = unpack_arrays(work.read(_facts_name(number)))
     sizes, count = np.unique(arrays["sizes"].astype(np.int64), axis=0, return_counts=True)
     block = Block(number, first_id, head["records"], len(arrays["ids"]), head["size"])
     statistics = Statistics.from_dict(head["statistics"])  # here, and not in the driver, which hears of every block
@@ -124,7 +123,7 @@ def sizes_of_block(
     work: SealedStore, number: int, axes: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray, dict[int, Skip]]:
     """(ids int64 [graphs], sizes int64 [graphs, axes], skipped ones by id) of a block, without its features."""
-    head, arrays = _unpacked(work.read(_facts_name(number)))
+    head, arrays = unpack_arrays(work.read(_facts_name(number)))
     place = {key: column for column, key in enumerate(head["axes"])}
     stored = arrays["sizes"].astype(np.int64)
     sizes = np.zeros((len(arrays["ids"]), len(axes)), dtype=np.int64)
@@ -168,18 +167,3 @@ def _block_name(number: int) -> str:
 
 def _facts_name(number: int) -> str:
     return f"facts/{number:08d}"
-
-
-def _packed(head: dict[str, Any], **arrays: np.ndarray) -> bytes:
-    held = io.BytesIO()
-    np.savez(held, head=np.frombuffer(json.dumps(head).encode(), dtype=np.uint8), **arrays)  # pyright: ignore[reportArgumentType]
-    return held.getvalue()
-
-
-def _unpacked(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        return json.loads(arrays.pop("head").tobytes()), arrays
-    except (ValueError, KeyError, OSError) as error:
-        raise damaged("the list of sizes of a block", str(error)) from error

@@ -321,12 +321,10 @@ def test_merging_is_associative_and_independent_of_blocks(graphs: list[Any], dat
 
 @settings(deadline=None)
 @given(st.one_of(homogeneous(), heterogeneous()))
-def test_blocks_come_back_from_their_file(tmp_path_factory: Any, graphs: list[Any]) -> None:
-    path = tmp_path_factory.mktemp("block") / "block"
+def test_blocks_come_back_from_their_bytes(graphs: list[Any]) -> None:
     block = block_of_graphs(graphs)
-    block.save(path)
-    first = path.read_bytes()
-    loaded = RawBlock.load(path)
+    data = block.to_bytes()
+    loaded = RawBlock.from_bytes(data)
     assert (loaded.statistics, loaded.skipped) == (block.statistics, block.skipped)
     for kind in ("counts", "columns", "present"):
         mine, theirs = getattr(block, kind), getattr(loaded, kind)
@@ -337,11 +335,12 @@ def test_blocks_come_back_from_their_file(tmp_path_factory: Any, graphs: list[An
     assert {key: block.strings[key].to_pylist() for key in block.strings} == {
         key: loaded.strings[key].to_pylist() for key in loaded.strings
     }
-    loaded.save(path)
-    assert path.read_bytes() == first
-    path.write_bytes(first[: len(first) // 2])
-    with pytest.raises(FormatError, match="holds no complete scan block"):
-        RawBlock.load(path)
+    assert loaded.to_bytes() == data
+    for cut in (0, 1, len(data) // 2, len(data) - 1):
+        with pytest.raises(FormatError):
+            RawBlock.from_bytes(data[:cut])
+    with pytest.raises(FormatError, match="end at byte"):
+        RawBlock.from_bytes(data + b"more")
 
 
 def test_index_columns_are_as_narrow_as_the_limits_allow() -> None:
