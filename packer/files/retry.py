@@ -128,11 +128,13 @@ _USER = re.compile(r"//[^/\s:@'\"]*:(?!\d+(?:/|$))[^\s'\"]*@|//(?:[^/@\s'\"]*@)+
 """User and password, which may hold any letter, so that they end at the last @; a number behind the colon is that of a
 port."""
 _QUERY = re.compile(r"\?[^\s'\"]*")
+_FRAGMENT = re.compile(r"(\bhttps?://[^\s'\"#]*)#[^\s'\"]*")
+"""Which no server hears of, and which may hold a token; in the URLs of stores # is a letter like others."""
 
 
 def redact(url: str) -> str:
     """A URL, or a text with URLs, without user names, passwords and signatures."""
-    return _QUERY.sub("", _USER.sub("//", url))
+    return _FRAGMENT.sub(r"\1", _QUERY.sub("", _USER.sub("//", url)))
 
 
 def redactor(options: Mapping[str, Any], url: str = "") -> Callable[[str], str]:

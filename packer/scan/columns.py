@@ -252,9 +252,11 @@ def _check_range(part: Part, counts: Mapping[str, np.ndarray], ids: np.ndarray) 
         wrong = np.argwhere((own < 0) | (own >= nodes))
         if len(wrong):
             row, column = wrong[0]
+            number = int(nodes[row, 0])
+            numbers = f" (0 to {number - 1})" if number else ""
             remedy = "" if part.name in ("edge_index", "face") else ", or rename the attribute if it numbers no nodes"
             raise FieldError(
                 f"graph {ids[owner[row]]}: {part.key!r} has the entry {own[row, column]}, but the graph has "
-                f"{nodes[row, 0]} {'' if target == 'node' else target + ' '}nodes (0 to {nodes[row, 0] - 1}): correct "
-                f"the entry, or set num_nodes{remedy}"
+                f"{number or 'no'} {'' if target == 'node' else target + ' '}nodes{numbers}: correct the entry, or set "
+                f"num_nodes{remedy}"
             )

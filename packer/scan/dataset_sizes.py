@@ -38,7 +38,8 @@ def sizes_of_dataset(dataset: Any, guess_num_nodes: bool = False) -> GraphSizes:
     for axis in columns:
         by_level[axis.level][axis.type] = columns[axis][nodes > 0]
     if not (nodes > 0).any():
-        raise SizesError(f"none of the {graphs} graphs has nodes: there is nothing to find limits from")
+        there = f"none of the {graphs:,} graphs has nodes" if graphs else "the data set holds no graph"
+        raise SizesError(f"{there}: there is nothing to find limits from")
     node_sizes, edge_sizes = (found.get(None, found) for found in by_level.values())
     return GraphSizes(node_sizes, edge_sizes)
 

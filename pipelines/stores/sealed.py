@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from packer.errors import BuildError
+from packer.errors import BuildError, MissingFileError
 from pipelines.stores.store import Ranges, Store
 
 _MAGIC = b"graph-pack part\n"
@@ -84,7 +84,13 @@ class SealedStore:
 
     def read(self, name: str) -> bytes:
         """Raises DamagedError, and MissingFileError where it is not there."""
-        return unseal(self.store.read(name), self.whose(name), f"{name} of {self.store}")
+        try:
+            sealed = self.store.read(name)
+        except MissingFileError as error:
+            raise MissingFileError(
+                f"{error}, where a task of this build wrote it: do all workers reach that place (work=, --work)? {AGAIN}"
+            ) from error
+        return unseal(sealed, self.whose(name), f"{name} of {self.store}")
 
     def sound(self, name: str) -> bytes | None:
         """The file's data; None where it is not there or not as it was written, so that it has to be made."""

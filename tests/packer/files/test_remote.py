@@ -361,6 +361,10 @@ def test_secrets_are_never_shown(local: PackDataset, url: str, tmp_path: Path, m
     assert not [text for text in shown_texts if SECRET in text]
     assert "password *** is wrong" in shown_texts[-2] and "https://host/x" in shown_texts[-1]
     assert redact(f"at ftp://me:{SECRET}@host/a/b?c={SECRET} and 's3://b/c'") == "at ftp://host/a/b and 's3://b/c'"
+    assert redact(f"'https://host/a.csv?t=1#access_token={SECRET}' and https://host/b#{SECRET}") == (
+        "'https://host/a.csv' and https://host/b"
+    )
+    assert redact("s3://bucket/a#b/c") == "s3://bucket/a#b/c"
     assert not [path for path in (tmp_path / "cache").iterdir() if SECRET in path.read_bytes().decode("latin-1")]
 
 

@@ -187,7 +187,7 @@ def test_a_histogram_needs_no_graphs() -> None:
         ),
         (lambda: PackLimits.from_dataset(GRAPHS, 4, by=0.0), LimitsError, "share above 0"),
         (lambda: PackLimits.from_dataset(GRAPHS, 4, null_graphs="two"), LimitsError, "'two'"),
-        (lambda: PackLimits.from_dataset([], 4), SizesError, "none of the 0 graphs"),
+        (lambda: PackLimits.from_dataset([], 4), SizesError, "the data set holds no graph"),
         (lambda: PackLimits.from_dataset([Data(num_nodes=0)], 4), SizesError, "none of the 1 graphs"),
         (lambda: PackLimits.from_dataset(["CCO"], 4), SourceError, "graph 0 is a str"),
         (lambda: PackLimits.from_loader([]), SourceError, "no batch"),

@@ -21,7 +21,7 @@ from jobs import LIMITS, SMILES, files, hashes
 from object_store import make_bucket, s3_environment, s3_options
 from paths import ROOT
 
-from packer.errors import BuildError, PackerError, StoreError
+from packer.errors import BuildError, MissingFileError, PackerError, StoreError
 from packer.shards.layout import Layout
 from pipelines import build
 from pipelines.building.mapped import shards as mapped_shards
@@ -29,7 +29,7 @@ from pipelines.building.spilled import gather, groups, phases
 from pipelines.cli.app import run as run_command
 from pipelines.stores import owner
 from pipelines.stores import work_folder as work_place
-from pipelines.stores.store import store_of
+from pipelines.stores.store import FolderStore, store_of
 from pipelines.stores.work_folder import MARKER, WORK, check_apart, is_own
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # of sockets of ended processes
@@ -97,6 +97,24 @@ def test_a_command_with_dask_leaves_a_users_folder_alone(tmp_path: Path, molecul
     subprocess.run(command, check=True, capture_output=True)
     assert (tmp_path / "out" / "manifest.json").is_file() and not (tmp_path / "out" / WORK).exists()
     assert files(tmp_path / "place") == before
+
+
+def test_a_place_is_used_without_a_cluster_too(
+    tmp_path: Path, job: Callable[..., Any], undisturbed: dict[str, str]
+) -> None:
+    """Nothing that is asked for is ignored: the work lies where it is said, or the job is refused."""
+    with pytest.MonkeyPatch.context() as patch:
+        seen: list[Path] = []
+        put = FolderStore.put
+        patch.setattr(FolderStore, "put", lambda self, name, data: (seen.append(self.folder), put(self, name, data)))
+        job(tmp_path / "out", workers=1, work=tmp_path / "place")
+    assert hashes(tmp_path / "out") == undisturbed and not (tmp_path / "place").exists()
+    assert any(tmp_path / "place" in folder.parents for folder in seen)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(BuildError, match="is a file"):
+        job(tmp_path / "other", workers=1, work=tmp_path / "file")
+    with pytest.raises(MissingFileError, match=r"do all workers reach that place \(work=, --work\)"):
+        job(tmp_path / "other", workers=2, work="memory://elsewhere")
 
 
 def test_two_jobs_in_one_place_do_not_see_each_other(
