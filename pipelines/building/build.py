@@ -97,7 +97,7 @@ def build(
     executor: where tasks run: in `workers` processes, on "dask" or "ray" (on the cluster at `scheduler`, or in
     `workers` processes here), or an object that maps. work: a folder or URL that all workers reach, for what tasks
     write for each other, in a folder of the job's own, and nothing else there is touched; by default OUT/.work, or a
-    folder of this machine where `out` is a URL and all workers are here, which is faster. storage_options: for fsspec, for every URL
+    folder of this machine where `out` is a URL and all workers are here. storage_options: for fsspec, for every URL
     among source, out and work.
 
     The bytes of the data set depend neither on workers nor on executor, nor on interruptions: call again to go on.

@@ -88,7 +88,8 @@ class SealedStore:
             sealed = self.store.read(name)
         except MissingFileError as error:
             raise MissingFileError(
-                f"{error}, where a task of this build wrote it: do all workers reach that place (work=, --work)? {AGAIN}"
+                f"{error}, where a task of this build wrote it: do all workers reach that place (work=, --work)? "
+                f"{AGAIN}"
             ) from error
         return unseal(sealed, self.whose(name), f"{name} of {self.store}")
 
