@@ -5,28 +5,29 @@ from __future__ import annotations
 import numpy as np
 
 from packer.algorithms.budget import Budget
+from packer.algorithms.items import Items
 from packer.algorithms.jit import kernel
+from packer.algorithms.protocol import DEFAULTS, Options
 from packer.algorithms.rest import fill_on
 from packer.algorithms.shares import SHARE_BITS, spare_bits
+from packer.algorithms.solution import Solution
 
 SLICE_STEPS, STEP_WORK = 30_000_000, 1e-9
 """Open packs looked at, in each dimension, between two looks at the clock; the nominal seconds of one."""
 
 
-def best_fit(
-    size_of_item: np.ndarray, need: np.ndarray, capacity: np.ndarray, budget: Budget | None = None
-) -> np.ndarray:
+def best_fit(items: Items, budget: Budget, options: Options = DEFAULTS) -> Solution:
     """Give each item, in the order given, to the open pack with room that is fullest then; or open one.
 
-    size_of_item: integers [items], row of `need` of each item; need: int64 [sizes, dims]; capacity: int64 [dims]; every
-    item fits an empty pack (the caller has checked). Fullest: the smallest sum over dimensions of the room left as a
-    share of the capacity, in units of 2^-24, rounded down; ties go to the pack opened first. Returns int64 [items], the
-    pack of each item, numbered as opened. Time O(items * open packs * dims); a pack too full for every item that is yet
-    to come is not looked at again. No randomness. When the budget is spent, the items left go to the open packs by next
-    fit, and its `cut_short` is set.
+    Fullest: the smallest sum over dimensions of the room left as a share of the capacity, in units of 2^-24, rounded
+    down; ties go to the pack opened first. The solution is by item: packs as they were opened, items inside a pack in
+    the order in which they came. Time O(items * open packs * dims); a pack too full for every item that is yet to come
+    is not looked at again. No randomness. When the budget is spent, the items left go to the open packs by next fit,
+    and its `cut_short` is set.
     Source: Johnson et al., SIAM J. Comput. 3(4), 1974.
     """
-    need = np.ascontiguousarray(need, dtype=np.int64)
+    size_of_item, capacity = items.size_of_item(), items.instance.capacity
+    need = np.ascontiguousarray(items.instance.need, dtype=np.int64)
     pack_of_item = np.empty(len(size_of_item), dtype=np.int64)
     smallest_left = np.minimum.accumulate(need[size_of_item][::-1])[::-1] if len(size_of_item) else need
     tables = need, capacity, spare_bits(capacity), SHARE_BITS, smallest_left, pack_of_item
@@ -34,14 +35,14 @@ def best_fit(
     counts = np.zeros(2, np.int64)
     first = 0
     while first < len(size_of_item):
-        if budget is not None and budget.spent:
+        if budget.spent:
             budget.cut_short = True
             fill_on(size_of_item, need, capacity, *open_packs, int(counts[0]), int(counts[1]), first, pack_of_item)
             break
         first, steps = _place(size_of_item, *tables, *open_packs, counts, first, SLICE_STEPS)
-        if budget is not None:
-            budget.spend(STEP_WORK * steps)
-    return pack_of_item
+        budget.spend(STEP_WORK * steps)
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.bincount(pack_of_item))])
+    return Solution(items, by_item=(np.argsort(pack_of_item, kind="stable"), offsets))
 
 
 @kernel

@@ -10,6 +10,8 @@ from typing import Callable
 from packer.interrupt import Interrupt
 
 DEFAULT_WORK = 40.0
+GRACE_SECONDS, GRACE_SHARE = 0.3, 0.03
+"""What may be taken on top of a time limit, to end well: the larger of the two, the share being of the limit."""
 
 
 @dataclass
@@ -21,8 +23,8 @@ class Budget:
     its parent too.
     """
 
-    work_limit: float
-    time_limit: float
+    work_limit: float = math.inf
+    time_limit: float = math.inf
     work: float = 0.0
     started: float = field(default_factory=time.perf_counter)
     parent: Budget | None = None
@@ -48,6 +50,11 @@ class Budget:
     @property
     def seconds_left(self) -> float:
         return self.time_limit - self.seconds
+
+    @property
+    def grace(self) -> float:
+        """Wall seconds after the time limit in which to end well."""
+        return max(GRACE_SECONDS, GRACE_SHARE * self.time_limit)
 
     @property
     def out_of_time(self) -> bool:

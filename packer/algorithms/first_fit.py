@@ -6,27 +6,27 @@ import numpy as np
 
 from packer.algorithms.budget import Budget
 from packer.algorithms.exact import total
+from packer.algorithms.items import Items
 from packer.algorithms.jit import kernel
+from packer.algorithms.protocol import DEFAULTS, Options
 from packer.algorithms.rest import fill_on
+from packer.algorithms.solution import Solution
 
 SLICE_STEPS, STEP_WORK = 20_000_000, 5e-9
 """Nodes of the tree looked at between two looks at the clock; the nominal seconds of one."""
 
 
-def first_fit(
-    size_of_item: np.ndarray, need: np.ndarray, capacity: np.ndarray, budget: Budget | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def first_fit(items: Items, budget: Budget, options: Options = DEFAULTS) -> Solution:
     """Give each item, in the order given, to the first open pack with room; open a pack when there is none.
 
-    size_of_item: integers [items], row of `need` of each item; need: int64 [sizes, dims]; capacity: int64 [dims]; every
-    item fits an empty pack (the caller has checked). Returns (item_ids int64 [items], pack_offsets int64 [packs+1]):
-    pack p holds item_ids[pack_offsets[p]:pack_offsets[p+1]], in the order in which they came.
+    The solution is by item: packs as they were opened, items inside a pack in the order in which they came.
     Time O(items * log(packs) * dims) in practice: a tree holds the largest room of each dimension over ranges of packs,
     and a size never looks again at packs that had no room for it. No randomness.
     When the budget is spent, the items left go to the packs by next fit, and its `cut_short` is set.
     Source: Johnson et al., SIAM J. Comput. 3(4), 1974; here it must fit in every dimension.
     """
-    need = np.ascontiguousarray(need, dtype=np.int64)
+    size_of_item, capacity = items.size_of_item(), items.instance.capacity
+    need = np.ascontiguousarray(items.instance.need, dtype=np.int64)
     leaves = 1 << max(_most_packs(size_of_item, need, capacity) - 1, 0).bit_length()
     pack_of_item = np.empty(len(size_of_item), dtype=np.int32 if leaves < 1 << 31 else np.int64)
     room = np.empty((2 * leaves, len(capacity)), dtype=np.int64)
@@ -35,16 +35,15 @@ def first_fit(
     start = np.zeros(len(need), dtype=np.int64)
     packs = first = 0
     while first < len(size_of_item):
-        if budget is not None and budget.spent:
+        if budget.spent:
             budget.cut_short = True
             left = room[leaves : leaves + packs], np.arange(packs), packs, packs
             packs = fill_on(size_of_item, need, capacity, *left, first, pack_of_item)
             break
         first, packs, steps = _place(size_of_item, need, room, start, leaves, packs, first, SLICE_STEPS, pack_of_item)
-        if budget is not None:
-            budget.spend(STEP_WORK * steps)
+        budget.spend(STEP_WORK * steps)
     offsets = np.concatenate([[0], np.cumsum(np.bincount(pack_of_item, minlength=packs))]).astype(np.int64)
-    return np.argsort(pack_of_item, kind="stable"), offsets
+    return Solution(items, by_item=(np.argsort(pack_of_item, kind="stable"), offsets))
 
 
 def _most_packs(size_of_item: np.ndarray, need: np.ndarray, capacity: np.ndarray) -> int:

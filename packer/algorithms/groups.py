@@ -39,9 +39,7 @@ class _Trail:
         return np.arange(self.length - len(parent), self.length)
 
 
-def fill_groups(
-    instance: Instance, order: np.ndarray, score: Score | None = None, budget: Budget | None = None
-) -> Patterns:
+def fill_groups(instance: Instance, order: np.ndarray, score: Score | None, budget: Budget) -> Patterns:
     """Place all items, size by size in `order`, each into the open pack of the lowest score that has room.
 
     order: int64 [sizes], a permutation; score: from the room left after placing, int64 [groups, dims], to int64
@@ -61,7 +59,7 @@ def fill_groups(
     left_out = order[:0]
     for step, size_id in enumerate(order.tolist()):
         row = need[size_id]
-        if budget is not None and not budget.spend(SIZE_WORK + GROUP_WORK * len(groups.packs)):
+        if not budget.spend(SIZE_WORK + GROUP_WORK * len(groups.packs)):
             budget.cut_short, left_out = True, order[step:]
             break
         groups, left = _fill_open(groups, row, size_id, int(instance.count[size_id]), score, trail)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from typing import Callable
 
 import numpy as np
 
 from packer.algorithms.budget import Budget
 from packer.algorithms.groups import fill_groups
-from packer.algorithms.in_order import place_in_order
+from packer.algorithms.in_order import pack_in_order
 from packer.algorithms.instance import Instance, Patterns
+from packer.algorithms.items import Items
 from packer.algorithms.patterns import appended, merged
+from packer.algorithms.protocol import DEFAULTS, Options
 from packer.algorithms.quick import quick_plan
 from packer.algorithms.shares import largest_first, shares
+from packer.algorithms.solution import Solution
 
 MOST_WORK = 15.0
 """Nominal seconds."""
@@ -22,7 +24,7 @@ STEP_SECONDS = 2e-5, 7e-9
 Fit = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def histogram(instance: Instance, budget: Budget | None = None) -> Patterns:
+def histogram(items: Items, budget: Budget, options: Options = DEFAULTS) -> Solution:
     """The best of three ways to put the longest sizes first, all on distinct sizes (the first of the best on a tie).
 
     1. LPFHP as published, for tuples: sizes by falling product of (need + 1) over dimensions, each into the packs with
@@ -37,21 +39,21 @@ def histogram(instance: Instance, budget: Budget | None = None) -> Patterns:
     left is packed by first fit, largest first, and the budget's `cut_short` is set.
     Source: Krell et al., Efficient sequence packing without cross-contamination, arXiv:2107.02027.
     """
+    instance = items.instance
     longest_first = largest_first(
         instance.need, _product(instance.need), shares(instance.need, instance.capacity).sum(1)
     )
-    outer = Budget(math.inf, math.inf) if budget is None else budget
     plans: list[Patterns] = []
     for fit in (None, _least_room, _same_shape):
-        part = outer.part(MOST_WORK / 3)
+        part = budget.part(MOST_WORK / 3)
         if fit is not None:
             plans.append(_pack_by_pack(instance, longest_first, fit, part))
         else:
             plans.append(fill_groups(instance, longest_first, _product, part))
-        outer.cut_short = outer.cut_short or part.spent
-        if outer.spent:
+        budget.cut_short = budget.cut_short or part.spent
+        if budget.spent:
             break
-    return min(plans, key=lambda plan: plan.num_packs)
+    return Solution(items, min(plans, key=lambda plan: plan.num_packs))
 
 
 def seconds_of(instance: Instance) -> float:
@@ -110,7 +112,7 @@ def _pack_by_pack(instance: Instance, order: np.ndarray, fit: Fit, budget: Budge
     left[order] = count
     rest = Instance(instance.need[ids], instance.capacity, left[ids])
     clock = budget.clock()
-    tail = quick_plan(rest) if clock.spent else place_in_order(rest, _largest(rest), best=False, budget=clock)
+    tail = quick_plan(rest) if clock.spent else pack_in_order(rest, _largest(rest), best=False, budget=clock)
     return appended(plan, tail, ids)
 
 

@@ -9,8 +9,8 @@ from packer.algorithms.budget import Budget
 from packer.algorithms.first_fit import first_fit
 from packer.algorithms.groups import fill_groups
 from packer.algorithms.instance import Instance, Patterns
+from packer.algorithms.items import Items
 from packer.algorithms.jit import numba_is_here
-from packer.algorithms.patterns import patterns_of
 from packer.algorithms.shares import shares
 
 GROUP_SECONDS = (1e-4, 6e-9)
@@ -20,7 +20,7 @@ FIRST_SECONDS, BEST_SECONDS = 2e-7, 1e-9
 WORTH_COMPILING = 0.2
 
 
-def place_in_order(instance: Instance, order: np.ndarray, *, best: bool, budget: Budget | None = None) -> Patterns:
+def pack_in_order(instance: Instance, order: np.ndarray, *, best: bool, budget: Budget) -> Patterns:
     """Each item, size by size in `order` (int64 [sizes], a permutation), by first fit or by best fit.
 
     Both ways give the same packs; the cheaper one is taken. See `fill_groups`, `first_fit` and `best_fit`, also for
@@ -36,7 +36,7 @@ def place_in_order(instance: Instance, order: np.ndarray, *, best: bool, budget:
 
 
 def seconds_of(instance: Instance, *, best: bool) -> float:
-    """About how long `place_in_order` takes once compiled: a function of the instance alone."""
+    """About how long `pack_in_order` takes once compiled: a function of the instance alone."""
     return min(_group_seconds(instance), _item_seconds(instance, best) if numba_is_here() else np.inf)
 
 
@@ -57,12 +57,6 @@ def _item_seconds(instance: Instance, best: bool) -> float:
     return BEST_SECONDS * items * packs * len(volume) if best else FIRST_SECONDS * items
 
 
-def _one_by_one(instance: Instance, order: np.ndarray, best: bool, budget: Budget | None = None) -> Patterns:
-    items = np.repeat(order, instance.count[order])
-    if best:
-        pack_of_item = best_fit(items, instance.need, instance.capacity, budget)
-        by_pack = np.argsort(pack_of_item, kind="stable")
-        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.bincount(pack_of_item))])
-    else:
-        by_pack, offsets = first_fit(items, instance.need, instance.capacity, budget)
-    return patterns_of(items[by_pack], offsets)
+def _one_by_one(instance: Instance, order: np.ndarray, best: bool, budget: Budget) -> Patterns:
+    items = Items(instance, np.repeat(order, instance.count[order]))
+    return (best_fit if best else first_fit)(items, budget).patterns

@@ -1,14 +1,10 @@
-"""The packing problem and its answer, as plain integer vectors: no graphs, no padding, no files."""
+"""The packing problem over distinct sizes, and how packs are filled: plain integer vectors, no graphs, no files."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from packer.certificate import Certificate
 
 
 @dataclass(frozen=True)
@@ -52,18 +48,3 @@ class Patterns:
         """(size_ids, multiplicity) of one pattern."""
         part = slice(int(self.ptr[pattern]), int(self.ptr[pattern + 1]))
         return self.size_ids[part], self.multiplicity[part]
-
-
-@dataclass(frozen=True)
-class Solution:
-    """What an algorithm that packs sizes gives back. A stop by time or work is still a solution.
-
-    status: "optimal" only when the certificate proves num_packs; stopped_by: "proof", "work", "time", "interrupt" or
-    "done" (a heuristic that ran to its end); seconds: wall time, informative only.
-    """
-
-    patterns: Patterns
-    certificate: Certificate
-    status: str
-    stopped_by: str
-    seconds: float

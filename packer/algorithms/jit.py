@@ -55,8 +55,13 @@ def nothing_loaded() -> Generator[None, None, None]:
         _loading.refused = False
 
 
+def loading_is_refused() -> bool:
+    """Whether this thread is inside `nothing_loaded`, and numba is not loaded yet."""
+    return getattr(_loading, "refused", False) and "numba" not in sys.modules
+
+
 def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
-    if getattr(_loading, "refused", False) and "numba" not in sys.modules and numba_is_here():
+    if loading_is_refused() and numba_is_here():
         raise NotLoaded
     try:
         import numba

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from packer.algorithms.budget import Budget
+from packer.algorithms.items import Items
+from packer.algorithms.protocol import DEFAULTS, Options
+from packer.algorithms.solution import Solution
+
 
 def items_per_pack(need: np.ndarray, capacity: np.ndarray, count: np.ndarray) -> int:
     """The largest number of items that fit a pack whichever items they are; at least 1, at most all items.
@@ -26,21 +31,21 @@ def items_per_pack(need: np.ndarray, capacity: np.ndarray, count: np.ndarray) ->
     return max(most, 1)
 
 
-def pad_to_max(size_of_item: np.ndarray, need: np.ndarray, capacity: np.ndarray) -> np.ndarray:
+def pad_to_max(items: Items, budget: Budget, options: Options = DEFAULTS) -> Solution:
     """Give each pack the next k items; the last pack takes what is left. Items keep their order.
 
     k is the number that the limit of graphs allows (any dimension that all items need alike), where all these very
     packs fit, as they do under limits that are the largest of such batches; else `items_per_pack`, whatever the order.
 
-    size_of_item: integers [items]; need: int64 [sizes, dims]; capacity: int64 [dims]. Returns pack_offsets int64
-    [packs+1]: pack p holds items pack_offsets[p] to pack_offsets[p+1]. Time O(items). No randomness.
+    Runs to its end whatever the budget. Time O(items). No randomness.
     """
-    items = len(size_of_item)
+    size_of_item, need, capacity = items.size_of_item(), items.instance.need, items.instance.capacity
     count = np.bincount(size_of_item, minlength=len(need))
     number = _allowed(need[count > 0], capacity)
     if not number or not _fit_in_order(size_of_item, need, capacity, number):
         number = items_per_pack(need, capacity, count)
-    return np.append(np.arange(0, items, number, dtype=np.int64), items)
+    offsets = np.append(np.arange(0, len(size_of_item), number, dtype=np.int64), len(size_of_item))
+    return Solution(items, by_item=(np.arange(len(size_of_item), dtype=np.int64), offsets))
 
 
 def _allowed(need: np.ndarray, capacity: np.ndarray) -> int:

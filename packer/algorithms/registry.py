@@ -5,43 +5,47 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Callable
+from typing import cast
 
+from packer.algorithms.protocol import Algorithm
 from packer.errors import AlgorithmError
 
 
 @dataclass(frozen=True)
-class Algorithm:
-    """takes: "items" (the order of the graphs matters), "sizes" (distinct sizes with counts) or "solver".
+class Registered:
+    """What is known of an algorithm before it is loaded.
 
-    looks_at_the_clock: it takes a budget and ends with it; what does not is as quick as anything that could take over.
+    sees_order: the order of the items has a part in the plan, not their sizes alone. looks_at_the_clock: it ends with
+    its budget; what does not is as quick as anything that could take over. anytime: it betters a plan and proves a
+    bound until its budget ends, and Ctrl-C ends it with the best so far.
     """
 
     name: str
     module: str
     function: str
-    takes: str
+    sees_order: bool = False
     looks_at_the_clock: bool = True
+    anytime: bool = False
 
-    def load(self) -> Callable[..., Any]:
-        return getattr(import_module(f"packer.algorithms.{self.module}"), self.function)
+    def load(self) -> Algorithm:
+        return cast(Algorithm, getattr(import_module(f"packer.algorithms.{self.module}"), self.function))
 
 
 ALGORITHMS = {
     entry.name: entry
     for entry in (
-        Algorithm("pad-to-max", "pad_to_max", "pad_to_max", "items", looks_at_the_clock=False),
-        Algorithm("stream", "stream", "stream", "items", looks_at_the_clock=False),
-        Algorithm("first-fit", "first_fit", "first_fit", "items"),
-        Algorithm("first-fit-decreasing", "first_fit_decreasing", "first_fit_decreasing", "sizes"),
-        Algorithm("best-fit-decreasing", "best_fit_decreasing", "best_fit_decreasing", "sizes"),
-        Algorithm("histogram", "histogram", "histogram", "sizes"),
-        Algorithm("optimal", "optimal", "Run", "solver"),
+        Registered("pad-to-max", "pad_to_max", "pad_to_max", sees_order=True, looks_at_the_clock=False),
+        Registered("stream", "stream", "stream", sees_order=True, looks_at_the_clock=False),
+        Registered("first-fit", "first_fit", "first_fit", sees_order=True),
+        Registered("first-fit-decreasing", "first_fit_decreasing", "first_fit_decreasing"),
+        Registered("best-fit-decreasing", "best_fit_decreasing", "best_fit_decreasing"),
+        Registered("histogram", "histogram", "histogram"),
+        Registered("optimal", "optimal.stages", "optimal", anytime=True),
     )
 }
 
 
-def find_algorithm(name: str) -> Algorithm:
+def find_algorithm(name: str) -> Registered:
     """The algorithm of that name, or an AlgorithmError that lists the known ones."""
     if name in ALGORITHMS:
         return ALGORITHMS[name]

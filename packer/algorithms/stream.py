@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 
+from packer.algorithms.budget import Budget
+from packer.algorithms.items import Items
 from packer.algorithms.jit import kernel
+from packer.algorithms.protocol import DEFAULTS, Options
+from packer.algorithms.solution import Solution
 
 
-def stream(size_of_item: np.ndarray, need: np.ndarray, capacity: np.ndarray) -> np.ndarray:
+def stream(items: Items, budget: Budget, options: Options = DEFAULTS) -> Solution:
     """Fill one pack after the other with the items in their order; an item without room opens the next pack.
 
-    size_of_item: integers [items], row of `need` of each item; need: int64 [sizes, dims]; capacity: int64 [dims]; every
-    item fits an empty pack (the caller has checked). Returns pack_offsets int64 [packs+1]: pack p holds items
-    pack_offsets[p] to pack_offsets[p+1]. Time O(items * dims). No randomness.
+    Runs to its end whatever the budget. Time O(items * dims). No randomness.
     Source: next fit, D. S. Johnson, Near-optimal bin packing algorithms, 1973; here it must fit in every dimension.
     """
+    size_of_item, instance = items.size_of_item(), items.instance
     offsets = np.empty(len(size_of_item) + 1, dtype=np.int64)
-    packs = _next_fit(size_of_item, np.ascontiguousarray(need, dtype=np.int64), capacity, offsets)
-    return offsets[: packs + 1].copy()
+    packs = _next_fit(size_of_item, np.ascontiguousarray(instance.need, dtype=np.int64), instance.capacity, offsets)
+    return Solution(items, by_item=(np.arange(len(size_of_item), dtype=np.int64), offsets[: packs + 1].copy()))
 
 
 @kernel

@@ -6,7 +6,7 @@ import math
 
 from packer.algorithms.instance import Instance
 from packer.certificate import Certificate
-from packer.plan.packing import DEFAULT_SECONDS, GRACE_SECONDS, GRACE_SHARE
+from packer.plan.packing import DEFAULT_SECONDS
 
 
 def vector_bound(instance: Instance, *, time_limit: float | None = None, seed: int = 0) -> Certificate:
@@ -24,7 +24,7 @@ def vector_bound(instance: Instance, *, time_limit: float | None = None, seed: i
 
     work, seconds = (DEFAULT_WORK, DEFAULT_SECONDS) if time_limit is None else (math.inf, time_limit)
     budget = Budget(work, seconds)
-    end = budget.started + seconds + max(GRACE_SECONDS, GRACE_SHARE * seconds)
+    end = budget.started + seconds + budget.grace
     searches: list[Search] = []
 
     def work_on() -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from packer.algorithms.items import Items
 from packer.graphs.sizes import GraphSizes
 from packer.limits.fit import check_fit, need_of
 from packer.limits.pack_limits import PackLimits
-from packer.plan.packing import Items
 
 
 def items_of(sizes: GraphSizes, limits: PackLimits) -> Items:

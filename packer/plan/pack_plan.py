@@ -11,12 +11,14 @@ import numpy as np
 
 from packer.algorithms.checks import check_budget
 from packer.algorithms.instance import Patterns
-from packer.certificate import Certificate, volume_certificate
+from packer.algorithms.protocol import Progress
+from packer.algorithms.solution import Solution
+from packer.certificate import Certificate
 from packer.errors import PlanError
 from packer.graphs.sizes import GraphSizes
 from packer.limits.pack_limits import PackLimits
 from packer.plan.items import items_of
-from packer.plan.packing import Packing, Progress, pack_items
+from packer.plan.packing import Packing, pack_items
 
 if TYPE_CHECKING:
     import os
@@ -132,26 +134,23 @@ class PackPlan:
         """
         from packer.plan.own_packs import check_packs
 
-        items = items_of(sizes, limits)
-        found = check_packs(sizes, limits, packs)
-        instance = items.instance
-        certificate = volume_certificate(instance.need, instance.capacity, instance.count)
-        return cls(sizes, limits, Packing(items, OWN, 0, certificate, "done", 0.0, found))
+        solution = Solution(items_of(sizes, limits), by_item=check_packs(sizes, limits, packs))
+        return cls(sizes, limits, Packing(solution, OWN, 0, 0.0))
 
     @property
     def by_patterns(self) -> bool:
         """Whether the plan knows sizes alone: then `of` takes graphs in any order."""
-        return isinstance(self.packing.found, Patterns)
+        return self.packing.by_patterns
 
     def of(self, sizes: GraphSizes) -> PackPlan:
         """The same plan for graphs of these sizes, given in source order. PlanError where they are other graphs."""
         from packer.graphs.sizes import sizes_digest
 
-        found = self.packing.found
-        if isinstance(found, Patterns):
+        if self.by_patterns:
             mine, theirs = self.sizes.distinct, sizes.distinct
             if self.sizes.axes == sizes.axes and all(map(np.array_equal, mine[:2], theirs[:2])):
-                return replace(self, sizes=sizes, packing=replace(self.packing, items=items_of(sizes, self.limits)))
+                solution = replace(self.packing.solution, items=items_of(sizes, self.limits))
+                return replace(self, sizes=sizes, packing=replace(self.packing, solution=solution))
         elif sizes_digest(self.sizes) == sizes_digest(sizes):
             return replace(self, sizes=sizes)
         raise PlanError(

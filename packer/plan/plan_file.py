@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable
 
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from packer.algorithms.instance import Patterns
+from packer.algorithms.solution import Solution
 from packer.certificate import Certificate
 from packer.errors import FormatError
 from packer.files import canonical
@@ -26,7 +28,7 @@ from packer.graphs.axes import MAX_AXES
 from packer.graphs.sizes import GraphSizes, sizes_digest
 from packer.limits.pack_limits import PackLimits
 from packer.plan.items import items_of
-from packer.plan.packing import Items, Packing
+from packer.plan.packing import Packing
 
 _KEY = b"graph-packer-plan"
 _BY_GRAPH, _BY_PATTERN = "graph-packer-plan/1", "graph-packer-plan/2"
@@ -44,11 +46,10 @@ def save_plan(
     algorithm packs sizes: `pattern`, `packs` that are filled so, `size_id` and `graphs` of that size in the pack, all
     int64; size ids are places in the metadata's `need`, what each kind of graph takes of a pack.
     """
-    patterns = packing.found
-    if by_graph or not isinstance(patterns, Patterns):
+    if by_graph or not packing.by_patterns:
         columns, about = _graph_rows(sizes, packing), {"sizes": sizes_digest(sizes)}
     else:
-        columns, about = _pattern_rows(patterns), _histogram(sizes, packing)
+        columns, about = _pattern_rows(packing.patterns), _histogram(sizes, packing)
     about = {
         **about,
         "format": _BY_GRAPH if "sizes" in about else _BY_PATTERN,
@@ -80,15 +81,15 @@ def read_plan(source: str | os.PathLike[str] | bytes, name: str) -> tuple[GraphS
         _check_types(about)
         certificate = Certificate.from_dict(about["certificate"])
         read = _read_graphs if about["format"] == _BY_GRAPH else _read_patterns
-        sizes, items, found = read(columns, about)
+        sizes, solution = read(columns, about)
         limits = PackLimits.from_dict(about["limits"], sizes.axes)
-        stated = _said(about)
+        algorithm, seed, stopped_by = _said(about)
     except (OSError, KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError) as error:
         if isinstance(error, FileNotFoundError):
             raise
         raise FormatError(f"{name} is not a plan of graph-packer: {error}") from error
-    algorithm, seed, stopped_by = stated
-    return sizes, limits, Packing(items, algorithm, seed, certificate, stopped_by, 0.0, found)
+    solution = replace(solution, proof=certificate, stopped_by=stopped_by)
+    return sizes, limits, Packing(solution, algorithm, seed, 0.0)
 
 
 def _stored(source: str | os.PathLike[str] | bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -166,7 +167,7 @@ def _graph_rows(sizes: GraphSizes, packing: Packing) -> dict[str, Any]:
     return columns
 
 
-def _read_graphs(columns: dict[str, np.ndarray], about: dict[str, Any]) -> tuple[GraphSizes, Items, Any]:
+def _read_graphs(columns: dict[str, np.ndarray], about: dict[str, Any]) -> tuple[GraphSizes, Solution]:
     ids, pack = columns["graph_id"], columns["pack"]
     if not np.array_equal(np.sort(ids), np.arange(len(ids))):
         raise FormatError("its graph ids are not each of 0.. once")
@@ -184,7 +185,8 @@ def _read_graphs(columns: dict[str, np.ndarray], about: dict[str, Any]) -> tuple
     sizes = _sizes(about, in_source_order, None)
     if sizes_digest(sizes) != about["sizes"]:
         raise FormatError("its sizes are not those that it was made for")
-    return sizes, items_of(sizes, PackLimits.from_dict(about["limits"], sizes.axes)), (ids, offsets)
+    items = items_of(sizes, PackLimits.from_dict(about["limits"], sizes.axes))
+    return sizes, Solution(items, by_item=(ids, offsets))
 
 
 def _pattern_rows(patterns: Patterns) -> dict[str, Any]:
@@ -203,19 +205,19 @@ def _histogram(sizes: GraphSizes, packing: Packing) -> dict[str, Any]:
     return {"histogram": {**by_axis, "count": count.tolist()}, "need": packing.items.instance.need.tolist()}
 
 
-def _read_patterns(columns: dict[str, np.ndarray], about: dict[str, Any]) -> tuple[GraphSizes, Items, Any]:
+def _read_patterns(columns: dict[str, np.ndarray], about: dict[str, Any]) -> tuple[GraphSizes, Solution]:
     histogram = {key: np.array(values, dtype=np.int64) for key, values in about["histogram"].items()}
     sizes = _sizes(about, histogram.__getitem__, histogram["count"])
     items = items_of(sizes, PackLimits.from_dict(about["limits"], sizes.axes))
     pattern, packs, size_ids, graphs = (columns[name] for name in ("pattern", "packs", "size_id", "graphs"))
     first = np.flatnonzero(np.diff(pattern, prepend=-1))
-    found = Patterns(np.append(first, len(pattern)), size_ids, graphs, packs[first])
+    patterns = Patterns(np.append(first, len(pattern)), size_ids, graphs, packs[first])
     instance = items.instance
-    if not np.array_equal(pattern[first], np.arange(len(first))) or (packs != found.counts[pattern]).any():
+    if not np.array_equal(pattern[first], np.arange(len(first))) or (packs != patterns.counts[pattern]).any():
         raise FormatError("its patterns are not numbered 0, 1, ...")
     if not np.array_equal(instance.need, np.array(about["need"], dtype=np.int64)):
         raise FormatError("what its sizes take of a pack is not what it states")
-    if min(packs.min(), graphs.min(), size_ids.min()) < 0 or found.num_packs != about["num_packs"]:
+    if min(packs.min(), graphs.min(), size_ids.min()) < 0 or patterns.num_packs != about["num_packs"]:
         raise FormatError(f"its packs are not the {about['num_packs']} packs that it states")
     if (graphs.astype(float) * packs).sum() >= 2**53 or graphs.max() >= 2**31:
         raise FormatError("its patterns hold more than 2^53 graphs")
@@ -228,7 +230,7 @@ def _read_patterns(columns: dict[str, np.ndarray], about: dict[str, Any]) -> tup
     )
     if not np.array_equal(held, instance.count) or over:
         raise FormatError("its patterns do not hold each graph once within the limits")
-    return sizes, items, found
+    return sizes, Solution(items, patterns)
 
 
 def _sizes(about: dict[str, Any], column: Callable[[str], np.ndarray], count: np.ndarray | None) -> GraphSizes:

@@ -10,7 +10,9 @@ from typing import Any, Callable, Iterator, Sequence
 import numpy as np
 
 from packer.algorithms.best_fit_decreasing import best_fit_decreasing
+from packer.algorithms.budget import Budget
 from packer.algorithms.instance import Instance, Patterns
+from packer.algorithms.items import Items
 from packer.algorithms.patterns import merged
 from packer.certificate import volume_certificate
 from packer.graphs.sizes import GraphSizes
@@ -143,14 +145,14 @@ class LimitSearch:
             if (self.num_packed >= most or not self._go_on(done, len(order))) and self.num_packed:
                 break
             if not self._beaten(entry):
-                plan = best_fit_decreasing(self.instance(entry))
+                plan = _best_fit(self.instance(entry))
                 entry.plan, entry.packs = plan, plan.num_packs
                 self.num_packed += 1
         self._go_on(len(order), len(order))
 
     def solve(self, work: float) -> None:
         """The exact solver: briefly for entries that may become the best of their class, then for the best."""
-        from packer.algorithms.optimal import solve
+        from packer.algorithms.optimal.solver import solve
 
         classes = self._classes([entry for entry in self.entries if entry.plan is not None])
         most = int(len(classes) * max(1.0, _TRIES_EACH * work))
@@ -218,7 +220,7 @@ class LimitSearch:
     def _rest(self, entry: Entry, count: np.ndarray) -> Patterns:
         """Best fit of so many graphs of each size: patterns over the numbers of all sizes."""
         kept = np.flatnonzero(count)
-        plan = best_fit_decreasing(Instance(self.need[kept], entry.capacity, count[kept]))
+        plan = _best_fit(Instance(self.need[kept], entry.capacity, count[kept]))
         return replace(plan, size_ids=kept[plan.size_ids])
 
     def _seconds_left(self) -> float | None:
@@ -255,6 +257,10 @@ class LimitSearch:
 def _class_of(entry: Entry) -> int:
     """Packs of one class are alike in bytes."""
     return int(np.floor(np.log(entry.bytes) / np.log(_STEP)))
+
+
+def _best_fit(instance: Instance) -> Patterns:
+    return best_fit_decreasing(Items.by_size(instance), Budget()).patterns
 
 
 def _joined(sample: Patterns, kept: np.ndarray, times: int, rest: Patterns) -> Patterns:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from packer.algorithms.protocol import Progress as SolverProgress
 from packer.algorithms.registry import find_algorithm
 from packer.errors import PlanError
 from packer.files.atomic import TEMPORARY, FileEntry, hash_file, sync_folder
@@ -19,7 +20,6 @@ from packer.limits.fit import do_not_fit, fitting, none_fits
 from packer.limits.pack_limits import PackLimits
 from packer.plan.pack_plan import PackPlan, make_plan
 from packer.plan.packing import DEFAULT_SECONDS
-from packer.plan.packing import Progress as SolverProgress
 from pipelines.sources.text import digest, has_changed, open_file
 
 
@@ -139,4 +139,4 @@ def needs_order(options: PlanOptions) -> bool:
     """Whether the order of the graphs has a part in the plan."""
     if options.given is not None:
         return not options.load().by_patterns
-    return find_algorithm(options.algorithm).takes == "items"
+    return find_algorithm(options.algorithm).sees_order

@@ -104,7 +104,7 @@ def _sizes(folder: Place, manifest: Manifest) -> tuple[GraphSizes, np.ndarray]:
 def _compare(sizes: GraphSizes, manifest: Manifest) -> tuple[PlanRow, ...]:
     """The quick algorithms, and the plan that was built."""
     used = str(manifest.plan["algorithm"])
-    names = [name for name, entry in ALGORITHMS.items() if entry.takes != "solver" and name != used]
+    names = [name for name, entry in ALGORITHMS.items() if not entry.anytime and name != used]
     if sizes.num_graphs > _MOST_FIRST_FIT:
         names = [name for name in names if name != "first-fit"]
     rows: list[PlanRow] = []

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from packer.algorithms.protocol import Progress
 from packer.graphs.sizes import GraphSizes, select_sizes
 from packer.limits.pack_limits import PackLimits
 from packer.plan.pack_plan import PackPlan, make_plan
-from packer.plan.packing import Progress
 
 _FEW = 64
 

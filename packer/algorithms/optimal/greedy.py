@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from packer.algorithms.budget import Budget
-from packer.algorithms.in_order import place_in_order, seconds_of
+from packer.algorithms.in_order import pack_in_order, seconds_of
 from packer.algorithms.instance import Instance, Patterns
 from packer.algorithms.optimal.columns import to_patterns
 from packer.algorithms.shares import largest_first, shares
@@ -20,11 +20,12 @@ def greedy_plans(instance: Instance, seconds: float = math.inf, clock: Budget | 
     Best fit is left out where it takes longer than `seconds`, which the instance alone decides. clock: when it is
     spent, what is left is packed by next fit.
     """
+    clock = clock or Budget()
     share = shares(instance.need, instance.capacity)
     by_sum, by_largest = (largest_first(instance.need, key) for key in (share.sum(axis=1), share.max(axis=1)))
-    plans = [place_in_order(instance, by_sum, best=False, budget=clock)]
+    plans = [pack_in_order(instance, by_sum, best=False, budget=clock)]
     if seconds_of(instance, best=True) <= seconds:
-        plans += [place_in_order(instance, order, best=True, budget=clock) for order in (by_sum, by_largest)]
+        plans += [pack_in_order(instance, order, best=True, budget=clock) for order in (by_sum, by_largest)]
     return sorted(plans, key=lambda plan: plan.num_packs)
 
 

@@ -16,7 +16,6 @@ import numpy as np
 import pyarrow as pa
 
 from packer.algorithms.assign import Slots, make_slots, rank, slot_of
-from packer.algorithms.instance import Patterns
 from packer.errors import BuildError
 from packer.graphs.table import GraphTable
 from packer.packs.spill import Routed, cut
@@ -170,9 +169,8 @@ def _slots(ref: PlanRef) -> tuple[np.ndarray, np.ndarray, Slots]:
     if hashlib.sha256(data).hexdigest() != ref.sha256:
         raise BuildError(f"{ref.name} of {ref.store} is not the plan that this build stored: pass --overwrite")
     plan = PackPlan.load(data)
-    patterns = plan.packing.found
-    assert isinstance(patterns, Patterns)
-    return plan.sizes.distinct[0], plan.packing.items.size_of_row, make_slots(patterns, plan.seed)
+    assert plan.by_patterns
+    return plan.sizes.distinct[0], plan.packing.items.size_of_row, make_slots(plan.patterns, plan.seed)
 
 
 def _write_segments(

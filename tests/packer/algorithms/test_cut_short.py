@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import sys
 import threading
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -23,12 +22,12 @@ from packer.algorithms.budget import Budget
 from packer.algorithms.first_fit import first_fit
 from packer.algorithms.first_fit_decreasing import first_fit_decreasing
 from packer.algorithms.histogram import histogram
-from packer.algorithms.instance import Instance, Patterns
+from packer.algorithms.instance import Instance
+from packer.algorithms.items import Items
 from packer.algorithms.jit import NotLoaded, kernel, nothing_loaded, numba_is_here
-from packer.algorithms.registry import ALGORITHMS
+from packer.algorithms.protocol import Algorithm
+from packer.algorithms.registry import Registered
 from packer.plan import packing
-
-Greedy = Callable[[Instance, Budget], Patterns]
 
 
 def instance_of(seed: int, sizes: int = 60) -> Instance:
@@ -38,34 +37,32 @@ def instance_of(seed: int, sizes: int = 60) -> Instance:
     return Instance(need, np.array([99, 120, 9]), random.integers(1, 5, len(need)))
 
 
-def packs_by_best_fit(items: np.ndarray, instance: Instance, budget: Budget | None = None) -> np.ndarray:
-    return best_fit(items, instance.need, instance.capacity, budget)
-
-
-def packs_by_first_fit(items: np.ndarray, instance: Instance, budget: Budget | None = None) -> np.ndarray:
-    item_ids, offsets = first_fit(items, instance.need, instance.capacity, budget)
-    packs = np.empty(len(items), np.int64)
+def pack_of_item(algorithm: Algorithm, size_of_item: np.ndarray, instance: Instance, budget: Budget) -> np.ndarray:
+    """Packs as they were opened: integers [items]."""
+    given = algorithm(Items(instance, size_of_item), budget).by_item
+    assert given is not None
+    item_ids, offsets = given
+    packs = np.empty(len(item_ids), np.int64)
     packs[item_ids] = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     return packs
 
 
-@pytest.mark.parametrize(
-    ("way", "module"), [(packs_by_best_fit, best_fit_module), (packs_by_first_fit, first_fit_module)]
-)
+@pytest.mark.parametrize(("algorithm", "module"), [(best_fit, best_fit_module), (first_fit, first_fit_module)])
 def test_items_placed_in_time_stay_and_the_others_go_by_next_fit(
-    way: Callable[..., np.ndarray], module: object, monkeypatch: pytest.MonkeyPatch
+    algorithm: Algorithm, module: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SLICE_STEPS", 40)
     for seed in range(20):
         instance = instance_of(seed)
         items = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(instance.need)), instance.count))
-        whole = way(items, instance)
-        free = Budget(math.inf, math.inf)
-        assert (way(items, instance, free) == whole).all() and not free.cut_short and free.work > 0
+        free = Budget()
+        whole = pack_of_item(algorithm, items, instance, free)
+        assert not free.cut_short and free.work > 0
         for share in (0.0, 0.3, 0.7):
-            short, again = Budget(share * free.work, math.inf), Budget(share * free.work, math.inf)
-            packs = way(items, instance, short)
-            assert short.cut_short and (way(items, instance, again) == packs).all()  # work, not the clock, ended it
+            short, again = Budget(share * free.work), Budget(share * free.work)
+            packs = pack_of_item(algorithm, items, instance, short)
+            assert short.cut_short
+            assert (pack_of_item(algorithm, items, instance, again) == packs).all()  # work, not the clock, ended it
             load = np.zeros((packs.max() + 1, 3), np.int64)
             np.add.at(load, packs, instance.need[items])
             assert (load <= instance.capacity).all() and load[:, 2].min() >= 1
@@ -82,7 +79,8 @@ def test_the_rest_fills_open_packs_before_new_ones(
     monkeypatch.setattr(best_fit_module, "SLICE_STEPS", 2)
     budget = Budget(1e-12, math.inf)
     need = np.array([7, 6, *rest])[:, None]
-    assert best_fit(np.arange(5), need, np.array([10]), budget).tolist() == [0, 1, *packs]
+    instance = Instance(need, np.array([10]), np.ones(5, np.int64))
+    assert pack_of_item(best_fit, np.arange(5), instance, budget).tolist() == [0, 1, *packs]
     assert budget.cut_short
 
 
@@ -90,44 +88,24 @@ def test_the_rest_fills_open_packs_before_new_ones(
 @pytest.mark.parametrize("algorithm", [first_fit_decreasing, best_fit_decreasing, histogram])
 @given(seed=st.integers(0, 999), share=st.floats(0, 1.2))
 @settings(max_examples=15, deadline=None)
-def test_a_plan_cut_anywhere_is_whole(algorithm: Greedy, by_item: bool, seed: int, share: float) -> None:
+def test_a_plan_cut_anywhere_is_whole(algorithm: Algorithm, by_item: bool, seed: int, share: float) -> None:
     instance = instance_of(seed, 30)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(in_order, "_by_item", lambda *_: by_item)
         patch.setattr(best_fit_module, "SLICE_STEPS", 40)
         patch.setattr(first_fit_module, "SLICE_STEPS", 40)
-        free = Budget(math.inf, math.inf)
-        plan = algorithm(instance, free)
-        check_patterns(instance, plan)
+        free, items = Budget(), Items.by_size(instance)
+        check_patterns(instance, algorithm(items, free).patterns)
         assert not free.cut_short
-        short = Budget(share * free.work, math.inf)
-        check_patterns(instance, algorithm(instance, short))
+        short = Budget(share * free.work)
+        check_patterns(instance, algorithm(items, short).patterns)
         assert not short.cut_short or short.spent
-
-
-@pytest.mark.parametrize("loaded", [True, False])
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_every_algorithm_gives_a_whole_plan_in_no_time(
-    algorithm: str, loaded: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    random = np.random.default_rng(0)
-    nodes = random.integers(3, 400, 3000)
-    sizes, limits = GraphSizes(nodes, random.integers(3, 900, 3000)), PackLimits(1000, 2000, 8, "none")
-    make_plan(sizes, limits, algorithm, work_limit=0.1)
-    if not loaded:
-        monkeypatch.delitem(sys.modules, "numba", raising=False)
-    plan = make_plan(sizes, limits, algorithm, time_limit=0.0)
-    assert sorted(plan.graph_ids.tolist()) == list(range(3000))
-    held = np.add.reduceat(np.column_stack([nodes, sizes.num_edges])[plan.graph_ids], plan.pack_offsets[:-1])
-    assert (held <= [1000, 2000]).all() and np.diff(plan.pack_offsets).max() <= 8
-    if ALGORITHMS[algorithm].looks_at_the_clock and plan.status != "optimal":
-        assert plan.stopped_by == "time"
 
 
 def test_a_heuristic_that_never_looks_at_the_clock_does_not_hold_up_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     done = threading.Event()
     monkeypatch.setattr(packing, "COLD_SECONDS", 0.0)
-    monkeypatch.setattr(packing, "_run", lambda *_: done.wait())
+    monkeypatch.setattr(Registered, "load", lambda _: lambda *_: done.wait())
     plan = make_plan(
         GraphSizes(np.arange(1, 9), np.arange(1, 9)), PackLimits(12, 12, 4, "none"), "stream", time_limit=0
     )

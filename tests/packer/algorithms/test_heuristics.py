@@ -17,16 +17,19 @@ from packer.algorithms import first_fit as first_fit_module
 from packer.algorithms import in_order
 from packer.algorithms import stream as stream_module
 from packer.algorithms.best_fit_decreasing import best_fit_decreasing
+from packer.algorithms.budget import Budget
 from packer.algorithms.first_fit import first_fit
 from packer.algorithms.first_fit_decreasing import first_fit_decreasing
 from packer.algorithms.histogram import histogram
-from packer.algorithms.in_order import place_in_order
+from packer.algorithms.in_order import pack_in_order
 from packer.algorithms.instance import Instance, Patterns
+from packer.algorithms.items import Items
+from packer.algorithms.optimal.rivals import RIVAL_SECONDS, choose_rivals
 from packer.algorithms.pad_to_max import items_per_pack, pad_to_max
 from packer.algorithms.patterns import merged
+from packer.algorithms.protocol import Algorithm
 from packer.algorithms.shares import largest_first, shares
 from packer.algorithms.stream import stream
-from packer.plan.packing import RIVAL_SECONDS, Items, _rivals
 
 SIZE_WISE = [first_fit_decreasing, best_fit_decreasing, histogram]
 Pack = list[int]
@@ -60,6 +63,16 @@ def packs_of(patterns: Patterns) -> list[Pack]:
     for pattern, number in enumerate(patterns.counts.tolist()):
         packs += [np.repeat(*patterns[pattern]).tolist()] * number
     return sorted(packs)
+
+
+def by_size(algorithm: Algorithm, instance: Instance) -> Patterns:
+    return algorithm(Items.by_size(instance), Budget()).patterns
+
+
+def by_item(algorithm: Algorithm, size_of_item: np.ndarray, need: np.ndarray, capacity: np.ndarray) -> Any:
+    """(item_ids, pack_offsets)."""
+    instance = Instance(need, capacity, np.bincount(size_of_item, minlength=len(need)))
+    return algorithm(Items(instance, size_of_item), Budget()).by_item
 
 
 def offsets_to_packs(items: list[int], offsets: np.ndarray) -> list[Pack]:
@@ -109,13 +122,15 @@ def test_stream_by_hand() -> None:
     # capacity (10, 4). Sizes A (6, 1), B (4, 1), C (1, 3). A B | C A would be 6+4+1 > 10: C opens the second pack with
     # 1+6 = 7 <= 10 and 3+1 = 4 <= 4; the next B has 7+4 > 10: third pack; C then 4+1 <= 10 and 1+3 <= 4.
     need, capacity = np.array([[6, 1], [4, 1], [1, 3]]), np.array([10, 4])
-    assert stream(np.array([0, 1, 2, 0, 1, 2]), need, capacity).tolist() == [0, 2, 4, 6]
+    item_ids, offsets = by_item(stream, np.array([0, 1, 2, 0, 1, 2]), need, capacity)
+    assert item_ids.tolist() == list(range(6))
+    assert offsets.tolist() == [0, 2, 4, 6]
 
 
 def test_first_fit_by_hand() -> None:
     # capacity 10, items 6 7 4 3 5: 6 | 7 opens a second pack | 4 joins 6 (10) | 3 joins 7 (10) | 5 opens a third.
     need = np.array([[6], [7], [4], [3], [5]])
-    item_ids, offsets = first_fit(np.arange(5), need, np.array([10]))
+    item_ids, offsets = by_item(first_fit, np.arange(5), need, np.array([10]))
     assert item_ids.tolist() == [0, 2, 1, 3, 4]
     assert offsets.tolist() == [0, 2, 4, 5]
 
@@ -125,7 +140,7 @@ def test_pad_to_max_by_hand() -> None:
     # four take 11; in the second the largest two take 8+1 = 9, three take 10. So two in each pack.
     need = np.array([[4, 1], [3, 1], [3, 8], [1, 1]])
     assert items_per_pack(need, np.array([10, 9]), np.ones(4, dtype=np.int64)) == 2
-    assert pad_to_max(np.array([3, 2, 1, 0, 3]), need, np.array([10, 9])).tolist() == [0, 2, 4, 5]
+    assert by_item(pad_to_max, np.array([3, 2, 1, 0, 3]), need, np.array([10, 9]))[1].tolist() == [0, 2, 4, 5]
 
 
 def test_pad_to_max_fills_the_limit_of_graphs_where_these_packs_fit() -> None:
@@ -134,14 +149,14 @@ def test_pad_to_max_fills_the_limit_of_graphs_where_these_packs_fit() -> None:
     need, capacity = np.array([[1, 1], [2, 1], [4, 1], [5, 1], [6, 1]]), np.array([10, 3])
     items = np.array([4, 0, 1, 3, 0, 2, 3, 3])
     assert items_per_pack(need, capacity, np.bincount(items)) == 1
-    assert pad_to_max(items, need, capacity).tolist() == [0, 3, 6, 8]
+    assert by_item(pad_to_max, items, need, capacity)[1].tolist() == [0, 3, 6, 8]
     # One order further, 6+5 is too much.
-    assert pad_to_max(items[[3, 0, 1, 2, 4, 5, 6, 7]], need, capacity).tolist() == list(range(9))
+    assert by_item(pad_to_max, items[[3, 0, 1, 2, 4, 5, 6, 7]], need, capacity)[1].tolist() == list(range(9))
     # A last pack of few large items counts as well: 6 + 5.
-    assert pad_to_max(np.append(items[:6], [4, 3]), need, capacity).tolist() == list(range(9))
+    assert by_item(pad_to_max, np.append(items[:6], [4, 3]), need, capacity)[1].tolist() == list(range(9))
     # Sums that int64 would not hold are left alone.
     huge = np.array([[2**52, 1]])
-    assert pad_to_max(np.zeros(3, int), huge, np.array([2**53, 2**52])).tolist() == [0, 2, 3]
+    assert by_item(pad_to_max, np.zeros(3, int), huge, np.array([2**53, 2**52]))[1].tolist() == [0, 2, 3]
 
 
 @settings(deadline=None)
@@ -165,7 +180,7 @@ def test_pad_to_max_takes_as_many_as_always_fit(instance: Instance) -> None:
 @given(item_lists())
 def test_first_fit_equals_the_definition(case: tuple[np.ndarray, Instance]) -> None:
     items, instance = case
-    item_ids, offsets = first_fit(items, instance.need, instance.capacity)
+    item_ids, offsets = by_item(first_fit, items, instance.need, instance.capacity)
     assert sorted(item_ids.tolist()) == list(range(len(items)))
     found = offsets_to_packs(items[item_ids].tolist(), offsets)
     assert found == item_by_item(items.tolist(), instance, lambda room: 0)
@@ -183,35 +198,20 @@ def test_stream_equals_the_definition(case: tuple[np.ndarray, Instance]) -> None
             packs[-1].append(item)
         else:
             packs.append([item])
-    found = stream(items, instance.need, instance.capacity)
-    assert offsets_to_packs(items.tolist(), found) == packs
-    assert stream(items.astype(np.int32), instance.need, instance.capacity).tolist() == found.tolist()
-
-
-@settings(deadline=None)
-@given(item_lists())
-def test_item_wise_packs_stay_within_capacity(case: tuple[np.ndarray, Instance]) -> None:
-    items, instance = case
-    in_order = np.arange(len(items))
-    plans = [
-        (in_order, stream(items, instance.need, instance.capacity)),
-        (in_order, pad_to_max(items, instance.need, instance.capacity)),
-        first_fit(items, instance.need, instance.capacity),
-    ]
-    for item_ids, offsets in plans:
-        assert item_ids.dtype == offsets.dtype == np.int64
-        assert offsets[0] == 0 and offsets[-1] == len(items) and (np.diff(offsets) > 0).all()
-        for begin, end in itertools.pairwise(offsets.tolist()):
-            assert (instance.need[items[item_ids[begin:end]]].sum(axis=0) <= instance.capacity).all()
+    item_ids, offsets = by_item(stream, items, instance.need, instance.capacity)
+    assert item_ids.tolist() == list(range(len(items)))
+    assert offsets_to_packs(items.tolist(), offsets) == packs
+    again = by_item(stream, items.astype(np.int32), instance.need, instance.capacity)
+    assert again[1].tolist() == offsets.tolist()
 
 
 @settings(deadline=None)
 @given(instance=instances(), best=st.booleans())
 def test_item_by_item_or_in_groups_is_the_same(instance: Instance, best: bool) -> None:
     order = largest_first(instance.need, shares(instance.need, instance.capacity).sum(axis=1))
-    by_item = in_order._one_by_one(instance, order, best)
-    in_groups = place_in_order(instance, order, best=best)
-    assert [part.tolist() for part in astuple(by_item)] == [part.tolist() for part in astuple(in_groups)]
+    one_by_one = in_order._one_by_one(instance, order, best, Budget())
+    in_groups = pack_in_order(instance, order, best=best, budget=Budget())
+    assert [part.tolist() for part in astuple(one_by_one)] == [part.tolist() for part in astuple(in_groups)]
 
 
 def test_many_distinct_sizes_are_placed_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,7 +219,7 @@ def test_many_distinct_sizes_are_placed_one_by_one(monkeypatch: pytest.MonkeyPat
     instance = Instance(need, np.array([3 * 10**6, 3 * 10**6]), np.ones(len(need), np.int64))
     monkeypatch.setattr(in_order, "fill_groups", None)
     for algorithm in (first_fit_decreasing, best_fit_decreasing):
-        check_patterns(instance, algorithm(instance))
+        check_patterns(instance, by_size(algorithm, instance))
 
 
 @settings(deadline=None)
@@ -245,10 +245,10 @@ def test_without_numba_the_packs_are_the_same(monkeypatch: pytest.MonkeyPatch) -
     rng = np.random.default_rng(5)
     need, capacity = rng.integers(0, 30, (20, 3)), np.array([60, 70, 80])
     items = rng.integers(0, 20, 400)
-    compiled = stream(items, need, capacity), *first_fit(items, need, capacity)
+    compiled = *by_item(stream, items, need, capacity), *by_item(first_fit, items, need, capacity)
     for module, name in ((stream_module, "_next_fit"), (first_fit_module, "_place")):
         monkeypatch.setattr(module, name, getattr(module, name).__wrapped__)
-    plain = stream(items, need, capacity), *first_fit(items, need, capacity)
+    plain = *by_item(stream, items, need, capacity), *by_item(first_fit, items, need, capacity)
     for one, other in zip(compiled, plain, strict=True):
         assert one.tolist() == other.tolist()
 
@@ -256,25 +256,11 @@ def test_without_numba_the_packs_are_the_same(monkeypatch: pytest.MonkeyPatch) -
 # --- by distinct sizes ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("algorithm", SIZE_WISE)
-@settings(deadline=None)
-@given(instance=instances())
-def test_each_item_once_within_capacity_and_repeatable(
-    algorithm: Callable[[Instance], Patterns], instance: Instance
-) -> None:
-    patterns = algorithm(instance)
-    check_patterns(instance, patterns)
-    again = algorithm(instance)
-    for name in ("ptr", "size_ids", "multiplicity", "counts"):
-        assert getattr(patterns, name).dtype == np.int64
-        assert getattr(patterns, name).tolist() == getattr(again, name).tolist()
-
-
 @settings(max_examples=200, deadline=None)
 @given(instances())
 def test_first_fit_decreasing_equals_item_by_item(instance: Instance) -> None:
     expected = item_by_item(largest_first_oracle(instance), instance, lambda room: 0)
-    assert packs_of(first_fit_decreasing(instance)) == sorted_packs(expected)
+    assert packs_of(by_size(first_fit_decreasing, instance)) == sorted_packs(expected)
 
 
 @settings(max_examples=200, deadline=None)
@@ -286,7 +272,7 @@ def test_best_fit_decreasing_equals_item_by_item(instance: Instance) -> None:
         return sum((have << 24) // max(limit, 1) for have, limit in zip(room, capacity, strict=True))
 
     expected = item_by_item(largest_first_oracle(instance), instance, room_left)
-    assert packs_of(best_fit_decreasing(instance)) == sorted_packs(expected)
+    assert packs_of(by_size(best_fit_decreasing, instance)) == sorted_packs(expected)
 
 
 @settings(deadline=None)
@@ -303,7 +289,7 @@ def test_histogram_is_never_worse_than_the_published_method(instance: Instance) 
     order = sorted(range(len(instance.need)), key=key)
     items = [size_id for size_id in order for _ in range(int(instance.count[size_id]))]
     published = item_by_item(items, instance, product)
-    plan = histogram(instance)
+    plan = by_size(histogram, instance)
     assert plan.num_packs <= len(published)
     if plan.num_packs == len(published):  # on a tie the published method's plan is the one returned
         assert packs_of(plan) == sorted_packs(published)
@@ -314,15 +300,15 @@ def test_first_and_best_fit_decreasing_by_hand() -> None:
     # first pack (10). 3: a third pack.
     instance = instance_of([[3], [4], [6], [7]], [10], [2, 1, 1, 1])
     for algorithm in SIZE_WISE:
-        assert packs_of(algorithm(instance)) == [[0], [0, 3], [1, 2]]
+        assert packs_of(by_size(algorithm, instance)) == [[0], [0, 3], [1, 2]]
 
 
 def test_best_fit_prefers_the_fuller_pack() -> None:
     # capacity (10, 10); falling by the largest share: (7, 0) (6, 5) (3, 0). The first two leave (3, 10) and (4, 5).
     # (3, 0): first fit takes the first pack; best fit compares (0, 10), 10/10 left, with (1, 5), 6/10: the second.
     instance = instance_of([[6, 5], [7, 0], [3, 0]], [10, 10], [1, 1, 1])
-    assert packs_of(first_fit_decreasing(instance)) == [[0], [1, 2]]
-    assert packs_of(best_fit_decreasing(instance)) == [[0, 2], [1]]
+    assert packs_of(by_size(first_fit_decreasing, instance)) == [[0], [1, 2]]
+    assert packs_of(by_size(best_fit_decreasing, instance)) == [[0, 2], [1]]
 
 
 def test_histogram_balances_two_dimensions() -> None:
@@ -331,34 +317,17 @@ def test_histogram_balances_two_dimensions() -> None:
     # (1/3, 1/2): (4, 1) = (1/3, 1/4) scores (1/9 + 1/8)^2 / (1/9 + 1/16) = 0.32, (1, 1) = (1/12, 1/4) scores
     # (1/36 + 1/8)^2 / (1/144 + 1/16) = 0.34: two (1, 1). Three such packs leave 4 (1, 1) for a fourth.
     instance = instance_of([[4, 1], [1, 1]], [12, 4], [6, 10])
-    assert first_fit_decreasing(instance).num_packs == 5
-    assert packs_of(histogram(instance)) == [[0, 0, 1, 1]] * 3 + [[1, 1, 1, 1]]
+    assert by_size(first_fit_decreasing, instance).num_packs == 5
+    assert packs_of(by_size(histogram, instance)) == [[0, 0, 1, 1]] * 3 + [[1, 1, 1, 1]]
 
 
 @pytest.mark.parametrize("algorithm", SIZE_WISE)
-def test_needs_of_zero_and_huge_counts_take_no_time(algorithm: Callable[[Instance], Patterns]) -> None:
-    # 2^40 items without need fit one pack; 2^40 of (5, 1) go two in a pack of (10, 3).
-    instance = instance_of([[0, 0], [5, 1]], [10, 3], [2**40, 2**40])
-    patterns = algorithm(instance)
-    check_patterns(instance, patterns)
-    assert patterns.num_packs == 2**39
-    assert packs_of(algorithm(instance_of([[0]], [0], [3]))) == [[0, 0, 0]]
-
-
-@pytest.mark.parametrize("algorithm", SIZE_WISE)
-def test_nothing_to_pack(algorithm: Callable[[Instance], Patterns]) -> None:
-    patterns = algorithm(instance_of([], [10, 3], []))
-    assert len(patterns) == patterns.num_packs == 0
-    assert patterns.ptr.tolist() == [0]
-
-
-@pytest.mark.parametrize("algorithm", SIZE_WISE)
-def test_the_published_hydronet_histogram(shared_data: Any, algorithm: Callable[[Instance], Patterns]) -> None:
+def test_the_published_hydronet_histogram(shared_data: Any, algorithm: Algorithm) -> None:
     """2,089,809 packs at 153 nodes is what the authors of the histogram method print for this data set."""
     path = shared_data / "histograms" / "hydronet_4.46M_nodes.csv"
     nodes, count = np.loadtxt(path, delimiter=",", skiprows=2, dtype=np.int64).T
     instance = Instance(nodes[:, None], np.array([153]), count)
-    patterns = algorithm(instance)
+    patterns = by_size(algorithm, instance)
     check_patterns(instance, patterns)
     assert patterns.num_packs == 2_089_809
     assert len(patterns) < 4 * len(nodes)  # groups, not packs, are what costs time
@@ -379,6 +348,6 @@ def test_merged_joins_equal_rows_and_drops_unused_ones() -> None:
 def test_rivals_of_the_solver_take_no_more_than_their_share_of_the_time() -> None:
     need = np.random.default_rng(0).integers(1, 400, (20_000, 3))
     items = Items.from_need(need, np.array([900, 1000, 1100]), None, np.arange(len(need)))
-    some, many = _rivals(items, 0.001), _rivals(items, 1000.0)
+    some, many = choose_rivals(items, 0.001), choose_rivals(items, 1000.0)
     assert sum(some.values()) <= RIVAL_SECONDS < sum(many.values())
     assert set(some) < set(many) == {"stream", "first-fit", "first-fit-decreasing", "best-fit-decreasing", "histogram"}

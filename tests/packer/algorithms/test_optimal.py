@@ -11,8 +11,8 @@ import pytest
 from paths import ROOT
 
 from packer.algorithms.budget import Budget
-from packer.algorithms.instance import Instance, Patterns, Solution
-from packer.algorithms.optimal import cpsat, master, solve
+from packer.algorithms.instance import Instance, Patterns
+from packer.algorithms.optimal import cpsat, master
 from packer.algorithms.optimal.column_generation import ColumnGeneration, PatternLP
 from packer.algorithms.optimal.columns import proper, to_patterns
 from packer.algorithms.optimal.greedy import greedy_plans, repeated_plans, single_sizes
@@ -21,6 +21,8 @@ from packer.algorithms.optimal.params import PARAMS
 from packer.algorithms.optimal.presolve import merge_sizes, reduce_instance, restore
 from packer.algorithms.optimal.price_dp import GridPricer
 from packer.algorithms.optimal.sample import repeated, sampled_patterns
+from packer.algorithms.optimal.solver import solve
+from packer.algorithms.solution import Solution
 from packer.certificate import check_certificate
 from packer.plan.bound import vector_bound
 
@@ -262,7 +264,8 @@ import sys
 sys.modules["numba"] = None
 import numpy as np
 from packer.algorithms.instance import Instance
-from packer.algorithms.optimal import cpsat, master, solve
+from packer.algorithms.optimal import cpsat, master
+from packer.algorithms.optimal.solver import solve
 need = np.array([[3, 1], [4, 5], [5, 2], [7, 4]])
 solution = solve(Instance(need, np.array([11, 9]), np.array([4, 3, 5, 2])), seed=1, work_limit=0.02, time_limit=None)
 print([part.tolist() for part in (solution.patterns.ptr, solution.patterns.size_ids, solution.patterns.multiplicity,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from packer.algorithms.instance import Instance, Patterns
-from packer.algorithms.optimal import solve
 from packer.algorithms.optimal.greedy import greedy_plans
+from packer.algorithms.optimal.solver import solve
 from packer.certificate import check_certificate, volume_certificate
 from packer.plan.bound import vector_bound
 

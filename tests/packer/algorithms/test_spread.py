@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from packer.algorithms import spread
+from packer.algorithms.budget import Budget
 from packer.algorithms.first_fit_decreasing import first_fit_decreasing
 from packer.algorithms.instance import Instance, Patterns
+from packer.algorithms.items import Items
 from packer.algorithms.spread import reduce_spread
 
 
@@ -52,7 +54,7 @@ def instances(draw: st.DrawFn) -> Instance:
 @settings(max_examples=100, deadline=None)
 @given(instances(), st.integers(-3, 2**70))
 def test_same_items_same_packs_and_no_larger_spread(instance: Instance, seed: int) -> None:
-    before = first_fit_decreasing(instance)
+    before = first_fit_decreasing(Items.by_size(instance), Budget()).patterns
     after = reduce_spread(instance, before, seed, 3000)
     check(instance, after)
     assert after.num_packs == before.num_packs
@@ -84,7 +86,7 @@ def test_the_counts_cost_nothing() -> None:
 def test_what_cannot_be_more_even_stays_as_it_is() -> None:
     # capacity 4: 4 fills a pack alone, and so do 1+1+1+1: no other division of these five items fits.
     instance = Instance(np.array([[1], [4]]), np.array([4]), np.array([8, 2]))
-    before = first_fit_decreasing(instance)
+    before = first_fit_decreasing(Items.by_size(instance), Budget()).patterns
     assert contents(reduce_spread(instance, before, 0, 2000)) == contents(before) == {((0, 4),): 2, ((1, 1),): 2}
     empty = Patterns(np.zeros(1, dtype=np.int64), *(np.empty(0, dtype=np.int64) for _ in range(3)))
     assert len(reduce_spread(instance, empty, 0, 2000)) == 0
@@ -94,7 +96,7 @@ def test_without_numba_the_result_is_the_same(monkeypatch: pytest.MonkeyPatch) -
     rng = np.random.default_rng(3)
     need = np.unique(rng.integers(1, 40, (30, 2)), axis=0)
     instance = Instance(need, np.array([100, 110]), rng.integers(1, 50, len(need)))
-    before = first_fit_decreasing(instance)
+    before = first_fit_decreasing(Items.by_size(instance), Budget()).patterns
     compiled = reduce_spread(instance, before, 1, 20_000)
     for name in ("_pair_up", "_random", "_join", "_divide", "_set_rows"):
         monkeypatch.setattr(spread, name, getattr(spread, name).__wrapped__)
@@ -105,7 +107,7 @@ def test_molhiv_becomes_even(shared_data: Path) -> None:
     path = shared_data / "histograms" / "ogbg_molhiv_train_hist2d.csv"
     nodes, edges, count = np.loadtxt(path, delimiter=",", skiprows=2, dtype=np.int64).T
     instance = Instance(np.stack([nodes, edges, np.ones_like(nodes)], axis=1), np.array([222, 502, 256]), count)
-    before = first_fit_decreasing(instance)
+    before = first_fit_decreasing(Items.by_size(instance), Budget()).patterns
     after = reduce_spread(instance, before)
     check(instance, after)
 

@@ -13,6 +13,8 @@ from packer.algorithms import histogram as histogram_module
 from packer.algorithms.budget import DEFAULT_WORK, Budget
 from packer.algorithms.histogram import histogram
 from packer.algorithms.instance import Instance
+from packer.algorithms.items import Items
+from packer.algorithms.optimal import solver
 from packer.algorithms.quick import _by_item, _by_size
 from packer.certificate import check_certificate
 from packer.errors import AlgorithmError
@@ -27,19 +29,15 @@ def test_a_step_that_never_looks_at_the_clock_does_not_hold_up_the_caller(monkey
     done = threading.Event()
 
     class Stuck:
-        has_plan = False
-
         def __init__(self, *_: object) -> None: ...
 
-        def go(self, _: object) -> None:
+        def run(self) -> None:
             done.wait()
 
         def best(self) -> None:
             return None
 
-    import packer.algorithms.optimal as optimal
-
-    monkeypatch.setattr(optimal, "Run", Stuck)
+    monkeypatch.setattr(solver, "Solver", Stuck)
     monkeypatch.setattr(packing, "COLD_SECONDS", 0.0)
     plan = make_plan(SIZES, LIMITS, time_limit=0.01)  # ends though nothing sets `done`
     done.set()
@@ -73,12 +71,12 @@ def test_a_limit_that_is_none_is_refused(limit: float) -> None:
 def test_histogram_ends_when_its_work_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     need = np.unique(np.random.default_rng(0).integers(1, 60, (300, 2)), axis=0)
     instance = Instance(need, np.array([200, 200]), np.full(len(need), 3))
-    free = Budget(math.inf, math.inf)
-    assert histogram(instance, free).num_packs == histogram(instance).num_packs and not free.cut_short
+    items, free = Items.by_size(instance), Budget()
+    assert histogram(items, free).num_packs and not free.cut_short
     monkeypatch.setattr(histogram_module, "MOST_WORK", 0.03)
-    first, second = (histogram(instance, Budget(math.inf, math.inf)) for _ in range(2))
-    short = Budget(math.inf, math.inf)
-    plan = histogram(instance, short)
+    first, second = (histogram(items, Budget()) for _ in range(2))
+    short = Budget()
+    plan = histogram(items, short).patterns
     assert short.cut_short and plan.num_packs == first.num_packs == second.num_packs  # work, not the clock, ended it
     held = np.bincount(plan.size_ids, plan.multiplicity * np.repeat(plan.counts, np.diff(plan.ptr)), len(need))
     assert (held == instance.count).all()
