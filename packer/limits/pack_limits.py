@@ -24,6 +24,8 @@ class PackLimits:
     * "all" (default): every unused graph slot is a null graph of at least 1 node and 1 edge, and there is one.
       r real graphs fit when r <= G-1, their nodes <= N-(G-r) and their edges (an edgeless graph counts 1) <= E-(G-r).
     * "one": one null graph owns all padding. r <= G-1, nodes <= N-1, edges <= E-1.
+    * "jraph": the same, but padding need not have an edge: what `jraph.pad_with_graphs` takes. r <= G-1, nodes <= N-1,
+      edges <= E.
     * "none": nothing is reserved; for planning only. A limit may then be None: not a dimension.
 
     Raises LimitsError for limits that no pack can keep.

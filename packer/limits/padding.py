@@ -32,6 +32,13 @@ class Padding(NamedTuple):
         return np.maximum(rows, 1) if self.each else rows
 
 
-PADDING = {"all": Padding(1, 1, 1, each=True), "one": Padding(1, 1, 1), "none": Padding(0, 0, 0)}
-"""By null_graphs."""
+PADDING = {
+    "all": Padding(1, 1, 1, each=True),
+    "one": Padding(1, 1, 1),
+    "jraph": Padding(1, 1, 0),
+    "none": Padding(0, 0, 0),
+}
+"""By null_graphs. "one" keeps an edge as PopTorch's null graphs have one, "jraph" what jraph.pad_with_graphs keeps."""
 NULL_GRAPHS = tuple(PADDING)
+IN_PACKS = '"all", "one" or "jraph"'
+"""The rules that leave a null graph; by the others packs are planned, not built."""

@@ -16,6 +16,7 @@ from packer.graphs.dtypes import pad_item
 from packer.graphs.schema import Field, Schema
 from packer.graphs.table import GraphTable, empty_table, stored_fields
 from packer.limits.pack_limits import PackLimits
+from packer.limits.padding import IN_PACKS
 from packer.packs.columns import Column, pack_columns
 
 
@@ -46,11 +47,11 @@ def lay_out(
     """Lay real graphs, given their counts in slot order (axis key -> int [k]), and null graphs into packs.
 
     pack_offsets: int64 [P+1]: pack p holds the graphs pack_offsets[p]:pack_offsets[p+1]. Under "all", padding is spread
-    over the null graphs as evenly as possible, the first ones get one more; under "one", the first null graph has it
-    all. Raises PlanError for a pack beyond the limits.
+    over the null graphs as evenly as possible, the first ones get one more; under "one" and "jraph", the first null
+    graph has it all. Raises PlanError for a pack beyond the limits.
     """
     if limits.null_graphs == "none":
-        raise LimitsError('null_graphs="none" is for planning only: packs need "all" or "one"')
+        raise LimitsError(f'null_graphs="none" is for planning only: packs need {IN_PACKS}')
     num_slots = limits.num_graphs
     assert num_slots is not None
     real = np.diff(pack_offsets)
@@ -60,7 +61,8 @@ def lay_out(
             f"pack {pack} holds {real[pack]} graphs; {num_slots} slots less 1 for padding allow {num_slots - 1}"
         )
     slots = np.arange(int(real.sum())) + np.repeat(np.arange(len(real)) * num_slots - pack_offsets[:-1], real)
-    nulls = (num_slots - real if limits.null_graphs == "all" else np.ones_like(real))[:, None]
+    padding = limits.padding
+    nulls = (num_slots - real if padding.each else np.ones_like(real))[:, None]
     null_number = np.arange(num_slots) - real[:, None]
     is_null = (null_number >= 0) & (null_number < nulls)
     capacity = limits.slots(axes)
@@ -72,11 +74,12 @@ def lay_out(
         rows = rows.reshape(len(real), num_slots)
         real_rows[axis.key] = rows.sum(axis=1)
         spare = capacity[axis.key] - real_rows[axis.key][:, None]
-        if (spare < nulls).any():
-            pack = int((spare < nulls).argmax())
+        kept = nulls * padding.reserved(axis.level, 1)
+        if (spare < kept).any():
+            pack = int((spare < kept).argmax())
             raise PlanError(
                 f"pack {pack} holds {real_rows[axis.key][pack]} rows of {axis.key!r}; a pack has {capacity[axis.key]}, "
-                f"of which its {nulls[pack, 0]} null graphs need {nulls[pack, 0]}"
+                f"of which its {nulls[pack, 0]} null graphs need {kept[pack, 0]}"
             )
         rows += is_null * (spare // nulls + (null_number < spare % nulls))
         all_counts[axis.key] = rows

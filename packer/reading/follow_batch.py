@@ -14,18 +14,18 @@ from packer.shards.manifest import Manifest
 Arrays = Dict[str, np.ndarray]
 
 
-def follow(pack: Arrays, fields: Sequence[Field], num_graphs: int) -> Arrays:
-    """Add `NAME_batch` (slot of each row) and `NAME_ptr` (first row of each slot, and the end) to a pack. Padding rows
-    belong to the null graphs that own them."""
+def follow(pack: Arrays, fields: Sequence[Field], num_graphs: int, dtype: str) -> Arrays:
+    """Add `NAME_batch` (slot of each row) and `NAME_ptr` (first row of each slot, and the end) to a pack, in the dtype
+    of its `batch` and `ptr`. Padding rows belong to the null graphs that own them."""
     for field in fields:
-        pack[f"{field.key}_batch"], pack[f"{field.key}_ptr"] = _of(field, pack, num_graphs)
+        pack[f"{field.key}_batch"], pack[f"{field.key}_ptr"] = _of(field, pack, num_graphs, dtype)
     return pack
 
 
-def _of(field: Field, pack: Arrays, num_graphs: int) -> tuple[np.ndarray, np.ndarray]:
+def _of(field: Field, pack: Arrays, num_graphs: int, dtype: str) -> tuple[np.ndarray, np.ndarray]:
     axis = field.axis
     if axis is None:
-        return np.arange(num_graphs), np.arange(num_graphs + 1)
+        return np.arange(num_graphs, dtype=dtype), np.arange(num_graphs + 1, dtype=dtype)
     if axis.level == "node":
         return pack[axis.column("batch")].copy(), pack[axis.column("ptr")].copy()
     owner = pack[_node_column(axis, "batch")][pack[axis.column("edge_index")][0]]

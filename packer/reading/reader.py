@@ -166,7 +166,9 @@ class PackReader:
     def cut(self, several: Rows, at: int) -> Arrays:
         """Pack number `at` of some that were cast together, bfloat16 as int16 bits."""
         pack = {name: rows[at] for name, rows in several}
-        return follow(pack, self.followed, self.shape.num_graphs) if self.followed else pack
+        if not self.followed:
+            return pack
+        return follow(pack, self.followed, self.shape.num_graphs, self.index_dtype)
 
     def cut_joined(self, parts: Sequence[tuple[DecodedBlock, int]], shape: PackShape) -> Arrays:
         """Several packs (block, row) as one: rows go straight from their blocks to where they belong."""
@@ -206,11 +208,14 @@ class PackReader:
     def empty_block(self) -> DecodedBlock:
         """A block of one pack, the empty one."""
         if self._empty is None:
-            from packer.packs.materialise import empty_pack
-
-            columns = empty_pack(self.manifest.schema, self.limits)
-            self._empty = decoded_block(columns, self.blocks.casts, self.blocks.masks)
+            self._empty = decoded_block(self.empty_columns(), self.blocks.casts, self.blocks.masks)
         return self._empty
+
+    def empty_columns(self) -> Arrays:
+        """The columns of a block of one pack, the empty one, as they would be stored."""
+        from packer.packs.materialise import empty_pack
+
+        return empty_pack(self.manifest.schema, self.limits)
 
     def graph_ids(self, index: int) -> np.ndarray:
         """The source's graph in each slot of pack `index`: int64 [num_graphs], -1 for null graphs."""

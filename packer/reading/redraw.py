@@ -81,7 +81,9 @@ class _Slots(NamedTuple):
         slots = len(next(iter(axes.values()))[0])
         for axis in schema.axes:
             if axis.level == "edge":
-                count = _edges_of_slots(columns, axis, packs, slots // max(packs, 1))
+                index = columns.get(axis.column("edge_index"))
+                batch = columns["batch" if axis.type is None else f"{axis.ends[0]}/batch"]
+                count = _edges_of_slots(batch, index, slots // max(packs, 1))
                 first = np.cumsum(count, axis=1) - count
                 axes[axis.key] = _checked(count, int(count[:1].sum()), axis), first.reshape(-1)
         real = np.arange(slots // max(packs, 1)) < columns["num_real"][:, -1:]
@@ -92,6 +94,21 @@ class _Slots(NamedTuple):
         """int64 [slots]: by how much a slot's first row lies behind that of the slot that its graph comes from."""
         _, first = self.axes[axis_key]
         return first - first[self.source]
+
+
+def slots_of_block(columns: Mapping[str, np.ndarray], schema: Schema, block: int, key: int) -> np.ndarray:
+    """The slot (pack * G + slot) whose graph each slot of a block takes under a key: int64 [packs, G]. Arguments and
+    errors are those of `redrawn`, which moves the rows; `take` moves them by this table."""
+    slots = _Slots.of(columns, schema, block, key)
+    return slots.source.reshape(slots.packs, -1)
+
+
+def edge_pointers(batch: np.ndarray, index: np.ndarray, num_slots: int) -> np.ndarray:
+    """The first edge of each slot of some packs, and the end: int32 [packs, slots + 1]. batch: [packs, nodes], the slot
+    of each node that edges start from; index: [packs, 2, edges] as stored."""
+    found = np.zeros((len(batch), num_slots + 1), dtype=np.int32)
+    np.cumsum(_edges_of_slots(batch, index, num_slots), axis=1, out=found[:, 1:])
+    return found
 
 
 def _checked(count: np.ndarray, rows: int, axis: Axis) -> np.ndarray:
@@ -140,14 +157,13 @@ def _classes(columns: list[np.ndarray]) -> np.ndarray:
     return joint.astype(np.uint64)
 
 
-def _edges_of_slots(columns: Mapping[str, np.ndarray], axis: Axis, packs: int, num_slots: int) -> np.ndarray:
+def _edges_of_slots(batch: np.ndarray, index: np.ndarray | None, num_slots: int) -> np.ndarray:
     """How many edges each slot has: int64 [packs, slots]. An edge is its source node's slot's, and the edges of a slot
-    stand together."""
+    stand together. batch: [packs, nodes]; index: [packs, 2, edges], None where there is none."""
+    packs = len(batch)
     found = np.zeros((packs, num_slots), dtype=np.int64)
-    index = columns.get(axis.column("edge_index"))
     if index is None or not index.size:
         return found
-    batch = columns["batch" if axis.type is None else f"{axis.ends[0]}/batch"]
     num_rows, num_nodes = index.shape[2], batch.shape[1]
     step = max(1, _ROWS_AT_ONCE // num_rows)
     for first in range(0, packs, step):

@@ -141,9 +141,23 @@ class _Check:
         self.report(
             (real < 1) | (real > most), "num_real", lambda k: f"{real[k]} real graphs; a pack holds 1 to {most}"
         )
+        self.room_for_padding()
         for values in (*self.real.values(), self.real_graphs):
             values[~self.sound] = 0  # so that what follows stays in bounds
         self.in_use = np.arange(self.graphs) < self.real_graphs[:, None]
+
+    def room_for_padding(self) -> None:
+        """The rows that the null graphs take at least are left to them."""
+        nulls = self.graphs - self.real_graphs if self.limits.padding.each else np.ones_like(self.real_graphs)
+        for i, axis in enumerate(self.schema.axes):
+            rows, least = self.real[axis.key], nulls * self.limits.padding.reserved(axis.level, 1)
+            self.report(
+                rows > self.slots[axis.key] - least,
+                "num_real",
+                lambda k, i=i, axis=axis, rows=rows, least=least: (
+                    f"entry {i} is {rows[k]}; of {self.slots[axis.key]} slots null graphs take at least {least[k]}"
+                ),
+            )
 
     def masks(self) -> None:
         rows = [(axis.mask_name, self.real[axis.key]) for axis in self.schema.axes]
@@ -201,7 +215,7 @@ class _Check:
     def spread(self, padding: np.ndarray) -> np.ndarray:
         """Padding rows of each slot, 0 for real graphs: int64 [packs, slots]."""
         place = np.arange(self.graphs) - self.real_graphs[:, None]
-        if self.limits.null_graphs == "one":
+        if not self.limits.padding.each:
             return np.where(place == 0, padding[:, None], 0)
         each, rest = np.divmod(padding, self.graphs - self.real_graphs)
         return np.where(place < 0, 0, each[:, None] + (place < rest[:, None]))
@@ -262,7 +276,7 @@ class _Check:
             if key is not None and key not in self.sizes:  # nothing says whose edge it is
                 outside = (found < 0) | (found >= self.slots[target])
             outside = (outside & real[:, :, None]).any(axis=2)
-            # Under "one" a slot may be unused, without a first node: the null graph's stands for it.
+            # Where one null graph owns all padding, slots may be unused, without a first node: its own stands for it.
             null = np.take_along_axis(ptr, self.real_graphs[:, None], axis=1)[:, :, None]
             pad = np.where(first < self.slots[target], first, null)
             wrong = ((found != pad) & ~real[:, :, None]).any(axis=2)

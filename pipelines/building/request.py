@@ -13,6 +13,7 @@ from packer.errors import AlgorithmError, BuildError, LimitsError
 from packer.graphs.sizes import GraphSizes
 from packer.limits.limits_rule import LimitsRule
 from packer.limits.pack_limits import PackLimits
+from packer.limits.padding import IN_PACKS
 from packer.packs.trim import TRIM
 from packer.shards.pages import CODECS
 from packer.version import __version__
@@ -88,7 +89,7 @@ def check_job(job: Job) -> Job:
         if job.limits is None:  # a rule finds its limits in the sizes; they are compared with the plan's then
             job = replace(job, limits=planned)
     if job.limits is not None and job.limits.null_graphs == "none":
-        raise LimitsError('null_graphs="none" leaves no place for padding: plan with it, but build with "all" or "one"')
+        raise LimitsError(f'null_graphs="none" leaves no place for padding: plan with it, but build with {IN_PACKS}')
     splits = None if job.splits is None else job.splits.pinned()
     return replace(job, source=pinned(job.source), splits=splits)
 

@@ -71,7 +71,7 @@ def build_command(
         Splits.of(parts.shares, parts.split_seed, column, parts.split_file)
         check_apart(out, work)
         if sizes.null_graphs == "none":
-            raise PackerError("--null-graphs none leaves no place for padding: build with all or one")
+            raise PackerError("--null-graphs none leaves no place for padding: build with all, one or jraph")
     check_choice("--compression", compression, ("zstd", "lz4", "none"))
     attributes, levels, pads = graphs.attributes, graphs.levels, options.read_numbers("--pad", pad)
     with progress() as report:

@@ -36,7 +36,7 @@ class JobFile(BaseModel):
     num_nodes: Count | None = None
     num_edges: Count | None = None
     num_graphs: int | None = None
-    null_graphs: Literal["all", "one", "none"] | None = None
+    null_graphs: Literal["all", "one", "jraph", "none"] | None = None
     limits: Literal["auto", "max", "mean", "batches"] | float | None = None
     algorithm: str | list[str] | None = None
     seed: int | None = None

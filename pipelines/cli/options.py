@@ -160,7 +160,7 @@ NumGraphs = Annotated[
 NullGraphs = Annotated[
     str,
     typer.Option(
-        metavar="all|one|none",
+        metavar="all|one|jraph|none",
         help="Who owns the padding.",
         callback=one_of("--null-graphs", NULL_GRAPHS),
         rich_help_panel=_LIMITS,

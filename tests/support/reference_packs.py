@@ -80,7 +80,7 @@ def random_graph(schema: Schema, rng: np.random.Generator, most: int = 6) -> Gra
 
 def null_counts(padding: int, nulls: int, mode: str) -> list[int]:
     """How many padding rows each null graph owns."""
-    if mode == "one":
+    if mode in ("one", "jraph"):
         return [padding] + [0] * (nulls - 1)
     return [padding // nulls + (1 if i < padding % nulls else 0) for i in range(nulls)]
 
@@ -128,9 +128,11 @@ def next_fit(graphs: list[Graph], schema: Schema, limits: PackLimits) -> list[li
     slots = limits.slots(schema.axes)
     for i, graph in enumerate(graphs):
         trial = [*packs[-1], i]
-        reserved = limits.num_graphs - len(trial) if limits.null_graphs == "all" else 1
+        reserved = {"node": limits.num_graphs - len(trial) if limits.null_graphs == "all" else 1}
+        reserved["edge"] = 0 if limits.null_graphs == "jraph" else reserved["node"]
         fits = len(trial) < limits.num_graphs and all(
-            sum(max(graphs[j].counts[a.key], limits.null_graphs == "all") for j in trial) <= slots[a.key] - reserved
+            sum(max(graphs[j].counts[a.key], limits.null_graphs == "all") for j in trial)
+            <= slots[a.key] - reserved[a.level]
             for a in schema.axes
         )
         if fits:

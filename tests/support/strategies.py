@@ -167,10 +167,11 @@ def heterogeneous(draw: Any, max_graphs: int = 5) -> list[HeteroData]:
 
 @st.composite
 def packings(
-    draw: Any, counts: dict[str, np.ndarray], null_graphs: str = "all"
+    draw: Any, counts: dict[str, np.ndarray], axes: Any, null_graphs: str = "all"
 ) -> tuple[Any, Any, dict[str, int], int]:
     """A random packing of graphs with these counts: (graph_ids, pack_offsets, slots by axis key, graph slots)."""
     num_graphs = len(next(iter(counts.values())))
+    edges = {axis.key for axis in axes if axis.level == "edge"}
     ids = np.array(draw(st.permutations(range(num_graphs))), dtype=np.int64)
     cuts = sorted(draw(st.sets(st.integers(0, num_graphs))))
     offsets = np.array([0, *cuts, num_graphs], dtype=np.int64)  # empty packs among them
@@ -182,6 +183,8 @@ def packings(
             int(np.maximum(count[ids[a:b]], floor).sum()) + (slots - (b - a) if null_graphs == "all" else 1)
             for a, b in pairwise(offsets)
         ]
+        if null_graphs == "jraph" and key in edges:  # padding may have no edge
+            need = [number - 1 for number in need]
         limits[key] = max(2, *need) + draw(st.sampled_from((0, 0, 1, 7, 300)))
     return ids, offsets, limits, slots
 

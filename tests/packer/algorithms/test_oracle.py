@@ -109,17 +109,20 @@ def test_bound_optimum_and_plan_on_thousands_of_tiny_instances(block: int) -> No
         compare(seed)
 
 
-@pytest.mark.parametrize("rule", ["all", "one", "none"])
+PADDED = {"one": (1, 1, 1), "jraph": (1, 0, 1), "none": (0, 0, 0)}
+
+
+@pytest.mark.parametrize("rule", ["all", "one", "jraph", "none"])
 def test_limit_rules_with_edgeless_graphs(rule: str) -> None:
     """Graphs as the limit rules turn them into vectors; every subset of sizes over a small table."""
-    limits = {"all": (12, 12, 4), "one": (10, 9, 4), "none": (9, 8, 3)}[rule]
+    limits = {"all": (12, 12, 4), "one": (10, 9, 4), "jraph": (10, 8, 4), "none": (9, 8, 3)}[rule]
     nodes_edges = [(1, 0), (2, 1), (2, 2), (4, 3), (5, 0)]
     for chosen in itertools.combinations(nodes_edges, 3):
         n, e = np.array(chosen).T
         if rule == "all":
             need, capacity = np.stack([n - 1, np.maximum(e, 1) - 1, n * 0 + 1], 1), np.array(limits) - [4, 4, 1]
         else:
-            need, capacity = np.stack([n, e, n * 0 + 1], 1), np.array(limits) - (rule == "one")
+            need, capacity = np.stack([n, e, n * 0 + 1], 1), np.array(limits) - PADDED[rule]
         need, place = np.unique(need, axis=0, return_inverse=True)
         count = np.bincount(place.reshape(-1), weights=[3, 2, 3]).astype(np.int64)
         instance = Instance(need.astype(np.int64), capacity.astype(np.int64), count)

@@ -18,11 +18,13 @@ def fits_by_definition(graphs, limits):
         return r <= slots and n <= nodes and e <= edges
     if limits.null_graphs == "one":
         return r <= slots - 1 and n <= nodes - 1 and e <= edges - 1
+    if limits.null_graphs == "jraph":
+        return r <= slots - 1 and n <= nodes - 1 and e <= edges
     nulls = slots - r
     return nulls >= 1 and n <= nodes - nulls and sum(max(e, 1) for _, e in graphs) <= edges - nulls
 
 
-@pytest.mark.parametrize("null_graphs", ["all", "one", "none"])
+@pytest.mark.parametrize("null_graphs", ["all", "one", "jraph", "none"])
 @pytest.mark.parametrize("slots", [(6, 5, 3), (7, 7, 4), (9, 6, 2)])
 def test_vector_form_equals_the_rule(null_graphs, slots):
     limits = PackLimits(*slots, null_graphs)
@@ -70,7 +72,9 @@ def test_heterogeneous_limits_have_a_dimension_for_each_type():
         ((7, 64, 8), "num_nodes is 7.*each of the 8 graph slots.*at least 8"),
         ((64, 7, 8), "num_edges is 7.*at least 8"),
         ((1, 64, 8, "one"), "num_nodes is 1.*padding.*at least 2"),
-        ((64, 64, 8, "some"), "all, one, none; got 'some'"),
+        ((64, 64, 1, "jraph"), "num_graphs must be at least 2.*got 1"),
+        ((1, 64, 8, "jraph"), "num_nodes is 1.*padding.*at least 2"),
+        ((64, 64, 8, "some"), "all, one, jraph, none; got 'some'"),
         ((None, 64, 8), "num_nodes=None.*only for planning"),
         ((64.5, 64, 8), "num_nodes must be a whole number; got 64.5"),
         ((-3, 64, 8), "num_nodes must be between 1"),

@@ -72,6 +72,13 @@ def test_one_null_graph_owns_all_padding() -> None:
     assert pack["edge_index"][0].tolist() == [[0, 3, 3, 3], [1, 3, 3, 3]]
 
 
+def test_under_jraph_padding_may_have_no_edge() -> None:
+    pack = place(table_of([ring(3, 3), ring(2, 1)]), [0, 1], [0, 2], PackLimits(6, 4, 4, "jraph"))
+    assert pack["ptr"][0].tolist() == [0, 3, 5, 6, 6]
+    assert pack["edge_index"][0].tolist() == [[0, 1, 2, 3], [1, 2, 0, 4]]
+    assert pack["edges_mask"].all() and pack["num_real"].tolist() == [[5, 4, 2]]
+
+
 def test_an_empty_pack_is_all_padding() -> None:
     schema = table_of([ring(3, 3)]).schema
     pack = empty_pack(schema, PackLimits(6, 7, 3))
@@ -157,9 +164,9 @@ def test_graphs_that_lack_a_field_get_padding_and_a_mask() -> None:
 @given(st.one_of(homogeneous(), heterogeneous()), st.data())
 def test_place_equals_the_slow_construction(graphs: list[Any], data: st.DataObject) -> None:
     table = table_of(graphs, pads={"node": 1, "edge": 0, "graph": 1})
-    null_graphs = data.draw(st.sampled_from(("all", "one")))
+    null_graphs = data.draw(st.sampled_from(("all", "one", "jraph")))
     counts = {axis.key: table.counts(axis.key) for axis in table.schema.axes}
-    ids, offsets, slots, num_slots = data.draw(packings(counts, null_graphs))
+    ids, offsets, slots, num_slots = data.draw(packings(counts, table.schema.axes, null_graphs))
     limits = limits_of(table.schema.axes, slots, num_slots, null_graphs)
     packs = place(table, ids, offsets, limits)
     for column in pack_columns(table.schema, limits):
@@ -190,7 +197,7 @@ def slow_pack(graphs: list[Any], ids: Any, schema: Schema, limits: PackLimits) -
         capacity = limits.slots(schema.axes)[axis.key]
         own = [rows_of(graph, axis) for graph in graphs]
         spare, nulls = capacity - sum(own), num_slots - real
-        if limits.null_graphs == "one":
+        if limits.null_graphs in ("one", "jraph"):
             rows[axis.key] = [*own, spare] + [0] * (nulls - 1)
         else:
             rows[axis.key] = own + [len(range(i, spare, nulls)) for i in range(nulls)]
@@ -226,7 +233,7 @@ def slow_pack(graphs: list[Any], ids: Any, schema: Schema, limits: PackLimits) -
                 value = value.astype(np.int64)
                 for entry, target in enumerate(field.targets):
                     first = sum(rows[target][:slot])
-                    if slot >= real and limits.null_graphs == "one":
+                    if slot >= real and limits.null_graphs in ("one", "jraph"):
                         first = sum(rows[target][:real])
                     if field.shape:
                         value[:, entry] += first
@@ -274,7 +281,16 @@ def numbers_of(value: Any) -> np.ndarray:
             PackLimits(9, 9, 3, "one"),
             "pack 0 holds 9 rows of 'node'; a pack has 9, of which its 1 null graphs need 1",
         ),
-        ([0, 1, 2], PackLimits(9, 9, 3, "none"), 'null_graphs="none" is for planning only: packs need "all" or "one"'),
+        (
+            [0, 2],
+            PackLimits(10, 7, 3, "jraph"),
+            "pack 0 holds 8 rows of 'edge'; a pack has 7, of which its 1 null graphs need 0",
+        ),
+        (
+            [0, 1, 2],
+            PackLimits(9, 9, 3, "none"),
+            'null_graphs="none" is for planning only: packs need "all", "one" or "jraph"',
+        ),
     ],
 )
 def test_packs_beyond_the_limits_are_refused(offsets: list[int], limits: PackLimits, message: str) -> None:

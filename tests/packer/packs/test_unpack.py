@@ -39,9 +39,9 @@ def table_of(graphs: list[Any], at: int | None = None) -> GraphTable:
 @given(st.one_of(homogeneous(), heterogeneous()), st.data())
 def test_random_graphs_come_back_from_packs(graphs: list[Any], data: st.DataObject) -> None:
     table = table_of(graphs, data.draw(st.none() | st.integers(0, len(graphs))))
-    null_graphs = data.draw(st.sampled_from(("all", "one")))
+    null_graphs = data.draw(st.sampled_from(("all", "one", "jraph")))
     counts = {axis.key: table.counts(axis.key) for axis in table.schema.axes}
-    ids, offsets, slots, num_slots = data.draw(packings(counts, null_graphs))
+    ids, offsets, slots, num_slots = data.draw(packings(counts, table.schema.axes, null_graphs))
     limits = limits_of(table.schema.axes, slots, num_slots, null_graphs)
     lifted, found_ids = unpack_table(place(table, ids, offsets, limits), table.schema, limits)
     assert found_ids.tolist() == ids.tolist()

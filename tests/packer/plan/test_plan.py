@@ -36,7 +36,7 @@ def test_the_published_tutorial(mutag_train):
     assert (best.num_packs, best.lower_bound, best.status, best.stopped_by) == (17, 17, "optimal", "proof")
 
 
-@pytest.mark.parametrize("null_graphs", ["all", "one", "none"])
+@pytest.mark.parametrize("null_graphs", ["all", "one", "jraph", "none"])
 @pytest.mark.parametrize("algorithm", list(ALGORITHMS))
 def test_every_graph_is_in_exactly_one_pack_within_the_limits(algorithm, null_graphs):
     rng = np.random.default_rng(1)

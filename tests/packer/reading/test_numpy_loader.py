@@ -143,6 +143,12 @@ def test_followed_fields(tmp_path: Path) -> None:
         assert_equal(found, as_numpy(expected))
 
 
+def test_followed_fields_are_32_bits_wide_too(tmp_path: Path) -> None:
+    write_packs(tmp_path / "packs", 7)
+    for step in numpy_loader(PackReader(tmp_path / "packs", follow_batch=("x", "edge_attr", "y")), batch_size=2):
+        assert {step[name].dtype.name for name in step if name.endswith(("_batch", "_ptr"))} == {"int32"}
+
+
 def test_what_is_refused(folder: Path) -> None:
     with pytest.raises(StateError, match="devices must be None, or at least 1; got 0"):
         numpy_loader(folder, devices=0)

@@ -26,9 +26,9 @@ def table_of(graphs: list[Any]) -> GraphTable:
 @given(st.one_of(homogeneous(max_graphs=4), heterogeneous(max_graphs=3)), st.data())
 def test_a_redrawn_block_is_the_block_of_the_same_graphs_in_other_slots(graphs: list[Any], data: st.DataObject) -> None:
     table = table_of(graphs * data.draw(st.integers(1, 5)))  # repeated, so that there are classes of several
-    null_graphs = data.draw(st.sampled_from(("all", "one")))
+    null_graphs = data.draw(st.sampled_from(("all", "one", "jraph")))
     counts = {axis.key: table.counts(axis.key) for axis in table.schema.axes}
-    ids, offsets, slots, num_slots = data.draw(packings(counts, null_graphs))
+    ids, offsets, slots, num_slots = data.draw(packings(counts, table.schema.axes, null_graphs))
     limits = limits_of(table.schema.axes, slots, num_slots, null_graphs)
     block = place(table, ids, offsets, limits)
     before = {name: values.copy() for name, values in block.items()}

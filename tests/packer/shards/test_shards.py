@@ -77,7 +77,7 @@ def test_blocks_come_back_to_the_bit(tmp_path, compression, verify):
     sizes=st.tuples(st.integers(2, 9), st.integers(2, 9)),
     packs=st.lists(st.integers(1, 5), min_size=1, max_size=3),
     compression=st.sampled_from(list(CODECS)),
-    null_graphs=st.sampled_from(["all", "one"]),
+    null_graphs=st.sampled_from(["all", "one", "jraph"]),
 )
 def test_writing_then_reading_is_the_identity(tmp_path_factory, shape, storage, sizes, packs, compression, null_graphs):
     folder = tmp_path_factory.mktemp("identity")

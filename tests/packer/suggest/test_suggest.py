@@ -252,7 +252,7 @@ def test_without_ortools_the_bounds_are_those_of_volumes(monkeypatch):
 @settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(1, 40), st.integers(0, 90)), min_size=1, max_size=30),
-    st.sampled_from(["all", "one", "none"]),
+    st.sampled_from(["all", "one", "jraph", "none"]),
     st.sampled_from([1, 8]),
 )
 def test_every_graph_fits_every_limit_of_the_sweep(graphs, null_graphs, multiple):

@@ -33,7 +33,7 @@ from packer.verify.data_set import verify_shards
 from packer.verify.multiset import add_to_blocks
 
 
-@pytest.mark.parametrize("null_graphs", ["all", "one"])
+@pytest.mark.parametrize("null_graphs", ["all", "one", "jraph"])
 @pytest.mark.parametrize(("schema", "limits"), [(MOLECULES, MOLECULE_LIMITS), (PAPERS, PAPER_LIMITS)])
 @pytest.mark.parametrize("compression", ["zstd", "lz4", "none"])
 def test_sound_data_sets_pass(tmp_path, schema, limits, null_graphs, compression):
@@ -141,7 +141,7 @@ def test_a_broken_pack_is_found_and_named(tmp_path, name):
     assert re.search(text, found), found
 
 
-@pytest.mark.parametrize("null_graphs", ["all", "one"])
+@pytest.mark.parametrize("null_graphs", ["all", "one", "jraph"])
 @pytest.mark.parametrize(("schema", "limits"), [(MOLECULES, MOLECULE_LIMITS), (PAPERS, PAPER_LIMITS)])
 def test_place_lays_packs_out_as_the_reference_does(schema, limits, null_graphs):
     """Two authors of one layout: vectorised `place`, and loops over graphs. Both pass the checks."""

@@ -49,7 +49,7 @@ def csv_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("null_graphs", ["all", "one"])
+@pytest.mark.parametrize("null_graphs", ["all", "one", "jraph"])
 def test_graphs_come_back_from_a_build(tmp_path: Path, null_graphs: str) -> None:
     given = graphs(50)
     limits = PackLimits(40, 90, 6, null_graphs=null_graphs)

@@ -51,7 +51,7 @@ def test_every_algorithm(algorithm: str, tmp_path: Path) -> None:
 @given(
     heterogeneous(),
     st.sampled_from(["stream", "best-fit-decreasing", "optimal"]),
-    st.sampled_from(["all", "one"]),
+    st.sampled_from(["all", "one", "jraph"]),
     st.integers(2, 4),
 )
 def test_random_graphs_come_back(
@@ -133,7 +133,7 @@ def test_types_of_any_name_come_back(tmp_path: Path) -> None:
     edges = {("node", "edge", "node"): 2, ("a__b", "rel__ation", "edge"): 3, ("with/slash", "to", "a__b"): 1}
     graphs = [typed(counts, edges), typed(counts, {})]
     limits = PackLimits.from_dataset(graphs, 4)
-    for null_graphs in ("all", "one"):
+    for null_graphs in ("all", "one", "jraph"):
         found = replace(limits, null_graphs=null_graphs)
         result = build(graphs, tmp_path / null_graphs, found, workers=1)
         assert verify_shards(result).faults == ()

@@ -114,7 +114,7 @@ def test_the_draw_depends_on_seed_and_graph_alone(policy: str) -> None:
 @given(
     st.one_of(homogeneous(partial=False), heterogeneous()),
     st.sampled_from(TRIM),
-    st.sampled_from(NULL_GRAPHS[:2]),
+    st.sampled_from(NULL_GRAPHS[:3]),
     st.integers(0, 9),
 )
 def test_whatever_is_trimmed_fits_and_is_sound(graphs: list[Any], policy: str, null_graphs: str, seed: int) -> None:

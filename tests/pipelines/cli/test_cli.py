@@ -267,7 +267,7 @@ def test_verify_tells_faults_and_its_exit_status(call: Callable[..., Any], packs
         (["--num-nodes", "many", "--num-edges", "1", "--num-graphs", "2"], "--num-nodes must be a whole number; got"),
         ([*LIMITS, "--limits", "auto"], "--limits auto chooses the limits: leave --num-nodes"),
         ([*LIMITS, "--algorithm", "optimum"], "Did you mean 'optimal'?"),
-        ([*LIMITS, "--null-graphs", "some"], "--null-graphs must be one of all, one, none; got 'some'"),
+        ([*LIMITS, "--null-graphs", "some"], "--null-graphs must be one of all, one, jraph, none; got 'some'"),
         ([*LIMITS, "--null-graphs", "none"], "leaves no place for padding"),
         (
             [*LIMITS, "--oversize", "trim"],
@@ -299,7 +299,7 @@ def test_wrong_usage_is_status_2_before_any_data_is_read(
     [
         (["scan", "--plot", "sizes.gif"], "--plot sizes.gif: pictures are written as .svg, .png, .pdf"),
         (["scan", "--plot", "/nowhere/sizes.svg"], "--plot /nowhere/sizes.svg cannot be written: there is no folder"),
-        (["scan", "--null-graphs", "some"], "--null-graphs must be one of all, one, none"),
+        (["scan", "--null-graphs", "some"], "--null-graphs must be one of all, one, jraph, none"),
         (["compare", "--limits", "auto", "--csv", "/nowhere/c.csv"], "there is no folder /nowhere"),
         (["compare", "--limits", "auto", "--csv", "/"], "--csv / is a folder"),
         (["plan", "--limits", "auto", "--out", "/nowhere/p.parquet"], "--out /nowhere/p.parquet cannot be written"),
