@@ -91,6 +91,11 @@ def check_certificate(
     capacity: int64 [dims]; count: int64 [rows]. A row that the certificate does not price counts as worth nothing.
     effort: share of about 10 s that the check may take. Raises PlanError when a pack can hold more than the stated
     value, when less is proven than the stated bound, or when that takes more effort or 1 GiB. No randomness.
+
+        >>> need, capacity = np.array([[3], [2]]), np.array([5])
+        >>> count = np.array([4, 4])
+        >>> check_certificate(volume_certificate(need, capacity, count), need, capacity, count)
+        4
     """
     need = np.asarray(need, dtype=np.int64)
     capacity = np.asarray(capacity, dtype=np.int64)

@@ -1,5 +1,7 @@
 """The documentation: its Python runs, its commands exist, and the site is built without a warning."""
 
+import doctest
+import inspect
 import os
 import re
 import shlex
@@ -172,6 +174,40 @@ def test_the_interface_page_has_every_public_name():
         for name in set(module.__all__) - {"__version__"}:
             assert f"::: {module.__name__}.{name}\n" in text, name
     assert "::: packer.errors\n" in text
+
+
+def documented():
+    """Public names, and the public methods of classes among them, whose docstrings hold an example."""
+    import packer
+    import pipelines
+
+    for module in (packer, pipelines):
+        for name in sorted(set(module.__all__) - {"__version__"}):
+            value = getattr(module, name)
+            methods = vars(value).items() if isinstance(value, type) else ()
+            found = {name: value, **{f"{name}.{key}": item for key, item in methods if not key.startswith("_")}}
+            for label, item in found.items():
+                text = inspect.getdoc(item) or ""
+                if ">>>" in text:
+                    yield pytest.param(text, id=label)
+
+
+@pytest.mark.parametrize("text", list(documented()))
+def test_examples_in_docstrings(text, tmp_path, monkeypatch):
+    import numpy as np
+    import torch
+    from torch_geometric.data import Data
+
+    import packer
+    import pipelines
+    from packer.certificate import volume_certificate
+
+    monkeypatch.chdir(tmp_path)
+    names = {name: getattr(module, name) for module in (packer, pipelines) for name in module.__all__}
+    names |= {"np": np, "torch": torch, "Data": Data, "volume_certificate": volume_certificate}
+    example = doctest.DocTestParser().get_doctest(text, names, "example", None, None)
+    failed, tried = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE).run(example)
+    assert tried and not failed
 
 
 def test_pages_link_to_pages_that_exist():

@@ -26,6 +26,9 @@ class GraphSizes:
     num_nodes, num_edges: int arrays [graphs], edges directed as PyG counts them; for heterogeneous graphs dicts of such
     arrays by node type and edge type. count: None, or int [rows]: then row i owns count[i] consecutive graph ids.
     Raises SizesError for a negative number, a graph without nodes, arrays of unequal length, or no graph at all.
+
+        >>> GraphSizes(num_nodes=np.array([3, 5]), num_edges=np.array([4, 8])).num_graphs
+        2
     """
 
     num_nodes: NodeSizes

@@ -29,6 +29,12 @@ class PackLimits:
     * "none": nothing is reserved; for planning only. A limit may then be None: not a dimension.
 
     Raises LimitsError for limits that no pack can keep.
+
+        >>> PackLimits(num_nodes=48, num_edges=104, num_graphs=6).num_graphs
+        6
+        >>> PackLimits(48, 4, 6)
+        Traceback (most recent call last):
+        packer.errors.LimitsError: num_edges is 4, but null_graphs='all' keeps room for each of the 6 graph slots: ...
     """
 
     num_nodes: NodeLimit
@@ -98,6 +104,10 @@ class PackLimits:
         of the largest (0.95), "mean" (mean * num_graphs), or "batches" (as from_loader finds them in batches of
         num_graphs - 1 consecutive graphs). guess_num_nodes: as `build` has it. Heterogeneous graphs get limits by type.
         Raises LimitsError, SizesError.
+
+            >>> sizes = GraphSizes(np.array([3, 5]), np.array([4, 8]))
+            >>> PackLimits.from_dataset(sizes, num_graphs=4)
+            PackLimits(num_nodes=16, num_edges=25, num_graphs=4, null_graphs='all')
         """
         from packer.scan.dataset_sizes import sizes_of_dataset
 

@@ -131,6 +131,11 @@ class PackPlan:
         lie; lists, arrays or tensors. Every graph belongs to exactly one pack. The bound is what volume proves.
         Raises PlanError naming pack, graph and numbers: for an id that is no graph, stands twice or is missing, for an
         empty pack, and for one beyond the limits.
+
+            >>> sizes = GraphSizes(np.array([3, 5, 4]), np.array([4, 8, 6]))
+            >>> plan = PackPlan.from_packs(sizes, PackLimits(12, 20, 3), [[0, 1], [2]])
+            >>> plan.num_packs, plan.lower_bound
+            (2, 2)
         """
         from packer.plan.own_packs import check_packs
 
@@ -182,6 +187,13 @@ def make_plan(
 
     Raises SizesError naming the first graph that cannot fit, AlgorithmError for an unknown name, a seed that is no
     whole number from 0 to 2**63 - 1, or a limit that is no number of seconds from 0 to 1e9.
+
+        >>> sizes = GraphSizes(np.array([17, 13, 13, 19, 11, 28]), np.array([38, 28, 28, 44, 22, 62]))
+        >>> plan = make_plan(sizes, PackLimits(num_nodes=48, num_edges=104, num_graphs=6))
+        >>> plan.num_packs, plan.lower_bound, plan.status
+        (3, 3, 'optimal')
+        >>> sorted(plan.graph_ids.tolist())
+        [0, 1, 2, 3, 4, 5]
     """
     check_budget(seed, time_limit, work_limit)
     started = time.perf_counter()
@@ -201,7 +213,12 @@ def make_plan(
 def lower_bound(
     sizes: GraphSizes, limits: PackLimits, *, time_limit: float | None = None, seed: int = 0
 ) -> Certificate:
-    """A certificate whose `.bound` no plan can beat, by column generation (needs the extra `optimal`)."""
+    """A certificate whose `.bound` no plan can beat, by column generation (needs the extra `optimal`).
+
+    >>> sizes = GraphSizes(np.array([17, 13, 13, 19, 11, 28]), np.array([38, 28, 28, 44, 22, 62]))
+    >>> lower_bound(sizes, PackLimits(num_nodes=48, num_edges=104, num_graphs=6)).bound
+    3
+    """
     check_budget(seed, time_limit)
     from packer.plan.bound import vector_bound
 

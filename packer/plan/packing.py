@@ -184,6 +184,10 @@ def pack_vectors(
     Raises SizesError naming an item that fits no pack, AlgorithmError for an unknown name, a seed that is no whole
     number from 0 to 2**63 - 1, or a limit that is no number of seconds. Randomness: `seed` alone; time_limit,
     work_limit: see `make_plan`.
+
+        >>> packing = pack_vectors(np.array([[3, 1], [2, 2], [2, 1], [3, 2]]), np.array([5, 3]))
+        >>> packing.num_packs, packing.status
+        (2, 'optimal')
     """
     check_budget(seed, time_limit, work_limit)
     started = time.perf_counter()

@@ -48,6 +48,11 @@ class PackDataset(Dataset[Pack]):
     Files are opened on first use by each process for itself: it pickles, and survives fork, spawn and forkserver.
     Raises FormatError where no whole data set lies, and for damage when it is read; StoreError, a FormatError, for a
     store that refuses or keeps failing; MissingExtraError for a URL whose package is not installed.
+
+        >>> result = build([Data(x=torch.eye(3))] * 5, "packs", PackLimits(10, 4, 4), workers=1)
+        >>> dataset = PackDataset("packs")
+        >>> len(dataset), dataset[0]["x"].shape
+        (2, torch.Size([10, 3]))
     """
 
     def __init__(

@@ -17,6 +17,10 @@ def masked_mean(loss_per_graph: torch.Tensor, mask: torch.Tensor) -> torch.Tenso
     Only operations that torch.compile, XLA and PopTorch trace; nothing is read back to the host. PopTorch trains on
     what is marked, so there the loss of all terms goes through `ipu_loss` last. Raises LossError for a mask that is not
     bool, or that has not a row for each row of the loss.
+
+        >>> loss, mask = torch.tensor([1.0, 3.0, float("nan")]), torch.tensor([True, True, False])
+        >>> masked_mean(loss, mask)
+        tensor(2.)
     """
     loss = loss_per_graph
     _check_mask(loss, mask)

@@ -54,6 +54,10 @@ class PackReader:
     on first use by each process for itself: it pickles, and survives fork, spawn and forkserver. Raises FormatError
     where no whole data set lies, and for damage when it is read; StoreError, a FormatError, for a store that refuses or
     keeps failing; MissingExtraError for a URL whose package is not installed.
+
+        >>> result = build([Data(x=torch.eye(3))] * 5, "packs", PackLimits(10, 4, 4), workers=1)
+        >>> PackReader("packs")[0]["x"].shape
+        (10, 3)
     """
 
     def __init__(

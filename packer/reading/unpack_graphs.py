@@ -34,6 +34,10 @@ def unpack(source: Any, dataset: Any = None) -> list[Any]:
 
     Python floats come back as Python floats of the precision that joining them in PyG leaves, float32. A type of
     which a heterogeneous graph has no attribute is absent. Raises FieldError, FormatError.
+
+        >>> result = build([Data(x=torch.eye(3))] * 5, "packs", PackLimits(10, 4, 4), workers=1)
+        >>> unpack(result)[4].x.shape
+        torch.Size([3, 3])
     """
     if dataset is None:
         return unpack_with_ids(source)[0]

@@ -112,6 +112,11 @@ def suggest_limits(
     tensor bytes are packs times bytes per pack, so of two limits with as many bytes per pack the one with fewer packs
     pads less. Raises LimitsError where no limits keep what is asked, AlgorithmError for a seed or a limit that is none.
     Randomness: `seed`.
+
+        >>> sizes = GraphSizes(np.arange(100) % 20 + 10, np.arange(100) % 20 * 2 + 18)
+        >>> suggestion = suggest_limits(sizes, num_graphs=8, work_limit=0)
+        >>> suggestion.best.limits.num_graphs
+        8
     """
     check_budget(seed, time_limit, work_limit)
     wanted = None if num_graphs is None else _ends(num_graphs)

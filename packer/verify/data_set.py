@@ -57,6 +57,10 @@ def verify_shards(
     they were scanned, too: on this machine, through a temporary folder (see `content_check`, also for its memory).
     The random key of the comparison of graphs (see `multiset`) does not show in the report. Raises MissingExtraError
     for a URL whose package is not installed.
+
+        >>> result = build([Data(x=torch.eye(3))] * 5, "packs", PackLimits(10, 4, 4), workers=1)
+        >>> verify_shards("packs").ok
+        True
     """
     start = time.perf_counter()
     place = place_of(folder, storage_options)

@@ -102,6 +102,10 @@ def build(
 
     The bytes of the data set depend neither on workers nor on executor, nor on interruptions: call again to go on.
     Raises PackerError; then nothing of a data set is in `out`.
+
+        >>> result = build([Data(x=torch.eye(3))] * 5, "packs", PackLimits(10, 4, 4), workers=1)
+        >>> result.manifest.plan["num_packs"], result.manifest.plan["status"]
+        (2, 'optimal')
     """
     check_apart(out, work)
     home = _home(out)
