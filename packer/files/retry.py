@@ -27,6 +27,7 @@ _FINAL = (
     IsADirectoryError,
     NotADirectoryError,
     ValueError,
+    KeyError,  # what fsspec's memory looks a missing file up by
     TypeError,
     ImportError,
     RuntimeError,  # of the event loop: not of the network

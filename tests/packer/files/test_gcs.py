@@ -19,7 +19,6 @@ from packer.verify.data_set import verify_shards
 from pipelines import build
 from pipelines.entry import main
 from pipelines.sources import parse_source
-from pipelines.stores.store import ObjectStore
 
 PACKS = 46
 pytestmark = [
@@ -70,19 +69,6 @@ def test_a_build_and_its_source(proxy: FaultProxy, tmp_path: Path, monkeypatch: 
     assert verify_shards("gs://packs/out", storage_options=options).ok
     conditions = [path for method, path, *_ in proxy.log if method == "POST" and "ifGenerationMatch=0" in path]
     assert conditions, "the manifest is written only where there is none"
-
-
-def test_a_store_of_files(proxy: FaultProxy) -> None:
-    store = ObjectStore(RemotePlace("gs://packs/files", gcs_options(proxy.url)))
-    store.put("large", bytes(6 << 20))  # more than goes into one request of its client
-    store.put("below/small", b"0123")
-    assert store.size("large") == 6 << 20 and store.size("none") is None
-    assert store.ranges("below/small", [(1, 2), (0, 1)]) == [b"12", b"0"]
-    assert list(store.names()) == ["below/small", "large"]
-    store.remove(["below/small", "none"])
-    assert list(store.names()) == ["large"]
-    store.remove_all(list(store.names()))
-    assert list(store.names()) == []
 
 
 def test_what_is_not_there(proxy: FaultProxy) -> None:

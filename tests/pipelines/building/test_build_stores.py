@@ -216,15 +216,6 @@ def test_a_second_writer_is_refused(
     assert stored(s3_endpoint, url) == hashes(undisturbed)
 
 
-def test_of_two_that_create_a_file_one_is_told(s3_endpoint: str, bucket: str, tmp_path: Path) -> None:
-    store = store_of(bucket, tmp_path, s3_options(s3_endpoint))
-    store.create("file", b"a")
-    store.create("file", b"a")  # as after an answer that was lost
-    with pytest.raises(BuildError, match=r"file is there already: another build has written to"):
-        store.create("file", b"b")
-    assert store.read("file") == b"a"
-
-
 def test_large_files_go_in_parts_and_none_is_left_half_done(
     proxy: FaultProxy, s3_endpoint: str, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,5 @@
-"""Executors: order, errors, death of a worker, what a worker imports."""
+"""Worker processes: errors, the death of a worker, what a worker imports, which thread they belong to."""
 
-import gc
 import os
 import signal
 import subprocess
@@ -8,21 +7,17 @@ import sys
 import textwrap
 import threading
 import time
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 from deadly import imported
 
-from packer.errors import BuildError, FieldError
-from pipelines.executors import Executor, ProcessExecutor, SerialExecutor, make_executor
+from packer.errors import BuildError
+from pipelines.executors import ProcessExecutor
 
 
 def square(number: int) -> int:
-    time.sleep(0.01 * (number % 3))
-    if number == 13:
-        raise FieldError("graph 13 is unlucky")
     return number * number
 
 
@@ -49,57 +44,9 @@ def pool() -> Iterator[ProcessExecutor]:
     executor.close()
 
 
-@pytest.fixture(scope="module")
-def engines(pool: ProcessExecutor) -> Iterator[dict[str, Executor]]:
-    found: dict[str, Executor] = {"serial": SerialExecutor(), "process": pool}
-    yield found
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # Ray does not wait for the processes that it ends
-        for executor in found.values():
-            executor.close()
-        found.clear()
-        gc.collect()
-
-
-@pytest.fixture(params=["serial", "process", "dask", "ray"])
-def executor(request: pytest.FixtureRequest, engines: dict[str, Executor]) -> Executor:
-    """Each engine is started once, when a test first asks for it."""
-    if request.param not in engines:
-        pytest.importorskip("distributed" if request.param == "dask" else request.param)
-        engines[request.param] = make_executor(request.param)
-    return engines[request.param]
-
-
-def test_results_come_in_the_order_of_the_items(executor: Executor) -> None:
-    assert list(executor.map(square, range(12))) == [n * n for n in range(12)]
-    assert list(executor.map(square, [])) == []
-
-
-def test_the_first_failing_item_raises_in_its_turn(executor: Executor) -> None:
-    seen: list[int] = []
-    with pytest.raises(FieldError, match="graph 13 is unlucky"):
-        seen.extend(executor.map(square, [2, 13, 3, 13]))
-    assert list(executor.map(square, [4])) == [16], "the executor serves on after a failure"
-
-
 def test_a_fault_of_ours_brings_the_workers_traceback(pool: ProcessExecutor) -> None:
     with pytest.raises(RuntimeError, match=r"(?s)in a worker:.*return 1 / number.*ZeroDivisionError"):
         list(pool.map(divide, [0]))
-
-
-def test_items_are_taken_only_as_they_are_needed(executor: Executor) -> None:
-    taken: list[int] = []
-
-    def items() -> Iterator[int]:
-        for number in range(100):
-            taken.append(number)
-            yield number
-
-    results = executor.map(square, items())
-    assert next(results) == 0
-    assert len(taken) <= 5  # at most two a worker in flight, and one more
-    if hasattr(results, "close"):
-        results.close()
 
 
 def test_a_killed_worker_is_an_error_that_names_it_and_its_task(pool: ProcessExecutor) -> None:
