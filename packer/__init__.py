@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from packer.reading import PackBatch as PackBatch
     from packer.reading import PackDataset as PackDataset
     from packer.reading import PackReader as PackReader
+    from packer.reading import PlanBatchSampler as PlanBatchSampler
     from packer.reading import ipu_loss as ipu_loss
     from packer.reading import masked_mean as masked_mean
     from packer.reading import numpy_loader as numpy_loader
@@ -47,6 +48,7 @@ _HOME = {
     "PackLimits": "limits",
     "PackPlan": "plan",
     "PackReader": "reading",
+    "PlanBatchSampler": "reading",
     "Packing": "plan",
     "Suggestion": "suggest",
     "VerifyReport": "verify",

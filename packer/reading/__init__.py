@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from packer.reading.loss import masked_mean as masked_mean
     from packer.reading.poptorch import poptorch_loader as poptorch_loader
     from packer.reading.reader import PackReader as PackReader
+    from packer.reading.sampler import PlanBatchSampler as PlanBatchSampler
 
 _HOME = {
     "NumpyLoader": "arrays",
     "PackBatch": "batch",
     "PackDataset": "dataset",
     "PackReader": "reader",
+    "PlanBatchSampler": "sampler",
     "ipu_loss": "loss",
     "masked_mean": "loss",
     "numpy_loader": "arrays",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Callable, Mapping, Tuple
+from typing import Any, Callable, Mapping, Protocol, Sequence, Tuple
 
 import numpy as np
 
@@ -25,6 +25,14 @@ from packer.shards.manifest import Manifest
 
 Place = Tuple[int, int]
 """rank, world"""
+
+
+class Numbered(Protocol):
+    """What passes give by number, as a manifest says it of packs: how many, how many are read together, and a name."""
+
+    num_packs: int
+    packs_per_block: int
+    sha256: str
 
 
 class Pass:
@@ -70,7 +78,7 @@ class Progress:
 
     def __init__(
         self,
-        manifest: Manifest,
+        manifest: Manifest | Numbered,
         shuffle: bool,
         seed: int,
         rank: int = 0,
@@ -135,20 +143,27 @@ class Progress:
     def begin(self) -> Pass:
         """The next pass. It counts, and the one after it is another, from its first step on."""
         start = self._next
-        if self.shuffle:
-            order = epoch_order(self.num_packs, self.packs_per_block, start.seed, start.epoch, start.lanes)
-        else:
-            order = np.arange(self.num_packs, dtype=np.int64)
         rank, world = self.place
-        ids = share(order, start.packs_seen, rank, world, self.step)
+        ids = share(self.order(start, world), start.packs_seen, rank, world, self.step)
         key = redraw_key(start.seed, start.epoch) if start.redraw else 0
         self._latest = Pass(start, ids, key, self.step * world, self.step)
         self._named = ""
         return self._latest
 
+    def order(self, start: State, world: int) -> np.ndarray:
+        """The packs of an epoch in the order in which all ranks together take them: int64 [packs]."""
+        if not self.shuffle:
+            return np.arange(self.num_packs, dtype=np.int64)
+        return epoch_order(self.num_packs, self.packs_per_block, start.seed, start.epoch, start.lanes)
+
     def numbered(self, run: Pass) -> np.ndarray:
         """The ids of a pass with the key of its redraws: key * num_packs + id, int64; EMPTY stays."""
         return np.where(run.ids == EMPTY, run.ids, run.ids + self.num_packs * run.redraw_key)
+
+    def steps(self, run: Pass) -> Sequence[list[int]]:
+        """What a batch sampler gives in each step of a pass."""
+        numbers: list[list[int]] = self.numbered(run).reshape(-1, self.step).tolist()
+        return numbers
 
     def touch(self, run: Pass) -> None:
         """Something of a pass is under way: it is the one that counts, and the next pass is another."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Generator, Iterator, List, Mapping, Sequence
 
 from torch.utils.data import Dataset, Sampler
 
 from packer.reading.dataset import Pack, PackDataset
-from packer.reading.order import EMPTY
+from packer.reading.order import EMPTY, whole_number
 from packer.reading.progress import Pass, Progress
 from packer.reading.sharing import check_shared_out, sharing_caller
 
@@ -56,8 +57,12 @@ class StepSampler(Sampler[List[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         if self._given is not None:
-            return iter(_steps_of(self.progress, self._given))
+            return iter(self.progress.steps(self._given))
         check_shared_out(self.progress, sharing_caller(inspect.currentframe()))
+        return self.started()
+
+    def started(self) -> Steps:
+        """The next pass."""
         return Steps(self.progress)
 
     def set_epoch(self, epoch: int) -> None:
@@ -73,7 +78,7 @@ class Steps(Iterator[List[int]]):
 
     def _begin(self) -> None:
         self._run = self._progress.begin()
-        self._steps = _steps_of(self._progress, self._run)
+        self._steps = self._progress.steps(self._run)
         self._taken = 0
 
     def __next__(self) -> list[int]:
@@ -86,6 +91,16 @@ class Steps(Iterator[List[int]]):
     def state_dict(self) -> dict[str, Any]:
         return self._run.state(self._taken).to_dict()
 
+    @property
+    def under_way(self) -> bool:
+        return 0 < self._taken < len(self._steps)
+
+    def state_after(self, steps: int | None = None) -> dict[str, Any]:
+        """The state when so many steps were taken, or all that were given out; at the end, the start of the next pass."""
+        taken = self._taken if steps is None else whole_number("steps", steps, 0, len(self._steps))
+        state = self._run.state(taken)
+        return (state if taken < len(self._steps) else replace(state, epoch=state.epoch + 1, packs_seen=0)).to_dict()
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was taken. Of a pass that was exhausted nothing is left, and nobody may ask this iterator
         whether there is: the next pass is the next epoch all the same."""
@@ -93,8 +108,3 @@ class Steps(Iterator[List[int]]):
         self._begin()
         if not self._steps:
             self._progress.touch(self._run)
-
-
-def _steps_of(progress: Progress, run: Pass) -> list[list[int]]:
-    numbers: list[list[int]] = progress.numbered(run).reshape(-1, progress.step).tolist()
-    return numbers
