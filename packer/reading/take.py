@@ -21,8 +21,8 @@ class TakeAxis(NamedTuple):
     """Rows of one axis of a pack, and the arrays that say whose they are.
 
     batch: [P, nodes] the slot of each node, of the axis itself or of the one that edges start from; edge_index:
-    [P, 2, rows] the edges' nodes, "" for nodes; first: [P, G+1] the first row of each slot, "" where nothing tells (and all rows are
-    padding).
+    [P, 2, rows] the edges' nodes, "" for nodes; first: [P, G+1] the first row of each slot, "" where nothing tells (and
+    all rows are padding).
     """
 
     key: str
