@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from packer.reading import PackReader as PackReader
     from packer.reading import PlanBatchSampler as PlanBatchSampler
     from packer.reading import ipu_loss as ipu_loss
+    from packer.reading import jax_loader as jax_loader
     from packer.reading import masked_mean as masked_mean
     from packer.reading import numpy_loader as numpy_loader
     from packer.reading import poptorch_loader as poptorch_loader
@@ -54,6 +55,7 @@ _HOME = {
     "VerifyReport": "verify",
     "check_certificate": "certificate",
     "ipu_loss": "reading",
+    "jax_loader": "reading",
     "lower_bound": "plan",
     "make_plan": "plan",
     "masked_mean": "reading",

@@ -1,6 +1,7 @@
 """Reading packs: the order (pure), the data set, and the loaders.
 
-The names load on first use: PackReader and numpy_loader need numpy and pyarrow only, the rest needs torch.
+The names load on first use: PackReader and numpy_loader need numpy and pyarrow only, jax_loader also JAX,
+the rest needs torch.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from packer.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from packer.reading.arrays import NumpyLoader as NumpyLoader
+    from packer.reading.array_loader import ArrayLoader as ArrayLoader
     from packer.reading.arrays import numpy_loader as numpy_loader
     from packer.reading.batch import PackBatch as PackBatch
     from packer.reading.dataset import PackDataset as PackDataset
+    from packer.reading.in_jax import jax_loader as jax_loader
     from packer.reading.loader import torch_loader as torch_loader
     from packer.reading.loss import ipu_loss as ipu_loss
     from packer.reading.loss import masked_mean as masked_mean
@@ -23,18 +25,19 @@ if TYPE_CHECKING:
     from packer.reading.sampler import PlanBatchSampler as PlanBatchSampler
 
 _HOME = {
-    "NumpyLoader": "arrays",
+    "ArrayLoader": "array_loader",
     "PackBatch": "batch",
     "PackDataset": "dataset",
     "PackReader": "reader",
     "PlanBatchSampler": "sampler",
     "ipu_loss": "loss",
+    "jax_loader": "in_jax",
     "masked_mean": "loss",
     "numpy_loader": "arrays",
     "poptorch_loader": "poptorch",
     "torch_loader": "loader",
 }
-_WITHOUT_TORCH = ("NumpyLoader", "PackReader", "numpy_loader")
+_WITHOUT_TORCH = ("ArrayLoader", "PackReader", "jax_loader", "numpy_loader")
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
 

@@ -1,20 +1,20 @@
-"""Packs for numpy, and through it for JAX: steps of arrays, stacked by device, without torch."""
+"""Packs for numpy: steps of arrays, stacked by device, without torch."""
 
 from __future__ import annotations
 
 import os
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Any, Iterator, Sequence
 
 import numpy as np
 
 from packer.errors import StateError
+from packer.reading.array_loader import ArrayLoader, reader_of
 from packer.reading.blocks import DecodedBlock
 from packer.reading.collate import PackShape
 from packer.reading.order import LANES, MOST, whole_number
 from packer.reading.prefetch import BlocksAhead
 from packer.reading.progress import Pass, Progress
 from packer.reading.reader import Arrays, PackReader, Rows
-from packer.reading.sharing import not_packed
 
 
 def numpy_loader(
@@ -29,7 +29,7 @@ def numpy_loader(
     index_dtype: Any = "int32",
     float_dtype: Any = "float32",
     lanes: int = LANES,
-) -> NumpyLoader:
+) -> ArrayLoader:
     """Iterate over the packs of a data set as dicts of arrays, every step of the same shapes.
 
     dataset: a PackReader, or the folder or URL of packs. batch_size: packs that are joined into one larger pack, with
@@ -42,7 +42,7 @@ def numpy_loader(
     same graphs in the same slots. rank, world_size: of this process among those that share the epoch, such as
     `jax.process_index()` and `jax.process_count()`. A step's arrays are the caller's own.
     """
-    reader = _reader_of(dataset)
+    reader = reader_of(dataset, "numpy_loader")
     if devices is not None and whole_number("devices", devices, -MOST) < 1:
         raise StateError(f"devices must be None, or at least 1; got {devices}")
     if whole_number("batch_size", batch_size, -MOST) < 1:
@@ -50,62 +50,26 @@ def numpy_loader(
     reader = reader.with_dtypes(index_dtype, float_dtype, only_32_bit=np.dtype(index_dtype) == np.int32)
     step = batch_size * (devices or 1)
     progress = Progress(reader.manifest, shuffle, seed, rank, world_size, step, lanes, redraw)
-    return NumpyLoader(reader, progress, batch_size, devices)
+    return ArrayLoader(reader, progress, _Steps(reader, progress, batch_size, devices))
 
 
-def _reader_of(dataset: Any) -> PackReader:
-    if isinstance(dataset, PackReader):
-        return dataset
-    if isinstance(dataset, (str, os.PathLike)):
-        return PackReader(dataset)
-    raise not_packed(dataset, "PackReader", "numpy_loader")
-
-
-class NumpyLoader:
-    """The iterator of numpy_loader. Every pass is a new epoch unless set_epoch names it."""
+class _Steps:
+    """The steps of a pass as arrays of numpy."""
 
     def __init__(self, reader: PackReader, progress: Progress, batch_size: int, devices: int | None) -> None:
-        self.reader = reader
-        self.progress = progress
-        self.batch_size = batch_size
-        self.devices = devices
+        self.packs, self.progress, self.batch_size, self.devices = _ArrayPacks(reader), progress, batch_size, devices
 
-    def __len__(self) -> int:
-        """Steps of a whole epoch, also where the next pass resumes one (`steps_left`)."""
-        return len(self.progress)
-
-    def __iter__(self) -> Iterator[Arrays]:
-        return self._steps(self.progress.begin())
-
-    def _steps(self, run: Pass) -> Iterator[Arrays]:
-        progress, packs = self.progress, _ArrayPacks(self.reader)
-        with run, BlocksAhead(packs, run.ids, progress.ahead(run), run.redraw_key) as blocks:
+    def __call__(self, run: Pass) -> Iterator[Arrays]:
+        progress, reader = self.progress, self.packs.reader
+        with run, BlocksAhead(reader, run.ids, progress.ahead(run), run.redraw_key) as blocks:
             wanted = run.ids.reshape(-1, self.batch_size).tolist()
             groups = self.devices or 1
             for start in range(0, len(wanted), groups):
-                parts = [blocks.packs(packs, self.reader.shape) for packs in wanted[start : start + groups]]
+                parts = [blocks.packs(self.packs, packs, reader.shape) for packs in wanted[start : start + groups]]
                 step = parts[0] if self.devices is None else _stacked(parts)
                 progress.consumed(run)
                 yield step
             progress.finished(run)
-
-    @property
-    def steps_left(self) -> int:
-        """Steps that the pass under way still gives; without one, those of the next pass."""
-        return self.progress.steps_left
-
-    def set_epoch(self, epoch: int) -> None:
-        """The next pass is `epoch`; one under way goes on. StateError for what is no epoch."""
-        self.progress.set_epoch(epoch)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Where the loop that consumes this loader is: plain values."""
-        return self.progress.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The next pass gives exactly what was left when `state` was taken; one under way goes on. StateError for what
-        is no state, or one of another data set."""
-        self.progress.load_state_dict(state)
 
 
 class _ArrayPacks:

@@ -35,8 +35,11 @@ class CallThread:
         _threads.add(self)
 
     def submit(self, function: Callable[[Argument], Result], argument: Argument) -> Future[Result]:
+        """The result that the call will have; after the end it is cancelled."""
         call = _Call(function, argument)
         self._calls.put(call)
+        if self._closed.is_set():
+            call.future.cancel()
         return call.future
 
     def close(self, until: float | None = None) -> None:
@@ -68,6 +71,10 @@ def _serve(calls: SimpleQueue[_Call | None], closed: threading.Event) -> None:
         call.make()
         call = None  # its result is the caller's alone, also while there is nothing to do
         call = calls.get()
+    while call is not None or not calls.empty():  # nobody waits for what will not be made
+        if call is not None:
+            call.future.cancel()
+        call = None if calls.empty() else calls.get()
 
 
 _threads: WeakSet[CallThread] = WeakSet()

@@ -126,10 +126,11 @@ class PackLoader:
 
     def _steps(self, run: Pass) -> Iterator[Any]:
         progress, collate, step = self.progress, self.collate, self.progress.step
-        with run, BlocksAhead(self.dataset, run.ids, progress.ahead(run), run.redraw_key) as blocks:
+        with run, BlocksAhead(self.dataset.reader, run.ids, progress.ahead(run), run.redraw_key) as blocks:
             wanted = run.ids.tolist()
             for start in range(0, len(wanted), step):
-                batch = collate.wrap(blocks.packs(wanted[start : start + step], collate.shape), step)
+                packs = blocks.packs(self.dataset, wanted[start : start + step], collate.shape)
+                batch = collate.wrap(packs, step)
                 if self.pin_memory:
                     batch = _pinned(batch)
                 progress.consumed(run)

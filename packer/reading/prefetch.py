@@ -18,24 +18,22 @@ from packer.reading.reader import PackReader, Rows
 class Cutter(Protocol):
     """What cuts packs from decoded blocks: into tensors, or into arrays."""
 
-    @property
-    def reader(self) -> PackReader: ...
     def pack(self, several: Rows, at: int) -> Any: ...
     def cut_joined(self, parts: Sequence[tuple[DecodedBlock, int]], shape: PackShape) -> Any: ...
     def empty_pack(self) -> Any: ...
 
 
 class BlocksAhead:
-    """The packs `ids` of a data set in this order: each block decoded once, in a thread, shortly before it is needed.
+    """The packs `ids` of a reader in this order: each block decoded once, in a thread, shortly before it is needed.
 
     A block is let go with its last pack. At most `ahead` blocks wait, and as many are in use. Leaving does not wait for
     a store that does not answer. redraw: the key of the pass' redraws, 0 for none.
     """
 
-    def __init__(self, dataset: Cutter, ids: np.ndarray, ahead: int, redraw: int = 0) -> None:
-        self._dataset, self._reader = dataset, dataset.reader
-        self._decode = partial(dataset.reader.blocks.decode, redraw=redraw)
-        self._per_block = dataset.reader.manifest.packs_per_block
+    def __init__(self, reader: PackReader, ids: np.ndarray, ahead: int, redraw: int = 0) -> None:
+        self._reader = reader
+        self._decode = partial(reader.blocks.decode, redraw=redraw)
+        self._per_block = reader.manifest.packs_per_block
         number, row = np.divmod(ids[ids != EMPTY], self._per_block)
         blocks, first, counts = np.unique(number, return_index=True, return_counts=True)
         rows = np.split(row[np.argsort(number, kind="stable")], np.cumsum(counts)[:-1])
@@ -56,20 +54,24 @@ class BlocksAhead:
             future.cancel()
         self._thread.close()
 
-    def packs(self, ids: Sequence[int], shape: PackShape) -> Any:
+    def packs(self, cutter: Cutter, ids: Sequence[int], shape: PackShape) -> Any:
         """The next packs, joined; `ids` are the next of the ids."""
         if len(ids) > 1:
-            return self._dataset.cut_joined([self._row(pack) for pack in ids], shape)
+            return cutter.cut_joined(self.rows(ids), shape)
         if ids[0] == EMPTY:
-            return self._dataset.empty_pack()
+            return cutter.empty_pack()
         number = ids[0] // self._per_block
         block = self._open.get(number) or self._opened(number)
         if block.at == block.cast_until:
             block.cast = self._reader.cast(block.block, block.rows[block.at : block.at + self._reader.most_ahead])
             block.cast_from, block.cast_until = block.at, block.at + len(block.cast[0][1])
-        pack = self._dataset.pack(block.cast, block.at - block.cast_from)
+        pack = cutter.pack(block.cast, block.at - block.cast_from)
         self._pass_on(number, block)
         return pack
+
+    def rows(self, ids: Sequence[int]) -> list[tuple[DecodedBlock, int]]:
+        """Where the next packs lie: their blocks, and the row of each; `ids` are the next of the ids."""
+        return [self._row(pack) for pack in ids]
 
     def _row(self, pack: int) -> tuple[DecodedBlock, int]:
         if pack == EMPTY:

@@ -131,6 +131,14 @@ class PackReader:
         other.set_dtypes(index_dtype, float_dtype, only_32_bit)
         return other
 
+    def as_stored(self, casts: Sequence[Cast]) -> PackReader:
+        """The same packs, of which blocks hold these columns, `num_real` among them, as they are stored."""
+        other = object.__new__(PackReader)
+        other.__dict__.update(self.__dict__)
+        other.blocks = Blocks(self.place, self.manifest, casts, (), self.verify, self.cache_blocks)
+        other._forget()
+        return other
+
     @property
     def limits(self) -> PackLimits:
         return self.manifest.limits

@@ -35,7 +35,8 @@ def test_what_has_not_begun_is_not_made_after_the_end() -> None:
     go_on.set()
     assert under_way.result(5) is True
     thread._thread.join(5)
-    assert not thread._thread.is_alive() and made == [] and not left.done()
+    assert not thread._thread.is_alive() and made == []
+    assert left.cancelled() and thread.submit(made.append, 3).cancelled(), "nobody is left waiting for them"
 
 
 def test_a_result_is_let_go_of_with_its_future() -> None:
