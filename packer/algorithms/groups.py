@@ -168,14 +168,14 @@ def _pieces(packs: int, copies: int, items: int) -> list[tuple[int, int]]:
 def _split(
     groups: _Groups, group: int, pieces: list[tuple[int, int]], size_id: int, row: np.ndarray, trail: _Trail
 ) -> _Groups:
-    """Put `pieces` in the place of `group`, so that groups stay in the order in which their packs were opened."""
+    """Put `pieces` where `group` is, so that groups stay in the order in which their packs were opened."""
     room, packs, last, first = groups
     # Pieces that take nothing keep the group's last step; the others continue it, each by a step of its own.
     numbers, multiplicity = np.array(pieces, dtype=np.int64).T  # int64 [pieces] each
     steps = np.full(len(pieces), last[group])
     used = multiplicity > 0
     steps[used] = trail.add(steps[used], size_id, multiplicity[used])
-    # In the place of the group: the packs of the first piece were opened before those of the next.
+    # They stand where the group stood: the packs of the first piece were opened before those of the next.
     rooms = room[group] - multiplicity[:, None] * row
     parts = [(room, rooms), (packs, numbers), (last, steps), (first, first[group] + np.cumsum(numbers) - numbers)]
     return _Groups(*(np.concatenate([old[:group], new, old[group + 1 :]]) for old, new in parts))

@@ -24,7 +24,7 @@ _CHANCES = -np.log((np.arange(4096) + 0.5) / 4096)
 def _draw(one, two):  # type: ignore[no-untyped-def]
     """The next states of two small generators, and a whole number from 0 to 2147483561 of both: L'Ecuyer 1988.
 
-    Small enough for the compiler to put it in the place of each call; without numba the products stay exact.
+    Small enough for the compiler to inline it at each call; without numba the products stay exact.
     """
     one = one * 40014 % 2147483563
     two = two * 40692 % 2147483399
