@@ -4,7 +4,7 @@ The items of one size are numbered by rank, in the order of their ids; the slots
 are numbered too, and a keyed permutation maps the one to the other. A worker that knows only the sizes of its own
 graphs, and how many of each came before, finds their packs alone.
 
-Three permutations, all of them keyed by the seed: ranks to slots inside a size, packs to their place in the output (so
+Three permutations, all of them keyed by the seed: ranks to slots inside a size, packs to their index in the output (so
 that packs of one pattern do not stand together), and slots inside a pack (so that they are not sorted by size).
 
 Each step is written twice, as a loop that numba compiles and as numpy over a block; both give the same integers.
@@ -123,8 +123,8 @@ def pack_offsets(slots: Slots) -> np.ndarray:
         _lengths_loop(slots.pattern_lengths, slots.pattern_counts, slots.pack_permutation[0], offsets)
     else:
         for first, pattern in _blocks(Runs(np.arange(len(slots.pattern_counts)), slots.pattern_counts)):
-            places = permuted(np.arange(first, first + len(pattern), dtype=np.uint64), slots.pack_permutation)
-            offsets[places.astype(np.int64) + 1] = slots.pattern_lengths[pattern]
+            packs = permuted(np.arange(first, first + len(pattern), dtype=np.uint64), slots.pack_permutation)
+            offsets[packs.astype(np.int64) + 1] = slots.pattern_lengths[pattern]
     return np.cumsum(offsets, out=offsets)
 
 
@@ -260,19 +260,19 @@ def _locate_loop(
         copy = inside - pack * multiplicity
         number = np.uint64(entries[low, 0] + pack)
         packs[item] = np.int64(_permuted(number, pack_permutation[0]))
-        # Place inside the pack: a permutation of its slots whose four keys are one hash of the pack's number. Its
+        # Position inside the pack: a permutation of its slots whose four keys are one hash of the pack's number. Its
         # values go over the next power of two; one beyond the pack is permuted on until it lies inside.
         hashed = _mixed_one(number + slot_key[0])
         size, mask, shift = np.uint64(entries[low, 3]), np.uint64(entries[low, 4]), np.uint64(entries[low, 5])
-        place = np.uint64(entries[low, 2] + copy)
+        position = np.uint64(entries[low, 2] + copy)
         while True:
-            place = ((place ^ hashed) * (hashed >> quarter | one)) & mask
-            place ^= place >> shift
-            place = ((place ^ (hashed >> half)) * (hashed >> most | one)) & mask
-            place ^= place >> shift
-            if place < size:
+            position = ((position ^ hashed) * (hashed >> quarter | one)) & mask
+            position ^= position >> shift
+            position = ((position ^ (hashed >> half)) * (hashed >> most | one)) & mask
+            position ^= position >> shift
+            if position < size:
                 break
-        positions[item] = np.int64(place)
+        positions[item] = np.int64(position)
 
 
 def _write(item_ids: np.ndarray, offsets: np.ndarray, packs: np.ndarray, positions: np.ndarray, first: int) -> None:
@@ -304,7 +304,7 @@ def _mixed_one(value: np.uint64) -> np.uint64:
 def _lengths_loop(
     pattern_lengths: np.ndarray, pattern_counts: np.ndarray, permutation: np.ndarray, offsets: np.ndarray
 ) -> None:
-    """Write the length of each pack behind its place: offsets[place + 1]."""
+    """Write the length of each pack behind its index: offsets[index + 1]."""
     number = np.uint64(0)
     for pattern in range(len(pattern_counts)):
         for _ in range(pattern_counts[pattern]):

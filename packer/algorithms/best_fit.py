@@ -39,14 +39,14 @@ def best_fit(items: Items, budget: Budget, options: Options = DEFAULTS) -> Solut
             budget.cut_short = True
             fill_on(size_of_item, need, capacity, *open_packs, int(counts[0]), int(counts[1]), first, pack_of_item)
             break
-        first, steps = _place(size_of_item, *tables, *open_packs, counts, first, SLICE_STEPS)
+        first, steps = _insert(size_of_item, *tables, *open_packs, counts, first, SLICE_STEPS)
         budget.spend(STEP_WORK * steps)
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.bincount(pack_of_item))])
     return Solution(items, by_item=(np.argsort(pack_of_item, kind="stable"), offsets))
 
 
 @kernel
-def _place(size_of_item, need, capacity, spare, bits, smallest_left, pack_of_item, room, pack, counts, first, most):  # type: ignore[no-untyped-def]
+def _insert(size_of_item, need, capacity, spare, bits, smallest_left, pack_of_item, room, pack, counts, first, most):  # type: ignore[no-untyped-def]
     """Write the pack of each item from `first` on, until `most` steps are done; the next item and the steps.
 
     smallest_left: int64 [items, dims], the least need from each item on; room [packs, dims], pack [packs]: the open
@@ -59,34 +59,34 @@ def _place(size_of_item, need, capacity, spare, bits, smallest_left, pack_of_ite
         size_id = size_of_item[item]
         if item == 0 or size_id != size_of_item[item - 1]:
             kept = 0
-            for place in range(open_packs):
+            for index in range(open_packs):
                 useful = True
                 for dim in range(dims):
-                    if room[place, dim] < smallest_left[item, dim]:
+                    if room[index, dim] < smallest_left[item, dim]:
                         useful = False
                         break
                 if useful:
                     for dim in range(dims):
-                        room[kept, dim] = room[place, dim]
-                    pack[kept] = pack[place]
+                        room[kept, dim] = room[index, dim]
+                    pack[kept] = pack[index]
                     kept += 1
             open_packs = kept
         steps += (1 + open_packs) * dims
         best = -1
         least = 0
-        for place in range(open_packs):
+        for index in range(open_packs):
             fits = True
             for dim in range(dims):
-                if room[place, dim] < need[size_id, dim]:
+                if room[index, dim] < need[size_id, dim]:
                     fits = False
                     break
             if fits:
                 left = 0
                 for dim in range(dims):
-                    after = (room[place, dim] - need[size_id, dim]) >> spare[dim]
+                    after = (room[index, dim] - need[size_id, dim]) >> spare[dim]
                     left += (after << bits) // max(capacity[dim] >> spare[dim], 1)
                 if best < 0 or left < least:
-                    best, least = place, left
+                    best, least = index, left
         if best < 0:
             best = open_packs
             for dim in range(dims):

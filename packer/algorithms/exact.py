@@ -30,5 +30,5 @@ def distinct_rows(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         first = np.take_along_axis(step, (step != 0).argmax(axis=1)[:, None], axis=1)
         if (first > 0).all():
             return table, np.arange(len(table))
-    distinct, place = np.unique(table, axis=0, return_inverse=True)
-    return distinct, place.reshape(-1)
+    distinct, inverse = np.unique(table, axis=0, return_inverse=True)
+    return distinct, inverse.reshape(-1)

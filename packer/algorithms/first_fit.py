@@ -40,7 +40,7 @@ def first_fit(items: Items, budget: Budget, options: Options = DEFAULTS) -> Solu
             left = room[leaves : leaves + packs], np.arange(packs), packs, packs
             packs = fill_on(size_of_item, need, capacity, *left, first, pack_of_item)
             break
-        first, packs, steps = _place(size_of_item, need, room, start, leaves, packs, first, SLICE_STEPS, pack_of_item)
+        first, packs, steps = _insert(size_of_item, need, room, start, leaves, packs, first, SLICE_STEPS, pack_of_item)
         budget.spend(STEP_WORK * steps)
     offsets = np.concatenate([[0], np.cumsum(np.bincount(pack_of_item, minlength=packs))]).astype(np.int64)
     return Solution(items, by_item=(np.argsort(pack_of_item, kind="stable"), offsets))
@@ -60,7 +60,7 @@ def _most_packs(size_of_item: np.ndarray, need: np.ndarray, capacity: np.ndarray
 
 
 @kernel
-def _place(size_of_item, need, room, start, leaves, packs, first, most, pack_of_item):  # type: ignore[no-untyped-def]
+def _insert(size_of_item, need, room, start, leaves, packs, first, most, pack_of_item):  # type: ignore[no-untyped-def]
     """Write the pack of each item from `first` on, until `most` steps are done; next item, number of packs, steps.
 
     `leaves`: a power of two, enough for all packs; room: int64 [2 * leaves, dims], of the nodes of the tree; start:

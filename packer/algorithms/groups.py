@@ -50,22 +50,26 @@ def fill_groups(instance: Instance, order: np.ndarray, score: Score | None, budg
     When the budget is spent, its `cut_short` is set, and the sizes left (or all, where that is better) are packed by
     `quick_plan`.
     """
-    need, capacity = instance.need, instance.capacity
+    need, capacity = instance.need, instance.capacity  # int64 [sizes, dims], [dims]
+    # `groups` are open; into those in `closed` no size fits that is yet to come: they count again at the end.
     trail = _Trail([], [], [])
     groups = _Groups(np.empty((0, len(capacity)), np.int64), *np.empty((3, 0), np.int64))
     closed: list[_Groups] = []
     num_packs = 0
+    # The least need in each dimension from each size on, int64 [sizes, dims]: a pack with less room takes nothing more.
     smallest_left = np.minimum.accumulate(need[order][::-1])[::-1]
     left_out = order[:0]
     for step, size_id in enumerate(order.tolist()):
-        row = need[size_id]
+        row = need[size_id]  # int64 [dims]
         if not budget.spend(SIZE_WORK + GROUP_WORK * len(groups.packs)):
             budget.cut_short, left_out = True, order[step:]
             break
+        # First the open packs, in the order of the score; what is left over opens new ones.
         groups, left = _fill_open(groups, row, size_id, int(instance.count[size_id]), score, trail)
         if left:
             groups, opened = _open(groups, capacity, row, size_id, left, num_packs, trail)
             num_packs += opened
+        # Close groups that are too full for every size to come, so that `groups` holds what may still be filled.
         if step + 1 < len(order):
             alive = (groups.room >= smallest_left[step + 1]).all(axis=1)
             if not alive.all():
@@ -105,20 +109,24 @@ def _fill_open(
 ) -> tuple[_Groups, int]:
     """Put as many of `left` items as have room into open packs (`groups` is changed); (the groups, items left)."""
     room, packs, last, _ = groups
+    # Groups that can take at least one item each, the best first: int64 [takers].
     copies = _copies(room, row, left)
     takers = np.flatnonzero(copies)
     if score is not None and len(takers):
         takers = takers[np.argsort(score(room[takers] - row), kind="stable")]
     # Items each taker can hold, cut at `left` (the product alone may not fit in int64).
     takes = np.where(packs[takers] > left // copies[takers], left, packs[takers] * copies[takers])
+    # Only those are needed before which items are left: int64 [takers], items placed before each.
     before = np.cumsum(takes) - takes
     takers = takers[before < left]
     if not len(takers):
         return groups, left
+    # All of them are filled, but the last perhaps in part: its packs then fall into up to three groups.
     split = int(takers[-1])
     placed_before = int(before[len(takers) - 1])
     pieces = _pieces(int(packs[split]), int(copies[split]), left - placed_before)
     left -= placed_before + sum(number * multiplicity for number, multiplicity in pieces)
+    # Groups filled alike throughout stay where they are: a step of the trail, and less room.
     whole = pieces == [(int(packs[split]), int(copies[split]))]
     takers = takers if whole else takers[:-1]
     last[takers] = trail.add(last[takers], size_id, copies[takers])
@@ -130,9 +138,10 @@ def _open(
     groups: _Groups, capacity: np.ndarray, row: np.ndarray, size_id: int, left: int, num_packs: int, trail: _Trail
 ) -> tuple[_Groups, int]:
     """Open packs for `left` items, the first of them number `num_packs`; (the groups, packs opened)."""
+    # So many items fit an empty pack: full packs, and one with the remainder.
     fresh = int(_copies(capacity[None], row, left)[0])
     opened = [piece for piece in ((left // fresh, fresh), (int(left % fresh > 0), left % fresh)) if piece[0]]
-    numbers, multiplicity = np.array(opened, dtype=np.int64).T
+    numbers, multiplicity = np.array(opened, dtype=np.int64).T  # int64 [1 or 2] each
     room = np.concatenate([groups.room, capacity - multiplicity[:, None] * row])
     packs = np.concatenate([groups.packs, numbers])
     last = np.concatenate([groups.last, trail.add(np.full(len(opened), -1), size_id, multiplicity)])
@@ -159,12 +168,14 @@ def _pieces(packs: int, copies: int, items: int) -> list[tuple[int, int]]:
 def _split(
     groups: _Groups, group: int, pieces: list[tuple[int, int]], size_id: int, row: np.ndarray, trail: _Trail
 ) -> _Groups:
-    """Put `pieces` in the place of `group`, so that groups stay in the order in which their packs were opened."""
+    """Put `pieces` where `group` is, so that groups stay in the order in which their packs were opened."""
     room, packs, last, first = groups
-    numbers, multiplicity = np.array(pieces, dtype=np.int64).T
+    # Pieces that take nothing keep the group's last step; the others continue it, each by a step of its own.
+    numbers, multiplicity = np.array(pieces, dtype=np.int64).T  # int64 [pieces] each
     steps = np.full(len(pieces), last[group])
     used = multiplicity > 0
     steps[used] = trail.add(steps[used], size_id, multiplicity[used])
+    # They stand where the group stood: the packs of the first piece were opened before those of the next.
     rooms = room[group] - multiplicity[:, None] * row
     parts = [(room, rooms), (packs, numbers), (last, steps), (first, first[group] + np.cumsum(numbers) - numbers)]
     return _Groups(*(np.concatenate([old[:group], new, old[group + 1 :]]) for old, new in parts))
@@ -176,6 +187,7 @@ def _patterns(trail: _Trail, last: np.ndarray, packs: np.ndarray) -> Patterns:
         empty = np.empty(0, dtype=np.int64)
         return Patterns(ptr=np.zeros(1, dtype=np.int64), size_ids=empty, multiplicity=empty, counts=empty)
     parent, size_id, multiplicity = (np.concatenate(x) for x in (trail.parent, trail.size_id, trail.multiplicity))
+    # All groups one step back at a time, until each has come to its empty pack: (group, step) pairs, int64 [pairs].
     group, step = np.arange(len(last)), last
     groups: list[np.ndarray] = []
     steps: list[np.ndarray] = []
@@ -184,6 +196,7 @@ def _patterns(trail: _Trail, last: np.ndarray, packs: np.ndarray) -> Patterns:
         steps.append(step)
         group, step = group[parent[step] >= 0], parent[step][parent[step] >= 0]
     all_groups, all_steps = np.concatenate(groups), np.concatenate(steps)
+    # Group by group, sizes ascending: no size has two steps in a group, for each was placed in one go.
     by_group = np.lexsort((size_id[all_steps], all_groups))
     all_steps = all_steps[by_group]
     ptr = np.concatenate([[0], np.cumsum(np.bincount(all_groups, minlength=len(last)))])

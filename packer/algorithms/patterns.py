@@ -15,10 +15,10 @@ def merged(ptr: np.ndarray, size_ids: np.ndarray, multiplicity: np.ndarray, coun
     used = np.flatnonzero(counts)
     starts, lengths = ptr[:-1][used], np.diff(ptr)[used]
     labels = _labels(starts, lengths, _codes(size_ids, multiplicity))
-    _, first, place = np.unique(labels, return_index=True, return_inverse=True)
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
     order = np.argsort(first)
     total = np.zeros(len(first), np.int64)
-    np.add.at(total, place.reshape(-1), counts[used])
+    np.add.at(total, inverse.reshape(-1), counts[used])
     kept = first[order]
     new_ptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths[kept])])
     entries = np.repeat(starts[kept] - new_ptr[:-1], lengths[kept]) + np.arange(new_ptr[-1])
@@ -65,9 +65,9 @@ def _labels(starts: np.ndarray, lengths: np.ndarray, codes: np.ndarray) -> np.nd
         active = active[lengths[active] > entry]
         if not len(active):
             return labels
-        found, first = np.unique(codes[starts[active] + entry], return_inverse=True)
-        pairs, place = np.unique(labels[active] * len(found) + first.reshape(-1), return_inverse=True)
-        labels[active] = free + place.reshape(-1)
+        distinct, first = np.unique(codes[starts[active] + entry], return_inverse=True)
+        pairs, inverse = np.unique(labels[active] * len(distinct) + first.reshape(-1), return_inverse=True)
+        labels[active] = free + inverse.reshape(-1)
         free += len(pairs)
         if len(pairs) == len(active):
             return labels

@@ -21,13 +21,13 @@ def fill_on(
 ) -> int:
     """Give the items from `first` on to the open packs, one after the other, and then to new ones; how many packs.
 
-    An item that does not fit the pack at hand closes it. room: int64 [places, dims], changed; pack: int64 [places], the
+    An item that does not fit the pack at hand closes it. room: int64 [open, dims], changed; pack: int64 [open], the
     number of each; of both the first `open_packs` count, in this order; packs: numbers given so far. Writes the pack of
     each item. Time O((items + open packs) * dims). No randomness.
     """
     dims = len(capacity)
     free = capacity.copy()
-    place, number = 0, -1
+    index, number = 0, -1
     if open_packs > 0:
         number = pack[0]
         free[:] = room[0]
@@ -41,10 +41,10 @@ def fill_on(
                     break
             if fits:
                 break
-            place += 1
-            if place < open_packs:
-                number = pack[place]
-                free[:] = room[place]
+            index += 1
+            if index < open_packs:
+                number = pack[index]
+                free[:] = room[index]
             else:
                 number = packs
                 packs += 1

@@ -82,9 +82,9 @@ def _pair_up(
         state, entries = _join(size_ids, multiplicity, long, short, state, joint)
         if entries > width:
             continue
-        state, steps, found = _divide(need, capacity, joint, entries, goal, state)
+        state, steps, divided = _divide(need, capacity, joint, entries, goal, state)
         work -= steps
-        if not found:
+        if not divided:
             continue
         if packs[long] != packs[short]:
             # The more frequent pattern stays as it is in the packs that find no partner.
@@ -119,18 +119,18 @@ def _join(
         for entry in range(size_ids.shape[1]):
             if multiplicity[row, entry] == 0:
                 break
-            place = 0
-            while place < entries and joint[0, place] != size_ids[row, entry]:
-                place += 1
-            if place == entries:
-                joint[0, place], joint[1, place] = size_ids[row, entry], 0
+            index = 0
+            while index < entries and joint[0, index] != size_ids[row, entry]:
+                index += 1
+            if index == entries:
+                joint[0, index], joint[1, index] = size_ids[row, entry], 0
                 entries += 1
-            joint[1, place] += multiplicity[row, entry]
-    for place in range(entries - 1, 0, -1):
+            joint[1, index] += multiplicity[row, entry]
+    for index in range(entries - 1, 0, -1):
         state = _random(state)
-        other = (state >> 8) % (place + 1)
-        joint[0, place], joint[0, other] = joint[0, other], joint[0, place]
-        joint[1, place], joint[1, other] = joint[1, other], joint[1, place]
+        other = (state >> 8) % (index + 1)
+        joint[0, index], joint[0, other] = joint[0, other], joint[0, index]
+        joint[1, index], joint[1, other] = joint[1, other], joint[1, index]
     return state, entries
 
 
@@ -193,16 +193,16 @@ def _set_rows(
     size_ids: np.ndarray, multiplicity: np.ndarray, long: int, short: int, joint: np.ndarray, entries: int
 ) -> None:
     """Give joint[2] of the joint items to the row `long` and the others to `short`."""
-    places = np.zeros(2, dtype=np.int64)
+    filled = np.zeros(2, dtype=np.int64)
     for entry in range(entries):
         for first in range(2):
             row = long if first else short
             number = joint[2, entry] if first else joint[1, entry] - joint[2, entry]
             if number > 0:
-                size_ids[row, places[first]] = joint[0, entry]
-                multiplicity[row, places[first]] = number
-                places[first] += 1
-    for entry in range(places[0], size_ids.shape[1]):
+                size_ids[row, filled[first]] = joint[0, entry]
+                multiplicity[row, filled[first]] = number
+                filled[first] += 1
+    for entry in range(filled[0], size_ids.shape[1]):
         multiplicity[short, entry] = 0
-    for entry in range(places[1], size_ids.shape[1]):
+    for entry in range(filled[1], size_ids.shape[1]):
         multiplicity[long, entry] = 0

@@ -18,7 +18,7 @@ def vector_bound(instance: Instance, *, time_limit: float | None = None, seed: i
     Source: Gilmore and Gomory 1961 for the LP, Farley 1990 for a bound from prices that are not optimal.
     """
     from packer.algorithms.budget import DEFAULT_WORK, Budget
-    from packer.algorithms.optimal.presolve import reduce_instance
+    from packer.algorithms.optimal.presolve import presolve
     from packer.algorithms.optimal.search import Search
     from packer.certificate import volume_certificate
 
@@ -28,7 +28,7 @@ def vector_bound(instance: Instance, *, time_limit: float | None = None, seed: i
     searches: list[Search] = []
 
     def work_on() -> None:
-        searches.append(Search(reduce_instance(instance), budget, seed, None))
+        searches.append(Search(presolve(instance), budget, seed, None))
         searches[0].find_bound()
 
     with budget.interrupt:

@@ -66,8 +66,8 @@ def _check_each_once(ids: np.ndarray, offsets: np.ndarray, num_graphs: int) -> N
     times = np.bincount(ids, minlength=num_graphs)
     if (times > 1).any():
         graph = int(np.argmax(times > 1))
-        places = [pack_of(at) for at in np.flatnonzero(ids == graph)[:2].tolist()]
-        where = f"twice in pack {places[0]}" if places[0] == places[1] else f"in packs {places[0]} and {places[1]}"
+        packs = [pack_of(at) for at in np.flatnonzero(ids == graph)[:2].tolist()]
+        where = f"twice in pack {packs[0]}" if packs[0] == packs[1] else f"in packs {packs[0]} and {packs[1]}"
         raise PlanError(f"graph {graph} stands {where}: a graph belongs to one pack; {int((times > 1).sum())} repeat")
     if not times.all():
         raise PlanError(
@@ -104,11 +104,11 @@ def _check_within(ids: np.ndarray, offsets: np.ndarray, sizes: GraphSizes, limit
         total = int(limits.padding.counted(held[:, number]).sum())
         reserve = limits.padding.reserved(axis.level, most - graphs)
         if limit is not None and total > limit - reserve:
-            what = f"{axis.level}s" + ("" if axis.type is None else f" of type {axis.type!r}")
+            kind = f"{axis.level}s" + ("" if axis.type is None else f" of type {axis.type!r}")
             name = f"num_{axis.level}s" + ("" if axis.type is None else f"[{axis.type!r}]")
             less = f" ({limit}, less {reserve} for padding)" if reserve else ""
             raise PlanError(
-                f"pack {pack} holds {total} {what}, in {graphs} graphs; a pack offers {limit - reserve}{less}{also}. "
+                f"pack {pack} holds {total} {kind}, in {graphs} graphs; a pack offers {limit - reserve}{less}{also}. "
                 f"Raise {name} (--num-{axis.level}s) to {total + reserve} or more, or {remedy}"
             )
     raise AssertionError(f"pack {pack} takes {taken[pack].tolist()} of {capacity.tolist()}")

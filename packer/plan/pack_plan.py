@@ -127,7 +127,7 @@ class PackPlan:
     def from_packs(cls, sizes: GraphSizes, limits: PackLimits, packs: Iterable[Sequence[int] | np.ndarray]) -> PackPlan:
         """A plan of packs of one's own, such as the batches of a `batch_sampler`; `build` takes its file (`save`).
 
-        packs: the graph ids of each pack (places in `sizes`), in the order in which the packs and their graphs are to
+        packs: the graph ids of each pack (indices into `sizes`), in the order in which packs and graphs are to
         lie; lists, arrays or tensors. Every graph belongs to exactly one pack. The bound is what volume proves.
         Raises PlanError naming pack, graph and numbers: for an id that is no graph, stands twice or is missing, for an
         empty pack, and for one beyond the limits.

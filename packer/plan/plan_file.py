@@ -44,7 +44,7 @@ def save_plan(
 
     by_graph: columns `pack`, `graph_id` (int64) and the size on each axis, a row a graph. Otherwise, where the
     algorithm packs sizes: `pattern`, `packs` that are filled so, `size_id` and `graphs` of that size in the pack, all
-    int64; size ids are places in the metadata's `need`, what each kind of graph takes of a pack.
+    int64; size ids are rows of the metadata's `need`, what each kind of graph takes of a pack.
     """
     if by_graph or not packing.by_patterns:
         columns, about = _graph_rows(sizes, packing), {"sizes": sizes_digest(sizes)}

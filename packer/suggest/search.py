@@ -129,10 +129,12 @@ class LimitSearch:
 
     def _classes(self, entries: Sequence[Entry]) -> list[list[Entry]]:
         """By rising bytes: packs alike in bytes, the most promising first."""
-        found: dict[int, list[Entry]] = {}
+        classes: dict[int, list[Entry]] = {}
         for entry in entries:
-            found.setdefault(_class_of(entry), []).append(entry)
-        return [sorted(found[place], key=lambda e: e.bytes * (e.bound + e.likely_packs)) for place in sorted(found)]
+            classes.setdefault(_class_of(entry), []).append(entry)
+        return [
+            sorted(classes[number], key=lambda e: e.bytes * (e.bound + e.likely_packs)) for number in sorted(classes)
+        ]
 
     def pack(self, work: float = PACK_WORK) -> None:
         """A heuristic plan for every entry that its volume bound does not rule out, most promising first."""
@@ -167,9 +169,9 @@ class LimitSearch:
             if not (entry.proven or self._beaten(entry)) and self._go_on(done, total):
                 starts, left = self._starts(entry), self._seconds_left()
                 limits: dict[str, Any] = {"time_limit": left, "work_limit": work, "interrupt": self.interrupt}
-                found = solve(self.instance(entry), seed=self.seed, start=starts, **limits)
+                solution = solve(self.instance(entry), seed=self.seed, start=starts, **limits)
                 entry.solved = True
-                self._learn(entry, found.patterns, found.certificate.bound)
+                self._learn(entry, solution.patterns, solution.certificate.bound)
         self._go_on(total, total)
 
     def _promising(self, classes: Sequence[Sequence[Entry]]) -> Iterator[Entry]:
@@ -201,12 +203,12 @@ class LimitSearch:
             kept, rest = np.flatnonzero(fewer), self.count - fewer * times
             part = Instance(self.need[kept], entry.capacity, fewer[kept])
             left = self._seconds_left()
-            found = solve(part, seed=self.seed, time_limit=left, work_limit=work, interrupt=self.interrupt)
+            solution = solve(part, seed=self.seed, time_limit=left, work_limit=work, interrupt=self.interrupt)
             if times == 1:
-                self._learn(entry, found.patterns, found.certificate.bound)
+                self._learn(entry, solution.patterns, solution.certificate.bound)
                 return
-            self._learn(entry, _joined(found.patterns, kept, times, self._rest(entry, rest)), 1)
-            if found.status != "optimal":
+            self._learn(entry, _joined(solution.patterns, kept, times, self._rest(entry, rest)), 1)
+            if solution.status != "optimal":
                 return  # a larger sample is harder still
 
     def _learn(self, entry: Entry, plan: Patterns, bound: int) -> None:
@@ -248,9 +250,9 @@ class LimitSearch:
         for entry in sorted((e for e in self.entries if e.plan is not None), key=lambda e: (e.bytes, e.packs)):
             if entry.packs < packs:
                 packs = entry.packs
-                place = _class_of(entry)
-                if place not in best or entry.total < best[place].total:
-                    best[place] = entry
+                number = _class_of(entry)
+                if number not in best or entry.total < best[number].total:
+                    best[number] = entry
         return list(best.values())
 
 

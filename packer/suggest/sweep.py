@@ -101,14 +101,14 @@ def sweep(
     tried = [
         _limits(shape, rules, graphs, edge, graphs * slot) for graphs in _scales(shape, rules) for edge, slot in shares
     ]
-    found = _allowed(tried, axes, rules, prices)
-    if not found or shape.graphs < _LEAST_PACKS:
+    allowed = _allowed(tried, axes, rules, prices)
+    if not allowed or shape.graphs < _LEAST_PACKS:
         # Packs for the largest graph and little more: mostly padding, unless there are few graphs.
         tried = [_limits(shape, rules, graphs, 1.0, few) for few in range(_FEW) for graphs in (0.0, float(few))]
-        found.update(_allowed(tried, axes, rules, prices))
-    if not found:
+        allowed.update(_allowed(tried, axes, rules, prices))
+    if not allowed:
         raise LimitsError(_none_left(tried[0], axes, rules, prices))
-    return sorted(found.values(), key=lambda limits: (prices.of_pack(limits, axes), limits.num_graphs, str(limits)))
+    return sorted(allowed.values(), key=lambda limits: (prices.of_pack(limits, axes), limits.num_graphs, str(limits)))
 
 
 def _allowed(

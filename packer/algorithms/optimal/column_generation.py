@@ -49,13 +49,13 @@ def exchanges(instance: Instance) -> np.ndarray:
     order = np.argsort(weight, kind="stable")
     ranked = need[order]
     pairs: list[tuple[int, int]] = []
-    for place, small in enumerate(order.tolist()):
-        larger = np.flatnonzero((ranked[place + 1 :] >= need[small]).all(axis=1)) + place + 1
-        found = 0
-        while len(larger) and found < PARAMS.exchanges_a_size:
+    for rank, small in enumerate(order.tolist()):
+        larger = np.flatnonzero((ranked[rank + 1 :] >= need[small]).all(axis=1)) + rank + 1
+        number = 0
+        while len(larger) and number < PARAMS.exchanges_a_size:
             nearest = larger[0]
             pairs.append((small, int(order[nearest])))
-            found += 1
+            number += 1
             larger = larger[(ranked[larger] < ranked[nearest]).any(axis=1)]
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
@@ -158,9 +158,9 @@ class ColumnGeneration:
             total = total_price(price, self._instance.count)
             # A pattern below the floor does not improve the LP, or is not in the way of a proof of `goal` packs.
             floor = max(unit, (total - 1) // (goal - 1)) if goal > 1 else unit
-            found = self._pricer.best(price, floor, budget)
-            if found is not None and total * self._value > self._total * found:
-                self._price, self._value, self._total = price, found, total
+            value = self._pricer.best(price, floor, budget)
+            if value is not None and total * self._value > self._total * value:
+                self._price, self._value, self._total = price, value, total
             self._seed += 1
             for pattern in self._pricer.patterns(price, dual, PARAMS.columns_a_round, self._seed):
                 new += self._add(*np.unique(pattern, return_counts=True))

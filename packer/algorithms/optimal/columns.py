@@ -16,14 +16,14 @@ class Columns:
 
     ids: list[np.ndarray] = field(default_factory=list)
     times: list[np.ndarray] = field(default_factory=list)
-    _place: dict[bytes, int] = field(default_factory=dict)
+    _index: dict[bytes, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def add(self, ids: np.ndarray, times: np.ndarray) -> bool:
         """True when the pattern is new."""
-        if self._place.setdefault(ids.tobytes() + times.tobytes(), len(self.ids)) < len(self.ids):
+        if self._index.setdefault(ids.tobytes() + times.tobytes(), len(self.ids)) < len(self.ids):
             return False
         self.ids.append(ids)
         self.times.append(times)

@@ -63,12 +63,12 @@ def _surest(lp: PatternLP, packs: int, random: np.random.Generator) -> PatternLP
 
 def _proper_columns(lp: PatternLP, left: np.ndarray) -> Patterns:
     """The columns of least reduced cost, cut to what is left, over the sizes that are left."""
-    place = np.cumsum(left > 0) - 1
+    new_id = np.cumsum(left > 0) - 1
     cost = np.array([lp.value - int((lp.price[i] * t).sum()) for i, t in zip(lp.columns.ids, lp.columns.times)])
     columns = Columns()
     for column in np.argsort(cost, kind="stable")[: PARAMS.seeds_a_step].tolist():
         ids = lp.columns.ids[column]
         times = np.minimum(lp.columns.times[column], left[ids])
         if times.any():
-            columns.add(place[ids[times > 0]], times[times > 0])
+            columns.add(new_id[ids[times > 0]], times[times > 0])
     return to_patterns((i, t, 1) for i, t in zip(columns.ids, columns.times))

@@ -7,7 +7,7 @@ import numpy as np
 from packer.algorithms.budget import Budget
 from packer.algorithms.instance import Instance
 from packer.algorithms.optimal.params import PARAMS
-from packer.algorithms.optimal.presolve import Reduced, reduce_instance
+from packer.algorithms.optimal.presolve import Presolved, presolve
 from packer.certificate import Certificate, check_certificate
 from packer.errors import PlanError
 
@@ -15,7 +15,7 @@ SCALE, MOST_PRODUCT = 1 << 20, 1 << 60
 """Of prices, so that rounding them down costs nothing; and what products of them may come to."""
 
 
-def lifted_bound(reduced: Reduced, bound: int, budget: Budget) -> Certificate | None:
+def lifted_bound(reduced: Presolved, bound: int, budget: Budget) -> Certificate | None:
     """The best certificate of more than `bound` packs from two dimensions: one is priced, the other keeps it unfilled.
 
     Time O(dims^2 * most_lifted * sizes * log(sizes)), and the check. No randomness.
@@ -82,13 +82,13 @@ def _most_worth(price: np.ndarray, need: np.ndarray, count: np.ndarray, rooms: n
     return worth[whole] + left * price[order[part]] // np.maximum(need[order[part]], 1)
 
 
-def _part(reduced: Reduced, priced: int, other: int) -> Reduced | None:
+def _part(reduced: Presolved, priced: int, other: int) -> Presolved | None:
     """The instance in two of its dimensions, in this order; None where one of them does not bind beside the other, or
     where products of prices could pass 2^63."""
     inner, dims = reduced.inner, [priced, other]
-    part = reduce_instance(Instance(inner.need[:, dims], inner.capacity[dims], inner.count))
+    part = presolve(Instance(inner.need[:, dims], inner.capacity[dims], inner.count))
     if len(part.dims) < 2 or MOST_PRODUCT // int(part.inner.capacity[0]) < max(len(inner.need), part.inner.capacity[1]):
         return None
     kept = np.array(dims, dtype=np.int64)[part.dims]
     divisors = reduced.divisors[kept] * part.divisors
-    return Reduced(reduced.outer, part.inner, reduced.dims[kept], divisors, part.size_of)
+    return Presolved(reduced.outer, part.inner, reduced.dims[kept], divisors, part.size_of)

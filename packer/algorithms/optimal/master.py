@@ -110,7 +110,7 @@ class Master:
         self._columns.append(column)
 
     def exchange(self, small: int, large: int) -> None:
-        """Let one place for an item of size `large` serve one of size `small`, at no cost."""
+        """Let one slot for an item of size `large` serve one of size `small`, at no cost."""
         column = self._model.add_variable(lb=0.0)
         self._rows[small].set_coefficient(column, 1.0)
         self._rows[large].set_coefficient(column, -1.0)

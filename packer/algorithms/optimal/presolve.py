@@ -12,7 +12,7 @@ from packer.algorithms.optimal.columns import to_patterns
 
 
 @dataclass(frozen=True)
-class Reduced:
+class Presolved:
     """The instance that is solved, and the way back.
 
     inner: the reduced instance; dims, divisors: int64 [k], `inner.need` = need[:, dims] // divisors, exactly;
@@ -26,7 +26,7 @@ class Reduced:
     size_of: np.ndarray
 
 
-def reduce_instance(instance: Instance) -> Reduced:
+def presolve(instance: Instance) -> Presolved:
     """Drop what cannot matter. Every plan of the inner instance is one of the outer, and the other way round."""
     dims = _binding_dims(instance)
     divisors = np.array([int(np.gcd.reduce(instance.need[:, d])) for d in dims.tolist()], dtype=np.int64)
@@ -35,11 +35,11 @@ def reduce_instance(instance: Instance) -> Reduced:
     size_of = np.full(len(reduced), -1)
     if not len(some):
         nothing = Instance(reduced[:0], instance.capacity[dims] // divisors, instance.count[:0])
-        return Reduced(instance, nothing, dims, divisors, size_of)
+        return Presolved(instance, nothing, dims, divisors, size_of)
     need, size_of[some] = distinct_rows(reduced[some])
     count = np.zeros(len(need), np.int64)
     np.add.at(count, size_of[some], instance.count[some])
-    return Reduced(instance, Instance(need, instance.capacity[dims] // divisors, count), dims, divisors, size_of)
+    return Presolved(instance, Instance(need, instance.capacity[dims] // divisors, count), dims, divisors, size_of)
 
 
 def _binding_dims(instance: Instance) -> np.ndarray:
@@ -64,21 +64,21 @@ def _implied(column: np.ndarray, offered: int, other: np.ndarray, other_offered:
     return products_below(column[some], other_offered, other[some], offered + 1)
 
 
-def merge_sizes(reduced: Reduced, plan: Patterns) -> Patterns:
+def merge_sizes(reduced: Presolved, plan: Patterns) -> Patterns:
     """A plan of the outer instance as one of the inner."""
     rows: list[tuple[np.ndarray, np.ndarray, int]] = []
     for p in range(len(plan)):
         ids, times = plan[p]
         times = times[reduced.size_of[ids] >= 0]
         ids = ids[reduced.size_of[ids] >= 0]
-        inner, place = np.unique(reduced.size_of[ids], return_inverse=True)
+        inner, inverse = np.unique(reduced.size_of[ids], return_inverse=True)
         merged = np.zeros(len(inner), np.int64)
-        np.add.at(merged, place.reshape(-1), times)
+        np.add.at(merged, inverse.reshape(-1), times)
         rows.append((inner, merged, int(plan.counts[p])))
     return to_patterns(rows)
 
 
-def restore(reduced: Reduced, plan: Patterns) -> Patterns:
+def restore(reduced: Presolved, plan: Patterns) -> Patterns:
     """The inverse: items of an inner size are dealt out to the outer ones that it stands for, lowest id first.
 
     plan: holds every item exactly once. A pattern is split where a size is used up.
@@ -96,21 +96,21 @@ def restore(reduced: Reduced, plan: Patterns) -> Patterns:
         return to_patterns([(np.ascontiguousarray(ids), np.ascontiguousarray(times), 1)])
     rows: list[tuple[np.ndarray, np.ndarray, int]] = []
     for p in range(len(plan)):
-        places = list(zip(*(part.tolist() for part in plan[p])))
+        entries = list(zip(*(part.tolist() for part in plan[p])))
         packs = int(plan.counts[p])
         while packs:
             held: list[tuple[int, int]] = []
-            for inner, times in places:
+            for inner, times in entries:
                 stack = members[inner]
                 while not left[stack[-1]]:
                     stack.pop()
-                place = -1
+                index = -1
                 while times:
-                    use = min(times, left[stack[place]])
+                    use = min(times, left[stack[index]])
                     if use:
-                        held.append((stack[place], use))
+                        held.append((stack[index], use))
                     times -= use
-                    place -= 1
+                    index -= 1
             same = min([packs] + [left[outer] // times for outer, times in held])
             if anywhere:
                 held, anywhere, same = held + anywhere, [], 1

@@ -73,7 +73,7 @@ def _trace(value, offset, last_need, outer_coords, outer_need, price, row, colum
     axes = outer_coords.shape[1]
     turn = start
     while value[row, column] > 0:
-        found = False
+        explained = False
         # Any size whose price explains the cell will do; beginning at the last one, runs of copies come cheaply, and
         # other starts give other patterns of the same value.
         for k in range(sizes):
@@ -93,9 +93,9 @@ def _trace(value, offset, last_need, outer_coords, outer_need, price, row, colum
                 row -= offset[i]
                 column -= last_need[i]
                 turn = i
-                found = True
+                explained = True
                 break
-        if not found:
+        if not explained:
             return -1
     return number
 
@@ -164,7 +164,7 @@ class GridPricer:
         ranked = ranked[: 4 * limit]
         slots = np.zeros(int(min(100_000, instance.count.sum())) + 64, np.int64)
         arrays = (self._offset[kept], self._last_need[kept], self._coords, self._outer_need[kept], price[kept])
-        found: dict[bytes, np.ndarray] = {}
+        distinct: dict[bytes, np.ndarray] = {}
         values: list[float] = []
         for turn, i in enumerate(ranked.tolist()):
             start = (seed + 7919 * turn) % max(1, len(kept))
@@ -173,7 +173,7 @@ class GridPricer:
                 continue
             pattern = np.sort(np.append(kept[slots[:number]], i))
             worth = float(target[pattern].sum())
-            if worth > 1 + 1e-9 and found.setdefault(pattern.tobytes(), pattern) is pattern:
+            if worth > 1 + 1e-9 and distinct.setdefault(pattern.tobytes(), pattern) is pattern:
                 values.append(worth)
-        patterns = list(found.values())
+        patterns = list(distinct.values())
         return [patterns[i] for i in np.argsort(-np.array(values), kind="stable")[:limit].tolist()] if values else []

@@ -17,13 +17,13 @@ from packer.algorithms.optimal.params import PARAMS
 
 
 @kernel
-def _search(need, price, most, weight, tail, chosen, state, residual, used, floor, found, lengths, nodes):  # type: ignore[no-untyped-def]
-    """Visit up to `nodes` patterns in depth-first order; write those worth more than `floor` to `found`.
+def _search(need, price, most, weight, tail, chosen, state, residual, used, floor, patterns, lengths, nodes):  # type: ignore[no-untyped-def]
+    """Visit up to `nodes` patterns in depth-first order; write those worth more than `floor` to `patterns`.
 
     need [sizes, dims], price, most (copies) [sizes], weight [bounds, sizes], tail [bounds, sizes + 1] (positive gains
     from there on), chosen [depth] (sizes), state: (depth, next size, value, number found), residual [dims],
-    used [bounds] (weight left); found [patterns, depth], lengths [patterns]. Returns the nodes used, negative when the
-    tree is finished.
+    used [bounds] (weight left); patterns [patterns, depth], lengths [patterns]. Returns the nodes used, negative when
+    the tree is finished.
     """
     sizes, dims = need.shape
     bounds = len(used)
@@ -35,7 +35,7 @@ def _search(need, price, most, weight, tail, chosen, state, residual, used, floo
             copies += 1
     visited = 0
     finished = False
-    while visited < nodes and number < len(found):
+    while visited < nodes and number < len(patterns):
         visited += 1
         # Bound: the value so far, the weight that is left, and the gains of all sizes from j on. Each of the bounds
         # holds, so one at or below the floor cuts the branch.
@@ -82,7 +82,7 @@ def _search(need, price, most, weight, tail, chosen, state, residual, used, floo
         # Every node of the tree is a pattern, not the leaves alone.
         if value > floor:
             for t in range(depth):
-                found[number, t] = chosen[t]
+                patterns[number, t] = chosen[t]
             lengths[number] = depth
             number += 1
     state[0], state[1], state[2], state[3] = depth, j, value, number
@@ -127,19 +127,19 @@ class TreePricer:
             part = budget.part(work)
             level = floor + int(max(0, root - floor) * share)
             state, chosen = np.zeros(4, np.int64), np.zeros(self._depth, np.int64)
-            found = np.zeros((PARAMS.patterns_a_search, self._depth), np.int64)
+            patterns = np.zeros((PARAMS.patterns_a_search, self._depth), np.int64)
             lengths = np.zeros(PARAMS.patterns_a_search, np.int64)
             residual, left = capacity.copy(), total.copy()
             finished = False
             while not finished and state[3] < PARAMS.patterns_a_search:
                 nodes = int(
-                    _search(*arrays, chosen, state, residual, left, level, found, lengths, PARAMS.nodes_a_slice)
+                    _search(*arrays, chosen, state, residual, left, level, patterns, lengths, PARAMS.nodes_a_slice)
                 )
                 finished = nodes < 0
                 if not part.spend(PARAMS.node_work * abs(nodes)):
                     break
             number = int(state[3])
-            self._found += [np.sort(useful[found[i, : lengths[i]]]) for i in range(number)]
+            self._found += [np.sort(useful[patterns[i, : lengths[i]]]) for i in range(number)]
             if finished:
                 shown = max([level] + [int(price[pattern].sum()) for pattern in self._found])
             if number or budget.spent:

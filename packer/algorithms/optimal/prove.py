@@ -12,7 +12,7 @@ from packer.algorithms.optimal.column_generation import ColumnGeneration, Patter
 from packer.algorithms.optimal.columns import proper
 from packer.algorithms.optimal.greedy import greedy_plans, single_sizes
 from packer.algorithms.optimal.params import PARAMS
-from packer.algorithms.optimal.presolve import Reduced, reduce_instance
+from packer.algorithms.optimal.presolve import Presolved, presolve
 from packer.algorithms.optimal.price_dp import GridPricer
 from packer.algorithms.optimal.price_tree import TreePricer
 from packer.certificate import Certificate, check_certificate
@@ -29,7 +29,7 @@ class Proof:
 
     def __init__(
         self,
-        problem: Reduced,
+        problem: Presolved,
         plans: Sequence[Patterns],
         seed: int,
         *,
@@ -100,7 +100,7 @@ class Proof:
         return stated
 
 
-def proofs_of(reduced: Reduced, plans: Sequence[Patterns], seed: int) -> list[Proof]:
+def proofs_of(reduced: Presolved, plans: Sequence[Patterns], seed: int) -> list[Proof]:
     """The proofs to try on an instance, the cheapest first. plans: of the inner instance, to start from."""
     inner = reduced.inner
     proofs: list[Proof] = []
@@ -122,7 +122,7 @@ def _counts_bind(instance: Instance) -> bool:
     return bool((one_more <= instance.capacity).all(axis=1).any())
 
 
-def _relaxed(reduced: Reduced) -> Reduced | None:
+def _relaxed(reduced: Presolved) -> Presolved | None:
     """The instance without its largest dimensions, as far as needed for a grid that can be priced exactly."""
     inner = reduced.inner
     dims = list(range(len(inner.capacity)))
@@ -130,9 +130,9 @@ def _relaxed(reduced: Reduced) -> Reduced | None:
         dims.remove(max(dims, key=lambda d: int(inner.capacity[d])))
     if len(dims) == len(inner.capacity):
         return reduced
-    part = reduce_instance(Instance(inner.need[:, dims], inner.capacity[dims], inner.count)) if dims else None
+    part = presolve(Instance(inner.need[:, dims], inner.capacity[dims], inner.count)) if dims else None
     if part is None or not len(part.dims):
         return None
     kept = np.array(dims, dtype=np.int64)[part.dims]
     divisors = reduced.divisors[kept] * part.divisors
-    return Reduced(reduced.outer, part.inner, reduced.dims[kept], divisors, part.size_of)
+    return Presolved(reduced.outer, part.inner, reduced.dims[kept], divisors, part.size_of)

@@ -13,7 +13,7 @@ from packer.algorithms.shares import largest_first, shares
 def fix_whole(instance: Instance, lp: PatternLP, keep: np.ndarray) -> tuple[Patterns, np.ndarray]:
     """(patterns, left): use each column of the LP floor(use) times, `keep` (float64 [columns], 0..1) of that.
 
-    A place whose size is used up serves a smaller one, as often as the exchanges of the LP do; or it stays empty.
+    A slot whose size is used up serves a smaller one, as often as the exchanges of the LP do; or it stays empty.
     left: int64 [sizes], the items in no pack. Proper: no item is used twice.
     """
     left = instance.count.tolist()
@@ -22,11 +22,11 @@ def fix_whole(instance: Instance, lp: PatternLP, keep: np.ndarray) -> tuple[Patt
     rows: list[tuple[np.ndarray, np.ndarray, int]] = []
     for column in np.argsort(-whole, kind="stable").tolist():
         packs = int(whole[column])
-        places = np.repeat(lp.columns.ids[column], lp.columns.times[column]).tolist() if packs else []
+        slots = np.repeat(lp.columns.ids[column], lp.columns.times[column]).tolist() if packs else []
         while packs:
             held: dict[int, int] = {}
             used: dict[int, int] = {}
-            for size in places:
+            for size in slots:
                 exchange.serve(size, left, held, used)
             if not held:
                 break
@@ -71,7 +71,7 @@ def fill_up(instance: Instance, plan: Patterns, left: np.ndarray) -> tuple[Patte
 
 
 class _Exchange:
-    """quota: how many places may still pass from the larger size of each pair to the smaller one."""
+    """quota: how many slots may still pass from the larger size of each pair to the smaller one."""
 
     def __init__(self, lp: PatternLP) -> None:
         self.quota = np.floor(lp.swaps + 1e-6).astype(np.int64).tolist()

@@ -1,6 +1,6 @@
 """Good patterns for very many items: a sample in the same proportions is annealed, and its packs are columns.
 
-Where packs can be filled to the last place, as most real sets of graphs allow, the patterns of a thousand annealed
+Where packs can be filled to the last slot, as most real sets of graphs allow, the patterns of a thousand annealed
 packs take the LP to its optimum or nearly so, whatever the number of items: pricing would find them one by one.
 """
 

@@ -17,7 +17,7 @@ from packer.algorithms.optimal.dive import dive
 from packer.algorithms.optimal.greedy import greedy_plans, repeated_plans
 from packer.algorithms.optimal.lift import lifted_bound
 from packer.algorithms.optimal.params import PARAMS
-from packer.algorithms.optimal.presolve import Reduced
+from packer.algorithms.optimal.presolve import Presolved
 from packer.algorithms.optimal.price_tree import TreePricer
 from packer.algorithms.optimal.prove import Proof, proofs_of
 from packer.algorithms.optimal.rounding import fill_up, fix_whole, rest_of
@@ -30,7 +30,7 @@ Progress = Callable[[int, int, float], None]
 class Search:
     """One run: the best plan (over the inner instance) and the best certificate (of the outer one) so far."""
 
-    def __init__(self, reduced: Reduced, budget: Budget, seed: int, progress: Progress | None) -> None:
+    def __init__(self, reduced: Presolved, budget: Budget, seed: int, progress: Progress | None) -> None:
         self.instance = reduced.inner
         self.budget = budget
         self.plan: Patterns | None = None

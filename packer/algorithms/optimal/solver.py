@@ -8,7 +8,7 @@ from typing import Sequence
 from packer.algorithms.budget import DEFAULT_WORK, Budget
 from packer.algorithms.instance import Instance, Patterns
 from packer.algorithms.items import Items
-from packer.algorithms.optimal.presolve import Reduced, merge_sizes, reduce_instance, restore
+from packer.algorithms.optimal.presolve import Presolved, merge_sizes, presolve, restore
 from packer.algorithms.optimal.search import Search
 from packer.algorithms.protocol import Progress
 from packer.algorithms.solution import Solution
@@ -50,11 +50,11 @@ class Solver:
 
     def __init__(self, items: Items, budget: Budget, seed: int, progress: Progress | None) -> None:
         self._items, self._budget, self._seed, self._progress = items, budget, seed, progress
-        self._started: tuple[Reduced, Search] | None = None
+        self._started: tuple[Presolved, Search] | None = None
 
     def run(self, start: Sequence[Patterns] = ()) -> None:
         """Until the proof, or until the budget is spent. start: plans to start from."""
-        reduced = reduce_instance(self._items.instance)
+        reduced = presolve(self._items.instance)
         search = Search(reduced, self._budget, self._seed, self._progress)
         self._started = reduced, search
         search.run([merge_sizes(reduced, plan) for plan in start])

@@ -246,7 +246,7 @@ def test_without_numba_the_packs_are_the_same(monkeypatch: pytest.MonkeyPatch) -
     need, capacity = rng.integers(0, 30, (20, 3)), np.array([60, 70, 80])
     items = rng.integers(0, 20, 400)
     compiled = *by_item(stream, items, need, capacity), *by_item(first_fit, items, need, capacity)
-    for module, name in ((stream_module, "_next_fit"), (first_fit_module, "_place")):
+    for module, name in ((stream_module, "_next_fit"), (first_fit_module, "_insert")):
         monkeypatch.setattr(module, name, getattr(module, name).__wrapped__)
     plain = *by_item(stream, items, need, capacity), *by_item(first_fit, items, need, capacity)
     for one, other in zip(compiled, plain, strict=True):

@@ -7,7 +7,7 @@ import numpy as np
 from packer.algorithms.budget import Budget
 from packer.algorithms.instance import Instance
 from packer.algorithms.optimal.lift import SCALE, lifted_bound, lifted_prices
-from packer.algorithms.optimal.presolve import reduce_instance
+from packer.algorithms.optimal.presolve import presolve
 from packer.certificate import Certificate, check_certificate, volume_certificate
 
 
@@ -23,10 +23,10 @@ def test_a_giant_by_hand() -> None:
     price, value = lifted_prices(instance)
     assert value == 10 * SCALE and price[1] == 5 * SCALE
     assert price[0] == 10 * SCALE - 10 * SCALE // 3
-    found = lifted_bound(reduce_instance(instance), 3, Budget(math.inf, math.inf))
+    found = lifted_bound(presolve(instance), 3, Budget(math.inf, math.inf))
     assert found is not None and found.bound == 4
     assert check_certificate(found, instance.need, instance.capacity, instance.count) == 4
-    assert lifted_bound(reduce_instance(instance), 4, Budget(math.inf, math.inf)) is None
+    assert lifted_bound(presolve(instance), 4, Budget(math.inf, math.inf)) is None
 
 
 def test_two_of_a_kind_share_what_a_pack_leaves_empty() -> None:
@@ -55,7 +55,7 @@ def test_no_pack_holds_more_than_the_prices_allow() -> None:
 def test_huge_numbers_are_left_alone() -> None:
     need, many = [[2**50 + 1, 2**43 + 1], [5 * 2**49, 2**41]], [10**12, 10**12]
     instance = instance_of(need, [2**53 - 1, 2**44], many)
-    assert lifted_bound(reduce_instance(instance), 1, Budget(math.inf, math.inf)) is None
+    assert lifted_bound(presolve(instance), 1, Budget(math.inf, math.inf)) is None
     half = instance_of([[2, 8], [5, 3]], [10, 10], many)  # counts beyond what products of prices can hold
-    found = lifted_bound(reduce_instance(half), 1, Budget(math.inf, math.inf))
+    found = lifted_bound(presolve(half), 1, Budget(math.inf, math.inf))
     assert found is not None and check_certificate(found, half.need, half.capacity, half.count) == found.bound

@@ -18,7 +18,7 @@ from packer.algorithms.optimal.columns import proper, to_patterns
 from packer.algorithms.optimal.greedy import greedy_plans, repeated_plans, single_sizes
 from packer.algorithms.optimal.master import Master, MasterError
 from packer.algorithms.optimal.params import PARAMS
-from packer.algorithms.optimal.presolve import merge_sizes, reduce_instance, restore
+from packer.algorithms.optimal.presolve import merge_sizes, presolve, restore
 from packer.algorithms.optimal.price_dp import GridPricer
 from packer.algorithms.optimal.sample import repeated, sampled_patterns
 from packer.algorithms.optimal.solver import solve
@@ -88,7 +88,7 @@ def test_nothing_to_pack_one_pack_and_useless_dimensions() -> None:
 def test_reducing_keeps_plans() -> None:
     # Dimension 1 is implied by 0 (at most 5 items of 2 fit), dimension 2 is twice a divisor; sizes 0 and 1 merge.
     instance = instance_of([[2, 1, 6], [2, 2, 6], [3, 1, 9]], [10, 20, 30], [3, 2, 2])
-    reduced = reduce_instance(instance)
+    reduced = presolve(instance)
     assert reduced.inner.need.tolist() in ([[2], [3]], [[2, 2], [3, 3]])
     plan = greedy_plans(instance)[0]
     again = restore(reduced, merge_sizes(reduced, plan))
