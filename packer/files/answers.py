@@ -6,26 +6,33 @@ fills the memory. Here an answer is read a piece at a time and at most one byte 
 
 from __future__ import annotations
 
+import inspect
 import re
 from typing import Any, Mapping, Sequence
 
 from packer.files.retry import ShortAnswerError
 
-MAX_ANSWER_BYTES = 64 << 20
-"""Of an answer to what asks for no range: a listing, an error."""
+MAX_ANSWER_BYTES = 8 << 20
+"""Of an answer to what asks for no range, such as a listing: of S3's 1,000 names at a time, or of a folder's page."""
+_MAX_ERROR_BYTES = 64 << 10
+"""Of an answer that refuses what was asked: its status tells enough, and the rest is cut."""
 _PIECE = 1 << 20
 _RANGE = re.compile(r"bytes=(\d+)-(\d+)")
+_SPACE = re.compile(r"\s+")
+_NO_TAG = re.compile(r"<(?!a [^<>]*>)", re.IGNORECASE)
 
 
 def bounded_options(protocol: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """storage_options under which a client reads bounded answers; as they are where it cannot be told to.
 
-    S3's client cannot: for it there is `cat_ranges`.
+    What S3's client is asked for in ranges it does not hold itself: for that there is `cat_ranges`.
     """
     found = dict(options)
     name = {"http": "client_kwargs", "https": "client_kwargs", "gs": "session_kwargs", "gcs": "session_kwargs"}
     if protocol in name:
         found[name[protocol]] = {"response_class": _bounded_response(), **(found.get(name[protocol]) or {})}
+    elif protocol in ("s3", "s3a"):
+        found["config_kwargs"] = {**_bounded_sessions(), **(found.get("config_kwargs") or {})}
     return found
 
 
@@ -78,6 +85,7 @@ def _too_long(size: int, most: int) -> ValueError:
 
 
 _class: list[type] = []
+_session: list[type] = []
 
 
 def _bounded_response() -> type:
@@ -88,18 +96,64 @@ def _bounded_response() -> type:
 
     class BoundedResponse(ClientResponse):
         async def read(self) -> bytes:
-            if self._body is None:
+            if self.status >= 300:
+                return await self._begin()
+            if self._body is not None:
+                return await super().read()
+            try:
                 wanted = _RANGE.fullmatch(self.request_info.headers.get("Range", ""))
-                most = int(wanted[2]) - int(wanted[1]) + 1 if wanted and self.status < 400 else MAX_ANSWER_BYTES
+                most = int(wanted[2]) - int(wanted[1]) + 1 if wanted else MAX_ANSWER_BYTES
                 coded = self.headers.get("Content-Encoding", "identity")
-                try:
-                    if wanted and self.status < 400 and coded != "identity":
-                        raise ValueError(f"the server sends {coded} where bytes of a file were asked for")
-                    self._body = await _read(self.content.read, most, self.content_length)
-                except BaseException:
-                    self.close()
-                    raise
+                if wanted and coded != "identity":
+                    raise ValueError(f"the server sends {coded} where bytes of a file were asked for")
+                self._body = await _read(self.content.read, most, self.content_length)
+            except BaseException:
+                self.close()
+                raise
             return await super().read()
+
+        async def _begin(self) -> bytes:
+            """The body of what is no success, or as much of it as is read."""
+            if self._body is None:
+                found = bytearray()
+                try:
+                    while len(found) < _MAX_ERROR_BYTES:
+                        piece = await self.content.read(_MAX_ERROR_BYTES - len(found))
+                        if not piece:
+                            break
+                        found += piece
+                finally:
+                    self.release() if self.content.at_eof() else self.close()
+                self._body = bytes(found)
+            return self._body
+
+        async def text(self, encoding: str | None = None, errors: str = "strict") -> str:
+            return linear(await super().text(encoding, errors))
 
     _class.append(BoundedResponse)
     return BoundedResponse
+
+
+def linear(page: str) -> str:
+    """A page of links without what makes the pattern for links of fsspec look at it again and again: its time grows
+    with the square of what follows a tag without an end, and with the cube of spaces in a tag."""
+    return _NO_TAG.sub(" ", _SPACE.sub(" ", page))
+
+
+def _bounded_sessions() -> dict[str, Any]:
+    """The setting by which S3's client reads such answers; nothing where it is of a version that has none."""
+    import aiobotocore.config
+    import aiobotocore.httpsession
+
+    if "http_session_cls" not in inspect.signature(aiobotocore.config.AioConfig.__init__).parameters:
+        return {}
+    if not _session:
+
+        class BoundedSession(aiobotocore.httpsession.AIOHTTPSession):
+            async def _get_session(self, proxy_url: Any) -> Any:
+                found = await super()._get_session(proxy_url)
+                setattr(found, "_response_class", _bounded_response())  # noqa: B010 - its constructor is not ours
+                return found
+
+        _session.append(BoundedSession)
+    return {"http_session_cls": _session[0]}

@@ -32,8 +32,10 @@ from packer.plan.packing import Packing
 
 _KEY = b"graph-packer-plan"
 _BY_GRAPH, _BY_PATTERN = "graph-packer-plan/1", "graph-packer-plan/2"
-_SMALL_ROWS, _MAX_COLUMNS = 1 << 20, 4096
-"""Rows that a plan may have however few its bytes: sizes of patterns repeat, unlike ids."""
+_SMALL_ROWS, _SMALL_VALUES = 1 << 20, 1 << 23
+"""Rows, and values in all columns, that a plan may have however few its bytes: sizes of patterns repeat, unlike ids."""
+_VALUES_PER_BYTE = 64
+"""Values that a byte of a larger plan may stand for: it is held whole, and most graphs have few of many types."""
 _WRITING: Any = {"compression": "zstd", "write_statistics": False, "write_page_checksum": True}
 
 
@@ -76,9 +78,6 @@ def read_plan(source: str | os.PathLike[str] | bytes, name: str) -> tuple[GraphS
     name = name if isinstance(source, bytes) else Path(source).name
     try:
         columns, about = _stored(source)
-        if about["format"] not in (_BY_GRAPH, _BY_PATTERN):
-            raise FormatError(f"{name}: plan format {about['format']!r} is not known; upgrade graph-packer")
-        _check_types(about)
         certificate = Certificate.from_dict(about["certificate"])
         read = _read_graphs if about["format"] == _BY_GRAPH else _read_patterns
         sizes, solution = read(columns, about)
@@ -103,9 +102,14 @@ def _stored(source: str | os.PathLike[str] | bytes) -> tuple[dict[str, np.ndarra
         about: Any = canonical.bounded_loads(parquet.metadata.get(_KEY, b""), "its metadata")
         if not isinstance(about, dict):
             raise FormatError("its metadata is no JSON object")
+        if about["format"] not in (_BY_GRAPH, _BY_PATTERN):
+            raise FormatError(f"plan format {str(about['format'])[:80]!r} is not known; upgrade graph-packer")
+        _check_types(about)
         names = [name.decode() for name in parquet.columns]
-        if any(field.type != pa.int64() for field in parquet.schema) or len(names) > _MAX_COLUMNS:
-            raise FormatError(f"it has columns {names[:20]}; a plan's are of int64, and at most {_MAX_COLUMNS}")
+        if names != _names(about) or any(field.type != pa.int64() for field in parquet.schema):
+            raise FormatError(f"it has columns {names[:20]}, not {_names(about)[:20]} of int64")
+        if parquet.rows * len(names) > _SMALL_VALUES + _VALUES_PER_BYTE * file.size:
+            raise FormatError(f"{parquet.rows} rows of {len(names)} columns do not fit into {file.size} bytes")
         parts = list(parquet.tables())
     finally:
         file.close()
@@ -121,6 +125,15 @@ def _check_types(about: dict[str, Any]) -> None:
     limits = [limit for limit in about["limits"].values() if isinstance(limit, dict)]
     if len(about["node_types"]) + len(about["edge_types"]) > MAX_AXES or any(len(each) > MAX_AXES for each in limits):
         raise FormatError(f"it has more than {MAX_AXES} node and edge types")
+
+
+def _names(about: dict[str, Any]) -> list[str]:
+    """The columns of a plan, in their order."""
+    if about["format"] == _BY_PATTERN:
+        return ["pattern", "packs", "size_id", "graphs"]
+    edges = ["__".join(each) for each in about["edge_types"] if each is not None]
+    types = [*about["node_types"], *edges] if about["node_types"] != [None] else ["node", "edge"]
+    return ["pack", "graph_id", *(f"size/{name}" for name in types)]
 
 
 def _said(about: dict[str, Any]) -> tuple[str, int, str]:

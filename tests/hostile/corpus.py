@@ -293,6 +293,8 @@ def plans(folder: Path) -> Cases:
         bomb = pa.table({name: pa.array(np.zeros(rows, "i8")) for name in table.column_names})
         what = f", by graph: {by_graph}"
         yield "8 million rows of runs" + what, case(bomb)
+        if by_graph:
+            yield "a million rows of 600 types", _many_types(folder, about, (1 << 20) // SCALE)
         yield "10^12 packs" + what, case(num_packs=10**12)
         if by_graph:
             at = table.schema.get_field_index("pack")
@@ -328,6 +330,21 @@ def plans(folder: Path) -> Cases:
     yield "a data set's plan of zeros", stored
 
 
+def _many_types(folder: Path, about: Any, rows: int) -> Case:
+    """A plan of zeros: each row group within bounds, and all together 600 values a row."""
+    types = [f"n{i}" for i in range(600)]
+    text = json.dumps({**about, "node_types": types, "edge_types": []}).encode()
+    groups = max(3, rows // 40_000)
+    zeros = pa.array(np.zeros(rows // groups, "i8"))
+    part = pa.table(dict.fromkeys(["pack", "graph_id", *(f"size/{name}" for name in types)], zeros))
+    part = part.replace_schema_metadata({b"graph-packer-plan": text})
+    path = folder / "types.parquet"
+    with pq.ParquetWriter(path, part.schema, compression="zstd", write_statistics=False) as writer:
+        for _ in range(groups):
+            writer.write_table(part)
+    return lambda: PackPlan.load(path)
+
+
 def certificates(folder: Path) -> Cases:
     need, capacity, count = np.array([[3, 2], [4, 2]]), np.array([16, 16]), np.array([1, 2])
     sound = {"dims": [0], "divisors": [1], "need": [[3], [4]], "price": [3, 4], "value": 16, "bound": 1}
@@ -355,7 +372,7 @@ def certificates(folder: Path) -> Cases:
 
 
 def answers(folder: Path) -> Cases:
-    for mode in ("all", "chunked", "gzip", "longer", "listing"):
+    for mode in stores.MODES:
         yield mode, lambda mode=mode: stores.read(mode)
 
 

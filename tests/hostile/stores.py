@@ -8,8 +8,22 @@ import io
 import threading
 from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
+
+from packer.files.answers import bounded_options
 
 _PIECE = bytes(1 << 20)
+_PAGES = {
+    "tags without an end": b"<a " * 200_000,
+    "spaces in a tag": b"<a" + b" \t\n" * 20_000 + b">",
+    "a name without an end": b"<a href='shard-00000.parquet'>" + b"<a href='x" * 200_000,
+}
+"""What takes the square or the cube of its length to be looked through by a pattern for links."""
+NAMES = ("listing", *_PAGES)
+"""Answers to what asks for names."""
+_S3 = ["s3"] if bounded_options("s3", {}).get("config_kwargs") else []
+MODES = ("all", "chunked", "gzip", "longer", *NAMES, *_S3)
+"""Older versions of S3's client cannot be bounded."""
 
 
 @lru_cache(maxsize=1)
@@ -32,7 +46,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._head(200, Content_Length="1000", Accept_Ranges="bytes")
 
     def do_GET(self) -> None:
-        mode = self.path.split("/")[1]
+        mode = unquote(self.path.split("/")[1])
         with contextlib.suppress(OSError):
             if mode in ("all", "listing"):
                 self._head(200, Content_Length=str(6 << 30))
@@ -48,6 +62,13 @@ class _Handler(BaseHTTPRequestHandler):
             elif mode == "longer":
                 self._head(206, Content_Length="1001")
                 self.wfile.write(bytes(1001))
+            elif mode in _PAGES:
+                self._head(200, Content_Type="text/html", Content_Length=str(len(_PAGES[mode])))
+                self.wfile.write(_PAGES[mode])
+            elif mode == "s3":
+                self._head(403, Content_Type="application/xml", Content_Length=str(6 << 30))
+                for _ in range(6 << 10):
+                    self.wfile.write(_PIECE)
 
     def _head(self, status: int, **headers: str) -> None:
         self.send_response(status)
@@ -64,9 +85,14 @@ def read(mode: str) -> object:
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}/{mode}"
+    url = f"http://127.0.0.1:{server.server_port}"
     try:
-        return place_of(url).names() if mode == "listing" else read_manifest_bytes(url)
+        if mode == "s3":
+            return read_manifest_bytes(
+                place_of("s3://s3/packs", {"key": "a", "secret": "b", "client_kwargs": {"endpoint_url": url}})
+            )
+        place = place_of(f"{url}/{mode.replace(' ', '%20')}")
+        return place.names() if mode in NAMES else read_manifest_bytes(place)
     finally:
         server.shutdown()
         server.server_close()
