@@ -235,7 +235,7 @@ class _PlanProgress(Progress):
             -1
         )
 
-    def steps(self, run: Pass) -> Sequence[List[int]]:
+    def steps(self, run: Pass) -> Sequence[list[int]]:
         plan = self._batches
         batches = plan.batches(run.start.lanes)
         members = batches.members

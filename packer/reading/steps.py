@@ -96,7 +96,7 @@ class Steps(Iterator[List[int]]):
         return 0 < self._taken < len(self._steps)
 
     def state_after(self, steps: int | None = None) -> dict[str, Any]:
-        """The state when so many steps were taken, or all that were given out; at the end, the start of the next pass."""
+        """The state when so many steps were taken, or all that were given out; at the end, that of the next pass."""
         taken = self._taken if steps is None else whole_number("steps", steps, 0, len(self._steps))
         state = self._run.state(taken)
         return (state if taken < len(self._steps) else replace(state, epoch=state.epoch + 1, packs_seen=0)).to_dict()
