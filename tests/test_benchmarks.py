@@ -51,6 +51,14 @@ def test_time_limits_are_measured(tmp_path):
     assert [row[2].strip() for row in rows] == ["cold", "warm"] * 4  # how long each took is not for a test to say
 
 
+def test_batches_under_a_budget_are_counted(shared_data, tmp_path):
+    pytest.importorskip("ortools")
+    run("benchmarks/sampler.py", "--quick", "--out", tmp_path / "table.md")
+    (row,) = [line.split("|") for line in (tmp_path / "table.md").read_text().splitlines() if line.startswith("| 1")]
+    online, planned, bound = (int(cell.replace(",", "")) for cell in row[3:6])
+    assert bound <= planned < online
+
+
 def test_training_on_a_gpu_is_measured(tmp_path):
     """Without a GPU the same loops run on the CPU, but for CUDA graphs."""
     pytest.importorskip("torch_geometric")
