@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Any, Iterator, Sequence
 
 import torch
 from torch.utils.data import DataLoader, get_worker_info
@@ -14,6 +14,7 @@ from packer.reading.dataset import Pack, PackDataset
 from packer.reading.order import LANES
 from packer.reading.prefetch import BlocksAhead
 from packer.reading.progress import Pass, Progress
+from packer.reading.resumable import Resumable
 from packer.reading.sharing import accelerate_processes, check_shared_out, not_packed
 from packer.reading.steps import Packs, StepSampler
 from packer.reading.transport import Travelling
@@ -103,7 +104,7 @@ class Collate:
         return joined if get_worker_info() is None else Travelling(joined)
 
 
-class PackLoader:
+class PackLoader(Resumable):
     """The thin iterator of torch_loader: blocks are decoded by one thread, packs cut where they are consumed."""
 
     def __init__(self, dataset: PackDataset, progress: Progress, collate: Collate, pin_memory: bool) -> None:
@@ -116,10 +117,6 @@ class PackLoader:
     def batch_size(self) -> int:
         """Packs a step."""
         return self.progress.step
-
-    def __len__(self) -> int:
-        """Steps of a whole epoch, also where the next pass resumes one (`steps_left`)."""
-        return len(self.progress)
 
     def __iter__(self) -> Iterator[Any]:
         return self._steps(self.progress.begin())
@@ -137,30 +134,12 @@ class PackLoader:
                 yield batch
             progress.finished(run)
 
-    @property
-    def steps_left(self) -> int:
-        """Steps that the pass under way still gives; without one, those of the next pass."""
-        return self.progress.steps_left
 
-    def set_epoch(self, epoch: int) -> None:
-        """The next pass is `epoch`; one under way goes on. StateError for what is no epoch."""
-        self.progress.set_epoch(epoch)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Where the loop that consumes this loader is: plain values."""
-        return self.progress.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The next pass gives exactly what was left when `state` was taken; one under way goes on. StateError for what
-        is no state, or one of another data set."""
-        self.progress.load_state_dict(state)
-
-
-class PackDataLoader(DataLoader[Any]):
+class PackDataLoader(Resumable, DataLoader[Any]):
     """torch's DataLoader over packs, with the progress that its batch sampler carries."""
 
     @property
-    def progress(self) -> Progress:
+    def progress(self) -> Progress:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self._steps.progress
 
     @property
@@ -173,24 +152,6 @@ class PackDataLoader(DataLoader[Any]):
         with self._steps.giving(run), interrupts_held():  # until workers have said what they do with them
             steps = super().__iter__()
         return _counted(steps, self.progress, run)
-
-    @property
-    def steps_left(self) -> int:
-        """Steps that the pass under way still gives; without one, those of the next pass."""
-        return self.progress.steps_left
-
-    def set_epoch(self, epoch: int) -> None:
-        """The next pass is `epoch`; one under way goes on. StateError for what is no epoch."""
-        self.progress.set_epoch(epoch)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Where the loop that consumes this loader is: plain values; what workers have read ahead does not count."""
-        return self.progress.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The next pass gives exactly what was left when `state` was taken; one under way goes on. StateError for what
-        is no state, or one of another data set."""
-        self.progress.load_state_dict(state)
 
     @property
     def _is_accelerate_prepared(self) -> bool:

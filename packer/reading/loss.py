@@ -7,12 +7,17 @@ import torch
 from packer.errors import LossError
 
 
-def masked_mean(loss_per_graph: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def masked_mean(loss_per_graph: torch.Tensor, mask: torch.Tensor, per: float | None = None) -> torch.Tensor:
     """Mean of `loss_per_graph` over real rows: their sum / their number; 0, with zero gradients, when there is none.
 
     loss_per_graph: [G] or [G, ...], one row a graph (or a node), unreduced; mask: bool [G], True for real rows, such as
     `batch.graphs_mask`, or of more dimensions of the loss: [G, T] tells which of T targets are known. A 0-d tensor of
     the loss' dtype, float32 for whole numbers and bools. What padding rows hold does not matter, NaN and inf included.
+
+    per: what the sum is divided by instead of the number of real rows, a number above 0: `loader.graphs_per_step`. A
+    mean weighs the graphs of a step with few of them more; over steps of `per` rows in the mean, each row weighs the
+    same in an epoch, and gradients averaged over ranks or micro-batches are those of one big batch. With a mask of
+    [G, T], the known targets of a step in the mean.
 
     Only operations that torch.compile, XLA and PopTorch trace; nothing is read back to the host. PopTorch trains on
     what is marked, so there the loss of all terms goes through `ipu_loss` last. Raises LossError for a mask that is not
@@ -28,7 +33,12 @@ def masked_mean(loss_per_graph: torch.Tensor, mask: torch.Tensor) -> torch.Tenso
     total = loss.masked_fill(~rows, 0)
     if not loss.is_floating_point() or loss.element_size() == 2:  # float16 counts exactly only to 2,048
         total = total.float()
-    mean = total.sum() / rows.to(total.dtype).sum().clamp(min=1)
+    if per is None:
+        mean = total.sum() / rows.to(total.dtype).sum().clamp(min=1)
+    else:
+        if not per > 0:
+            raise LossError(f"masked_mean: per must be a number above 0, such as loader.graphs_per_step; got {per!r}")
+        mean = total.sum() / (per * (loss.numel() // max(1, mask.numel())))
     return mean.to(loss.dtype) if loss.is_floating_point() else mean
 
 

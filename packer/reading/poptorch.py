@@ -108,6 +108,11 @@ class PackSampler(Sampler[int]):
         """Ids of a whole epoch."""
         return len(self.progress) * self.progress.step
 
+    @property
+    def graphs_per_pack(self) -> float:
+        """Real graphs a pack in the mean over an epoch: times batch_size, what `masked_mean(..., per=...)` takes."""
+        return self.progress.graphs_per_pack
+
     def __iter__(self) -> Iterator[int]:
         return self._ids(self.progress.begin())
 

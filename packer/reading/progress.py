@@ -28,10 +28,12 @@ Place = Tuple[int, int]
 
 
 class Numbered(Protocol):
-    """What passes give by number, as a manifest says it of packs: how many, how many are read together, and a name."""
+    """What passes give by number, as a manifest says it of packs: how many, how many are read together, how many
+    graphs they hold, and a name."""
 
     num_packs: int
     packs_per_block: int
+    num_graphs: int
     sha256: str
 
 
@@ -100,7 +102,7 @@ class Progress:
             raise StateError(f"redraw must be True, False or None; got {redraw!r}")
         if redraw and not shuffle:
             raise StateError("redraw=True needs shuffle=True: without it packs come as they are stored")
-        self.num_packs = manifest.num_packs
+        self.num_packs, self.num_graphs = manifest.num_packs, manifest.num_graphs
         self.packs_per_block = manifest.packs_per_block
         self.shuffle = shuffle
         self.step = step
@@ -135,6 +137,11 @@ class Progress:
         if latest is not None and latest.touched and latest.open:
             return latest.num_steps - latest.taken
         return num_steps(self.num_packs - self._next.packs_seen, self.world, self.step)
+
+    @property
+    def graphs_per_pack(self) -> float:
+        """Real graphs a pack in the mean over an epoch, the empty packs counted that fill its last steps."""
+        return self.num_graphs / max(1, len(self) * self.world * self.step)
 
     def ahead(self, run: Pass) -> int:
         """Blocks that a pass has in use at a time."""

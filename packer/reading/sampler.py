@@ -64,6 +64,11 @@ class PlanBatchSampler(StepSampler):
         super().__init__(_PlanProgress(batches, shuffle, seed, rank or 0, world_size or 1, redraw, placed))
         self._latest: Steps | None = None
 
+    @property
+    def graphs_per_step(self) -> float:
+        """Graphs of a step of one rank, in the mean over an epoch."""
+        return self.progress.graphs_per_pack
+
     def started(self) -> Steps:
         self._latest = super().started()
         return self._latest
@@ -109,7 +114,7 @@ class _Plan:
         if not isinstance(plan, PackPlan):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise StateError(f"PlanBatchSampler needs a PackPlan, such as make_plan gives; got {type(plan).__name__}")
         self.plan = plan
-        self.num_packs = plan.num_packs
+        self.num_packs, self.num_graphs = plan.num_packs, plan.sizes.num_graphs
         self.graph_ids = plan.graph_ids
         if graph_ids is not None:
             given = np.asarray(graph_ids)

@@ -158,6 +158,11 @@ class Manifest:
             }
         )
 
+    @property
+    def num_graphs(self) -> int:
+        """Graphs in the packs: those of the source, less what was skipped."""
+        return self.counts.in_packs
+
     @cached_property
     def sha256(self) -> str:
         """Names the data set: the manifest's own last member."""

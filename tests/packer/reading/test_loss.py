@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import poptorch_double as double
 import pytest
 import torch
 from poptorch_double import Options
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
+from torch_geometric.data import Data
 
-from packer import ipu_loss, masked_mean
+from packer import PackDataset, PackLimits, ipu_loss, masked_mean, torch_loader
 from packer.errors import LossError
+from pipelines import build
 
 MASK = torch.tensor([True, True, False])
 
@@ -47,6 +50,46 @@ def test_several_targets_of_a_graph() -> None:
     assert masked_mean(torch.ones(3, 2, 4), MASK) == 1
     assert masked_mean(torch.ones(3, 2), MASK[:, None]) == 1
     assert masked_mean(loss, torch.zeros_like(known)) == 0
+
+
+def test_a_sum_over_a_number_of_rows() -> None:
+    loss = torch.tensor([1.0, 3.0, float("nan")])
+    assert masked_mean(loss, MASK, per=8) == 0.5
+    assert masked_mean(loss, torch.zeros(3, dtype=torch.bool), per=8) == 0
+    assert masked_mean(torch.ones(3, 5), MASK, per=4) == 0.5  # 10 of 5 entries a row
+    known = torch.tensor([[True, True], [True, False], [False, False]])
+    assert masked_mean(torch.ones(3, 2), known, per=6) == 0.5
+    for per in (0, -1, float("nan")):
+        with pytest.raises(LossError, match="per must be a number above 0"):
+            masked_mean(loss, MASK, per=per)
+
+
+@pytest.mark.parametrize("world", [1, 3])
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_each_graph_weighs_the_same_whoever_it_shares_a_pack_with(tmp_path: Path, world: int, accumulated: int) -> None:
+    """Gradients of packs that differ much in graphs, averaged over ranks and micro-batches: those of one big batch."""
+    nodes = [1] * 30 + [9] * 15
+    graphs = [Data(x=torch.full((n, 1), i * 1.0), y=torch.tensor([i % 7.0])) for i, n in enumerate(nodes)]
+    result = build(graphs, tmp_path / "packs", PackLimits(18, 9, 9), "stream", workers=1)
+    weight = torch.zeros(1, requires_grad=True)
+
+    def gradient(x: torch.Tensor, y: torch.Tensor, mask: torch.Tensor, per: float | None) -> torch.Tensor:
+        (found,) = torch.autograd.grad(masked_mean((weight * x + 1 - y).square(), mask, per=per), weight)
+        return found
+
+    total = torch.zeros(1)
+    loaders = [torch_loader(PackDataset(result), rank=rank, world_size=world, seed=1) for rank in range(world)]
+    for loader in loaders:
+        for batch in loader:
+            first = batch.x[batch.ptr[:-1], 0]
+            total += gradient(first, batch.y, batch.graphs_mask, loader.graphs_per_step) / accumulated / world
+    steps = len(loaders[0])
+    assert loaders[0].graphs_per_step * steps * world == pytest.approx(len(graphs))
+    x, y = torch.cat([g.x[:1, 0] for g in graphs]), torch.cat([g.y for g in graphs])
+    whole = gradient(x, y, torch.ones(len(graphs), dtype=torch.bool), None)
+    assert total / (steps / accumulated) == pytest.approx(whole.item(), rel=1e-5)
+    means = [gradient(b.x[b.ptr[:-1], 0], b.y, b.graphs_mask, None) for loader in loaders for b in loader]
+    assert torch.stack(means).mean().item() != pytest.approx(whole.item(), rel=1e-2), "as a mean of means is not"
 
 
 def test_a_mask_that_is_of_other_rows_is_an_error() -> None:
