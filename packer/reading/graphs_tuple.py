@@ -64,14 +64,14 @@ def _check(step: Mapping[str, Any], reader: PackReader) -> None:
         raise LimitsError("to_graphs_tuple: these graphs are heterogeneous, and a GraphsTuple has one type of nodes")
     if limits.padding.each:
         raise LimitsError(
-            f"to_graphs_tuple: these packs were built under null_graphs={limits.null_graphs!r}, where several null graphs "
-            "share the padding, and jraph would take all but the last of them for real: build them under "
+            f"to_graphs_tuple: these packs were built under null_graphs={limits.null_graphs!r}, where several null "
+            "graphs share the padding, and jraph would take all but the last of them for real: build them under "
             'null_graphs="jraph" (--null-graphs jraph)'
         )
     missing = [name for name in ("edge_index", "batch", "ptr", "graphs_mask") if name not in step]
     if missing:
         raise FieldError(f"to_graphs_tuple takes {', '.join(missing)} too: add them to columns=[...]")
-    shape: tuple[int, ...] = step["graphs_mask"].shape
+    shape = list(step["graphs_mask"].shape)
     if len(shape) > 1:
         raise LimitsError(
             f"to_graphs_tuple takes one pack; this step stacks {shape[0]} for as many devices: call it for each, "
