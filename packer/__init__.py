@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from packer.reading import masked_mean as masked_mean
     from packer.reading import numpy_loader as numpy_loader
     from packer.reading import poptorch_loader as poptorch_loader
+    from packer.reading import to_graphs_tuple as to_graphs_tuple
     from packer.reading import torch_loader as torch_loader
     from packer.reading.unpack_graphs import unpack as unpack
     from packer.reading.unpack_graphs import unpack_with_ids as unpack_with_ids
@@ -63,6 +64,7 @@ _HOME = {
     "pack_vectors": "plan",
     "poptorch_loader": "reading",
     "suggest_limits": "suggest",
+    "to_graphs_tuple": "reading",
     "torch_loader": "reading",
     "unpack": "reading.unpack_graphs",
     "unpack_with_ids": "reading.unpack_graphs",

@@ -27,7 +27,7 @@ def blocks(page, language):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_python_runs(page, tmp_path, monkeypatch, capsys):
     """Blocks of one page run one after the other; those marked `# notest` must parse, as must those of pages that have
-    a test of their own (reading, training, format, from-poptorch-geometric)."""
+    a test of their own (reading, training, jax, format, from-poptorch-geometric)."""
     monkeypatch.chdir(tmp_path)
     names = {}
     for block in blocks(page, "python"):
@@ -64,6 +64,43 @@ def test_the_page_about_reading_runs(tmp_path, monkeypatch):
     assert names["marked_loss"](out, torch.ones(4), torch.ones(4, dtype=torch.bool)) is poptorch_double.marked[-1]
     # Seven packs of three graphs: four steps of two, the last one filled with an empty pack.
     assert len(list(names["loader"])) == 4
+
+
+def test_the_page_about_jax_runs(tmp_path, monkeypatch):
+    """And its first 20 losses are those of the same network in torch, on the same packs."""
+    pytest.importorskip("optax")
+    pytest.importorskip("rdkit")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in blocks(ROOT / "docs" / "jax.md", "python"):
+        exec(compile(block, "jax.md", "exec"), names)
+    expected = losses_in_torch("packs", names["before"], 1e-4, 20)
+    assert len(names["losses"]) == 20 and len(set(expected)) == 20
+    assert [float(loss) for loss in names["losses"]] == pytest.approx(expected, rel=1e-5)
+    assert names["graphs"].n_edge.sum() == 328
+
+
+def losses_in_torch(folder, params, rate, steps):
+    """The network of docs/jax.md."""
+    import numpy as np
+    import torch
+
+    from packer import PackDataset, masked_mean, torch_loader
+
+    weights = {name: torch.from_numpy(np.array(values)).requires_grad_() for name, values in params.items()}
+    optimizer, losses = torch.optim.SGD(weights.values(), lr=rate), []
+    for pack, _ in zip(torch_loader(PackDataset(folder), shuffle=True, seed=0), range(steps), strict=False):
+        senders, receivers = pack.edge_index
+        h = (pack.x.float() / 10 @ weights["in"] + weights["in_bias"]).relu()
+        for layer in ("first", "second"):
+            h = h + (torch.zeros_like(h).index_add(0, receivers, h[senders]) @ weights[layer]).relu()
+        out = torch.zeros(pack.num_graphs, 32).index_add(0, pack.batch, h) @ weights["out"]
+        loss = masked_mean((out.reshape(-1) - pack.y.reshape(-1) / 100).square(), pack.graphs_mask)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # CUDA remarks on what it might do faster

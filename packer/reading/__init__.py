@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from packer.reading.arrays import numpy_loader as numpy_loader
     from packer.reading.batch import PackBatch as PackBatch
     from packer.reading.dataset import PackDataset as PackDataset
+    from packer.reading.graphs_tuple import to_graphs_tuple as to_graphs_tuple
     from packer.reading.in_jax import jax_loader as jax_loader
     from packer.reading.loader import torch_loader as torch_loader
     from packer.reading.loss import ipu_loss as ipu_loss
@@ -35,9 +36,10 @@ _HOME = {
     "masked_mean": "loss",
     "numpy_loader": "arrays",
     "poptorch_loader": "poptorch",
+    "to_graphs_tuple": "graphs_tuple",
     "torch_loader": "loader",
 }
-_WITHOUT_TORCH = ("ArrayLoader", "PackReader", "jax_loader", "numpy_loader")
+_WITHOUT_TORCH = ("ArrayLoader", "PackReader", "jax_loader", "numpy_loader", "to_graphs_tuple")
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
