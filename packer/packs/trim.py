@@ -191,15 +191,15 @@ class _Cut:
         rows = f"{axis.level}s" if axis.type is None else f"{axis.key} {axis.level}s"
         raise SizesError(
             f"graph {self.table.source_ids[graph]} has {self.table.counts(axis.key)[graph]} {rows}; alone in a pack it "
-            f"may have {self.room[axis.key]}, and cannot be trimmed to that by a policy to {policy}. Pass --oversize "
-            "trim-both or skip, or raise the limits"
+            f"may have {self.room[axis.key]}, and cannot be trimmed to that by a policy to {policy}. Pass "
+            "oversize='trim-both' or 'skip' (--oversize), or raise the limits"
         )
 
     def _refuse_index(self, field: Field, row: Any) -> None:
         graph = int(row) if field.axis is None else int(self.owner[field.axis.key][row])
         raise FieldError(
             f"graph {self.table.source_ids[graph]}: {field.key!r} points to a node that trimming removes: pass "
-            "--oversize trim-edges or skip, raise the limits, or exclude the attribute"
+            "oversize='trim-edges' or 'skip' (--oversize), raise the limits, or exclude the attribute"
         )
 
 

@@ -91,7 +91,7 @@ def _check_named(field: FieldStatistics, asked: str | None, hetero: bool) -> Non
                 stored = "num_nodes" if one == "node" else "edge_index"
                 raise FieldError(
                     f"graph {graph}: {field.key!r} {text}: correct it, or {stored}, or say that it is of another level "
-                    f"(--field {field.key}=graph)"
+                    f"(levels={{{field.key!r}: 'graph'}}, --field {field.key}=graph)"
                 )
 
 
@@ -174,7 +174,8 @@ def _pad(field: FieldStatistics, level: str, pads: Mapping[str, Any]) -> Any:
         raise FieldError(f"the padding value of {field.key!r} must be a number; got {asked!r}")
     fault = _misfit(asked, field.dtype)
     if fault:
-        hint = f"; all fields of level {level} were given it: give this one its own, --pad {field.key}=VALUE"
+        its_own = f"pad_values={{{field.key!r}: VALUE}} (--pad {field.key}=VALUE)"
+        hint = f"; all fields of level {level} were given it: give this one its own, {its_own}"
         raise FieldError(f"{field.key!r} is {field.dtype}: its padding value {fault}{hint if given == level else ''}")
     return _kind_of(field.dtype)(asked)
 
