@@ -31,7 +31,7 @@ from packer.files.atomic import write_bytes_atomically
 from packer.graphs.schema import Schema
 from packer.graphs.table import GraphTable
 from packer.limits.pack_limits import PackLimits
-from packer.packs.materialise import place
+from packer.packs.materialise import materialise
 from packer.packs.unpack import unpack_table
 from packer.shards import GraphCounts, Manifest, choose_layout, open_shard, write_shard
 from packer.shards.manifest import GRAPHS, MANIFEST, PLAN, shard_name
@@ -83,7 +83,7 @@ def packs_of(table: GraphTable, num_packs: int, seed: int) -> dict[str, np.ndarr
             ids.append(i)
             n, e, g = n + nodes[i], e + edges[i], g + 1
     offsets = offsets[: num_packs + 1]
-    return place(table, np.array(ids[: offsets[-1]]), np.array(offsets), LIMITS)
+    return materialise(table, np.array(ids[: offsets[-1]]), np.array(offsets), LIMITS)
 
 
 def with_storage(schema: Schema, packs: dict[str, np.ndarray], kind: str, seed: int) -> tuple[Schema, dict]:

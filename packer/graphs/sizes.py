@@ -58,7 +58,7 @@ class GraphSizes:
         if np.min(total) < 1:
             raise SizesError(
                 f"graph {self._first_id(np.argmin(total))} has no nodes ({int(np.sum(total < 1))} such in all): "
-                "leave such graphs out, or skip them at the build with --on-empty skip"
+                "leave such graphs out, or skip them at the build with on_empty='skip' (--on-empty skip)"
             )
 
     @classmethod

@@ -58,7 +58,7 @@ def check_fit(sizes: GraphSizes, limits: PackLimits) -> None:
             raise SizesError(
                 f"graph {graph} needs {has} {axis.level}s{'' if axis.type is None else f' of type {axis.type!r}'}; "
                 f"a pack offers {limit - reserved}{less}; {many} graphs do not fit in all. Raise {name} ({flag}) to "
-                f"{has + reserved} or more, or leave such graphs out (--oversize skip)"
+                f"{has + reserved} or more, or leave such graphs out with oversize='skip' (--oversize skip)"
             )
     raise LimitsError(f"no graph fits into a pack: {limits}")
 
@@ -77,8 +77,8 @@ def do_not_fit(sizes: GraphSizes, limits: PackLimits, fits: np.ndarray, row: int
     return SizesError(
         f"graph {graph_id} {too_large(sizes, limits, row)}; "
         f"{many} of {sizes.num_graphs} graphs do not fit{all_of_them}. "
-        "Raise the limit, or pass --oversize skip to leave such graphs out, or --oversize trim-both to cut them down "
-        "(they are counted)"
+        "Raise the limit, or pass oversize='skip' (--oversize skip) to leave such graphs out, or 'trim-both' to cut "
+        "them down (they are counted)"
     )
 
 
@@ -100,15 +100,17 @@ def too_large(sizes: GraphSizes, limits: PackLimits, row: int) -> str:
         if limit is not None and has > limit - reserved:
             what = f"{axis.level}s" if axis.type is None else f"{axis.key} {axis.level}s"
             less = f" ({limit}, less {reserved} for padding)" if reserved else ""
-            option = _option(axis, has + reserved)
-            said.append(f"{has} {what}; a pack offers {limit - reserved}{less}: {option} would do")
+            wider = _argument(axis, has + reserved)
+            said.append(f"{has} {what}; a pack offers {limit - reserved}{less}: {wider} would do")
     return f"needs {', and '.join(said)}"
 
 
 def _would_hold_all(sizes: GraphSizes, limits: PackLimits) -> str:
     slots = limits.slots(sizes.axes)
     most = {axis: int(sizes.columns[axis.key].max()) + reserved_beside_one(axis, limits) for axis in sizes.axes}
-    return " ".join(_option(axis, needed) for axis, needed in most.items() if needed > (slots[axis.key] or needed))
+    return " and ".join(
+        _argument(axis, needed) for axis, needed in most.items() if needed > (slots[axis.key] or needed)
+    )
 
 
 def reserved_beside_one(axis: Axis, limits: PackLimits) -> int:
@@ -116,5 +118,8 @@ def reserved_beside_one(axis: Axis, limits: PackLimits) -> int:
     return limits.padding.reserved(axis.level, (limits.num_graphs or 1) - 1)
 
 
-def _option(axis: Axis, slots: int) -> str:
-    return f"--num-{axis.level}s {'' if axis.type is None else axis.key + '='}{slots}"
+def _argument(axis: Axis, slots: int) -> str:
+    """A limit as Python and as the command takes it."""
+    if axis.type is None:
+        return f"num_{axis.level}s={slots} (--num-{axis.level}s {slots})"
+    return f"num_{axis.level}s[{axis.type!r}]={slots} (--num-{axis.level}s {axis.key}={slots})"

@@ -87,7 +87,7 @@ def lay_out(
     return Layout(real, slots, all_counts, ptr, real_rows)
 
 
-def place(
+def materialise(
     table: GraphTable, graph_ids: np.ndarray, pack_offsets: np.ndarray, limits: PackLimits
 ) -> dict[str, np.ndarray]:
     """The packs of one block, complete: every column of `pack_columns`, [packs, *column.shape] in its storage dtype.
@@ -110,13 +110,13 @@ def place(
         if field.axis is not None:
             fields[field.axis.key].append(field)
     for axis in axes:
-        own = fields[axis.key]
+        axis_fields = fields[axis.key]
         real = slot_mask(layout.real_rows[axis.key], columns[axis.mask_name].shape[0])
-        if own:
+        if axis_fields:
             rows = _source_rows(layout, axis.key, starts[axis.key])
             padding = np.flatnonzero(~real)
             shifts: dict[str, np.ndarray] = {}
-            for field in own:
+            for field in axis_fields:
                 moved = _move_rows(table.columns[field.key], rows, padding, pad_item(field))
                 packs[field.key] = _arrange(moved, field, columns[field.key], layout, shifts)
         packs[axis.mask_name] = real
@@ -135,8 +135,8 @@ def place(
 
 
 def empty_pack(schema: Schema, limits: PackLimits) -> dict[str, np.ndarray]:
-    """One pack of null graphs only, as `place` gives it."""
-    return place(empty_table(schema), np.zeros(0, dtype=np.int64), np.zeros(2, dtype=np.int64), limits)
+    """One pack of null graphs only, as `materialise` gives it."""
+    return materialise(empty_table(schema), np.zeros(0, dtype=np.int64), np.zeros(2, dtype=np.int64), limits)
 
 
 def slot_mask(real: np.ndarray, slots: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Graphs on their way to a shard: rows of a graph table, with the place of each graph in its pack, as plain bytes.
+"""Graphs on their way to a shard: rows of a graph table, with the position of each graph in its pack, as plain bytes.
 
 A block of graphs is cut into one segment a shard; the shard's writer joins its segments of all blocks.
 """
@@ -38,7 +38,7 @@ def cut(routed: Routed, shards: np.ndarray, num_shards: int) -> list[bytes]:
     table = routed.table.select(order)
     by_graph = [routed.packs[order], routed.positions[order], table.source_ids]
     by_graph += [table.counts(axis.key) for axis in table.schema.axes]
-    found: list[bytes] = []
+    segments: list[bytes] = []
     for first, last in zip(bounds[:-1], bounds[1:]):
         ends = {key: (int(ptr[first]), int(ptr[last])) for key, ptr in table.ptr.items()}
         arrays = [np.array([last - first, *(stop - start for start, stop in ends.values())], dtype=np.int64)]
@@ -46,8 +46,8 @@ def cut(routed: Routed, shards: np.ndarray, num_shards: int) -> list[bytes]:
         for field in stored_fields(table.schema):
             start, stop = (first, last) if field.axis is None else ends[field.axis.key]
             arrays.append(table.columns[field.key][start:stop])
-        found.append(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays) if last > first else b"")
-    return found
+        segments.append(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays) if last > first else b"")
+    return segments
 
 
 def join(segments: Sequence[bytes], schema: Schema) -> Routed:
@@ -75,11 +75,11 @@ def _arrays(segment: bytes, schema: Schema) -> list[Array]:
         ((head[0] if field.axis is None else rows[field.axis.key], *field.shape), np.dtype(field.storage))
         for field in stored_fields(schema)
     ]
-    at, found = 8 * len(head), []
+    at, arrays = 8 * len(head), []
     for shape, dtype in shapes:
         size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         if at + size > len(segment):
             raise FormatError(f"a segment of {len(segment)} bytes is cut short")
-        found.append(np.frombuffer(segment, dtype, size // dtype.itemsize, at).reshape(shape))
+        arrays.append(np.frombuffer(segment, dtype, size // dtype.itemsize, at).reshape(shape))
         at += size
-    return found
+    return arrays

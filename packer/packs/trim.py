@@ -75,10 +75,10 @@ class _Cut:
         self.keep = {key: np.ones(len(owner), dtype=bool) for key, owner in self.owner.items()}
         self.drawn = {
             key: row_hashes(
-                [table.source_ids[owner], np.full(len(owner), place), np.arange(len(owner)) - table.ptr[key][owner]],
+                [table.source_ids[owner], np.full(len(owner), number), np.arange(len(owner)) - table.ptr[key][owner]],
                 seed % 2**64,
             )
-            for place, (key, owner) in enumerate(self.owner.items())
+            for number, (key, owner) in enumerate(self.owner.items())
         }
 
     def nodes(self, until_edges_fit: bool) -> None:
@@ -126,13 +126,13 @@ class _Cut:
             key: np.bincount(self.owner[key][keep], minlength=table.num_graphs) for key, keep in self.keep.items()
         }
         ptr = {key: pointers(counts[key]) for key in counts}
-        places = {key: np.cumsum(keep) - 1 - ptr[key][self.owner[key]] for key, keep in self.keep.items()}
+        new_rows = {key: np.cumsum(keep) - 1 - ptr[key][self.owner[key]] for key, keep in self.keep.items()}
         columns: dict[str, np.ndarray] = {}
         for field in stored_fields(table.schema):
             values = table.columns[field.key]
             keep = None if field.axis is None else self.keep[field.axis.key]
             if field.role == "index":
-                stays, values = self._ends(field, places)
+                stays, values = self._ends(field, new_rows)
                 left = np.ones(len(values), dtype=bool) if keep is None else keep
                 if not stays[left].all():
                     self._refuse_index(field, np.flatnonzero(left & ~stays)[0])
@@ -173,38 +173,38 @@ class _Cut:
             for entry, target in enumerate(field.targets)
         ]
 
-    def _ends(self, field: Field, places: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """(bool [rows]: every node that the row names stays; the values with their new numbers, if places are given)"""
+    def _ends(self, field: Field, new_rows: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """(bool [rows]: every node that the row names stays; the values, renumbered where `new_rows` has any)."""
         values = self.table.columns[field.key]
         stays = np.ones(len(values), dtype=bool)
-        found: list[np.ndarray] = []
+        ends: list[np.ndarray] = []
         for target, rows in self._rows(field):
             if rows.size:
                 stays &= self.keep[target][rows].all(axis=1)
-            if places:
-                found.append(places[target][rows] if rows.size else rows)
-        if not places or not found:
+            if new_rows:
+                ends.append(new_rows[target][rows] if rows.size else rows)
+        if not new_rows or not ends:
             return stays, values
-        return stays, np.stack(found, axis=1).reshape(values.shape) if field.shape else found[0][:, 0]
+        return stays, np.stack(ends, axis=1).reshape(values.shape) if field.shape else ends[0][:, 0]
 
     def _raise(self, graph: int, axis: Axis, policy: str) -> None:
-        what = f"{axis.level}s" if axis.type is None else f"{axis.key} {axis.level}s"
+        rows = f"{axis.level}s" if axis.type is None else f"{axis.key} {axis.level}s"
         raise SizesError(
-            f"graph {self.table.source_ids[graph]} has {self.table.counts(axis.key)[graph]} {what}; alone in a pack it "
-            f"may have {self.room[axis.key]}, and cannot be trimmed to that by a policy to {policy}. Pass --oversize "
-            "trim-both or skip, or raise the limits"
+            f"graph {self.table.source_ids[graph]} has {self.table.counts(axis.key)[graph]} {rows}; alone in a pack it "
+            f"may have {self.room[axis.key]}, and cannot be trimmed to that by a policy to {policy}. Pass "
+            "oversize='trim-both' or 'skip' (--oversize), or raise the limits"
         )
 
     def _refuse_index(self, field: Field, row: Any) -> None:
         graph = int(row) if field.axis is None else int(self.owner[field.axis.key][row])
         raise FieldError(
             f"graph {self.table.source_ids[graph]}: {field.key!r} points to a node that trimming removes: pass "
-            "--oversize trim-edges or skip, raise the limits, or exclude the attribute"
+            "oversize='trim-edges' or 'skip' (--oversize), raise the limits, or exclude the attribute"
         )
 
 
 def _rank(drawn: np.ndarray, keep: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """The place of each row in its graph by `drawn`, rows that are not kept after all others: int64 [rows]."""
+    """The rank of each row in its graph by `drawn`, rows that are not kept after all others: int64 [rows]."""
     order = np.lexsort((drawn, ~keep, owner))
     rank = np.empty(len(order), dtype=np.int64)
     starts = np.searchsorted(owner, owner)  # owner ascends

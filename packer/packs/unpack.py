@@ -16,7 +16,7 @@ from packer.packs.materialise import slot_mask
 
 
 def unpack_table(packs: Mapping[str, np.ndarray], schema: Schema, limits: PackLimits) -> tuple[GraphTable, np.ndarray]:
-    """The inverse of place: the real graphs of some packs in slot order, and their graph_ids int64 [k].
+    """The inverse of `materialise`: the real graphs of some packs in slot order, and their graph_ids int64 [k].
 
     packs: column name -> [packs, *column.shape], in storage or logical dtype (bfloat16 as uint16). The packs are
     trusted. Strings are not in packs: the table has none.

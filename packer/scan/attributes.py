@@ -34,11 +34,13 @@ class Attributes:
     ) -> Attributes:
         """From lists of names; index may also be a mapping of a name to the node type that it numbers."""
         pairs = index.items() if isinstance(index, Mapping) else ((name, None) for name in _names(index))
-        found = cls(tuple(_names(exclude)), tuple((name, target or None) for name, target in pairs), guess_num_nodes)
-        for name in found.exclude:
+        attributes = cls(
+            tuple(_names(exclude)), tuple((name, target or None) for name, target in pairs), guess_num_nodes
+        )
+        for name in attributes.exclude:
             if name.rpartition("/")[2] == "edge_index":
                 raise FieldError(f"{name!r} cannot be excluded: it says which graph of a pack an edge belongs to")
-        return found
+        return attributes
 
     def leaves_out(self, type_: Type, name: str) -> bool:
         return bool(self.exclude) and (name in self.exclude or Axis("graph", type_).column(name) in self.exclude)

@@ -70,13 +70,13 @@ def array_of(value: Any, key: str, graph_id: int) -> tuple[np.ndarray, str]:
     """A tensor's numbers without a copy, and its logical dtype. Raises FieldError for what packs cannot carry."""
     dtype = str(value.dtype).rpartition(".")[2]
     if str(value.layout) != "torch.strided" or getattr(value, "is_nested", False) or dtype.startswith("complex"):
-        what = "nested" if getattr(value, "is_nested", False) else "complex" if "complex" in dtype else "sparse"
+        kind = "nested" if getattr(value, "is_nested", False) else "complex" if "complex" in dtype else "sparse"
         remedy = {
             "complex": "give real and imaginary parts as two columns (torch.view_as_real)",
             "sparse": "give edge_index and edge_attr (torch_geometric.utils.to_edge_index) instead",
             "nested": "give one attribute for each part",
-        }[what]
-        raise FieldError(f"graph {graph_id}: {key!r} is a {what} tensor; {remedy}")
+        }[kind]
+        raise FieldError(f"graph {graph_id}: {key!r} is a {kind} tensor; {remedy}")
     if dtype not in _DTYPES and dtype != "bfloat16":
         raise FieldError(f"graph {graph_id}: {key!r} is {dtype}; the dtypes known are {', '.join(_DTYPES)}, bfloat16")
     try:
@@ -122,8 +122,8 @@ def block_of_parts(
     strings: dict[str, pa.Array] = {}
     fields: list[FieldStatistics] = []
     for part in parts if len(graph_ids) else ():
-        found = _describe(part, by_key, graph_ids, hetero)
-        fields.append(found)
+        field = _describe(part, by_key, graph_ids, hetero)
+        fields.append(field)
         has = np.zeros(len(graph_ids), dtype=bool)
         has[part.positions] = True
         if part.form == "string":
@@ -133,7 +133,7 @@ def block_of_parts(
             strings[part.key] = _texts(texts, part.key, graph_ids)
             continue
         if part.role != "count":
-            storage = narrowest(part.dtype, found.low, found.high, found.whole)
+            storage = narrowest(part.dtype, field.low, field.high, field.whole)
             columns[part.key] = part.values.astype(storage, copy=False)
         if not has.all() or part.role == "count":
             present[part.key] = has
@@ -202,19 +202,21 @@ def _contradictions(
     part: Part, counts: Mapping[str, np.ndarray], ids: np.ndarray, hetero: bool
 ) -> Iterable[tuple[str, int, str]]:
     """For each relation that some graph does not admit: (relation, the first such graph, what it has)."""
-    own = {"node": "node", "edge": "edge"}
+    keys = {"node": "node", "edge": "edge"}
     if hetero:
-        own = {} if part.type is None else {"edge" if isinstance(part.type, tuple) else "node": Axis("", part.type).key}
+        keys = (
+            {} if part.type is None else {"edge" if isinstance(part.type, tuple) else "node": Axis("", part.type).key}
+        )
     for relation in RELATIONS[:3]:
         if part.ndim == 0 or part.cat_dim is None:
             yield relation, int(ids[0]), "has one value" if part.ndim == 0 else "is stacked when graphs are joined"
-        elif relation == "row" or relation in own:
-            expected = np.ones_like(part.sizes) if relation == "row" else counts[own[relation]][part.positions]
+        elif relation == "row" or relation in keys:
+            expected = np.ones_like(part.sizes) if relation == "row" else counts[keys[relation]][part.positions]
             wrong = np.flatnonzero(part.sizes != expected)
             if len(wrong):
                 at = wrong[0]
-                what = "one row" if relation == "row" else f"{expected[at]} {relation}s"
-                yield relation, int(ids[at]), f"has length {part.sizes[at]} and {what}"
+                rows = "one row" if relation == "row" else f"{expected[at]} {relation}s"
+                yield relation, int(ids[at]), f"has length {part.sizes[at]} and {rows}"
         else:
             yield relation, int(ids[0]), f"has no {relation}s of its own there"
     other = np.flatnonzero(part.sizes != part.sizes[0]) if part.ndim and part.cat_dim is not None else []
@@ -231,10 +233,10 @@ def _check_edge_index(part: Part, ids: np.ndarray) -> None:
             f"graph {ids[0]}: {part.key!r} is not shifted when graphs are joined (__inc__), so its edges would join "
             "nodes of other graphs: let it be shifted by the number of nodes, as PyG's own classes do"
         )
-    what = part.form if part.form != "tensor" else f"{part.dtype} with {part.ndim} dimensions"
+    kind = part.form if part.form != "tensor" else f"{part.dtype} with {part.ndim} dimensions"
     if part.form == "tensor" and part.ndim == 2:
-        what = f"{part.dtype} [{part.values.shape[1]}, edges]"
-    raise FieldError(f"graph {ids[0]}: {part.key!r} is {what}; it must be a tensor of whole numbers, [2, edges]")
+        kind = f"{part.dtype} [{part.values.shape[1]}, edges]"
+    raise FieldError(f"graph {ids[0]}: {part.key!r} is {kind}; it must be a tensor of whole numbers, [2, edges]")
 
 
 def _check_range(part: Part, counts: Mapping[str, np.ndarray], ids: np.ndarray) -> None:
@@ -247,16 +249,16 @@ def _check_range(part: Part, counts: Mapping[str, np.ndarray], ids: np.ndarray) 
     owner = np.repeat(np.arange(len(ids)), part.sizes)
     values = flat_rows(part.values)
     for entry, target in enumerate(part.targets):
-        own = values if len(part.targets) == 1 else flat_rows(part.values[:, entry])
+        numbers = values if len(part.targets) == 1 else flat_rows(part.values[:, entry])
         nodes = counts[target][part.positions][owner][:, None]
-        wrong = np.argwhere((own < 0) | (own >= nodes))
+        wrong = np.argwhere((numbers < 0) | (numbers >= nodes))
         if len(wrong):
             row, column = wrong[0]
-            number = int(nodes[row, 0])
-            numbers = f" (0 to {number - 1})" if number else ""
+            count = int(nodes[row, 0])
+            span = f" (0 to {count - 1})" if count else ""
             remedy = "" if part.name in ("edge_index", "face") else ", or rename the attribute if it numbers no nodes"
             raise FieldError(
-                f"graph {ids[owner[row]]}: {part.key!r} has the entry {own[row, column]}, but the graph has "
-                f"{number or 'no'} {'' if target == 'node' else target + ' '}nodes{numbers}: correct the entry, or set "
+                f"graph {ids[owner[row]]}: {part.key!r} has the entry {numbers[row, column]}, but the graph has "
+                f"{count or 'no'} {'' if target == 'node' else target + ' '}nodes{span}: correct the entry, or set "
                 f"num_nodes{remedy}"
             )

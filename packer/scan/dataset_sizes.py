@@ -28,10 +28,10 @@ def sizes_of_dataset(dataset: Any, guess_num_nodes: bool = False) -> GraphSizes:
         return dataset
     columns: dict[Axis, np.ndarray] = {}
     graphs = 0
-    for found, number in _counted(dataset, guess_num_nodes):
-        for axis in {**columns, **found}:
+    for counts, number in _counted(dataset, guess_num_nodes):
+        for axis in {**columns, **counts}:
             earlier = columns.get(axis, np.zeros(graphs, dtype=np.int64))
-            columns[axis] = np.append(earlier, found.get(axis, np.zeros(number, dtype=np.int64)))
+            columns[axis] = np.append(earlier, counts.get(axis, np.zeros(number, dtype=np.int64)))
         graphs += number
     nodes = sum((columns[axis] for axis in columns if axis.level == "node"), np.zeros(graphs, dtype=np.int64))
     by_level: dict[str, Any] = {"node": {}, "edge": {}}
@@ -40,7 +40,7 @@ def sizes_of_dataset(dataset: Any, guess_num_nodes: bool = False) -> GraphSizes:
     if not (nodes > 0).any():
         there = f"none of the {graphs:,} graphs has nodes" if graphs else "the data set holds no graph"
         raise SizesError(f"{there}: there is nothing to find limits from")
-    node_sizes, edge_sizes = (found.get(None, found) for found in by_level.values())
+    node_sizes, edge_sizes = (counts.get(None, counts) for counts in by_level.values())
     return GraphSizes(node_sizes, edge_sizes)
 
 

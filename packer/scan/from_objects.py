@@ -59,8 +59,8 @@ def block_of_graphs(
             )
         hetero = is_hetero(graph)
         stores = [(store, dict(store.items())) for store in graph.stores]
-        found = counts_of_stores(graph_id, hetero, stores, attributes.guess_num_nodes, classes[type(graph)])
-        if not any(count for axis, count in found.items() if axis.level == "node"):
+        rows = counts_of_stores(graph_id, hetero, stores, attributes.guess_num_nodes, classes[type(graph)])
+        if not any(count for axis, count in rows.items() if axis.level == "node"):
             skipped[graph_id] = NO_NODES
             continue
         for store, items in stores:
@@ -75,11 +75,11 @@ def block_of_graphs(
                 column.values.append(value)
         kept.append(graph_id)
         owners.append(graph)
-        counts.append(found)
+        counts.append(rows)
     graph_ids = np.array(kept, dtype=np.int64)
     by_axis = {
-        axis: np.array([found.get(axis, 0) for found in counts], dtype=np.int64)
-        for axis in dict.fromkeys(axis for found in counts for axis in found)
+        axis: np.array([rows.get(axis, 0) for rows in counts], dtype=np.int64)
+        for axis in dict.fromkeys(axis for rows in counts for axis in rows)
     }
     held = Owners(owners, graph_ids, by_axis, all(classes.values()))
     parts = [_part(key, name, column, held, attributes) for (key, name), column in columns.items()]
@@ -90,8 +90,8 @@ def _part(type_: Type, name: str, column: _Column, held: Owners, attributes: Att
     """Check the values of one attribute against each other and join them."""
     key = Axis("graph", type_).column(name)
     positions = np.array(column.positions, dtype=np.int64)
-    own = held.of(positions)
-    ids = own.ids
+    owners = held.of(positions)
+    ids = owners.ids
     if name == "num_nodes":
         return number_of_nodes(type_, positions, np.array([index(value) for value in column.values], dtype=np.int64))
     first = column.values[0]
@@ -106,23 +106,23 @@ def _part(type_: Type, name: str, column: _Column, held: Owners, attributes: Att
         return Part(name, type_, form, positions, column.values, np.ones_like(positions), "string", 0, 0)
     if form == "scalar":
         values = _scalars(column.values, key, ids)
-        role, targets = numbering(own, type_, name, column.values, attributes)
+        role, targets = numbering(owners, type_, name, column.values, attributes)
         ones = np.ones_like(positions)
         return Part(name, type_, form, positions, values, ones, values.dtype.name, 0, 0, targets, role)
     pairs = [array_of(value, key, graph_id) for value, graph_id in zip(column.values, ids.tolist())]
-    cat_dim, role, targets = joining(own, type_, name, column.values, attributes)
+    cat_dim, role, targets = joining(owners, type_, name, column.values, attributes)
     ndim, dtype = pairs[0][0].ndim, pairs[0][1]
     axis = -1 if cat_dim == -1 else 0
     arrays: list[np.ndarray] = []
     rows = slice(None) if cat_dim is None else slice(-1) if axis == -1 else slice(1, None)
     rest = pairs[0][0].shape[rows]
-    for (array, found), graph_id in zip(pairs, ids.tolist()):
-        if found != dtype or array.ndim != ndim or array.shape[rows] != rest:
-            what, here, there = "shape", list(array.shape), list(pairs[0][0].shape)
-            if found != dtype:
-                what, here, there = "dtype", found, dtype
+    for (array, own_dtype), graph_id in zip(pairs, ids.tolist()):
+        if own_dtype != dtype or array.ndim != ndim or array.shape[rows] != rest:
+            aspect, here, there = "shape", list(array.shape), list(pairs[0][0].shape)
+            if own_dtype != dtype:
+                aspect, here, there = "dtype", own_dtype, dtype
             raise FieldError(
-                f"graph {graph_id}: the {what} of {key!r} is {here}, but {there} in graph {ids[0]}; "
+                f"graph {graph_id}: the {aspect} of {key!r} is {here}, but {there} in graph {ids[0]}; "
                 "give all graphs the same, or leave the attribute out"
             )
         arrays.append(np.moveaxis(array, -1, 0) if ndim and axis == -1 else array)
@@ -164,15 +164,15 @@ def _scalars(values: list[Any], key: str, ids: np.ndarray) -> np.ndarray:
         if kind == "int64" and not -(2**63) <= value < 2**63:
             raise FieldError(f"graph {graph_id}: {key!r} is {value}; whole numbers are kept in 64 bits")
     with np.errstate(over="ignore"):
-        found = np.array(values, dtype=np.float64 if kind == "float32" else kind).astype(kind)
+        numbers = np.array(values, dtype=np.float64 if kind == "float32" else kind).astype(kind)
     if kind == "float32":
-        beyond = np.flatnonzero(np.isinf(found) & np.isfinite(np.array(values, dtype=np.float64)))
+        beyond = np.flatnonzero(np.isinf(numbers) & np.isfinite(np.array(values, dtype=np.float64)))
         if len(beyond):
             raise FieldError(
                 f"graph {ids[beyond[0]]}: {key!r} is {values[beyond[0]]!r}, beyond float32, which a Python float "
                 "becomes: make it a float64 tensor"
             )
-    return found
+    return numbers
 
 
 def _number_of(value: Any) -> str:

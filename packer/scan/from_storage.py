@@ -32,7 +32,7 @@ def reads_from_storage(dataset: Any) -> bool:
     if not joins_by_name(type(dataset._data)):
         return False
     stores = [(store, _slices(dataset, store)) for store in dataset._data.stores]
-    return all("num_nodes" not in own and all(_is_flat(store[name]) for name in own) for store, own in stores)
+    return all("num_nodes" not in slices and all(_is_flat(store[name]) for name in slices) for store, slices in stores)
 
 
 def block_of_storage(dataset: Any, start: int, stop: int, attributes: Attributes = ALL) -> RawBlock:
@@ -86,7 +86,7 @@ def _storage_block(
     by_axis: dict[Axis, np.ndarray] = {}
     for store in data.stores:
         slices = _slices(dataset, store)
-        own = [
+        stored = [
             _stored_part(data, store, name, slices[name], rows, graph_ids, attributes)
             for name in slices
             if not attributes.leaves_out(store._key, name) or _counts_nodes(name)
@@ -94,9 +94,9 @@ def _storage_block(
         explicit = getattr(store, "_num_nodes", None)
         if explicit is not None:
             values = np.array([int(explicit[row]) for row in rows.tolist()], dtype=np.int64)
-            own.append(number_of_nodes(store._key, np.arange(len(rows)), values))
-        by_axis.update(_stored_counts(store._key, own, graph_ids, is_hetero(data), attributes.guess_num_nodes))
-        parts += [part for part in own if not attributes.leaves_out(store._key, part.name)]
+            stored.append(number_of_nodes(store._key, np.arange(len(rows)), values))
+        by_axis.update(_stored_counts(store._key, stored, graph_ids, is_hetero(data), attributes.guess_num_nodes))
+        parts += [part for part in stored if not attributes.leaves_out(store._key, part.name)]
     nodes = np.zeros(len(rows), dtype=np.int64) + sum(by_axis[axis] for axis in by_axis if axis.level == "node")
     if len(rows) and not nodes.all():
         skipped = {int(graph_id): NO_NODES for graph_id in graph_ids[nodes == 0]}

@@ -65,24 +65,24 @@ def check_source(given: Any, name: str) -> None:
 def check_graph(graph: Any, graph_id: int | None) -> None:
     """Raise SourceError for an item that is no single graph, PyG `Data` or `HeteroData`."""
     kind = type(graph).__name__
-    what = f"the source is a {kind}" if graph_id is None else f"graph {graph_id} is a {kind}"
+    subject = f"the source is a {kind}" if graph_id is None else f"graph {graph_id} is a {kind}"
     modules = {base.__module__ for base in type(graph).__mro__}
     if "torch_geometric.data.temporal" in modules:
         raise SourceError(
-            f"{what}, a stream of events on one set of nodes, not a small graph: cut it into Data, one for each window "
-            "of time"
+            f"{subject}, a stream of events on one set of nodes, not a small graph: cut it into Data, one for each "
+            "window of time"
         )
     if "torch_geometric.data.batch" in modules:
-        raise SourceError(f"{what}, a batch of {graph.num_graphs} graphs: pass the graphs, batch.to_data_list()")
+        raise SourceError(f"{subject}, a batch of {graph.num_graphs} graphs: pass the graphs, batch.to_data_list()")
     if hasattr(type(graph), "stores"):
         return
     if isinstance(graph, (tuple, list)) and any(hasattr(type(part), "stores") for part in graph):
         parts = ", ".join(type(part).__name__ for part in graph[:4])
         raise SourceError(
-            f"{what} ({parts}); a source gives one PyG Data or HeteroData for each graph: keep a label in the graph "
+            f"{subject} ({parts}); a source gives one PyG Data or HeteroData for each graph: keep a label in the graph "
             "itself (data.y = label), and give several graphs one by one"
         )
-    raise SourceError(f"{what}; a source gives PyG Data or HeteroData")
+    raise SourceError(f"{subject}; a source gives PyG Data or HeteroData")
 
 
 def describe_error(error: BaseException) -> str:

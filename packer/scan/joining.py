@@ -37,12 +37,12 @@ class Owners:
 def joins_by_name(kind: type) -> bool:
     """Whether a class leaves `__inc__`, `__cat_dim__` and `num_nodes` as PyG's Data and HeteroData have them."""
     for name, classes in _OWN.items():
-        found: Any = getattr(kind, name, None)
-        found = getattr(found, "fget", found)
-        module, own = getattr(found, "__module__", ""), getattr(found, "__qualname__", "")
+        method: Any = getattr(kind, name, None)
+        method = getattr(method, "fget", method)
+        module, qualname = getattr(method, "__module__", ""), getattr(method, "__qualname__", "")
         if module not in ("torch_geometric.data.data", "torch_geometric.data.hetero_data"):
             return False
-        if own not in {f"{owner}.{name}" for owner in classes}:
+        if qualname not in {f"{owner}.{name}" for owner in classes}:
             return False
     return True
 
@@ -55,22 +55,22 @@ def joining(
     Raises FieldError, naming the graphs, where it is not the same for all of them or packs cannot do it.
     """
     key = Axis("graph", type_).column(name)
-    found = [
+    cat_dims = [
         _cat_dim(graph, type_, name, value, key, graph_id)
         for graph, value, graph_id in zip(owners.graphs, values, owners.ids.tolist())
     ]
-    other = next((at for at, cat_dim in enumerate(found) if cat_dim != found[0]), None)
+    other = next((at for at, cat_dim in enumerate(cat_dims) if cat_dim != cat_dims[0]), None)
     if other is not None and values[0].ndim != 1:
         raise FieldError(
-            f"graph {owners.ids[other]}: {key!r} joins along dimension {found[other]} (__cat_dim__), but along "
-            f"{found[0]} in graph {owners.ids[0]}; give all graphs the same, or leave the attribute out"
+            f"graph {owners.ids[other]}: {key!r} joins along dimension {cat_dims[other]} (__cat_dim__), but along "
+            f"{cat_dims[0]} in graph {owners.ids[0]}; give all graphs the same, or leave the attribute out"
         )
-    if other is not None and None in found:
+    if other is not None and None in cat_dims:
         raise FieldError(
-            f"graph {owners.ids[other]}: {key!r} joins along dimension {found[other]} (__cat_dim__), but along "
-            f"{found[0]} in graph {owners.ids[0]}; give all graphs the same, or leave the attribute out"
+            f"graph {owners.ids[other]}: {key!r} joins along dimension {cat_dims[other]} (__cat_dim__), but along "
+            f"{cat_dims[0]} in graph {owners.ids[0]}; give all graphs the same, or leave the attribute out"
         )
-    return (found[0], *numbering(owners, type_, name, values, attributes))
+    return (cat_dims[0], *numbering(owners, type_, name, values, attributes))
 
 
 def numbering(
@@ -138,10 +138,10 @@ def _is_shifted(owners: Owners, type_: Type, name: str, values: Sequence[Any], k
         wanted = (none - 1 if hetero else owners.counts[Axis("node")])[:, None]
     right = [
         shift.dtype.kind in "iu"
-        and bool((shift.reshape(-1) == own[: shift.size]).all() if shift.size <= len(own) else (shift == own[0]).all())
+        and bool((shift.reshape(-1) == due[: shift.size]).all() if shift.size <= len(due) else (shift == due[0]).all())
         and (not hetero or shift.size == 2)
         and _keeps_shape(shift, value)
-        for shift, own, value in zip(shifts, wanted, values)
+        for shift, due, value in zip(shifts, wanted, values)
     ]
     if all(right):
         return True
@@ -152,7 +152,7 @@ def _is_shifted(owners: Owners, type_: Type, name: str, values: Sequence[Any], k
         said += f", and by {_plain(shifts[other])} in graph {owners.ids[other]}"
     if not hetero:
         edges = owners.counts.get(Axis("edge"), none)
-        if all(shift.size == 1 and int(shift.reshape(())) == own for shift, own in zip(shifts, edges.tolist())):
+        if all(shift.size == 1 and int(shift.reshape(())) == due for shift, due in zip(shifts, edges.tolist())):
             raise FieldError(
                 f"{said}, the number of edges; packs shift by the number of nodes only: leave it out (exclude_keys), "
                 "and compute it from the edge_index of a pack"
@@ -168,7 +168,7 @@ def _is_shifted(owners: Owners, type_: Type, name: str, values: Sequence[Any], k
 
 def _shifts(owners: Owners, type_: Type, name: str, values: Sequence[Any], key: str) -> list[np.ndarray]:
     """What `__inc__` of each graph says."""
-    found: list[np.ndarray] = []
+    shifts: list[np.ndarray] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of a number of nodes that was declared a guess
         for graph, value, graph_id in zip(owners.graphs, values, owners.ids.tolist()):
@@ -179,8 +179,8 @@ def _shifts(owners: Owners, type_: Type, name: str, values: Sequence[Any], key: 
                 raise FieldError(
                     f"graph {graph_id}: __inc__ of {key!r} fails: {type(error).__name__}: {error}"
                 ) from error
-            found.append(shift.astype(np.int64) if shift.dtype.kind == "b" else shift)
-    return found
+            shifts.append(shift.astype(np.int64) if shift.dtype.kind == "b" else shift)
+    return shifts
 
 
 def _keeps_shape(shift: np.ndarray, value: Any) -> bool:

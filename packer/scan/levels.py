@@ -33,18 +33,18 @@ def decide(
     _check_used(statistics, overrides, pads)
     fields: list[Field] = []
     ambiguous: list[str] = []
-    for found in statistics.fields:
-        _check_storable(found)
-        if found.form != "string":
-            asked = overrides.get(found.key, overrides.get(found.name))
-            _check_named(found, asked, statistics.hetero)
-            level, is_open = _level(found, asked)
+    for field in statistics.fields:
+        _check_storable(field)
+        if field.form != "string":
+            asked = overrides.get(field.key, overrides.get(field.name))
+            _check_named(field, asked, statistics.hetero)
+            level, is_open = _level(field, asked)
             if is_open:
-                ambiguous.append(found.key)
-            fields.append(_field(found, level, pads))
-        if found.missing is not None and found.form != "string":
-            name = f"{found.name}_present"
-            fields.append(Field(name, "graph", "present", (), 0, "bool", "bool", False, "value", found.type))
+                ambiguous.append(field.key)
+            fields.append(_field(field, level, pads))
+        if field.missing is not None and field.form != "string":
+            name = f"{field.name}_present"
+            fields.append(Field(name, "graph", "present", (), 0, "bool", "bool", False, "value", field.type))
     keys = Counter(field.key for field in fields)
     for key, times in keys.items():
         if times > 1:
@@ -52,7 +52,7 @@ def decide(
                 f"{key!r} is an attribute of the source and also what packs call the mask of graphs that have "
                 f"{key[: -len('_present')]!r}, which some lack: rename one of them"
             )
-    strings = tuple(found.key for found in statistics.fields if found.form == "string")
+    strings = tuple(field.key for field in statistics.fields if field.form == "string")
     for key, times in Counter(strings).items():
         if key in keys or times > 1:
             raise FieldError(f"{key!r} is a field of the graphs and a column of strings, too: rename one of them")
@@ -60,123 +60,124 @@ def decide(
     return Schema(axes, tuple(fields), strings), tuple(ambiguous)
 
 
-def _check_storable(found: FieldStatistics) -> None:
+def _check_storable(field: FieldStatistics) -> None:
     """Raise FieldError for an attribute that the format has no place for: told here, before anything is planned."""
-    name = found.key if found.form == "string" else f"{found.name}_present" if found.missing is not None else found.name
-    if not found.name or len(name) > MAX_NAME or not name.isprintable():
+    name = field.key if field.form == "string" else f"{field.name}_present" if field.missing is not None else field.name
+    if not field.name or len(name) > MAX_NAME or not name.isprintable():
         raise FieldError(
-            f"attribute {found.key[:80]!r}: packs keep names of 1 to {MAX_NAME} printable characters; rename it, or "
+            f"attribute {field.key[:80]!r}: packs keep names of 1 to {MAX_NAME} printable characters; rename it, or "
             "leave it out"
         )
-    if len(found.shape) > MAX_DIMS:
+    if len(field.shape) > MAX_DIMS:
         raise FieldError(
-            f"attribute {found.key!r} has {len(found.shape)} dimensions a row; packs keep {MAX_DIMS}: reshape it, or "
+            f"attribute {field.key!r} has {len(field.shape)} dimensions a row; packs keep {MAX_DIMS}: reshape it, or "
             "leave it out"
         )
 
 
-def _check_named(found: FieldStatistics, asked: str | None, hetero: bool) -> None:
+def _check_named(field: FieldStatistics, asked: str | None, hetero: bool) -> None:
     """Raise FieldError where an attribute that is of nodes or edges by its name has other rows, and nobody says why."""
-    level = "edge" if isinstance(found.type, tuple) else "node" if found.type or not hetero else ""
+    level = "edge" if isinstance(field.type, tuple) else "node" if field.type or not hetero else ""
     levels = [
         one
-        for one in (("node", "edge") if found.type is None and level else (level,))
-        if found.name in _NAMED.get(one, ())
+        for one in (("node", "edge") if field.type is None and level else (level,))
+        if field.name in _NAMED.get(one, ())
     ]
-    if asked is not None or found.form != "tensor":
+    if asked is not None or field.form != "tensor":
         return
     for one in levels:
-        for relation, graph, text in found.against:
+        for relation, graph, text in field.against:
             if relation == one:
                 stored = "num_nodes" if one == "node" else "edge_index"
                 raise FieldError(
-                    f"graph {graph}: {found.key!r} {text}: correct it, or {stored}, or say that it is of another level "
-                    f"(--field {found.key}=graph)"
+                    f"graph {graph}: {field.key!r} {text}: correct it, or {stored}, or say that it is of another level "
+                    f"(levels={{{field.key!r}: 'graph'}}, --field {field.key}=graph)"
                 )
 
 
-def _level(found: FieldStatistics, asked: str | None) -> tuple[str, bool]:
-    against = [relation for relation, _, _ in found.against]
+def _level(field: FieldStatistics, asked: str | None) -> tuple[str, bool]:
+    against = [relation for relation, _, _ in field.against]
     relations = [relation for relation in RELATIONS if relation not in against]
     levels = list(dict.fromkeys({"row": "graph", "value": "graph"}.get(name, name) for name in relations))
     if asked is not None:
         if asked in levels:
             return asked, False
         if asked not in ("node", "edge", "graph"):
-            raise FieldError(f"the level of {found.key!r} must be node, edge or graph; got {asked!r}")
-        raise FieldError(f"{found.key!r} cannot be a {asked} field: {_contradiction(found, asked)}")
+            raise FieldError(f"the level of {field.key!r} must be node, edge or graph; got {asked!r}")
+        raise FieldError(f"{field.key!r} cannot be a {asked} field: {_contradiction(field, asked)}")
     if not levels:
-        reasons = "; ".join(f"not {level}: {_contradiction(found, level)}" for level in ("node", "edge", "graph"))
+        reasons = "; ".join(f"not {level}: {_contradiction(field, level)}" for level in ("node", "edge", "graph"))
         raise FieldError(
-            f"{found.key!r} belongs neither to nodes, edges nor graphs: {reasons}. Make what its rows stand for a "
+            f"{field.key!r} belongs neither to nodes, edges nor graphs: {reasons}. Make what its rows stand for a "
             "node or edge type of HeteroData, reshape it, or leave it out (exclude_keys, --exclude)"
         )
     if len(levels) == 1:
         return levels[0], False
     for level in ("edge", "node"):
         # Not edges of their own: edge_label_index (supervision), edge_index_s (of one graph of a pair).
-        begins = found.role == "value" and found.name.startswith(f"{level}_") and "label" not in found.name
-        own = found.name in _NAMED[level] or found.name == "edge_index" or begins
-        if own and level in levels:
+        begins = field.role == "value" and field.name.startswith(f"{level}_") and "label" not in field.name
+        named = field.name in _NAMED[level] or field.name == "edge_index" or begins
+        if named and level in levels:
             return level, False
-    if "edge" in found.name and "edge" in levels:
+    if "edge" in field.name and "edge" in levels:
         return "edge", True
-    if found.name == "y" and "graph" in levels:
+    if field.name == "y" and "graph" in levels:
         return "graph", True
     return levels[0], True
 
 
-def _contradiction(found: FieldStatistics, level: str) -> str:
+def _contradiction(field: FieldStatistics, level: str) -> str:
     """Which graph rules a level out, and how. A graph-level field may take two forms; both are ruled out then."""
     relation = "value" if level == "graph" else level
-    graph, text = next((graph, text) for name, graph, text in found.against if name == relation)
-    return f"graph {graph} {text}" + (f", but {found.size} in graph {found.first}" if level == "graph" else "")
+    graph, text = next((graph, text) for name, graph, text in field.against if name == relation)
+    return f"graph {graph} {text}" + (f", but {field.size} in graph {field.first}" if level == "graph" else "")
 
 
-def _field(found: FieldStatistics, level: str, pads: Mapping[str, Any]) -> Field:
-    contradicted = [relation for relation, _, _ in found.against]
-    shape = found.shape
-    if found.form == "scalar":
+def _field(field: FieldStatistics, level: str, pads: Mapping[str, Any]) -> Field:
+    contradicted = [relation for relation, _, _ in field.against]
+    shape = field.shape
+    if field.form == "scalar":
         form = "scalar"
     elif level != "graph":
         form = "rows"
     else:
         form = "row" if "row" not in contradicted else "value"
-        if form == "value" and found.ndim and not found.stacked:
-            shape = (*shape, found.size) if found.cat_dim == -1 else (found.size, *shape)
-    targets = found.targets
-    if found.role == "index":
-        storage = narrow_index(int(found.high or 0))
+        if form == "value" and field.ndim and not field.stacked:
+            shape = (*shape, field.size) if field.cat_dim == -1 else (field.size, *shape)
+    targets = field.targets
+    if field.role == "index":
+        storage = narrow_index(int(field.high or 0))
         if len(targets) == 1:
             targets = targets * (shape[0] if shape else 1) or targets
         pad: Any = 0
-    elif found.role == "count":
-        storage, pad = found.dtype, 0
+    elif field.role == "count":
+        storage, pad = field.dtype, 0
     else:
-        pad = _pad(found, level, pads)
-        low, high, whole = found.low, found.high, found.whole
-        if found.dtype not in ("bool", "bfloat16"):
+        pad = _pad(field, level, pads)
+        low, high, whole = field.low, field.high, field.whole
+        if field.dtype not in ("bool", "bfloat16"):
             whole = whole and all_whole(np.asarray(pad, dtype=np.float64))
             low, high = (min(pad, pad if low is None else low), max(pad, pad if high is None else high))
-        storage = narrowest(found.dtype, low, high, whole)
+        storage = narrowest(field.dtype, low, high, whole)
     return Field(
-        found.name, level, found.role, shape, found.cat_dim, found.dtype, storage, pad, form, found.type, targets
+        field.name, level, field.role, shape, field.cat_dim, field.dtype, storage, pad, form, field.type, targets
     )
 
 
-def _pad(found: FieldStatistics, level: str, pads: Mapping[str, Any]) -> Any:
+def _pad(field: FieldStatistics, level: str, pads: Mapping[str, Any]) -> Any:
     """The padding value asked for, as a Python number that the field's dtype holds."""
-    given = next((name for name in (found.key, found.name, level) if name in pads), None)
+    given = next((name for name in (field.key, field.name, level) if name in pads), None)
     asked: Any = 0 if given is None else pads[given]
     if getattr(asked, "ndim", None) == 0:  # a number of numpy or torch
         asked = asked.item()
     if not isinstance(asked, (bool, int, float)):
-        raise FieldError(f"the padding value of {found.key!r} must be a number; got {asked!r}")
-    fault = _misfit(asked, found.dtype)
+        raise FieldError(f"the padding value of {field.key!r} must be a number; got {asked!r}")
+    fault = _misfit(asked, field.dtype)
     if fault:
-        own = f"; all fields of level {level} were given it: give this one its own, --pad {found.key}=VALUE"
-        raise FieldError(f"{found.key!r} is {found.dtype}: its padding value {fault}{own if given == level else ''}")
-    return _kind_of(found.dtype)(asked)
+        its_own = f"pad_values={{{field.key!r}: VALUE}} (--pad {field.key}=VALUE)"
+        hint = f"; all fields of level {level} were given it: give this one its own, {its_own}"
+        raise FieldError(f"{field.key!r} is {field.dtype}: its padding value {fault}{hint if given == level else ''}")
+    return _kind_of(field.dtype)(asked)
 
 
 def _kind_of(dtype: str) -> type:
@@ -200,29 +201,29 @@ def _misfit(asked: float, dtype: str) -> str:
     return ""
 
 
-def _check_known(statistics: Statistics, what: str, asked: Mapping[str, Any], more: Sequence[str]) -> None:
+def _check_known(statistics: Statistics, kind: str, asked: Mapping[str, Any], more: Sequence[str]) -> None:
     known = [name for field in statistics.fields for name in (field.key, field.name)] + list(more)
     for name in asked:
         if name not in known:
-            raise FieldError(f"a {what} is given for {name!r}; the fields are {', '.join(dict.fromkeys(known))}")
+            raise FieldError(f"a {kind} is given for {name!r}; the fields are {', '.join(dict.fromkeys(known))}")
 
 
 def _check_used(statistics: Statistics, overrides: Mapping[str, Any], pads: Mapping[str, Any]) -> None:
     """Raise FieldError for a level or padding value that no field would take up."""
-    for what, asked in (("level", overrides), ("padding value", pads)):
+    for kind, asked in (("level", overrides), ("padding value", pads)):
         for name in asked:
-            own = [field for field in statistics.fields if name in (field.key, field.name)]
-            reasons = [_fixed(field, what) for field in own]
-            if own and all(reasons):
-                raise FieldError(f"a {what} is given for {name!r}, {reasons[0]}: leave it out")
+            fields = [field for field in statistics.fields if name in (field.key, field.name)]
+            reasons = [_fixed(field, kind) for field in fields]
+            if fields and all(reasons):
+                raise FieldError(f"a {kind} is given for {name!r}, {reasons[0]}: leave it out")
 
 
-def _fixed(found: FieldStatistics, what: str) -> str:
+def _fixed(field: FieldStatistics, kind: str) -> str:
     """Why a field takes no level or padding value; "" where it does."""
-    if found.form == "string":
+    if field.form == "string":
         return "a string, which stays outside packs, in graphs.parquet"
-    if found.role == "index" and what == "padding value":
+    if field.role == "index" and kind == "padding value":
         return "an index, whose padding points at the first node of its null graph"
-    if found.role == "count":
+    if field.role == "count":
         return "which follows from the number of nodes"
     return ""

@@ -91,15 +91,15 @@ def merge(a: Statistics, b: Statistics) -> Statistics:
 
 def joined_axes(axes: Sequence[Axis]) -> tuple[Axis, ...]:
     """Each axis once, nodes before edges, in the order seen. FieldError for types that packs cannot tell apart."""
-    found = tuple(axis for level in ("node", "edge") for axis in dict.fromkeys(axes) if axis.level == level)
+    distinct = tuple(axis for level in ("node", "edge") for axis in dict.fromkeys(axes) if axis.level == level)
     by_key: dict[str, Axis] = {}
-    for axis in found:
+    for axis in distinct:
         if not axis.key:
             raise FieldError("a node type has an empty name, which packs cannot write: rename it")
         other = by_key.setdefault(axis.key, axis)
         if other != axis:
             raise FieldError(f"packs call both types {other.type!r} and {axis.type!r} {axis.key!r}: rename one of them")
-    return found
+    return distinct
 
 
 def _merge_fields(a: FieldStatistics, b: FieldStatistics) -> FieldStatistics:
@@ -107,8 +107,8 @@ def _merge_fields(a: FieldStatistics, b: FieldStatistics) -> FieldStatistics:
     against = {relation: (graph, text) for relation, graph, text in b.against}
     against.update((relation, (graph, text)) for relation, graph, text in a.against)
     if a.size != b.size and a.ndim and not a.stacked:
-        found = (b.first, f"has length {b.size}")
-        against["value"] = min(against.get("value", found), found)
+        length = (b.first, f"has length {b.size}")
+        against["value"] = min(against.get("value", length), length)
     whole = a.whole and b.whole
     bounds = [(one.low, one.high) for one in (a, b) if whole and one.low is not None and one.high is not None]
     return replace(
@@ -123,10 +123,10 @@ def _merge_fields(a: FieldStatistics, b: FieldStatistics) -> FieldStatistics:
 
 def check_alike(a: FieldStatistics, b: FieldStatistics) -> None:
     """Raise FieldError where the attribute is of another kind, dtype or shape in the graphs of b than in those of a."""
-    for what in ("form", "dtype", "ndim", "shape", "role", "cat_dim", "stacked", "targets"):
-        here, there = getattr(a, what), getattr(b, what)
+    for aspect in ("form", "dtype", "ndim", "shape", "role", "cat_dim", "stacked", "targets"):
+        here, there = getattr(a, aspect), getattr(b, aspect)
         if here != there:
-            word = {"ndim": "number of dimensions", "shape": "shape of one row", "form": "kind"}.get(what, what)
+            word = {"ndim": "number of dimensions", "shape": "shape of one row", "form": "kind"}.get(aspect, aspect)
             remedy = "give all graphs the same, or leave the attribute out"
             raise FieldError(
                 f"graph {b.first}: the {word} of {a.key!r} is {_show(there)}, but {_show(here)} in graph {a.first}; "

@@ -36,7 +36,7 @@ from pipelines.building.target import (
 )
 from pipelines.stores.journal import Journal, remove
 from pipelines.stores.layout import inside
-from pipelines.stores.store import LARGE, FolderStore, Store
+from pipelines.stores.store import LARGE, OVERWRITE, FolderStore, Store
 from pipelines.stores.work_folder import CLAIM, WORK
 
 
@@ -83,7 +83,7 @@ def _carry_out(
         if there.finished:
             return _same_content(out, carrier, there.finished, scanned, job)
         if there.earlier is not None and there.earlier["content_hash"] != scanned.content_hash:
-            raise BuildError(f"{job.source.name} has changed since the unfinished build in {out}: pass --overwrite")
+            raise BuildError(f"{job.source.name} has changed since the unfinished build in {out}: pass {OVERWRITE}")
         with clock("limits"):
             limits = carrier.limits()
             check_schema(scanned.schema, limits)
@@ -133,7 +133,7 @@ def _planned(
     if stored is not None:
         data, entry = target.read(PLAN), FileEntry(stored["bytes"], stored["sha256"])
         if FileEntry(len(data), hashlib.sha256(data).hexdigest()) != entry:
-            raise BuildError(f"{PLAN} of {target} is not the plan that the unfinished build stored: pass --overwrite")
+            raise BuildError(f"{PLAN} of {target} is not the plan that the unfinished build stored: pass {OVERWRITE}")
         plan = PackPlan.load(data).of(sizes)
     else:
         plan = obtain_plan(sizes, limits, job.plan, as_stage(progress))
@@ -160,7 +160,7 @@ def _claimed(out: Store) -> dict[str, Any] | None:
     try:
         return from_line(beside.read(CLAIM))
     except FormatError as error:
-        raise BuildError(f"{CLAIM} of {beside} is damaged: {error}. Pass --overwrite to start afresh") from error
+        raise BuildError(f"{CLAIM} of {beside} is damaged: {error}. Pass {OVERWRITE} to start afresh") from error
 
 
 def _refuse_other(out: Store, differing: list[str], what: str) -> None:
@@ -183,5 +183,5 @@ def _same_content(
     """The place's own build, if the source still holds the same graphs."""
     carrier.finish()
     if any(manifest.content_hash != scanned.content_hash for manifest in finished.values()):
-        raise BuildError(f"{out} already holds a data set of other graphs: pass --overwrite, or choose another place")
+        raise BuildError(f"{out} already holds a data set of other graphs: pass {OVERWRITE}, or choose another place")
     return already(out, finished, job, scanned.skips)

@@ -16,7 +16,7 @@ from pipelines.building.card import card_text, card_title
 from pipelines.building.request import Job
 from pipelines.sources.protocol import Skip
 from pipelines.stores.layout import BUILD_FILE, CARD, inside
-from pipelines.stores.store import Store
+from pipelines.stores.store import OVERWRITE, Store
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def other_job(out: Store, differing: Sequence[str], what: str) -> BuildError:
     """The error that a place holds a build of another job; differing: in what, a line each."""
     more = f" (and {len(differing) - 3} more)" if len(differing) > 3 else ""
     return BuildError(
-        f"{out} {what}: {'; '.join(differing[:3])}{more}. Pass --overwrite to replace it, or choose another folder"
+        f"{out} {what}: {'; '.join(differing[:3])}{more}. Pass {OVERWRITE} to replace it, or choose another folder"
     )
 
 

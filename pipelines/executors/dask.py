@@ -58,7 +58,7 @@ class DaskExecutor:
         try:
             import distributed
         except ImportError as error:
-            raise MissingExtraError("dask and distributed", "dask", "--executor dask") from error
+            raise MissingExtraError("dask and distributed", "dask", "executor='dask' (--executor dask)") from error
         if self.address is not None:
             check_answers(self.address, "Dask scheduler")
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # deaths of workers are told by our own errors

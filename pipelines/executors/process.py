@@ -214,5 +214,5 @@ class _Worker:
         task = label_of(item)
         return BuildError(
             f"worker {self.number} (process {self.process.pid}) {how} at {task}. Nothing is lost: the same command "
-            "resumes; fewer --workers need less memory"
+            "resumes; fewer workers (--workers) need less memory"
         )

@@ -72,7 +72,7 @@ class RayExecutor:
         try:
             import ray
         except ImportError as error:
-            raise MissingExtraError("ray", "ray", "--executor ray") from error
+            raise MissingExtraError("ray", "ray", "executor='ray' (--executor ray)") from error
         if ray.is_initialized():
             return ray
         if self.address is not None:

@@ -34,7 +34,9 @@ def write_report(
     """
     place = where(folder)
     if out is None and isinstance(place, str):
-        raise FormatError(f"the report of {label(place)} is written on this machine: say where with --out FILE")
+        raise FormatError(
+            f"the report of {label(place)} is written on this machine: say where with out=FILE (--out FILE)"
+        )
     target = Path(place if out is None else out)
     target = target / REPORT if target.is_dir() else target
     if out is not None:
@@ -47,6 +49,6 @@ def write_report(
         write_bytes_atomically(target.parent, target.name, text.encode())
     except OSError as error:
         raise PackerError(
-            f"cannot write {target}: {error.strerror or error}. Name another place with --out FILE"
+            f"cannot write {target}: {error.strerror or error}. Name another file with out=FILE (--out FILE)"
         ) from error
     return target, sum(len(found.faults or ()) for found in facts)

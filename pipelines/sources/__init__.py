@@ -44,13 +44,15 @@ def parse_source(
     if kind not in ("sample", "smiles", "tudataset", "pyg") or not rest:
         raise SourceError(f"unknown source {text!r}{_hint(text)} Sources are: {', '.join(KINDS)}")
     if kind != "smiles" and (smiles_column or targets):
-        raise SourceError(f"--smiles-column and --target are for smiles: sources; {text} has columns of its own")
-    asked = {"--target-dtype": target_dtype, "--missing": missing, "--delimiter": delimiter}
-    given = [name for name, value in asked.items() if value is not None]
+        raise SourceError(
+            f"smiles_column and targets (--smiles-column, --target) are for smiles: sources; {text} has its own columns"
+        )
+    asked = {"target_dtype": target_dtype, "missing": missing, "delimiter": delimiter}
+    given = [f"{name} (--{name.replace('_', '-')})" for name, value in asked.items() if value is not None]
     if kind != "smiles" and given:
         raise SourceError(f"{', '.join(given)}: for smiles: sources, not for {text}")
     if kind != "tudataset" and root is not None:
-        raise SourceError(f"--root is for tudataset: sources, not for {text}")
+        raise SourceError(f"root (--root) is for tudataset: sources, not for {text}")
     if kind != "tudataset" and (use_node_attr or use_edge_attr):
         raise SourceError(f"use_node_attr and use_edge_attr are for tudataset: sources, not for {text}")
     if kind != "smiles" and storage_options:
@@ -74,7 +76,7 @@ def parse_source(
         from pipelines.sources.tudataset import tudataset
 
         if root is None:
-            raise SourceError(f"{text} needs --root DIR, the folder that holds {rest}/raw")
+            raise SourceError(f"{text} needs root=DIR (--root DIR), the folder that holds {rest}/raw")
         return tudataset(rest, Path(root), use_node_attr, use_edge_attr)
     if kind == "pyg":
         from pipelines.sources.pyg import from_callable

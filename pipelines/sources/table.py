@@ -140,7 +140,7 @@ def _place(path: TextFile, header: list[str], column: str, delimiter: str) -> in
         return header.index(column)
     near = [header[place] for place in alike] or get_close_matches(column, header, 1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
-    alone = f" (parted by {delimiter!r}; --delimiter names another)" if len(header) == 1 else ""
+    alone = f" (parted by {delimiter!r}; delimiter (--delimiter) names another)" if len(header) == 1 else ""
     raise SourceError(f"{path} has no column {column!r}{hint} Its columns are: {', '.join(header)}{alone}")
 
 

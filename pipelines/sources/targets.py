@@ -45,14 +45,16 @@ class Targets:
             return f"{file}, line {rows[row].line}: {self.names[column]} is {text[:60]!r}"
 
         if isinstance(values, int):
-            how = "Correct it, or name it in --missing where it stands for none"
+            how = "Correct it, or name it in missing (--missing) where it stands for none"
             raise SourceError(f"{place(texts[values])}, not a number. {how}")
         with np.errstate(over="ignore", under="ignore"):
             cast = values.astype(self.dtype)
         lost = _lost(texts, values, cast)
         if lost is not None:
             wide = _lost([texts[lost]], values[lost : lost + 1], values[lost : lost + 1]) is None
-            how = "Pass --target-dtype float64 (target_dtype), or round it" if wide else "Round it, or scale the column"
+            how = (
+                "Pass target_dtype='float64' (--target-dtype), or round it" if wide else "Round it, or scale the column"
+            )
             raise SourceError(f"{place(texts[lost])}, of which {self.dtype} makes {cast[lost]:.17g}. {how}")
         number = {text: at for at, text in enumerate(texts)}
         found = cast[np.fromiter(map(number.__getitem__, cells), np.int64, len(cells))]

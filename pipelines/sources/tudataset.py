@@ -108,5 +108,5 @@ def _raw_folder(name: str, root: Path) -> Path:
     there = f"{root} holds {', '.join(found) or 'no data set'}" if root.is_dir() else f"there is no folder {root}"
     raise SourceError(
         f"{raw} lacks {' and '.join(missing)}; {there}. Download {name} (torch_geometric.datasets.TUDataset does) and "
-        "pass --root the folder that it lies in"
+        "pass root, the folder that it lies in (--root)"
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 from packer.errors import BuildError, FormatError
 from packer.files.checked import from_line, to_line
-from pipelines.stores.store import FolderStore, Store
+from pipelines.stores.store import OVERWRITE, FolderStore, Store
 from pipelines.stores.work_folder import JOURNAL, LOCK, MARKER, SCRATCH, WORK, check, mark, remove_own
 
 
@@ -124,7 +124,7 @@ def _parsed(data: bytes, name: str, salvage: bool) -> tuple[list[dict[str, Any]]
         except FormatError as error:
             damaged = True
             if not salvage:
-                raise BuildError(f"{name} is damaged: {error}. Pass --overwrite to start afresh") from error
+                raise BuildError(f"{name} is damaged: {error}. Pass {OVERWRITE} to start afresh") from error
     lines = [line for line in lines if not damaged or line["kind"] == "target"]
     return lines, len(whole) if len(whole) < len(data) else None
 

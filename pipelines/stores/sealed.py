@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from packer.errors import BuildError, MissingFileError
-from pipelines.stores.store import Ranges, Store
+from pipelines.stores.store import OVERWRITE, Ranges, Store
 
 _MAGIC = b"graph-pack part\n"
 _HEAD = struct.Struct("<16sIQ")
 
-AGAIN = "Run the same command again: what is damaged is made anew. Or pass --overwrite to start afresh"
+AGAIN = f"Run the same command again: what is damaged is made anew. Or pass {OVERWRITE} to start afresh"
 
 
 class DamagedError(BuildError):

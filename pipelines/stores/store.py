@@ -33,6 +33,9 @@ _REMOVED_AT_ONCE = 16
 _AT_ONCE = 64
 """Ranges that are asked for together."""
 
+OVERWRITE = "overwrite=True (--overwrite)"
+"""What a build is passed to start afresh, as Python and as the command have it."""
+
 Ranges = Sequence[tuple[int, int]]
 
 
@@ -139,7 +142,7 @@ class FolderStore:
             for offset, size in wanted:
                 found.append(os.pread(file.fileno(), size, offset))
                 if len(found[-1]) != size:
-                    raise BuildError(f"{self.folder / name} is cut short: pass --overwrite to start afresh")
+                    raise BuildError(f"{self.folder / name} is cut short: pass {OVERWRITE} to start afresh")
         return found
 
     def put(self, name: str, data: bytes) -> None:
@@ -260,7 +263,7 @@ class ObjectStore:
         except FileExistsError:
             raise BuildError(
                 f"{self}/{name} is there already: another build has written to {self}. Choose another place, or pass "
-                "--overwrite"
+                f"{OVERWRITE}"
             ) from None
 
     def put_file(self, name: str, path: Path) -> None:

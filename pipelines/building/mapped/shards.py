@@ -20,7 +20,7 @@ from packer.files.atomic import FileEntry, hash_file
 from packer.files.checked import CheckedFolder
 from packer.graphs.table import HASH_GRAPHS, GraphTable
 from packer.limits.pack_limits import PackLimits
-from packer.packs.materialise import place
+from packer.packs.materialise import materialise
 from packer.plan.pack_plan import make_plan
 from packer.shards import Layout, ShardEntry, choose_layout, shard_name, write_graphs, write_shard
 from packer.shards.graphs_file import TOO_LARGE, TRIMMED, lost_column, size_column, string_columns
@@ -64,7 +64,7 @@ def pack_columns_of(
     rows: int64, pack after pack; offsets: int64 [packs+1] into them.
     """
     start, end = int(offsets[first]), int(offsets[stop])
-    columns = place(table, np.asarray(rows[start:end]), np.asarray(offsets[first : stop + 1]) - start, limits)
+    columns = materialise(table, np.asarray(rows[start:end]), np.asarray(offsets[first : stop + 1]) - start, limits)
     ids = columns["graph_ids"]
     columns["graph_ids"] = np.where(ids >= 0, table.source_ids[np.maximum(ids, 0)], -1)
     return columns
@@ -123,7 +123,7 @@ def sample_layout(table: GraphTable, rows: np.ndarray, limits: PackLimits, compr
     first = table.select(rows[: SAMPLE_PACKS * int(limits.num_graphs or 1)])
     plan = make_plan(first.sizes(), limits, "stream")
     offsets = plan.pack_offsets[: SAMPLE_PACKS + 1]
-    return choose_layout(place(first, plan.graph_ids[: offsets[-1]], offsets, limits), compression)
+    return choose_layout(materialise(first, plan.graph_ids[: offsets[-1]], offsets, limits), compression)
 
 
 def run_task(task: Task) -> ShardEntry | FileEntry:

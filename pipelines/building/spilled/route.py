@@ -24,7 +24,7 @@ from packer.shards.graphs_file import graphs_schema
 from pipelines.building.mapped.shards import graph_part
 from pipelines.building.spilled.groups import GroupGraphs, GroupTask
 from pipelines.stores.sealed import DamagedError, SealedStore, damaged
-from pipelines.stores.store import Store
+from pipelines.stores.store import OVERWRITE, Store
 
 ROUTED, GRAPH_ROWS = "routed", "graphs"
 
@@ -167,7 +167,7 @@ def _slots(ref: PlanRef) -> tuple[np.ndarray, np.ndarray, Slots]:
     """(sizes int64 [distinct, axes], what kind each is of to the plan, its slots)."""
     data = ref.store.read(ref.name)
     if hashlib.sha256(data).hexdigest() != ref.sha256:
-        raise BuildError(f"{ref.name} of {ref.store} is not the plan that this build stored: pass --overwrite")
+        raise BuildError(f"{ref.name} of {ref.store} is not the plan that this build stored: pass {OVERWRITE}")
     plan = PackPlan.load(data)
     assert plan.by_patterns
     return plan.sizes.distinct[0], plan.packing.items.size_of_row, make_slots(plan.patterns, plan.seed)
@@ -216,4 +216,4 @@ def _array(values: object, field: pa.Field) -> pa.Array | pa.ChunkedArray:
 def check_places(packs: np.ndarray, first: int, stop: int, what: str) -> None:
     """Raise BuildError unless the packs are exactly first, first + 1, ... stop - 1."""
     if len(packs) != stop - first or not np.array_equal(packs, np.arange(first, stop)):
-        raise BuildError(f"{what}: {len(packs)} packs arrived of {stop - first}. Pass --overwrite to start afresh")
+        raise BuildError(f"{what}: {len(packs)} packs arrived of {stop - first}. Pass {OVERWRITE} to start afresh")

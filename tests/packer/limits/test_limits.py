@@ -94,7 +94,9 @@ def test_a_graph_beyond_the_limits_is_named_with_the_remedy():
         SizesError, match=r"graph 1 needs 83 nodes; a pack offers 63 \(64, less 1 for padding\); 2 graphs"
     ):
         check_fit(sizes, PackLimits(64, 64, 2))
-    with pytest.raises(SizesError, match=r"Raise num_nodes \(--num-nodes\) to 84 or more.*--oversize skip"):
+    with pytest.raises(
+        SizesError, match=r"Raise num_nodes \(--num-nodes\) to 84 or more.*oversize='skip' \(--oversize skip\)"
+    ):
         check_fit(sizes, PackLimits(64, 64, 2))
     # Of 4 slots under "all" three stay null beside one real graph: 64 - 3.
     with pytest.raises(SizesError, match=r"a pack offers 61 \(64, less 3 for padding\)"):

@@ -17,7 +17,7 @@ from packer.graphs.schema import Schema
 from packer.graphs.table import GraphTable
 from packer.limits.pack_limits import PackLimits
 from packer.packs.columns import pack_columns
-from packer.packs.materialise import empty_pack, place
+from packer.packs.materialise import empty_pack, materialise
 from packer.packs.unpack import unpack_table
 from packer.scan.block import join
 from packer.scan.from_objects import block_of_graphs
@@ -42,7 +42,7 @@ def test_the_worked_example_of_poptorch() -> None:
     # and 9 edges, 3 each, all self-loops on a null graph's first node: 8, 12 and 16.
     limits = PackLimits(20, 17, 5)
     table = table_of([ring(4, 4), ring(4, 4)])
-    pack = {name: values[0].tolist() for name, values in place(table, [0, 1], [0, 2], limits).items()}
+    pack = {name: values[0].tolist() for name, values in materialise(table, [0, 1], [0, 2], limits).items()}
     assert pack["ptr"] == [0, 4, 8, 12, 16, 20]
     assert pack["batch"] == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4 + [4] * 4
     assert pack["edge_index"] == [
@@ -60,13 +60,13 @@ def test_the_worked_example_of_poptorch() -> None:
 
 def test_the_first_null_graphs_get_one_more() -> None:
     # 3 nodes and 1 edge are real; 3 null graphs share 8 nodes (3, 3, 2) and 7 edges (3, 2, 2).
-    pack = place(table_of([ring(3, 1)]), [0], [0, 1], PackLimits(11, 8, 4))
+    pack = materialise(table_of([ring(3, 1)]), [0], [0, 1], PackLimits(11, 8, 4))
     assert pack["ptr"][0].tolist() == [0, 3, 6, 9, 11]
     assert pack["edge_index"][0, 0].tolist() == [0, 3, 3, 3, 6, 6, 9, 9]
 
 
 def test_one_null_graph_owns_all_padding() -> None:
-    pack = place(table_of([ring(3, 1)]), [0], [0, 1], PackLimits(6, 4, 4, "one"))
+    pack = materialise(table_of([ring(3, 1)]), [0], [0, 1], PackLimits(6, 4, 4, "one"))
     assert pack["ptr"][0].tolist() == [0, 3, 6, 6, 6]
     assert pack["batch"][0].tolist() == [0, 0, 0, 1, 1, 1]
     assert pack["edge_index"][0].tolist() == [[0, 3, 3, 3], [1, 3, 3, 3]]
@@ -100,7 +100,7 @@ def test_padding_values_by_field_and_level() -> None:
     table = table_of(
         [graph], overrides={"z": "node", "half": "node"}, pads={"node": 7, "z": -1, "y": 0.5, "edge_attr": 9}
     )
-    pack = place(table, [0], [0, 1], PackLimits(3, 2, 2))
+    pack = materialise(table, [0], [0, 1], PackLimits(3, 2, 2))
     assert pack["x"][0].tolist() == [[1, 1], [7, 7], [7, 7]]
     assert pack["z"][0].tolist() == [4, -1, -1]
     assert (pack["y"][0].tolist(), pack["y"].dtype) == ([1.0, 0.5], np.float32)
@@ -124,12 +124,12 @@ def test_index_fields_are_shifted_and_padding_points_at_the_null_graph() -> None
             best_index=torch.tensor([0, 2, 1]),
         ),
     ]
-    pack = place(table_of(graphs), [1, 0], [0, 2], PackLimits(8, 6, 4))
+    pack = materialise(table_of(graphs), [1, 0], [0, 2], PackLimits(8, 6, 4))
     # graph 1 is at 0..2, graph 0 at 3..4, the null graphs at 5..6 and 7.
     assert pack["edge_index"][0].tolist() == [[2, 3, 5, 5, 7, 7], [1, 4, 5, 5, 7, 7]]
     assert pack["root_index"][0].tolist() == [2, 4, 5, 7]
     assert pack["best_index"][0].tolist() == [0, 2, 1, 4, 3, 5, 5, 7]
-    one = place(table_of(graphs), [1, 0], [0, 2], PackLimits(8, 6, 4, "one"))
+    one = materialise(table_of(graphs), [1, 0], [0, 2], PackLimits(8, 6, 4, "one"))
     assert one["root_index"][0].tolist() == [2, 4, 5, 5]  # no slot points outside the pack
 
 
@@ -138,7 +138,7 @@ def test_hetero_padding_edges_join_the_first_nodes_of_both_ends() -> None:
     graph["a"].num_nodes, graph["b"].num_nodes = 2, 3
     graph["a", "to", "b"].edge_index = torch.tensor([[1, 0], [2, 0]])
     limits = PackLimits({"a": 6, "b": 9}, {("a", "to", "b"): 5}, 3)
-    pack = place(table_of([graph]), [0], [0, 1], limits)
+    pack = materialise(table_of([graph]), [0], [0, 1], limits)
     # null graphs: nodes 2..3 and 4..5 of a, 3..5 and 6..8 of b; edges 2 and 1
     assert pack["a/ptr"][0].tolist() == [0, 2, 4, 6]
     assert pack["b/ptr"][0].tolist() == [0, 3, 6, 9]
@@ -153,7 +153,7 @@ def test_graphs_that_lack_a_field_get_padding_and_a_mask() -> None:
         Data(x=torch.ones(1, 1)),
         Data(num_nodes=2, y=torch.ones(1)),
     ]
-    pack = place(table_of(graphs, pads={"x": 5}), [0, 1, 2], [0, 3], PackLimits(7, 5, 5))
+    pack = materialise(table_of(graphs, pads={"x": 5}), [0, 1, 2], [0, 3], PackLimits(7, 5, 5))
     assert pack["y"][0].tolist() == [3, 0, 1, 0, 0]
     assert pack["y_present"][0].tolist() == [True, False, True, False, False]
     assert pack["x"][0, :, 0].tolist() == [1, 1, 1, 5, 5, 5, 5]
@@ -168,7 +168,7 @@ def test_place_equals_the_slow_construction(graphs: list[Any], data: st.DataObje
     counts = {axis.key: table.counts(axis.key) for axis in table.schema.axes}
     ids, offsets, slots, num_slots = data.draw(packings(counts, table.schema.axes, null_graphs))
     limits = limits_of(table.schema.axes, slots, num_slots, null_graphs)
-    packs = place(table, ids, offsets, limits)
+    packs = materialise(table, ids, offsets, limits)
     for column in pack_columns(table.schema, limits):
         assert packs[column.name].shape == (len(offsets) - 1, *column.shape), column
         assert packs[column.name].dtype == column.storage, column
@@ -295,7 +295,7 @@ def numbers_of(value: Any) -> np.ndarray:
 )
 def test_packs_beyond_the_limits_are_refused(offsets: list[int], limits: PackLimits, message: str) -> None:
     with pytest.raises((PlanError, LimitsError)) as error:
-        place(table_of([ring(4, 4), ring(5, 4)]), [0, 1], offsets, limits)
+        materialise(table_of([ring(4, 4), ring(5, 4)]), [0, 1], offsets, limits)
     assert str(error.value) == message
 
 

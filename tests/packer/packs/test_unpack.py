@@ -15,7 +15,7 @@ from torch_geometric.data import Data, HeteroData
 from packer import PackDataset, PackLimits, torch_loader, unpack_with_ids
 from packer.errors import FieldError
 from packer.graphs.table import GraphTable
-from packer.packs.materialise import place
+from packer.packs.materialise import materialise
 from packer.packs.unpack import unpack_table
 from packer.reading.unpack_graphs import graphs_of, unpack
 from packer.scan.block import join
@@ -43,7 +43,7 @@ def test_random_graphs_come_back_from_packs(graphs: list[Any], data: st.DataObje
     counts = {axis.key: table.counts(axis.key) for axis in table.schema.axes}
     ids, offsets, slots, num_slots = data.draw(packings(counts, table.schema.axes, null_graphs))
     limits = limits_of(table.schema.axes, slots, num_slots, null_graphs)
-    lifted, found_ids = unpack_table(place(table, ids, offsets, limits), table.schema, limits)
+    lifted, found_ids = unpack_table(materialise(table, ids, offsets, limits), table.schema, limits)
     assert found_ids.tolist() == ids.tolist()
     for graph, i in zip(graphs_of(lifted), ids.tolist(), strict=True):
         assert_same(graph, without_strings(graphs[i]))
@@ -77,7 +77,7 @@ def test_real_graphs_come_back(name: str, shared_data: Any, tmp_path: Any) -> No
     offsets = np.append(np.arange(0, len(dataset), 8), len(dataset))
     largest = {axis.key: int(table.counts(axis.key).max()) * 8 + 9 for axis in schema.axes}
     limits = limits_of(schema.axes, largest, 9, "all")
-    lifted, _ = unpack_table(place(table, ids, offsets, limits), schema, limits)
+    lifted, _ = unpack_table(materialise(table, ids, offsets, limits), schema, limits)
     for found, i in zip(graphs_of(lifted), ids.tolist(), strict=True):
         assert_same(found, graphs[i])
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from strategies import heterogeneous, homogeneous, limits_of, packings
 
 from packer.graphs.table import GraphTable
-from packer.packs.materialise import place
+from packer.packs.materialise import materialise
 from packer.reading.redraw import needed_columns, redraw_key, redrawn, source_slots
 from packer.scan.block import join
 from packer.scan.from_objects import block_of_graphs
@@ -30,7 +30,7 @@ def test_a_redrawn_block_is_the_block_of_the_same_graphs_in_other_slots(graphs: 
     counts = {axis.key: table.counts(axis.key) for axis in table.schema.axes}
     ids, offsets, slots, num_slots = data.draw(packings(counts, table.schema.axes, null_graphs))
     limits = limits_of(table.schema.axes, slots, num_slots, null_graphs)
-    block = place(table, ids, offsets, limits)
+    block = materialise(table, ids, offsets, limits)
     before = {name: values.copy() for name, values in block.items()}
 
     found = redrawn(block, table.schema, data.draw(st.integers(0, 99)), redraw_key(3, data.draw(st.integers(0, 99))))
@@ -40,7 +40,7 @@ def test_a_redrawn_block_is_the_block_of_the_same_graphs_in_other_slots(graphs: 
     assert sorted(moved.tolist()) == sorted(ids.tolist())
     for axis in table.schema.axes:
         assert (table.counts(axis.key)[moved] == table.counts(axis.key)[ids]).all()
-    expected = place(table, moved, offsets, limits)
+    expected = materialise(table, moved, offsets, limits)
     assert found.keys() == expected.keys()
     for name, values in expected.items():
         assert (found[name].dtype, found[name].shape) == (values.dtype, values.shape), name

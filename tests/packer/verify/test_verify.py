@@ -27,7 +27,7 @@ from reference_packs import (
 from packer.files.atomic import hash_file
 from packer.graphs.table import GraphTable
 from packer.hashing import row_hashes
-from packer.packs.materialise import place
+from packer.packs.materialise import materialise
 from packer.verify.block import check_block
 from packer.verify.data_set import verify_shards
 from packer.verify.multiset import add_to_blocks
@@ -143,8 +143,8 @@ def test_a_broken_pack_is_found_and_named(tmp_path, name):
 
 @pytest.mark.parametrize("null_graphs", ["all", "one", "jraph"])
 @pytest.mark.parametrize(("schema", "limits"), [(MOLECULES, MOLECULE_LIMITS), (PAPERS, PAPER_LIMITS)])
-def test_place_lays_packs_out_as_the_reference_does(schema, limits, null_graphs):
-    """Two authors of one layout: vectorised `place`, and loops over graphs. Both pass the checks."""
+def test_materialise_lays_packs_out_as_the_reference_does(schema, limits, null_graphs):
+    """Two authors of one layout: vectorised `materialise`, and loops over graphs. Both pass the checks."""
     schema, limits = replace(schema, strings=()), replace(limits, null_graphs=null_graphs)
     rng = np.random.default_rng(3)
     graphs = [random_graph(schema, rng) for _ in range(60)]
@@ -153,7 +153,7 @@ def test_place_lays_packs_out_as_the_reference_does(schema, limits, null_graphs)
     ptr = {axis.key: np.cumsum([0, *(graph.counts[axis.key] for graph in graphs)]) for axis in schema.axes}
     columns = {f.key: np.concatenate([g.values[f.key] for g in graphs]).astype(f.storage) for f in schema.fields}
     table = GraphTable(schema, ptr, columns, {}, np.arange(60))
-    found = place(table, np.concatenate(packs), np.cumsum([0, *map(len, packs)]), limits)
+    found = materialise(table, np.concatenate(packs), np.cumsum([0, *map(len, packs)]), limits)
     assert {name: values.tobytes() for name, values in found.items()} == {
         name: values.tobytes() for name, values in expected.items()
     }

@@ -126,7 +126,9 @@ def test_another_build_in_the_same_folder_is_refused_naming_the_difference(tmp_p
     given = graphs(20)
     build(given, tmp_path, LIMITS, "first-fit", workers=1)
     before = hashes(tmp_path)
-    with pytest.raises(BuildError, match=r"limits\.num_nodes is 40 there, 41 here\. Pass --overwrite"):
+    with pytest.raises(
+        BuildError, match=r"limits\.num_nodes is 40 there, 41 here\. Pass overwrite=True \(--overwrite\)"
+    ):
         build(given, tmp_path, PackLimits(41, 90, 6), "first-fit", workers=1)
     with pytest.raises(BuildError, match="already holds a data set of other graphs"):
         build(graphs(20, seed=1), tmp_path, LIMITS, "first-fit", workers=1)
@@ -177,7 +179,7 @@ def test_skipped_and_too_large_graphs_are_counted_and_named(tmp_path: Path) -> N
     # 6 graph slots: 5 nodes are kept for padding, so 35 are left; 50 would need 50 + 5 slots.
     with pytest.raises(
         SizesError,
-        match=r"graph 7 needs 50 nodes; a pack offers 35 \(40, less 5 for padding\): --num-nodes 55 would do; 1 of",
+        match=r"graph 7 needs 50 nodes; a pack offers 35 \(40, less 5 for padding\): num_nodes=55 .* would do; 1 of",
     ):
         build(given, tmp_path / "out", LIMITS, "first-fit", workers=1, on_empty="skip")
     assert not (tmp_path / "out").exists()

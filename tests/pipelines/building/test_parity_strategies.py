@@ -225,7 +225,10 @@ def test_each_type_has_its_own_limit(tmp_path: Path) -> None:
         ({"node": float("nan")}, "'z' is int64: its padding value must be a whole number; got nan"),
         ({"small": 300}, "'small' is uint8: its padding value must lie between 0 and 255; got 300"),
         ({"train_mask": 2}, "'train_mask' is bool: its padding value must be 0 or 1; got 2"),
-        ({"node": -1}, "'small' is uint8: .*; all fields of level node were given it: .*its own, --pad small=VALUE"),
+        (
+            {"node": -1},
+            "'small' is uint8: .*; all fields of level node .*its own, pad_values=.'small': VALUE. .--pad small=VALUE.",
+        ),
         ({"x": 1e60}, "'x' is float32: its padding value 1e[+]60 overflows"),
         ({"x": 10**400}, "'x' is float32: its padding value 1000+ overflows"),
         ({"z": 2**63}, "'z' is int64: its padding value must lie between -9223372036854775808 and 922337203685477580"),

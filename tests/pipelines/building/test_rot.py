@@ -210,7 +210,9 @@ def test_every_bit_of_a_journal_counts(tmp_path: Path) -> None:
         if at // 8 == len(whole) - 1:  # the last line is torn now, and does not count
             assert not Journal(FolderStore(tmp_path, tmp_path)).find("block")
         else:
-            with pytest.raises(BuildError, match=r"journal\.jsonl is damaged: the CRC-32 of .*Pass --overwrite"):
+            with pytest.raises(
+                BuildError, match=r"journal\.jsonl is damaged: the CRC-32 of .*Pass overwrite=True \(--overwrite\)"
+            ):
                 Journal(FolderStore(tmp_path, tmp_path))
         left = Journal(FolderStore(tmp_path, tmp_path), salvage=True)
         if at // 8 >= last:

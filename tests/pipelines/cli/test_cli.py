@@ -141,8 +141,11 @@ def test_what_does_not_fit_names_limits_that_hold_all(call: Callable[..., Any], 
     limits = ("--num-nodes", 8, "--num-edges", 16, "--num-graphs", 5, "--workers", 1)
     status, _, err = call("compare", source, "--smiles-column", "SMILES", *limits)
     # Five slots keep 4 nodes and 4 edges. Benzene (1): 6 nodes, 12 edges; pyrrole (2): 5, 10; acetic acid: 4, 6.
-    assert status == 1 and "graph 1 needs 6 nodes; a pack offers 4 (8, less 4 for padding): --num-nodes 10" in err
-    assert "20 of 40 graphs do not fit; --num-nodes 10 would hold them all" in err
+    assert (
+        status == 1
+        and "graph 1 needs 6 nodes; a pack offers 4 (8, less 4 for padding): num_nodes=10 (--num-nodes 10)" in err
+    )
+    assert "20 of 40 graphs do not fit; num_nodes=10 (--num-nodes 10) would hold them all" in err
 
 
 def test_suggest_proposes_limits_that_hold_every_graph(call: Callable[..., Any], source: str) -> None:

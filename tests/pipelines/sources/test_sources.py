@@ -194,9 +194,13 @@ def test_a_callable_of_the_working_folder_gives_graphs(tmp_path: Path, monkeypat
         ("smile:f.csv", {}, "unknown source 'smile:f.csv'; did you mean 'smiles'"),
         ("whatever", {}, r"unknown source 'whatever'\. Sources are: sample:nci, smiles:FILE"),
         ("pyg:module", {}, "names no callable: write pyg:module:callable"),
-        ("tudataset:MUTAG", {}, "needs --root DIR"),
-        ("sample:nci", {"targets": ["y"]}, "--smiles-column and --target are for smiles: sources"),
-        ("sample:nci", {"root": "x"}, "--root is for tudataset: sources"),
+        ("tudataset:MUTAG", {}, r"needs root=DIR \(--root DIR\)"),
+        (
+            "sample:nci",
+            {"targets": ["y"]},
+            r"smiles_column and targets \(--smiles-column, --target\) are for smiles: sources",
+        ),
+        ("sample:nci", {"root": "x"}, r"root \(--root\) is for tudataset: sources"),
     ],
 )
 def test_a_text_that_names_no_source(text: str, options: dict[str, Any], fault: str) -> None:

@@ -49,7 +49,7 @@ def refused(path: Path, content: str | bytes, **asked: Any) -> str:
         ("smiles,y\nC,1,\n", ", line 2: 3 cells, but the header names 2 columns"),
         ("", " is empty: a CSV file starts with a line of column names"),
         ("\nsmiles,y\n", ", line 1 is blank"),
-        ("smiles y\nC 1\n", r" has no column 'smiles'.* \(parted by ','; --delimiter names another\)"),
+        ("smiles y\nC 1\n", r" has no column 'smiles'.* \(parted by ','; delimiter \(--delimiter\) names another\)"),
         (b"smiles,y\rC,1\r\nC\0,1\n", ", line 3: a NUL byte, which no text holds"),
         (b"smiles,y\r\n" * 9000 + b"C\xe9,1\n", ", line 9001: byte 0xe9 is not UTF-8. Write it as UTF-8 text"),
         ("smiles,y\nC,1\n".encode("utf-16"), " is UTF-16 or UTF-32 text: write it as UTF-8 text, plain or gzipped"),
@@ -109,7 +109,7 @@ def read(*cells: str, dtype: str = "float32", **asked: Any) -> np.ndarray:
 @pytest.mark.parametrize("cell", ["1_000", "<5", "²", "0x10", "inf", "-inf", "NA", "1,5", "1e", "+-1", ".", "١"])
 def test_what_is_no_number_is_refused(cell: str) -> None:
     with pytest.raises(
-        SourceError, match=r"m\.csv, line 3: y is .*, not a number. Correct it, or name it in --missing"
+        SourceError, match=r"m\.csv, line 3: y is .*, not a number. Correct it, or name it in missing \(--missing\)"
     ):
         read("1", cell)
 
@@ -117,11 +117,11 @@ def test_what_is_no_number_is_refused(cell: str) -> None:
 @pytest.mark.parametrize(
     ("cell", "dtype", "becomes", "remedy"),
     [
-        ("1e39", "float32", "inf", "Pass --target-dtype float64"),
-        ("16777217", "float32", "16777216", "Pass --target-dtype float64"),
-        ("-16777217.0", "float32", "-16777216", "Pass --target-dtype float64"),
-        ("1.6777217e7", "float32", "16777216", "Pass --target-dtype float64"),
-        ("1e-50", "float32", "0", "Pass --target-dtype float64"),
+        ("1e39", "float32", "inf", "Pass target_dtype='float64' (--target-dtype)"),
+        ("16777217", "float32", "16777216", "Pass target_dtype='float64' (--target-dtype)"),
+        ("-16777217.0", "float32", "-16777216", "Pass target_dtype='float64' (--target-dtype)"),
+        ("1.6777217e7", "float32", "16777216", "Pass target_dtype='float64' (--target-dtype)"),
+        ("1e-50", "float32", "0", "Pass target_dtype='float64' (--target-dtype)"),
         ("1e400", "float64", "inf", "Round it, or scale the column"),
         ("1e-400", "float64", "0", "Round it, or scale the column"),
         ("9007199254740993", "float64", "9007199254740992", "Round it"),  # 2**53 + 1
@@ -182,7 +182,7 @@ def test_options_change_key_and_words_only_where_they_are_given(tmp_path: Path) 
         ("smiles:m.csv", {"target_dtype": "float16"}, "target_dtype must be float32 or float64; got 'float16'"),
         ("smiles:m.csv", {"delimiter": '"'}, "delimiter must be one character such as ; or tab"),
         ("smiles:m.csv", {"delimiter": ", "}, "delimiter must be one character such as ; or tab"),
-        ("sample:nci", {"missing": "NA"}, "--missing: for smiles: sources, not for sample:nci"),
+        ("sample:nci", {"missing": "NA"}, r"missing \(--missing\): for smiles: sources, not for sample:nci"),
     ],
 )
 def test_options_that_are_none(source: str, options: dict[str, Any], fault: str) -> None:
