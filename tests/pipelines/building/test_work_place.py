@@ -29,6 +29,7 @@ from pipelines.building.spilled import gather, groups, phases
 from pipelines.cli.app import run as run_command
 from pipelines.stores import owner
 from pipelines.stores import work_folder as work_place
+from pipelines.stores.journal import locked
 from pipelines.stores.store import FolderStore, store_of
 from pipelines.stores.work_folder import MARKER, WORK, check_apart, is_own
 
@@ -268,6 +269,25 @@ def test_a_split_is_not_written_through_a_link_nor_over_files(
     with pytest.raises(BuildError, match="train is a symbolic link"):
         job(out, overwrite=True, **where)
     assert files(elsewhere) == before
+
+
+def test_a_file_url_is_the_folder_that_it_names(
+    tmp_path: Path, job: Callable[..., Any], undisturbed: dict[str, str]
+) -> None:
+    """The same lock, the same refusals: no second way to one place."""
+    url = f"file://{tmp_path}/out"
+    with locked(tmp_path / "out"), pytest.raises(BuildError, match="another build is writing to"):
+        job(url, workers=1)
+    job(url, workers=1)
+    assert hashes(tmp_path / "out") == undisturbed
+    assert job(tmp_path / "out", workers=1).already
+    assert run_command(["verify", url]) == 0
+    before = belongings(tmp_path / "theirs")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / WORK).symlink_to(tmp_path / "theirs")
+    with pytest.raises(BuildError, match="is a symbolic link"):
+        job(f"file://{tmp_path}/other", workers=1)
+    assert files(tmp_path / "theirs") == before
 
 
 def test_an_output_may_be_a_link(tmp_path: Path, job: Callable[..., Any], undisturbed: dict[str, str]) -> None:
