@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from deadly import Apart, Stopped
-from jobs import LIMITS, SMILES, files, hashes
+from jobs import LIMITS, SMILES, files, hashes, killed_at
 from object_store import make_bucket, s3_environment, s3_options
 from paths import ROOT
 
@@ -27,6 +27,7 @@ from pipelines import build
 from pipelines.building.mapped import shards as mapped_shards
 from pipelines.building.spilled import gather, groups, phases
 from pipelines.cli.app import run as run_command
+from pipelines.executors import SerialExecutor
 from pipelines.stores import owner
 from pipelines.stores import work_folder as work_place
 from pipelines.stores.journal import locked
@@ -116,6 +117,17 @@ def test_a_place_is_used_without_a_cluster_too(
         job(tmp_path / "other", workers=1, work=tmp_path / "file")
     with pytest.raises(MissingFileError, match=r"do all workers reach that place \(work=, --work\)"):
         job(tmp_path / "other", workers=2, work="memory://elsewhere")
+
+
+@pytest.mark.parametrize("event", [7, 20, 34])
+def test_a_build_that_goes_on_with_a_place_for_its_work_leaves_nothing_beside_the_output(
+    event: int, tmp_path: Path, job: Callable[..., Any], undisturbed: dict[str, str]
+) -> None:
+    assert killed_at(event, lambda: job(tmp_path / "out", executor=SerialExecutor()))
+    assert (tmp_path / "out" / WORK / "blocks").is_dir()
+    job(tmp_path / "out", executor=SerialExecutor(), work=tmp_path / "place")
+    assert hashes(tmp_path / "out") == undisturbed and not (tmp_path / "out" / WORK).exists()
+    assert not files(tmp_path / "place")
 
 
 def test_two_jobs_in_one_place_do_not_see_each_other(
