@@ -165,8 +165,9 @@ def build(
 
 def _home(out: str | os.PathLike[str]) -> Path:
     """The folder whose lock keeps other builds away: `out`, or one that stands for its URL on this machine."""
-    if not is_url(out):
-        return Path(out)
+    local = local_path(os.fspath(out))
+    if local is not None:
+        return Path(local)
     name = hashlib.sha256(os.fspath(out).rstrip("/").encode()).hexdigest()[:24]
     return default_folder() / "builds" / name
 
@@ -215,7 +216,8 @@ def _opened(
             yield between
             return
         name = f"graph-pack-{number}"
-        if is_url(place) and local_path(os.fspath(place)) is None:
+        local = local_path(os.fspath(place))
+        if local is None:
             found = store_of(place, home / WORK / SCRATCH, options).below(name)
             _check_same(found, number)
             stack.callback(_unmark, found)
@@ -223,7 +225,7 @@ def _opened(
             _note(beside, place)
             yield found
             return
-        folder = Path(local_path(os.fspath(place)) or place).absolute()
+        folder = Path(local).absolute()
         found = FolderStore(folder / name, folder / name / SCRATCH)
         _check_same(found, number)
         stack.enter_context(locked(folder, name=name, destination=str(out), number=number))

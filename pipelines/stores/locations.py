@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from packer.errors import BuildError, FormatError, MissingFileError
-from packer.files.open import place_of
+from packer.files.open import local_path, place_of
 from packer.files.retry import redact
 from packer.shards.manifest import MANIFEST
 from pipelines.stores.layout import SPLITS_FILE, check_name, split_names
@@ -17,9 +17,10 @@ Where = Path | str
 
 
 def where(given: str | os.PathLike[str]) -> Where:
-    """What a user names: text with :// is a URL."""
+    """What a user names: text with :// is a URL, but for one of a folder of this machine."""
     text = os.fspath(given)
-    return text.rstrip("/") if "://" in text else Path(text)
+    local = local_path(text)
+    return text.rstrip("/") if local is None else Path(local)
 
 
 def below(place: Where, name: str) -> Where:

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from packer.errors import BuildError, MissingFileError
 from packer.files.atomic import sync_folder
 from packer.files.local import LocalPlace
+from packer.files.open import local_path
 from packer.files.protocol import Place
 from packer.files.remote import RemotePlace
 
@@ -321,11 +322,12 @@ class ObjectStore:
 
 def store_of(where: str | os.PathLike[str], scratch_in: Path, storage_options: Any = None) -> Store:
     """The store that a path or a URL names. storage_options: for URLs."""
-    if is_url(where):
+    local = local_path(os.fspath(where))
+    if local is None:
         return ObjectStore(RemotePlace(os.fspath(where), storage_options))
-    return FolderStore(Path(where), scratch_in)
+    return FolderStore(Path(local), scratch_in)
 
 
 def is_url(where: str | os.PathLike[str]) -> bool:
-    """Whether it names an object store, and not a folder."""
-    return "://" in os.fspath(where)
+    """Whether it names an object store, and not a folder, which file:// names too."""
+    return local_path(os.fspath(where)) is None

@@ -98,8 +98,10 @@ class SpilledCarrier:
 
     def finish(self) -> None:
         """What says whose files lie there goes last, and the journal before the claim."""
+        beside = self._on.out.below(WORK)
         remove_own(self._on.work, keep=KEPT)
-        self._on.out.below(WORK).remove([JOURNAL, CLAIM])
+        remove_own(beside, keep=KEPT)  # where the job was begun without a place for its work
+        beside.remove([JOURNAL, CLAIM])
 
     @property
     def _scan(self) -> phases.Scanned:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from deadly import Apart, Stopped
-from jobs import LIMITS, SMILES, files, hashes
+from jobs import LIMITS, SMILES, files, hashes, killed_at
 from object_store import make_bucket, s3_environment, s3_options
 from paths import ROOT
 
@@ -27,8 +27,10 @@ from pipelines import build
 from pipelines.building.mapped import shards as mapped_shards
 from pipelines.building.spilled import gather, groups, phases
 from pipelines.cli.app import run as run_command
+from pipelines.executors import SerialExecutor
 from pipelines.stores import owner
 from pipelines.stores import work_folder as work_place
+from pipelines.stores.journal import locked
 from pipelines.stores.store import FolderStore, store_of
 from pipelines.stores.work_folder import MARKER, WORK, check_apart, is_own
 
@@ -115,6 +117,17 @@ def test_a_place_is_used_without_a_cluster_too(
         job(tmp_path / "other", workers=1, work=tmp_path / "file")
     with pytest.raises(MissingFileError, match=r"do all workers reach that place \(work=, --work\)"):
         job(tmp_path / "other", workers=2, work="memory://elsewhere")
+
+
+@pytest.mark.parametrize("event", [7, 20, 34])
+def test_a_build_that_goes_on_with_a_place_for_its_work_leaves_nothing_beside_the_output(
+    event: int, tmp_path: Path, job: Callable[..., Any], undisturbed: dict[str, str]
+) -> None:
+    assert killed_at(event, lambda: job(tmp_path / "out", executor=SerialExecutor()))
+    assert (tmp_path / "out" / WORK / "blocks").is_dir()
+    job(tmp_path / "out", executor=SerialExecutor(), work=tmp_path / "place")
+    assert hashes(tmp_path / "out") == undisturbed and not (tmp_path / "out" / WORK).exists()
+    assert not files(tmp_path / "place")
 
 
 def test_two_jobs_in_one_place_do_not_see_each_other(
@@ -268,6 +281,25 @@ def test_a_split_is_not_written_through_a_link_nor_over_files(
     with pytest.raises(BuildError, match="train is a symbolic link"):
         job(out, overwrite=True, **where)
     assert files(elsewhere) == before
+
+
+def test_a_file_url_is_the_folder_that_it_names(
+    tmp_path: Path, job: Callable[..., Any], undisturbed: dict[str, str]
+) -> None:
+    """The same lock, the same refusals: no second way to one place."""
+    url = f"file://{tmp_path}/out"
+    with locked(tmp_path / "out"), pytest.raises(BuildError, match="another build is writing to"):
+        job(url, workers=1)
+    job(url, workers=1)
+    assert hashes(tmp_path / "out") == undisturbed
+    assert job(tmp_path / "out", workers=1).already
+    assert run_command(["verify", url]) == 0
+    before = belongings(tmp_path / "theirs")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / WORK).symlink_to(tmp_path / "theirs")
+    with pytest.raises(BuildError, match="is a symbolic link"):
+        job(f"file://{tmp_path}/other", workers=1)
+    assert files(tmp_path / "theirs") == before
 
 
 def test_an_output_may_be_a_link(tmp_path: Path, job: Callable[..., Any], undisturbed: dict[str, str]) -> None:
