@@ -184,7 +184,7 @@ def make_plan(
     Raises SizesError naming the first graph that cannot fit, AlgorithmError for an unknown name, a seed that is no
     whole number from 0 to 2**63 - 1, or a limit that is no number of seconds from 0 to 1e9.
     """
-    check_budget(seed, time_limit, work_limit)
+    seed, time_limit, work_limit = check_budget(seed, time_limit, work_limit)
     started = time.perf_counter()
     packing = pack_items(
         items_of(sizes, limits),
@@ -203,7 +203,7 @@ def lower_bound(
     sizes: GraphSizes, limits: PackLimits, *, time_limit: float | None = None, seed: int = 0
 ) -> Certificate:
     """A certificate whose `.bound` no plan can beat, by column generation (needs the extra `optimal`)."""
-    check_budget(seed, time_limit)
+    seed, time_limit, _ = check_budget(seed, time_limit)
     from packer.plan.bound import vector_bound
 
     return vector_bound(items_of(sizes, limits).instance, time_limit=time_limit, seed=seed)

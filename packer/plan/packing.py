@@ -351,7 +351,7 @@ def pack_vectors(
     number from 0 to 2**63 - 1, or a limit that is no number of seconds. Randomness: `seed` alone; time_limit,
     work_limit: see `make_plan`.
     """
-    check_budget(seed, time_limit, work_limit)
+    seed, time_limit, work_limit = check_budget(seed, time_limit, work_limit)
     started = time.perf_counter()
     rows, space = np.asarray(need), np.asarray(capacity)
     if rows.ndim != 2 or space.ndim != 1 or rows.shape[1] != len(space):
