@@ -12,19 +12,28 @@ SECONDS_MOST = 1e9
 """Thirty years: what clocks and solvers can still count."""
 
 
-def check_budget(seed: Any, time_limit: Any, work_limit: Any = None) -> None:
-    """Raise AlgorithmError unless seed is a whole number from 0 to 2**63 - 1, and time_limit and work_limit are numbers
-    of seconds from 0 to 1e9, or None for no limit."""
-    check_seed("seed", seed)
+def check_budget(seed: Any, time_limit: Any, work_limit: Any = None) -> tuple[int, float | None, float | None]:
+    """The three as numbers of Python, which clocks, solvers and JSON take: numpy's and others' become such.
+
+    Raises AlgorithmError unless seed is a whole number from 0 to 2**63 - 1, and both are numbers of seconds from 0 to
+    1e9, or None for no limit.
+    """
+    plain_seed = check_seed("seed", seed)
     for name, given in (("time_limit", time_limit), ("work_limit", work_limit)):
         if given is not None and not 0 <= _number(given) <= SECONDS_MOST:
             raise AlgorithmError(f"{name} must be seconds, from 0 to 1e9, or None for no limit; got {given!r}")
+    return plain_seed, _plain(time_limit), _plain(work_limit)
 
 
-def check_seed(name: str, given: Any) -> None:
-    """Raise AlgorithmError unless it is a whole number from 0 to 2**63 - 1."""
+def _plain(given: Any) -> float | None:
+    return given if given is None or type(given) in (int, float) else float(given)
+
+
+def check_seed(name: str, given: Any) -> int:
+    """The seed as a number of Python; AlgorithmError unless it is a whole number from 0 to 2**63 - 1."""
     if isinstance(given, bool) or not hasattr(given, "__index__") or not 0 <= given.__index__() <= SEED_MOST:
         raise AlgorithmError(f"{name} must be a whole number from 0 to 2**63 - 1; got {given!r}")
+    return given.__index__()
 
 
 def _number(given: Any) -> float:

@@ -30,6 +30,8 @@ def check_packs(
 
 def _flat(packs: Iterable[Sequence[int] | np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     lists: list[Any] = []
+    if not hasattr(packs, "__iter__"):
+        raise PlanError(f"packs must be sequences of graph ids, one a pack; got {packs!r}")
     for number, pack in enumerate(packs):
         given: Any = pack
         if isinstance(given, (str, bytes)) or not hasattr(given, "__len__"):
@@ -43,7 +45,8 @@ def _flat(packs: Iterable[Sequence[int] | np.ndarray]) -> tuple[np.ndarray, np.n
         ids = np.array(whole)
     except (ValueError, OverflowError):
         ids = np.array([], dtype=object)
-    if len(whole) and (ids.dtype.kind not in "iu" or ids.ndim != 1):
+    bools = not {bool, np.bool_}.isdisjoint(map(type, whole))  # which numpy takes for numbers beside others
+    if len(whole) and (ids.dtype.kind not in "iu" or ids.ndim != 1 or bools):
         wrong = next((i for i, value in enumerate(whole) if not _is_whole(value)), 0)
         pack = int(np.searchsorted(np.cumsum(lengths), wrong, side="right"))
         raise PlanError(f"pack {pack} must hold graph ids, which are whole numbers; got {whole[wrong]!r}")

@@ -195,7 +195,7 @@ def make_plan(
         >>> sorted(plan.graph_ids.tolist())
         [0, 1, 2, 3, 4, 5]
     """
-    check_budget(seed, time_limit, work_limit)
+    seed, time_limit, work_limit = check_budget(seed, time_limit, work_limit)
     started = time.perf_counter()
     packing = pack_items(
         items_of(sizes, limits),
@@ -219,7 +219,7 @@ def lower_bound(
     >>> lower_bound(sizes, PackLimits(num_nodes=48, num_edges=104, num_graphs=6)).bound
     3
     """
-    check_budget(seed, time_limit)
+    seed, time_limit, _ = check_budget(seed, time_limit)
     from packer.plan.bound import vector_bound
 
     return vector_bound(items_of(sizes, limits).instance, time_limit=time_limit, seed=seed)

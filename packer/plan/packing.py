@@ -189,7 +189,7 @@ def pack_vectors(
         >>> packing.num_packs, packing.status
         (2, 'optimal')
     """
-    check_budget(seed, time_limit, work_limit)
+    seed, time_limit, work_limit = check_budget(seed, time_limit, work_limit)
     started = time.perf_counter()
     rows, space = np.asarray(need), np.asarray(capacity)
     if rows.ndim != 2 or space.ndim != 1 or rows.shape[1] != len(space):

@@ -64,7 +64,7 @@ class PackDataset(Dataset[Pack]):
         float_dtype: Any = None,
         transform: Callable[[Pack], Pack] | None = None,
         cache_blocks: int = CACHE_BLOCKS,
-        follow_batch: Sequence[str] = (),
+        follow_batch: Sequence[str] | None = (),
         storage_options: Mapping[str, Any] | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         cache_bytes: int = CACHE_BYTES,

@@ -33,9 +33,12 @@ def _of(field: Field, pack: Arrays, num_graphs: int, dtype: str) -> tuple[np.nda
     return owner, np.searchsorted(owner, np.arange(num_graphs + 1)).astype(owner.dtype)
 
 
-def followed(manifest: Manifest, names: Sequence[str] | str, loaded: Collection[str]) -> tuple[Field, ...]:
-    """The fields to follow, by name or key. FieldError for an unknown one, or where what it takes is not loaded."""
-    wanted = [names] if isinstance(names, str) else list(names)
+def followed(manifest: Manifest, names: Sequence[str] | str | None, loaded: Collection[str]) -> tuple[Field, ...]:
+    """The fields to follow, by name or key; none for None, as in PyG.
+
+    FieldError for an unknown one, or where what it takes is not loaded.
+    """
+    wanted = [names] if isinstance(names, str) else list(names or ())
     fields = [field for field in manifest.schema.fields if field.role not in ("count", "present")]
     known = {name for field in fields for name in (field.name, field.key)}
     for name in wanted:

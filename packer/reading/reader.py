@@ -68,7 +68,7 @@ class PackReader:
         index_dtype: Any = "int64",
         float_dtype: Any = None,
         cache_blocks: int = CACHE_BLOCKS,
-        follow_batch: Sequence[str] = (),
+        follow_batch: Sequence[str] | None = (),
         storage_options: Mapping[str, Any] | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         cache_bytes: int = CACHE_BYTES,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from types import FrameType
@@ -15,6 +16,8 @@ def not_packed(dataset: Any, wanted: str, purpose: str) -> StateError:
     """Says what was given instead of a `wanted` of packs, and how to get what was meant."""
     kind = type(dataset).__name__
     got = f"{purpose} needs a {wanted}; got {kind}"
+    if isinstance(dataset, (str, os.PathLike)):  # a folder, or what `build` returned
+        return StateError(f"{got}: open it, {wanted}({os.fspath(dataset)!r})")
     if any(_holds_packs(part) for part in _parts(dataset)):
         return StateError(
             f"{got} of packed data. Packs are read by blocks, in an order of their own, so the split is made when "

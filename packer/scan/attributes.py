@@ -28,12 +28,14 @@ class Attributes:
     @classmethod
     def of(
         cls,
-        exclude: Iterable[str] = (),
-        index: Iterable[str] | Mapping[str, str | None] = (),
+        exclude: Iterable[str] | None = (),
+        index: Iterable[str] | Mapping[str, str | None] | None = (),
         guess_num_nodes: bool = False,
     ) -> Attributes:
-        """From lists of names; index may also be a mapping of a name to the node type that it numbers."""
-        pairs = index.items() if isinstance(index, Mapping) else ((name, None) for name in _names(index))
+        """From lists of names, or None as in PyG; index may also be a mapping of a name to the node type that it
+        numbers. Raises FieldError."""
+        target_of: Mapping[str, str | None] = index if isinstance(index, Mapping) else {}
+        pairs = ((name, target_of.get(name)) for name in _names(index))
         attributes = cls(
             tuple(_names(exclude)), tuple((name, target or None) for name, target in pairs), guess_num_nodes
         )
@@ -83,5 +85,9 @@ def without(block: RawBlock, attributes: Attributes) -> RawBlock:
     return replace(block, statistics=replace(block.statistics, fields=fields), **kept)
 
 
-def _names(given: Iterable[str]) -> list[str]:
-    return [given] if isinstance(given, str) else list(given)
+def _names(given: Iterable[str] | None) -> list[str]:
+    names: list[Any] = [given] if isinstance(given, str) else list(given or ())
+    wrong = [name for name in names if not isinstance(name, str)]
+    if wrong:
+        raise FieldError(f"attributes are named by texts, such as 'x'; got {wrong[0]!r}")
+    return names

@@ -174,6 +174,12 @@ def _describe(part: Part, counts: Mapping[str, np.ndarray], graph_ids: np.ndarra
     """Statistics of one attribute over a block, after checking that its numbers of nodes exist."""
     ids = graph_ids[part.positions]
     lacking = np.delete(graph_ids, part.positions)
+    if part.role == "count" and (isinstance(part.type, tuple) or (part.type is None and hetero)):
+        whose = "a graph of several types" if part.type is None else "an edge type"
+        raise FieldError(
+            f"graph {ids[0]}: {part.key!r} is the num_nodes of {whose}, but nodes are counted by node type: set it for "
+            f"each node type instead, or leave it out (exclude_keys, --exclude {part.key})"
+        )
     if part.name == "edge_index" and (not hetero or isinstance(part.type, tuple)):
         _check_edge_index(part, ids)
     if part.role == "index":

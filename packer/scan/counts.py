@@ -27,6 +27,18 @@ def guessed_nodes(where: str, nodes: int) -> SourceError:
     )
 
 
+def stated_nodes(where: str, given: Any) -> int:
+    """The num_nodes that a graph states; SourceError for what is no number of nodes."""
+    try:
+        nodes = index(given)
+    except TypeError:
+        nodes = -1
+    if not 0 <= nodes < 2**31:
+        most = ", below 2**31" if nodes > 0 else ""
+        raise SourceError(f"{where}: num_nodes is {given!r}; it must be a whole number, 0 or more{most}")
+    return nodes
+
+
 def count_rows(graph: Any, graph_id: int, guess: bool = False) -> dict[Axis, int]:
     """Numbers of nodes and edges of a graph, `Data` or `HeteroData`, or of a batch of them; nothing else is looked at.
 
@@ -68,13 +80,7 @@ def _num_nodes(graph_id: int, store: Any, items: Mapping[str, Any], guess: bool,
     """An explicit num_nodes, otherwise what PyG concludes from the attributes. Raises SourceError."""
     where = f"graph {graph_id}" + ("" if store._key is None else f", node type {store._key!r}")
     if "num_nodes" in items:
-        try:
-            nodes = index(items["num_nodes"])
-        except TypeError:
-            nodes = -1
-        if nodes < 0:
-            raise SourceError(f"{where}: num_nodes is {items['num_nodes']!r}; it must be a whole number, 0 or more")
-        return nodes
+        return stated_nodes(where, items["num_nodes"])
     first = next((name for name in items if name in NODE_KEYS), None) if by_name else None
     if first == "x" and is_tensor(items["x"]) and items["x"].ndim:
         return int(items["x"].shape[0])

@@ -5,6 +5,7 @@ Objects are used by what they offer, so that neither torch nor PyG is imported h
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from operator import index
 from typing import Any, Iterable, Sequence
@@ -153,7 +154,8 @@ def _form(value: Any, key: str, graph_id: int) -> str:
 
 
 def _scalars(values: list[Any], key: str, ids: np.ndarray) -> np.ndarray:
-    """Python numbers as PyG joins them: bool, int64 (members of an IntEnum, too), float32; float64 for numpy's own."""
+    """Python numbers as PyG joins them: bool, int64 (members of an IntEnum, too), float32; float64 for numpy's own, and
+    for all where that is torch's default."""
     kind = _number_of(values[0])
     for value, graph_id in zip(values, ids.tolist()):
         if _number_of(value) != kind:
@@ -175,9 +177,15 @@ def _scalars(values: list[Any], key: str, ids: np.ndarray) -> np.ndarray:
     return numbers
 
 
+def _float_of_python() -> str:
+    """What torch makes of a Python float, of which it has a default: float64 on request, float32 at least here."""
+    torch: Any = sys.modules.get("torch")
+    return "float64" if torch is not None and torch.get_default_dtype() == torch.float64 else "float32"
+
+
 def _number_of(value: Any) -> str:
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, int):
         return "int64"
-    return "float64" if isinstance(value, np.generic) else "float32"
+    return "float64" if isinstance(value, np.generic) else _float_of_python()

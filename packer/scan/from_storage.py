@@ -12,7 +12,7 @@ from packer.graphs.ragged import flat_rows, pointers, segments
 from packer.scan.attributes import ALL, Attributes
 from packer.scan.block import RawBlock
 from packer.scan.columns import NO_NODES, Part, array_of, block_of_parts, check_name, number_of_nodes
-from packer.scan.counts import NODE_KEYS, guessed_nodes
+from packer.scan.counts import NODE_KEYS, guessed_nodes, stated_nodes
 from packer.scan.items import is_hetero, is_tensor
 from packer.scan.joining import Owners, joining, joins_by_name
 
@@ -42,6 +42,12 @@ def block_of_storage(dataset: Any, start: int, stop: int, attributes: Attributes
     `block_of_graphs`.
     """
     rows = np.asarray(list(dataset.indices()[start:stop]), dtype=np.int64)
+    wrong = np.flatnonzero((rows < 0) | (rows >= dataset.len()))
+    if len(wrong):
+        raise SourceError(
+            f"graph {start + wrong[0]} is graph {rows[wrong[0]]} of the InMemoryDataset, which holds {dataset.len()}: "
+            "were its graphs replaced after some were chosen? Pass a list of graphs"
+        )
     return _storage_block(dataset, rows, np.arange(start, start + len(rows), dtype=np.int64), {}, attributes)
 
 
@@ -93,8 +99,12 @@ def _storage_block(
         ]
         explicit = getattr(store, "_num_nodes", None)
         if explicit is not None:
-            values = np.array([int(explicit[row]) for row in rows.tolist()], dtype=np.int64)
-            stored.append(number_of_nodes(store._key, np.arange(len(rows)), values))
+            where = "" if store._key is None else f", node type {store._key!r}"
+            values = [
+                stated_nodes(f"graph {graph_id}{where}", explicit[row])
+                for graph_id, row in zip(graph_ids.tolist(), rows.tolist())
+            ]
+            stored.append(number_of_nodes(store._key, np.arange(len(rows)), np.array(values, dtype=np.int64)))
         by_axis.update(_stored_counts(store._key, stored, graph_ids, is_hetero(data), attributes.guess_num_nodes))
         parts += [part for part in stored if not attributes.leaves_out(store._key, part.name)]
     nodes = np.zeros(len(rows), dtype=np.int64) + sum(by_axis[axis] for axis in by_axis if axis.level == "node")
@@ -132,6 +142,14 @@ def _stored_part(
     array = np.moveaxis(array, -1, 0) if cat_dim == -1 else array
     slices = np.asarray(slices)
     starts, sizes = slices[rows], slices[rows + 1] - slices[rows]
+    wrong = np.flatnonzero((starts < 0) | (sizes < 0) | (starts + sizes > len(array)))
+    if len(wrong):
+        at = wrong[0]
+        raise SourceError(
+            f"graph {graph_ids[at]}: the slices of the InMemoryDataset give it the rows {starts[at]} to "
+            f"{starts[at] + sizes[at]} of {key!r}, which has {len(array)}: was it replaced or cut without its slices? "
+            "Collate the graphs anew, or pass a list of them"
+        )
     if len(rows) and (np.diff(rows) == 1).all():
         array = array[starts[0] : starts[-1] + sizes[-1]]
     else:

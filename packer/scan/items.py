@@ -24,8 +24,8 @@ def graphs_of(given: Any, name: str) -> Iterator[Any]:
     if _has_items(given):
         if length is None:
             raise SourceError(
-                f"{name} has no length (__len__): where it ends cannot be told from an item that fails. Give it "
-                "__len__, or pass a list or a generator"
+                f"{name} has no length ({_fault_of_length(given)}): where it ends cannot be told from an item that "
+                "fails. Give it __len__, or pass a list or a generator"
             )
         return _by_number(given, length, name)
     try:
@@ -47,6 +47,14 @@ def length_of(given: Any, name: str) -> int | None:
         return None
     except Exception as error:
         raise SourceError(f"the length of {name} cannot be told: {describe_error(error)}") from error
+
+
+def _fault_of_length(given: Any) -> str:
+    try:
+        len(given)
+    except Exception as error:
+        return f"__len__: {describe_error(error)}" if hasattr(type(given), "__len__") else "__len__"
+    return "__len__"
 
 
 def check_source(given: Any, name: str) -> None:

@@ -179,6 +179,11 @@ def _shifts(owners: Owners, type_: Type, name: str, values: Sequence[Any], key: 
                 raise FieldError(
                     f"graph {graph_id}: __inc__ of {key!r} fails: {type(error).__name__}: {error}"
                 ) from error
+            if shift.dtype.kind not in "biuf":
+                raise FieldError(
+                    f"graph {graph_id}: __inc__ of {key!r} gives {shift.tolist()!r}, not a number: return 0 where "
+                    "nothing is to be shifted (super().__inc__ does)"
+                )
             shifts.append(shift.astype(np.int64) if shift.dtype.kind == "b" else shift)
     return shifts
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Sequence
 
 from packer.algorithms.checks import check_budget
-from packer.errors import LimitsError, MissingExtraError
+from packer.errors import AlgorithmError, LimitsError, MissingExtraError
 from packer.graphs.sizes import GraphSizes
 from packer.interrupt import Interrupt
 from packer.limits.pack_limits import PackLimits
@@ -118,17 +118,19 @@ def suggest_limits(
         >>> suggestion.best.limits.num_graphs
         8
     """
-    check_budget(seed, time_limit, work_limit)
+    seed, time_limit, work = check_budget(seed, time_limit, work_limit)
+    if work is None:
+        raise AlgorithmError("work_limit must be seconds here, from 0 to 1e9, as many limits are solved; got None")
     wanted = None if num_graphs is None else _ends(num_graphs)
     rules = SweepRules(null_graphs, multiple_of, max_nodes, wanted, memory_bytes_per_pack)
     prices = prices_of(sizes.axes, bytes_per_node, bytes_per_edge, bytes_per_graph)
     with Interrupt() as interrupt:
         search = LimitSearch(sizes, rules, prices, time_limit, seed, progress, interrupt)
-        search.pack(min(PACK_WORK, 3 * work_limit) if work_limit > 0 else PACK_WORK)
-        if work_limit > 0:
+        search.pack(min(PACK_WORK, 3 * work) if work > 0 else PACK_WORK)
+        if work > 0:
             # Without ortools the heuristic plans and volume bounds stand.
             with contextlib.suppress(MissingExtraError):
-                search.solve(work_limit)
+                search.solve(work)
     front = tuple(_candidate(search, entry) for entry in search.front())
     best, reason = _choose(front)
     stopped_by = "interrupt" if interrupt.requested else "time" if search.out_of_time else "done"

@@ -72,9 +72,10 @@ def check_job(job: Job) -> Job:
     ):
         if value not in known:
             raise BuildError(f"{name} must be one of {', '.join(known)}; got {value!r}")
-    check_budget(job.plan.seed, job.plan.time_limit, job.plan.work_limit)
+    seed, time_limit, work_limit = check_budget(job.plan.seed, job.plan.time_limit, job.plan.work_limit)
+    job = replace(job, plan=replace(job.plan, seed=seed, time_limit=time_limit, work_limit=work_limit))
     if job.splits is not None:
-        check_seed("split_seed", job.splits.seed)
+        job = replace(job, splits=replace(job.splits, seed=check_seed("split_seed", job.splits.seed)))
     for name in ("time_limit", "work_limit"):
         given = getattr(job.plan, name)
         if given is not None and not given > 0:

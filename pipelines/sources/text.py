@@ -73,8 +73,8 @@ def open_file(path: TextFile) -> io.BufferedReader:
         return path.open()
     try:
         return path.open("rb")
-    except OSError as error:
-        raise SourceError(f"cannot read {path}: {error.strerror or error}. Check the path") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise SourceError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}. Check the path") from error
 
 
 def count_lines(path: TextFile) -> int | None:

@@ -4,11 +4,13 @@ import math
 import subprocess
 import sys
 import threading
+from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
 
-from packer import GraphSizes, PackLimits, make_plan
+from packer import GraphSizes, PackLimits, lower_bound, make_plan, suggest_limits
 from packer.algorithms import histogram as histogram_module
 from packer.algorithms.budget import DEFAULT_WORK, Budget
 from packer.algorithms.histogram import histogram
@@ -66,6 +68,17 @@ def test_whoever_names_a_limit_wants_it_used() -> None:
 def test_a_limit_that_is_none_is_refused(limit: float) -> None:
     with pytest.raises(AlgorithmError, match="time_limit must be seconds, from 0 to 1e9, or None for no limit; got"):
         make_plan(SIZES, LIMITS, time_limit=limit)
+
+
+@pytest.mark.parametrize("limit", [np.float32(1.5), np.int64(2), Fraction(3, 2)])
+def test_numbers_of_any_library_are_taken(limit: Any) -> None:
+    seed = np.int64(3)
+    plan = make_plan(SIZES, LIMITS, seed=seed, time_limit=limit, work_limit=limit)
+    assert plan.status == "optimal" and type(plan.packing.seed) is int
+    assert lower_bound(SIZES, LIMITS, seed=seed, time_limit=limit).bound == plan.lower_bound
+    assert suggest_limits(SIZES, seed=seed, time_limit=limit, work_limit=limit).front
+    with pytest.raises(AlgorithmError, match="work_limit must be seconds here"):
+        suggest_limits(SIZES, work_limit=None)
 
 
 def test_histogram_ends_when_its_work_is_done(monkeypatch: pytest.MonkeyPatch) -> None:

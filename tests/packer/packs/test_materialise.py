@@ -73,7 +73,7 @@ def test_one_null_graph_owns_all_padding() -> None:
 
 
 def test_under_jraph_padding_may_have_no_edge() -> None:
-    pack = place(table_of([ring(3, 3), ring(2, 1)]), [0, 1], [0, 2], PackLimits(6, 4, 4, "jraph"))
+    pack = materialise(table_of([ring(3, 3), ring(2, 1)]), [0, 1], [0, 2], PackLimits(6, 4, 4, "jraph"))
     assert pack["ptr"][0].tolist() == [0, 3, 5, 6, 6]
     assert pack["edge_index"][0].tolist() == [[0, 1, 2, 3], [1, 2, 0, 4]]
     assert pack["edges_mask"].all() and pack["num_real"].tolist() == [[5, 4, 2]]

@@ -64,6 +64,8 @@ def test_what_packs_may_be(packs: Any) -> None:
         ([[0, 1], ["2", 3]], "pack 1 must hold graph ids, which are whole numbers; got '2'"),
         ([[True]], "pack 0 must hold graph ids, which are whole numbers; got True"),
         ([[[0, 1], [2, 3]]], r"pack 0 must hold graph ids, which are whole numbers; got \[0, 1\]"),
+        ([[0, 1], [2, True]], "pack 1 must hold graph ids, which are whole numbers; got True"),
+        (4, "packs must be sequences of graph ids, one a pack; got 4"),
         ([0, 1, 2, 3], "pack 0 must be a sequence of graph ids; got 0"),
         (["01", "23"], "pack 0 must be a sequence of graph ids; got '01'"),
         (

@@ -30,6 +30,7 @@ from torch.utils.data import ConcatDataset, Subset, random_split
 from packer import PackDataset, PackReader, numpy_loader, poptorch_loader, torch_loader
 from packer.errors import StateError
 from packer.reading.order import MOST, epoch_order
+from pipelines.building.result import BuildResult
 
 PACKS, SEED = 23, 3
 STEPS = 12  # ceil(23 / 2)
@@ -416,7 +417,15 @@ def test_parts_of_packed_data_are_made_when_building(folder: Path, monkeypatch: 
         for loader in loaders:
             with pytest.raises(StateError, match=f"got {type(part).__name__} of packed data.*when building.*--splits"):
                 loader(part)
-    for other in (folder, str(folder), [torch.zeros(1)], None, torch.utils.data.TensorDataset(torch.zeros(3))):
+    for place in (
+        folder,
+        str(folder),
+        BuildResult(folder, {"": data.manifest}),
+        BuildResult(folder, {"a": data.manifest}),
+    ):
+        with pytest.raises(StateError, match=r"torch_loader needs a PackDataset; got .*: open it, PackDataset\('"):
+            torch_loader(place)  # type: ignore[arg-type]
+    for other in ([torch.zeros(1)], None, torch.utils.data.TensorDataset(torch.zeros(3))):
         with pytest.raises(StateError, match=r"torch_loader needs a PackDataset; got .*PackDataset\(folder\); graphs"):
             torch_loader(other)  # type: ignore[arg-type]
     with pytest.raises(StateError, match="needs a PackDataset; got PackReader: open PackDataset"):

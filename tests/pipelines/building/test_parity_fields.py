@@ -232,6 +232,15 @@ def test_excluded_attributes_are_left_out_even_if_they_could_not_be_packed(tmp_p
     assert set(batch.keys()) - {"batch", "ptr"} == set(unpack(dataset)[0].keys())
 
 
+def test_none_names_nothing_as_in_pyg(tmp_path: Path) -> None:
+    graphs = [Data(x=torch.rand(2, 2), edge_index=torch.zeros(2, 1, dtype=torch.long))]
+    dataset = packs(graphs, tmp_path, exclude_keys=None, index_fields=None)
+    assert PackDataset(dataset.path, follow_batch=None)[0].keys() == dataset[0].keys()
+    for names in ([3], [None], {"x": "node", 3: None}):
+        with pytest.raises(FieldError, match="attributes are named by texts, such as 'x'; got"):
+            packs(graphs, tmp_path / "refused", index_fields=names)
+
+
 def test_nodes_are_counted_by_an_excluded_attribute_too(tmp_path: Path, shared_data: Path) -> None:
     graphs = [Data(x=torch.rand(n, 2), edge_index=torch.zeros(2, 1, dtype=torch.long)) for n in (4, 3)]
     assert packs(graphs, tmp_path, exclude_keys=["x"])[0]["ptr"].tolist()[:3] == [0, 4, 7]

@@ -379,3 +379,95 @@ def test_nodes_are_counted_along_the_dimension_that_a_class_joins() -> None:
 def test_edges_that_are_not_shifted_would_join_other_graphs() -> None:
     with pytest.raises(FieldError, match=r"graph 0: 'edge_index' is not shifted .*\(__inc__\).*by the number of nodes"):
         block_of_graphs([Still(x=torch.ones(2, 1), edge_index=EDGE)] * 2)
+
+
+class ShiftedBy(Data):
+    """`extra` is shifted by what a class variable says."""
+
+    said: Any = None
+
+    def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
+        return self.said if key == "extra" else super().__inc__(key, value, *args, **kwargs)
+
+
+@pytest.mark.parametrize("said", [None, "a", 1j, [None], {}])
+def test_a_shift_that_is_no_number_is_refused(said: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as that of an `__inc__` that forgets to return: PyG fails there, too."""
+    monkeypatch.setattr(ShiftedBy, "said", said)
+    graphs = [ShiftedBy(x=torch.ones(2, 1), edge_index=EDGE, extra=torch.tensor([0, 1]))] * 2
+    with pytest.raises(FieldError, match=r"graph 0: __inc__ of 'extra' gives .*, not a number"):
+        block_of_graphs(graphs)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("number", [3.7, -1, 2**31, 2**64])
+def test_what_is_no_number_of_nodes_is_refused_however_it_is_kept(number: Any, stored: bool) -> None:
+    graphs = [Data(num_nodes=count, y=torch.ones(1)) for count in (3, number)]
+    [task] = from_object(InMemory(graphs) if stored else graphs).tasks()
+    with pytest.raises(SourceError, match=r"graph 1: num_nodes is .*; it must be a whole number"):
+        task.scan()
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize(("key", "words"), [(("a", "to", "a"), "an edge type"), (None, "a graph of several types")])
+def test_a_number_of_nodes_of_what_has_none_is_refused_or_left_out(
+    key: Any, words: str, stored: bool, tmp_path: Path
+) -> None:
+    graphs = [HeteroData() for _ in range(2)]
+    for one in graphs:
+        one["a"].x, one["a", "to", "a"].edge_index = torch.ones(2, 1), EDGE
+        (one if key is None else one[key]).num_nodes = 7
+    limits, source = PackLimits(8, 8, 4), InMemory(graphs) if stored else graphs
+    with pytest.raises(FieldError, match=f"graph 0: .*num_nodes' is the num_nodes of {words}, .*leave it out"):
+        build(source, tmp_path / "a", limits, workers=1)
+    name = "num_nodes" if key is None else "a__to__a/num_nodes"
+    found = unpack(build(source, tmp_path / "b", limits, workers=1, exclude_keys=[name]))
+    assert [one["a"].num_nodes for one in found] == [2, 2]
+
+
+def test_storage_that_was_changed_without_its_slices_is_refused() -> None:
+    """Attributes cut short, slices that run backwards, graphs chosen that are there no more: never an IndexError."""
+
+    def cut(found: Any) -> None:
+        found._data.y = found._data.y[:3]
+
+    def edges_cut(found: Any) -> None:
+        found._data.edge_index = found._data.edge_index[:, :2]
+
+    def backwards(found: Any) -> None:
+        found.slices["x"] = torch.tensor([0, 3, 2, 6, 8])
+
+    def replaced(found: Any) -> None:
+        found._indices = [0, 5]
+
+    for change, words in (
+        (cut, r"graph 3: the slices of the InMemoryDataset give it the rows 3 to 4 of 'y', which has 3"),
+        (edges_cut, r"graph 2: .* rows 2 to 3 of 'edge_index', which has 2"),
+        (backwards, r"graph 1: .* rows 3 to 2 of 'x'"),
+        (replaced, r"graph 1 is graph 5 of the InMemoryDataset, which holds 4"),
+    ):
+        for read in (lambda given: [task.scan() for task in from_object(given).tasks()], sizes_of_dataset):
+            found = InMemory([graph(y=torch.ones(1))] * 4)
+            change(found)
+            with pytest.raises(SourceError, match=words):
+                read(found)
+
+
+def test_a_python_float_is_what_torch_makes_of_it() -> None:
+    """float32, or float64 where that is torch's default, as PyG's Batch has it."""
+    graphs = [graph(f=0.1), graph(f=1e300)]
+    torch.set_default_dtype(torch.float64)
+    try:
+        block, theirs = block_of_graphs(graphs), Batch.from_data_list(graphs)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert block.columns["f"].tolist() == theirs.f.tolist() == [0.1, 1e300]
+
+
+def test_a_length_that_fails_says_why() -> None:
+    class Odd(Numbered):
+        def __len__(self) -> Any:
+            return 3.5
+
+    with pytest.raises(SourceError, match=r"has no length \(__len__: TypeError: .*float"):
+        list(from_object(Odd(KeyError(4))).tasks())
