@@ -14,7 +14,7 @@ from typing import Any
 from packer.errors import BuildError, FormatError
 from packer.files.checked import from_line, to_line
 from pipelines.stores.store import OVERWRITE, FolderStore, Store
-from pipelines.stores.work_folder import JOURNAL, LOCK, MARKER, SCRATCH, WORK, check, mark, remove_own
+from pipelines.stores.work_folder import JOURNAL, LOCK, MARKER, SCRATCH, TARGETS, WORK, check, mark, remove_own
 
 
 @contextmanager
@@ -66,7 +66,11 @@ def _try_lock(work: Path) -> int | None:
 class Journal:
     """Lines of JSON behind their CRC-32, each stored before `add` returns: appended in a folder, where a line that a
     crash cut short does not count; written whole at each change in a store that cannot append. Any other line that is
-    not as it was written is an error."""
+    not as it was written is an error.
+
+    Lines of the kind "target" name files outside the work folder, which nobody else knows for the build's own: they
+    stand in a file beside it too, so that a damaged journal leaves no data set that can be neither gone on with nor
+    replaced."""
 
     def __init__(self, work: Store, salvage: bool = False) -> None:
         """salvage: where all is to be made anew, what is left of a damaged one still tells which files are its own."""
@@ -76,13 +80,18 @@ class Journal:
         if work.size(JOURNAL) is not None:
             name = str(work.folder / JOURNAL) if isinstance(work, FolderStore) else f"{JOURNAL} of {work}"
             self._lines, self._torn_at = _parsed(work.read(JOURNAL), name, salvage)
+        self._targets = _targets_of(work)
 
     def find(self, kind: str) -> dict[str, dict[str, Any]]:
         """name -> line, of this kind; the last line of a name counts."""
-        return {line["name"]: line for line in self._lines if line["kind"] == kind}
+        lines = {line["name"]: line for line in self._lines if line["kind"] == kind}
+        return {**self._targets, **lines} if kind == "target" else lines
 
     def add(self, kind: str, name: str, **facts: Any) -> None:
         line = {"kind": kind, "name": name, **facts}
+        if kind == "target":
+            self._targets[name] = line
+            self._work.put(TARGETS, to_line(self._targets))
         if isinstance(self._work, FolderStore):
             self._append(self._work.folder / JOURNAL, to_line(line))
         else:
@@ -96,6 +105,9 @@ class Journal:
 
     def drop(self, *kinds: str) -> None:
         """Forget all lines of these kinds."""
+        if "target" in kinds and self._targets:
+            self._work.remove([TARGETS])
+            self._targets = {}
         left = [line for line in self._lines if line["kind"] not in kinds]
         if left != self._lines or self._torn_at is not None:
             self._work.put(JOURNAL, b"".join(map(to_line, left)))
@@ -129,13 +141,22 @@ def _parsed(data: bytes, name: str, salvage: bool) -> tuple[list[dict[str, Any]]
     return lines, len(whole) if len(whole) < len(data) else None
 
 
+def _targets_of(work: Store) -> dict[str, dict[str, Any]]:
+    """What the file beside the journal says; nothing where it is damaged, for then the journal does."""
+    try:
+        return from_line(work.read(TARGETS)) if work.size(TARGETS) is not None else {}
+    except FormatError:
+        return {}
+
+
 def clear(work: Path) -> None:
-    """Remove what builds left in a work folder, by name, but the lock, the marker and the journal."""
-    remove_own(FolderStore(work, work / SCRATCH), keep=(LOCK, MARKER, JOURNAL))
+    """Remove what builds left in a work folder, by name, but the lock, the marker and the journal with its targets."""
+    remove_own(FolderStore(work, work / SCRATCH), keep=(LOCK, MARKER, JOURNAL, TARGETS))
 
 
 def remove(work: Path) -> None:
     """Remove a work folder; the marker and the lock last. What no build wrote stays, and the folder with it."""
+    (work / TARGETS).unlink(missing_ok=True)
     (work / JOURNAL).unlink(missing_ok=True)
     clear(work)
     (work / MARKER).unlink(missing_ok=True)

@@ -25,11 +25,13 @@ WORK, JOURNAL, SCRATCH = ".work", "journal.jsonl", "scratch"
 LOCK = "lock"
 CLAIM = "job.json"
 """Says which job is writing to a place, in its work folder; another one is refused, even on another machine."""
+TARGETS = "targets.json"
+"""Says which files a build may have written to its output, as the journal does: either is enough to know them again."""
 MARKER = "graph-pack.json"
 """Says that a build wrote to this work folder, and which: an id that no two have."""
 OWNER = "owner.json"
 """Says which process is building into an object store, which has no locks."""
-KEPT = (LOCK, JOURNAL, CLAIM, MARKER, OWNER)
+KEPT = (LOCK, TARGETS, JOURNAL, CLAIM, MARKER, OWNER)
 """What stays while the rest of a work folder is made anew."""
 
 _SPLIT = r"(?:[A-Za-z0-9._-]+/)?"

@@ -26,7 +26,7 @@ from pipelines.building.spilled.route import GRAPH_ROWS, ROUTED
 from pipelines.sources.skips import Skips
 from pipelines.stores.journal import Journal
 from pipelines.stores.store import Store
-from pipelines.stores.work_folder import CLAIM, JOURNAL, KEPT, WORK, remove_own
+from pipelines.stores.work_folder import CLAIM, JOURNAL, KEPT, TARGETS, WORK, remove_own
 
 _SCAN = "scan.json"
 """Says of which source the blocks in a work store are."""
@@ -97,11 +97,11 @@ class SpilledCarrier:
             self.finish()
 
     def finish(self) -> None:
-        """What says whose files lie there goes last, and the journal before the claim."""
+        """What says whose files lie there goes last, and the journal and its targets before the claim."""
         beside = self._on.out.below(WORK)
         remove_own(self._on.work, keep=KEPT)
         remove_own(beside, keep=KEPT)  # where the job was begun without a place for its work
-        beside.remove([JOURNAL, CLAIM])
+        beside.remove([TARGETS, JOURNAL, CLAIM])
 
     @property
     def _scan(self) -> phases.Scanned:

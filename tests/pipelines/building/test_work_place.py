@@ -488,7 +488,7 @@ REMOVERS = {
         "packer/files/atomic.py": 1,  # its own temporary file
         "pipelines/building/plan.py": 1,  # its own temporary file
         "pipelines/building/scan.py": 1,  # blocks, by the journal
-        "pipelines/stores/journal.py": 3,  # journal, marker and lock
+        "pipelines/stores/journal.py": 4,  # journal, its targets, marker and lock
         "pipelines/stores/store.py": 2,  # files by name, and one that has been uploaded
     },
     "rmtree": {"pipelines/stores/store.py": 1},  # a scratch folder with a random name, by the process that made it
