@@ -11,6 +11,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -458,6 +459,33 @@ def test_a_destination_that_cannot_be_is_told_before_the_scan_and_at_once(
         job(tmp_path / "out", executor=Apart(), work=url, storage_options=options)
     assert "SECRET" not in str(caught.value) and "SE/CR" not in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("cut", ["all", "half a line", "at a line", "none, but the list beside it"])
+@pytest.mark.parametrize("where", ["folder", "store"])
+def test_a_damaged_journal_leaves_no_place_that_cannot_be_written_again(
+    where: str, cut: str, tmp_path: Path, job: Callable[..., Any], undisturbed: dict[str, str]
+) -> None:
+    """Files that are half written are known for the build's own: it goes on, or `overwrite` begins afresh."""
+    out = tmp_path / "out" if where == "folder" else f"memory://damaged-{cut.replace(' ', '-')}/out"
+    store = store_of(str(out), tmp_path / "scratch", None)
+    with pytest.raises(KeyboardInterrupt):
+        job(out, executor=Stopped())
+    assert any(name.endswith(".parquet") for name in store.names() if not name.startswith(WORK))
+    journal, targets = (f"{WORK}/{name}" for name in ("journal.jsonl", "targets.json"))
+    data = store.read(journal)
+    lines = data.splitlines(keepends=True)
+    at = next(number for number, line in enumerate(lines) if b'"kind": "target"' in line)
+    if cut.startswith("none"):
+        store.put(targets, store.read(targets)[:-9])
+    else:
+        torn = lines[at][:20] if cut == "half a line" else b""
+        store.put(journal, b"" if cut == "all" else b"".join(lines[:at]) + torn)
+    with suppress(PackerError):
+        job(out, executor=Apart())
+    job(out, executor=Apart(), overwrite=True)
+    names = [name for name in store.names() if not name.endswith("build.json")]
+    assert {name: hashlib.sha256(store.read(name)).hexdigest() for name in names} == undisturbed
 
 
 def test_names_are_a_closed_set(tmp_path: Path, job: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
