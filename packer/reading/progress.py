@@ -100,6 +100,8 @@ class Progress:
             raise StateError(f"lanes must be at most {MOST_LANES}; got {lanes}")
         if redraw is not None and not isinstance(redraw, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise StateError(f"redraw must be True, False or None; got {redraw!r}")
+        if not isinstance(shuffle, (bool, np.bool_)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise StateError(f"shuffle must be True or False; got {shuffle!r}")
         if redraw and not shuffle:
             raise StateError("redraw=True needs shuffle=True: without it packs come as they are stored")
         self.num_packs, self.num_graphs = manifest.num_packs, manifest.num_graphs

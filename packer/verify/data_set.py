@@ -25,6 +25,8 @@ ALSO_ALLOWED = ("build.json", "README.md", "report.html", ".work")
 """What may lie beside the files that the manifest lists: notes of the build, outside every hash."""
 
 _PIECE = 1 << 20
+_STRANGERS = 100
+"""Files of others that are named one by one."""
 
 
 @dataclass(frozen=True)
@@ -107,9 +109,12 @@ def with_content(
 def _folder_faults(place: Place, manifest: Manifest) -> Iterator[Fault]:
     """Files that the manifest does not list. Missing ones are found when they are opened."""
     listed = {MANIFEST, GRAPHS, PLAN, *ALSO_ALLOWED, *(shard.name for shard in manifest.shards)}
-    for name in sorted(place.names() or ()):
-        if name not in listed:
-            yield Fault(name, None, None, None, "the manifest does not list it: not a file of this data set")
+    strangers = sorted(name for name in place.names() or () if name not in listed)
+    for name in strangers[:_STRANGERS]:
+        yield Fault(name, None, None, None, "the manifest does not list it: not a file of this data set")
+    if len(strangers) > _STRANGERS:
+        more = len(strangers) - _STRANGERS
+        yield Fault(strangers[_STRANGERS], None, None, None, f"nor does it list this one and {more - 1:,} more")
 
 
 def _file_faults(place: Place, manifest: Manifest, shards: list[ShardResult], key: int) -> Iterator[Fault]:

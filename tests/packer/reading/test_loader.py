@@ -226,6 +226,8 @@ def test_options_that_cannot_work_are_refused(dataset) -> None:
         torch_loader(dataset, rank=2, world_size=2)
     with pytest.raises(StateError, match="batch_size and lanes must be at least 1; got 0 and 8"):
         torch_loader(dataset, batch_size=0)
+    with pytest.raises(StateError, match="shuffle must be True or False; got 'no'"):
+        torch_loader(dataset, shuffle="no")
     with pytest.raises(StateError, match="pass as_dataloader=True too"):
         torch_loader(dataset, persistent_workers=True)
     with pytest.raises(StateError, match="order and the joining are the loader's own"):

@@ -392,3 +392,11 @@ def test_sums_of_hashes_tell_multisets_apart():
 def test_a_report_of_a_folder_that_is_none(tmp_path):
     report = verify_shards(tmp_path)
     assert not report.ok and (report.packs, report.graphs) == (0, 0)
+
+
+def test_a_folder_full_of_strangers_is_told_briefly(tmp_path: Path) -> None:
+    write_data_set(tmp_path)
+    for number in range(1000):
+        (tmp_path / f"{number:04d}.txt").touch()
+    faults = verify_shards(tmp_path).faults
+    assert len(faults) == 101 and "this one and 899 more" in faults[-1].what
