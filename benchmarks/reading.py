@@ -7,8 +7,9 @@ with their categorical features, once with random dense float32 ones. Every row 
 thread, files in the page cache: a new reader object and one whole pass a repetition, the median of five, the time of
 the whole process tree divided by the packs. Imports are not counted; opening is, but for the other formats. Every
 reader gives one dict of int64, float32 and bool tensors a pack, from the same narrow stored dtypes (the memory maps
-hold int64). PEERS is a Python with torch, litdata, mosaicml-streaming, webdataset and datasets; a package that it lacks
-is a row that says so.
+hold int64); numpy_loader, jax_loader and jraph give int32. Compilation is not counted. "take alone" has its blocks in
+memory already: it is what a step costs where they are held. PEERS is a Python with torch, litdata, mosaicml-streaming,
+webdataset and datasets; a package that it lacks is a row that says so.
 """
 
 from __future__ import annotations
@@ -75,6 +76,71 @@ def arrays(folder: Path, **options: Any) -> Iterator[Any]:
     yield from numpy_loader(folder, **options)
 
 
+def on_jax(folder: Path, **options: Any) -> Iterator[Any]:
+    """The second pass: the first one compiles. The last step is waited for."""
+    import jax
+
+    from packer import jax_loader
+
+    loader = jax_loader(folder, **options)
+    jax.block_until_ready(list(loader))
+    yield None
+    step = None
+    for step in loader:
+        yield step
+    jax.block_until_ready(step)
+
+
+def taken(folder: Path, library: str, batch_size: int, redraw: bool = False, compiled: bool = False) -> Iterator[Any]:
+    """Every pack once, in random order, from blocks that lie in memory as they are stored."""
+    from packer import PackReader
+    from packer.reading.array_ops import ops_of
+    from packer.reading.redraw import redraw_key, slots_of_block
+    from packer.reading.stored import layout_of, stored_arrays, stored_names
+    from packer.reading.take import take
+
+    reader = PackReader(folder).with_dtypes("int32", "float32", only_32_bit=True)
+    layout, per_block = layout_of(reader, ops_of(library)), reader.manifest.packs_per_block
+    names = stored_names(layout, redraw=True)
+    rng, graphs = np.random.default_rng(0), layout.num_graphs
+    blocks: list[tuple[Any, Any, list[Any]]] = []
+    for number in range(-(-len(reader) // per_block)):
+        columns = reader.blocks.columns(number, names)
+        packs = len(columns["num_real"])
+        slots = np.arange((per_block + 1) * graphs, dtype=np.int32).reshape(-1, graphs)
+        slots[:packs] = slots_of_block(columns, reader.manifest.schema, number, redraw_key(0, 0))
+        order = np.full(-(-packs // batch_size) * batch_size, -1)
+        order[:packs] = rng.permutation(packs)
+        arrays = stored_arrays(columns, reader, layout, per_block, redraw)
+        held = {name: layout.ops.hold(rows) for name, rows in arrays.items()}
+        ids = [layout.ops.hold(part) for part in order.reshape(-1, batch_size)]
+        blocks.append((held, layout.ops.hold(slots) if redraw else None, ids))
+    one = _compiled(library, lambda held, ids, slots: take(held, ids, layout, slots)) if compiled else None
+    for warming in (True, False):
+        step = None
+        for held, slots, ids in blocks:
+            for part in ids:
+                step = take(held, part, layout, slots) if one is None else one(held, part, slots)
+                if not warming:
+                    yield step
+        if library == "jax":
+            import jax
+
+            jax.block_until_ready(step)
+        if warming:
+            yield None
+
+
+def _compiled(library: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    if library == "jax":
+        import jax
+
+        return jax.jit(function)
+    import torch
+
+    return torch.compile(function, fullgraph=True, dynamic=False)
+
+
 # ---- without packs on disk -------------------------------------------------------------------------------------------
 
 
@@ -111,6 +177,27 @@ def pyg_online(folder: Path) -> Iterator[Any]:
         slot[:nodes] = batch.batch[:nodes]
         masks = (torch.arange(256) < nodes, torch.arange(552) < edges, torch.arange(32) < real)
         yield x, edge_index, edge_attr, y, slot, masks
+
+
+def jraph_online(folder: Path) -> Iterator[Any]:
+    """jraph's dynamically_batch of the same graphs in source order, which fills batches up and pads them."""
+    import jraph
+    import torch
+
+    tuples = [
+        jraph.GraphsTuple(
+            nodes=graph.x.numpy().astype(np.int32),
+            edges=graph.edge_attr.numpy().astype(np.int32),
+            senders=graph.edge_index[0].numpy().astype(np.int32),
+            receivers=graph.edge_index[1].numpy().astype(np.int32),
+            globals=graph.y.reshape(1, -1).numpy(),
+            n_node=np.array([graph.num_nodes], dtype=np.int32),
+            n_edge=np.array([graph.num_edges], dtype=np.int32),
+        )
+        for graph in torch.load(folder / "graphs.pt", weights_only=False)
+    ]
+    yield None
+    yield from jraph.dynamically_batch(iter(tuples), 256, 552, 32)
 
 
 # ---- peers: `write` and `read` of each -------------------------------------------------------------------------------
@@ -195,6 +282,8 @@ PEERS: dict[str, tuple[str, Callable[..., None], Callable[[Path], Iterator[Pack 
     "Hugging Face datasets, uncompressed": ("datasets", write_datasets, read_datasets),
 }
 
+EIGHT: dict[str, Any] = {"batch_size": 8}
+COMPILED: dict[str, Any] = {**EIGHT, "compiled": True}
 OURS: dict[str, tuple[str, Callable[..., Iterator[Any]], dict[str, Any]]] = {
     "PackDataset, zstd, verified": ("zstd", in_order, {}),
     "PackDataset, zstd, unverified": ("zstd", in_order, {"verify": "off"}),
@@ -207,11 +296,34 @@ OURS: dict[str, tuple[str, Callable[..., Iterator[Any]], dict[str, Any]]] = {
     "numpy_loader, shuffled, graphs redrawn": ("zstd", arrays, {}),
     "numpy_loader, shuffled": ("zstd", arrays, {"redraw": False}),
     "numpy_loader, shuffled, stacked for 4 devices": ("zstd", arrays, {"redraw": False, "devices": 4}),
+    "jax_loader, shuffled, graphs redrawn": ("zstd", on_jax, {}),
+    "jax_loader, shuffled": ("zstd", on_jax, {"redraw": False}),
+    "jax_loader, shuffled, 8 packs a step": ("zstd", on_jax, {"redraw": False, "batch_size": 8}),
+    "take alone, numpy, 8 packs a step": ("zstd", taken, {"library": "numpy", "batch_size": 8}),
+    "take alone, numpy, 8 packs a step, redrawn": (
+        "zstd",
+        taken,
+        {"library": "numpy", "batch_size": 8, "redraw": True},
+    ),
+    "take alone, torch, 8 packs a step": ("zstd", taken, {"library": "torch", "batch_size": 8}),
+    "take alone, torch compiled, 8 packs a step": ("zstd", taken, {**COMPILED, "library": "torch"}),
+    "take alone, torch compiled, 8 packs a step, redrawn": (
+        "zstd",
+        taken,
+        {**COMPILED, "library": "torch", "redraw": True},
+    ),
+    "take alone, JAX compiled, 8 packs a step": ("zstd", taken, {**COMPILED, "library": "jax"}),
+    "take alone, JAX compiled, 8 packs a step, redrawn": (
+        "zstd",
+        taken,
+        {**COMPILED, "library": "jax", "redraw": True},
+    ),
     "torch_loader, in order, dicts": ("zstd", loader, {"shuffle": False, "layout": "dict"}),
     "torch DataLoader, 0 workers": ("zstd", loader, {"redraw": False, "as_dataloader": True}),
     "torch DataLoader, 2 workers": ("zstd", loader, {"redraw": False, "num_workers": 2}),
     "block-wise copy from .npy memory maps": ("npy", npy_blocks, {}),
     "PyG DataLoader, collated and padded online": ("pyg", pyg_online, {}),
+    "jraph.dynamically_batch, batched and padded online": ("pyg", jraph_online, {}),
 }
 
 

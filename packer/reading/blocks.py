@@ -124,14 +124,18 @@ class Blocks:
 
     def decode(self, block: int, redraw: int = 0) -> DecodedBlock:
         """Read and decode a block now. redraw: the key of its graphs' redraw, 0 for packs as they are stored."""
+        columns = self.columns(block, self._to_redraw if redraw else self._stored)
+        if redraw:
+            columns = redrawn(columns, self.manifest.schema, block, redraw)
+        return decoded_block(columns, self.casts, self.masks)
+
+    def columns(self, block: int, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Read some columns of a block now: name -> [packs, *shape] as they are stored, the caller's own."""
         if self._pid != os.getpid():
             self._reset()
         shard, inside = divmod(block, self._per_shard)
         with self._lock:
-            columns = self._reader(shard).block(inside, self._to_redraw if redraw else self._stored)
-        if redraw:
-            columns = redrawn(columns, self.manifest.schema, block, redraw)
-        return decoded_block(columns, self.casts, self.masks)
+            return self._reader(shard).block(inside, names)
 
     def cached(self, block: int, redraw: int = 0) -> DecodedBlock:
         """The same, kept; the block unused for longest makes room."""

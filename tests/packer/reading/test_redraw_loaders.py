@@ -166,6 +166,26 @@ def test_layout_and_packs_stay_and_companions_change(packed: Any) -> None:
         assert sum(changed) > 0.9 * GRAPHS
 
 
+def test_nine_of_ten_molecules_change_their_pack(tmp_path: Path) -> None:
+    """Of an optimal plan, which mixes sizes in a pack; where a pack is all of one size, fewer do."""
+    pytest.importorskip("rdkit")
+    pytest.importorskip("ortools")
+    build("sample:nci", tmp_path / "packs", PackLimits(256, 552, 32), time_limit=30, workers=1)
+    loader = torch_loader(PackDataset(tmp_path / "packs", columns=["graph_ids"]), seed=SEED, layout="dict")
+    first, second = packs_of_graphs(loader, 1), packs_of_graphs(loader, 2)
+    assert first.keys() == second.keys() and len(first) == 4_991
+    assert sum(second[graph] != pack for graph, pack in first.items()) >= 0.9 * 4_991
+
+
+def packs_of_graphs(loader: Any, epoch: int) -> dict[int, int]:
+    """Which pack each graph is in, in an epoch."""
+    loader.set_epoch(epoch)
+    numbers = loader.progress.begin().ids.tolist()
+    loader.set_epoch(epoch)
+    steps = zip(numbers, loader, strict=True)
+    return {graph: number for number, step in steps for graph in step["graph_ids"].tolist() if graph >= 0}
+
+
 def test_a_data_set_is_sound_and_unpacks_as_before(packed: Any) -> None:
     folder, graphs = packed
     for _ in torch_loader(PackDataset(folder), seed=1):

@@ -45,7 +45,7 @@ def folder(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def held(reader: PackReader, library: str, redraw: int) -> tuple[Any, Any, Any]:
     """The only block of a data set for `take`: layout, arrays, table of slots."""
     layout = layout_of(reader, ops_of(library))
-    columns = reader.blocks._reader(0).block(0, stored_names(layout, redraw=True))
+    columns = reader.blocks.columns(0, stored_names(layout, redraw=True))
     arrays = stored_arrays(columns, reader, layout, PACKS + 2, redraw=bool(redraw))
     slots = None
     if redraw:
@@ -147,7 +147,7 @@ def test_any_columns_will_do(folder: Path) -> None:
 def test_blocks_of_any_length_have_one_shape(folder: Path) -> None:
     reader = PackReader(folder)
     layout = layout_of(reader, ops_of("numpy"))
-    columns = reader.blocks._reader(0).block(0, stored_names(layout, redraw=False))
+    columns = reader.blocks.columns(0, stored_names(layout, redraw=False))
     for packs in (0, 1, PACKS):
         part = {name: values[:packs] for name, values in columns.items()}
         arrays = stored_arrays(part, reader, layout, PACKS)
