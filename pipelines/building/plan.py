@@ -68,9 +68,9 @@ class PlanOptions:
             return PackPlan.load(self.content, self.given.name)
         with open_file(self.given) as file:
             data = file.read()
-        found = hashlib.sha256(data).hexdigest()
-        if self.sha256 not in (None, found):
-            raise has_changed(self.given, found, str(self.sha256))
+        sha256 = hashlib.sha256(data).hexdigest()
+        if self.sha256 not in (None, sha256):
+            raise has_changed(self.given, sha256, str(self.sha256))
         return PackPlan.load(data, self.given.name)
 
 
