@@ -59,13 +59,11 @@ class AtomicFile:
     def commit(self) -> FileEntry:
         """Flush to disk, give the file its name, flush the folder."""
         try:
-            os.fsync(self._fd)
-            self._close()
-            self._temporary.replace(self._final)
+            _settle(self._fd, self._temporary, self._final)
         except BaseException:
             self.discard()
             raise
-        sync_folder(self._final.parent)
+        self._close()
         return FileEntry(self.position, self._hash.hexdigest())
 
     def discard(self) -> None:
@@ -87,6 +85,25 @@ def write_bytes_atomically(folder: str | os.PathLike[str], name: str, data: byte
         file.discard()
         raise
     return file.commit()
+
+
+def put_in_place(written: Path, final: Path) -> None:
+    """Give a file that is written and closed its name: fsync, rename, fsync of the folder. Raises OSError.
+
+    written: in the file system of `final`; where this fails, the caller removes it.
+    """
+    fd = os.open(str(written), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _settle(fd, written, final)
+    finally:
+        os.close(fd)
+
+
+def _settle(fd: int, written: Path, final: Path) -> None:
+    """The bytes first, then the name, then the folder: whatever is lost, what has the name is whole."""
+    os.fsync(fd)
+    written.replace(final)
+    sync_folder(final.parent)
 
 
 def sync_folder(folder: str | os.PathLike[str]) -> None:

@@ -143,14 +143,14 @@ def build(
     if isinstance(store, FolderStore):
         output.refuse_foreign(store, output.own_files(store, Journal(store.below(WORK), overwrite).find("target")))
     with locked(home, destination=os.fspath(out)) as lock:
-        place = make_executor(executor, workers, scheduler, (lock,)) if isinstance(executor, str) else executor
+        runner = make_executor(executor, workers, scheduler, (lock,)) if isinstance(executor, str) else executor
         try:
             tell = progress or _silent
-            if isinstance(store, FolderStore) and not place.cluster and work is None:
-                opened = partial(_mapped, job, store.folder, place, tell)
+            if isinstance(store, FolderStore) and not runner.cluster and work is None:
+                opened = partial(_mapped, job, store.folder, runner, tell)
             else:
                 check_store(store.below(WORK))
-                on = Cluster(place, _work_store(store, home, place), store, tell)
+                on = Cluster(runner, _work_store(store, home, runner), store, tell)
                 opened = partial(_spilled, job, on, home, work, storage_options)
             return run(job, store, opened, tell, overwrite)
         except OSError as error:
@@ -158,7 +158,7 @@ def build(
         finally:
             mapped_shards.forget()
             if isinstance(executor, str):
-                place.close()
+                runner.close()
             if (home / WORK).is_dir() and {path.name for path in (home / WORK).iterdir()} <= {LOCK, MARKER, SCRATCH}:
                 remove(home / WORK)
 
@@ -218,20 +218,20 @@ def _opened(
         name = f"graph-pack-{number}"
         local = local_path(os.fspath(place))
         if local is None:
-            found = store_of(place, home / WORK / SCRATCH, options).below(name)
-            _check_same(found, number)
-            stack.callback(_unmark, found)
-            found.put(MARKER, marker(number, str(out)))
+            shared = store_of(place, home / WORK / SCRATCH, options).below(name)
+            _check_same(shared, number)
+            stack.callback(_unmark, shared)
+            shared.put(MARKER, marker(number, str(out)))
             _note(beside, place)
-            yield found
+            yield shared
             return
         folder = Path(local).absolute()
-        found = FolderStore(folder / name, folder / name / SCRATCH)
-        _check_same(found, number)
+        shared = FolderStore(folder / name, folder / name / SCRATCH)
+        _check_same(shared, number)
         stack.enter_context(locked(folder, name=name, destination=str(out), number=number))
-        stack.callback(_unmark, found)
+        stack.callback(_unmark, shared)
         _note(beside, place)
-        yield found
+        yield shared
 
 
 def _note(beside: Store, place: str | os.PathLike[str]) -> None:
@@ -241,9 +241,9 @@ def _note(beside: Store, place: str | os.PathLike[str]) -> None:
 
 def _check_same(work: Store, number: str) -> None:
     """Raise BuildError unless a work folder is absent, empty, or that of this job."""
-    found = read_marker(work) if check_store(work) else None
-    if found is not None and found["id"] != number:
-        raise BuildError(f"{work} is the work folder of a build to {found.get('destination')}: choose another place")
+    there = read_marker(work) if check_store(work) else None
+    if there is not None and there["id"] != number:
+        raise BuildError(f"{work} is the work folder of a build to {there.get('destination')}: choose another place")
 
 
 def _unmark(work: Store) -> None:

@@ -53,14 +53,14 @@ class _There:
 def run(job: Job, out: Store, opened: Opened, progress: Progress, overwrite: bool = False) -> BuildResult:
     """Carry a job out, or go on with it; see `pipelines.build`."""
     key, journal = job.key(), Journal(out.below(WORK), overwrite)
-    own = own_files(out, journal.find("target"))
-    refuse_foreign(out, own)
+    own_names = own_files(out, journal.find("target"))
+    refuse_foreign(out, own_names)
     earlier = None if overwrite else _claimed(out)
     again = overwrite or bool(journal.find("target") and earlier is None)
     # A claim without a journal is what a finished build left that was killed as it tidied up: the journal goes first.
     begun = again or bool(earlier and journal.find("target"))
     finished = {} if begun else finished_targets(out)
-    refuse_strangers(out, () if job.splits is None else job.splits.known_names, own)
+    refuse_strangers(out, () if job.splits is None else job.splits.known_names, own_names)
     if finished:
         _refuse_other(out, same_job(out, key, finished), "already holds a data set built otherwise")
         if job.source.repeatable:
@@ -163,9 +163,9 @@ def _claimed(out: Store) -> dict[str, Any] | None:
         raise BuildError(f"{CLAIM} of {beside} is damaged: {error}. Pass {OVERWRITE} to start afresh") from error
 
 
-def _refuse_other(out: Store, differing: list[str], what: str) -> None:
+def _refuse_other(out: Store, differing: list[str], reason: str) -> None:
     if differing:
-        raise other_job(out, differing, what)
+        raise other_job(out, differing, reason)
 
 
 def _remove_earlier(out: Store, journal: Journal) -> None:

@@ -39,15 +39,15 @@ def members(scan: ScanResult, splits: Splits | None, fits: np.ndarray) -> dict[s
         # A skipped graph that names no split is listed with the first graph that can be packed.
         labels[labels == None] = labels[table.source_ids[0]]  # noqa: E711
         chosen = splitting.by_labels(labels.astype(str), column)
-    found: dict[str, Members] = {}
+    by_name: dict[str, Members] = {}
     for name, ids in chosen.items():
         at = np.minimum(np.searchsorted(table.source_ids, ids), table.num_graphs - 1)
         rows = at[table.source_ids[at] == ids]
         rows = rows[fits[rows]]
         if not len(rows):
             raise empty_split(name, scan.num_graphs)
-        found[name] = Members(ids, rows)
-    return found
+        by_name[name] = Members(ids, rows)
+    return by_name
 
 
 def empty_split(name: str, num_graphs: int) -> SourceError:
@@ -70,24 +70,24 @@ def labels_of(table: GraphTable, ids: np.ndarray, skips: Iterable[Skip], column:
         if one.level == "graph" and one.shape == () and one.role != "count" and one.dtype != "bfloat16"
     ]
     fields = {one.key: one for one in numbers}
-    own = [one.key for one in numbers if column in (one.key, one.name)]
+    keys = [one.key for one in numbers if column in (one.key, one.name)]
     if column in schema.strings:
-        found = table.strings[column].to_pylist()
-    elif column in fields or len(own) == 1:
-        key = column if column in fields else own[0]
+        texts = table.strings[column].to_pylist()
+    elif column in fields or len(keys) == 1:
+        key = column if column in fields else keys[0]
         values = table.columns[key].tolist()
         has = table.columns.get(f"{key}_present", np.ones(len(values), dtype=bool))
-        found = [str(value) if known and value == value else None for value, known in zip(values, has, strict=True)]
+        texts = [str(value) if known and value == value else None for value, known in zip(values, has, strict=True)]
     else:
         known = [*schema.strings, *fields]
         raise SourceError(
             f"nothing called {column!r} to split by; there are: {', '.join(known) or 'no such attributes'}"
         )
-    unlabelled = np.flatnonzero([not value for value in found])
+    unlabelled = np.flatnonzero([not value for value in texts])
     if len(unlabelled):
         first = table.source_ids[unlabelled[0]]
         raise SourceError(f"graph {first} has no {column!r}: every graph needs one to be split by it")
-    labels[np.searchsorted(ids, table.source_ids)] = found
+    labels[np.searchsorted(ids, table.source_ids)] = texts
     for skip in skips:
         labels[np.searchsorted(ids, skip.graph_id)] = dict(skip.strings).get(column) or None
     return labels

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from packer.algorithms.protocol import Progress as SolverProgress
 from packer.algorithms.registry import find_algorithm
 from packer.errors import PlanError
-from packer.files.atomic import TEMPORARY, FileEntry, hash_file, sync_folder
+from packer.files.atomic import TEMPORARY, FileEntry, hash_file, put_in_place
 from packer.graphs.sizes import GraphSizes, histogram_of
 from packer.limits.fit import do_not_fit, fitting, none_fits
 from packer.limits.pack_limits import PackLimits
@@ -69,9 +68,9 @@ class PlanOptions:
             return PackPlan.load(self.content, self.given.name)
         with open_file(self.given) as file:
             data = file.read()
-        found = hashlib.sha256(data).hexdigest()
-        if self.sha256 not in (None, found):
-            raise has_changed(self.given, found, str(self.sha256))
+        sha256 = hashlib.sha256(data).hexdigest()
+        if self.sha256 not in (None, sha256):
+            raise has_changed(self.given, sha256, str(self.sha256))
         return PackPlan.load(data, self.given.name)
 
 
@@ -93,14 +92,10 @@ def store_plan(plan: PackPlan, path: Path, *, by_graph: bool) -> FileEntry:
     temporary = path.with_name(path.name + TEMPORARY)
     try:
         plan.save(temporary, by_graph=by_graph)
-        handle = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
-        os.fsync(handle)
-        os.close(handle)
-        temporary.replace(path)
+        put_in_place(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
     return hash_file(path)
 
 

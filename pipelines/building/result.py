@@ -58,11 +58,11 @@ def _told(out: Store) -> tuple[str, ...]:
         return ()
 
 
-def other_job(out: Store, differing: Sequence[str], what: str) -> BuildError:
-    """The error that a place holds a build of another job; differing: in what, a line each."""
+def other_job(out: Store, differing: Sequence[str], reason: str) -> BuildError:
+    """The error that a place holds a build of another job; differing: a line each; reason: what it does."""
     more = f" (and {len(differing) - 3} more)" if len(differing) > 3 else ""
     return BuildError(
-        f"{out} {what}: {'; '.join(differing[:3])}{more}. Pass {OVERWRITE} to replace it, or choose another folder"
+        f"{out} {reason}: {'; '.join(differing[:3])}{more}. Pass {OVERWRITE} to replace it, or choose another folder"
     )
 
 

@@ -76,7 +76,7 @@ class Splits:
 
 def parse_fractions(text: str) -> tuple[tuple[str, float], ...]:
     """ "train=0.8,valid=0.1,test=0.1" -> (("train", 0.8), ...)."""
-    found: list[tuple[str, float]] = []
+    fractions: list[tuple[str, float]] = []
     for part in filter(None, text.split(",")):
         name, _, share = part.partition("=")
         number = real_of(share)
@@ -84,8 +84,8 @@ def parse_fractions(text: str) -> tuple[tuple[str, float], ...]:
             raise BuildError(
                 f"splits are written as NAME=SHARE,NAME=SHARE, e.g. train=0.8,valid=0.1,test=0.1; got {part!r}"
             )
-        found.append((name.strip(), number))
-    return tuple(found)
+        fractions.append((name.strip(), number))
+    return tuple(fractions)
 
 
 def by_fractions(splits: Splits, num_graphs: int) -> dict[str, np.ndarray]:

@@ -48,9 +48,9 @@ def own_files(out: Store, journalled: Mapping[str, Mapping[str, Any]]) -> set[st
     return files | {file + TEMPORARY for file in files}
 
 
-def refuse_foreign(out: Store, own: Collection[str]) -> None:
-    """Raise BuildError where `out` holds something, but no build (whose files are `own`)."""
-    if own:
+def refuse_foreign(out: Store, own_names: Collection[str]) -> None:
+    """Raise BuildError where `out` holds something, but no build (whose files are `own_names`)."""
+    if own_names:
         return
     foreign = list(islice((name for name in out.names() if not name.startswith(f"{WORK}/")), 6))
     if foreign:
@@ -60,14 +60,14 @@ def refuse_foreign(out: Store, own: Collection[str]) -> None:
         )
 
 
-def refuse_strangers(out: Store, splits: Iterable[str], own: Collection[str]) -> None:
-    """Raise BuildError where the data sets that are to be written would be written over something (not `own`), or
+def refuse_strangers(out: Store, splits: Iterable[str], own_names: Collection[str]) -> None:
+    """Raise BuildError where the data sets that are to be written would be written over something (not `own_names`), or
     through a link to somewhere else."""
-    for split in splits if own else ():  # or else `refuse_foreign` has seen that nothing is there
+    for split in splits if own_names else ():  # or else `refuse_foreign` has seen that nothing is there
         if isinstance(out, FolderStore) and split and (out.folder / split).is_symlink():
             raise BuildError(f"{out.folder / split} is a symbolic link: a build would write where it points. Remove it")
         names = out.below(split).names() if split else (name for name in out.names() if _IN_A_DATA_SET.fullmatch(name))
-        foreign = list(islice((name for name in (inside(split, name) for name in names) if name not in own), 6))
+        foreign = list(islice((name for name in (inside(split, name) for name in names) if name not in own_names), 6))
         if foreign:
             more = " and more" if len(foreign) > 5 else ""
             raise BuildError(
@@ -76,9 +76,9 @@ def refuse_strangers(out: Store, splits: Iterable[str], own: Collection[str]) ->
             )
 
 
-def remove_files(out: Store, own: Collection[str]) -> None:
+def remove_files(out: Store, names: Collection[str]) -> None:
     """Remove these files, manifests first so that a half-removed data set is none; and the folders left empty."""
-    out.remove(sorted(own, key=lambda name: (Path(name).name not in (SPLITS_FILE, MANIFEST), name)))
+    out.remove(sorted(names, key=lambda name: (Path(name).name not in (SPLITS_FILE, MANIFEST), name)))
 
 
 def check_replaceable(path: Path, begins: Collection[bytes]) -> None:
@@ -86,16 +86,16 @@ def check_replaceable(path: Path, begins: Collection[bytes]) -> None:
 
     begins: how files of its kind begin; another plain file, such as the source, stays, and so does a data set's own.
     """
-    own = _IN_A_DATA_SET.fullmatch(path.name) and (path.parent / MANIFEST).exists()
-    if not own and not path.is_file():
+    of_a_data_set = _IN_A_DATA_SET.fullmatch(path.name) and (path.parent / MANIFEST).exists()
+    if not of_a_data_set and not path.is_file():
         return
-    if not own:
+    if not of_a_data_set:
         with path.open("rb") as file:
             start = file.read(max(map(len, begins)))
         if not start or start.startswith(tuple(begins)):
             return
-    what = "belongs to the data set there" if own else "holds something else"
-    raise BuildError(f"{path} {what} and is not replaced: name another file")
+    reason = "belongs to the data set there" if of_a_data_set else "holds something else"
+    raise BuildError(f"{path} {reason} and is not replaced: name another file")
 
 
 def same_job(out: Store, job: Mapping[str, Any], targets: Mapping[str, Manifest]) -> list[str]:
@@ -108,25 +108,25 @@ def same_job(out: Store, job: Mapping[str, Any], targets: Mapping[str, Manifest]
             file.close()
     except (OSError, ValueError, KeyError, TypeError, RecursionError):  # FormatError is a ValueError
         return [f"{BUILD_FILE} does not say how it was built"]
-    found = differences(built, job)
+    differing = differences(built, job)
     for name, manifest in targets.items():
         sizes = {file: entry.bytes for file, entry in manifest.files.items()}
         sizes |= {shard.name: shard.bytes for shard in manifest.shards}
-        found += [
+        differing += [
             f"{inside(name, file)} is missing or of another size"
             for file, size in sizes.items()
             if out.size(inside(name, file)) != size
         ]
-    return found
+    return differing
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any], at: str = "") -> list[str]:
     """One line for each value that differs between two plain dicts."""
-    found: list[str] = []
+    lines: list[str] = []
     for name in sorted({*there, *here}):
         old, new = there.get(name), here.get(name)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            found += differences(old, new, f"{at}{name}.")
+            lines += differences(old, new, f"{at}{name}.")
         elif old != new:
-            found.append(f"{at}{name} is {json.dumps(old)[:80]} there, {json.dumps(new)[:80]} here")
-    return found
+            lines.append(f"{at}{name} is {json.dumps(old)[:80]} there, {json.dumps(new)[:80]} here")
+    return lines

@@ -1,4 +1,4 @@
-"""What a job needs of the place where its tasks run. It maps a top-level function over items and never learns more."""
+"""What a job needs of whatever runs its tasks. It maps a top-level function over items and never learns more."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PATIENCE = 10.0
 
 
 class Executor(Protocol):
-    """A place where tasks run.
+    """What runs tasks.
 
     here: on this machine, so that tasks see its folders; cluster: it is made for many machines, so graphs go from task
     to task through files of a store that all of them reach.

@@ -19,7 +19,7 @@ from pathlib import Path, PurePath
 from typing import Any, Protocol
 
 from packer.errors import BuildError, MissingFileError
-from packer.files.atomic import sync_folder
+from packer.files.atomic import put_in_place
 from packer.files.local import LocalPlace
 from packer.files.open import local_path
 from packer.files.protocol import Place
@@ -156,15 +156,9 @@ class FolderStore:
         self.put(name, data)
 
     def put_file(self, name: str, path: Path) -> None:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
         final = self.folder / name
         final.parent.mkdir(parents=True, exist_ok=True)
-        path.replace(final)
-        sync_folder(final.parent)
+        put_in_place(path, final)
 
     @contextmanager
     def scratch(self) -> Generator[Path]:

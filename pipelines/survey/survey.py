@@ -57,8 +57,8 @@ def survey_source(source: Source, options: ScanOptions, executor: Executor, prog
     """Read the whole source. Raises SourceError and FieldError, as a build would."""
     blocks: list[BlockSurvey] = []
     scanned = 0
-    place = executor if source.parallel else SerialExecutor()
-    for block in place.map(partial(survey_task, attributes=options.attributes), source.tasks()):
+    runner = executor if source.parallel else SerialExecutor()
+    for block in runner.map(partial(survey_task, attributes=options.attributes), source.tasks()):
         check_skips(source, options, block.skips)
         blocks.append(block)
         scanned += block.num_records

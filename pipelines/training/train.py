@@ -97,9 +97,9 @@ def train(
     else:
         _train_on(torch.device(device), model, packs, task, epochs, lr, batch_size, seed, compile, tell)
     report.seconds = time.perf_counter() - start
-    place = torch.device("cpu" if device == "ipu" else device)
+    measured_on = torch.device("cpu" if device == "ipu" else device)
     for split, dataset in splits.items():
-        report.metrics[split] = evaluate(model, dataset, task, place)
+        report.metrics[split] = evaluate(model, dataset, task, measured_on)
     if plot is not None:
         draw_losses(report, plot)
     return report
@@ -130,7 +130,7 @@ class TrainingStep(torch.nn.Module):
 
 
 def _train_on(
-    place: torch.device,
+    device: torch.device,
     model: torch.nn.Module,
     packs: PackDataset,
     task: Task,
@@ -142,8 +142,8 @@ def _train_on(
     on_epoch: Callable[[int, float], None],
 ) -> None:
     """The loop for CPU and CUDA."""
-    on_cuda = place.type == "cuda"
-    step: Any = TrainingStep(model, task).to(place)
+    on_cuda = device.type == "cuda"
+    step: Any = TrainingStep(model, task).to(device)
     if compile or (compile is None and on_cuda):
         step = torch.compile(step, dynamic=False, mode="reduce-overhead" if on_cuda else None)
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=on_cuda)
@@ -152,7 +152,7 @@ def _train_on(
     decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     for epoch in range(epochs):
         loader.set_epoch(epoch)
-        on_epoch(epoch, train_epoch(step, loader, optimizer, place, decay))
+        on_epoch(epoch, train_epoch(step, loader, optimizer, device, decay))
 
 
 def open_splits(

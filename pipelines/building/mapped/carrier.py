@@ -66,9 +66,9 @@ class MappedCarrier:
 
     def scan(self, anew: bool) -> ScanResult:
         job = self._job
-        found = scan_source(job.source, job.scan, self._work, self._journal, self._executor, self._progress)
-        self._scanned = found
-        return found
+        scanned = scan_source(job.source, job.scan, self._work, self._journal, self._executor, self._progress)
+        self._scanned = scanned
+        return scanned
 
     def limits(self) -> PackLimits:
         return limits_for(self._scan.table.sizes(), self._job)
@@ -93,8 +93,8 @@ class MappedCarrier:
         tasks: dict[tuple[str, str], Task] = {}
         for target in targets:
             with clock("plan"):
-                own = self._tasks(target, layout)
-            tasks.update({(target.split, Path(task.label).name): task for task in own})
+                split_tasks = self._tasks(target, layout)
+            tasks.update({(target.split, Path(task.label).name): task for task in split_tasks})
         with clock("write"):
             return proven(lambda: self._write(tasks, targets), self._work, self._journal, self._executor)
 
@@ -154,7 +154,7 @@ class MappedCarrier:
             self._journal.add("file", name, entry=entries[name])
             packs += entries[name].get("packs", 0)
             self._progress("write", packs, total)
-        found: Files = {target.split: {} for target in targets}
+        files: Files = {target.split: {} for target in targets}
         for split, file in tasks:
-            found[split][file] = entries[f"{split}/{file}"]
-        return found
+            files[split][file] = entries[f"{split}/{file}"]
+        return files

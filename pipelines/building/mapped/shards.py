@@ -198,11 +198,11 @@ def graph_part(
     lost: int [axes, graphs of the table].
     """
     at = np.minimum(np.searchsorted(table.source_ids, ids), table.num_graphs - 1)
-    found = table.source_ids[at] == ids
-    packed = found & (packs[at] >= 0)
+    is_there = table.source_ids[at] == ids
+    packed = is_there & (packs[at] >= 0)
     trimmed = packed & lost[:, at].any(axis=0)
     reasons = np.select([trimmed, packed], [TRIMMED, ""], TOO_LARGE).astype(object)
-    unread = np.flatnonzero(~found)
+    unread = np.flatnonzero(~is_there)
     reasons[unread] = [skipped[i].reason for i in ids[unread].tolist()]
     part: dict[str, Any] = {
         "id": ids,
@@ -213,13 +213,13 @@ def graph_part(
     }
     for number, axis in enumerate(table.schema.axes):
         ptr = table.ptr[axis.key]
-        part[size_column(axis)] = np.where(found, ptr[at + 1] - ptr[at], 0)
+        part[size_column(axis)] = np.where(is_there, ptr[at + 1] - ptr[at], 0)
         part[lost_column(axis)] = np.where(trimmed, lost[number, at], 0)
     for name, column in string_columns(table.schema).items():
         texts = table.strings[name].slice(int(at[0]), int(at[-1] - at[0]) + 1).combine_chunks()
-        texts = texts.take(pa.array(at - at[0], mask=~found))
+        texts = texts.take(pa.array(at - at[0], mask=~is_there))
         known = [dict(skipped[i].strings).get(name) for i in ids[unread].tolist()]
-        part[column] = _replaced(texts, ~found, pa.array(known, pa.string()))
+        part[column] = _replaced(texts, ~is_there, pa.array(known, pa.string()))
     return part
 
 

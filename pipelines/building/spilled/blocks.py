@@ -124,12 +124,12 @@ def sizes_of_block(
 ) -> tuple[np.ndarray, np.ndarray, dict[int, Skip]]:
     """(ids int64 [graphs], sizes int64 [graphs, axes], skipped ones by id) of a block, without its features."""
     head, arrays = unpack_arrays(work.read(_facts_name(number)))
-    place = {key: column for column, key in enumerate(head["axes"])}
+    column_of = {key: column for column, key in enumerate(head["axes"])}
     stored = arrays["sizes"].astype(np.int64)
     sizes = np.zeros((len(arrays["ids"]), len(axes)), dtype=np.int64)
     for column, key in enumerate(axes):
-        if key in place:
-            sizes[:, column] = stored[:, place[key]]
+        if key in column_of:
+            sizes[:, column] = stored[:, column_of[key]]
     return arrays["ids"], sizes, {skip.graph_id: skip for skip in Skips.from_plain(head["skips"])}
 
 

@@ -64,7 +64,7 @@ class WriteTask:
 class ShardTask:
     """Packs first..stop, to be shard `number`."""
 
-    of: WriteTask
+    target: WriteTask
     number: int
     first: int
     stop: int
@@ -73,39 +73,39 @@ class ShardTask:
 
     @property
     def label(self) -> str:
-        return inside(self.of.split, shard_name(self.number))
+        return inside(self.target.split, shard_name(self.number))
 
 
 @dataclass(frozen=True)
 class GraphsTask:
     """graphs.parquet."""
 
-    of: WriteTask
+    target: WriteTask
 
     @property
     def label(self) -> str:
-        return inside(self.of.split, GRAPHS)
+        return inside(self.target.split, GRAPHS)
 
 
 def write_file(task: ShardTask | GraphsTask) -> dict[str, Any]:
     """Write one file of a data set, unless it is there; its entry in the manifest as plain values."""
     file = shard_name(task.number) if isinstance(task, ShardTask) else GRAPHS
-    found = task.of.kept(file)
-    if found is not None:
-        return found
-    with task.of.out.scratch() as folder:
+    entry_there = task.target.kept(file)
+    if entry_there is not None:
+        return entry_there
+    with task.target.out.scratch() as folder:
         entry = _write_shard(task, folder) if isinstance(task, ShardTask) else _write_graphs(task, folder)
-        task.of.out.put_file(task.label, folder / file)
-    return task.of.keep(file, asdict(entry))
+        task.target.out.put_file(task.label, folder / file)
+    return task.target.keep(file, asdict(entry))
 
 
 def _write_shard(task: ShardTask, folder: Any) -> Any:
-    of = task.of
+    target = task.target
 
     def segment(group: int) -> bytes:
-        return read_segment(of.work, routed_name(of.split, group), task.number)
+        return read_segment(target.work, routed_name(target.split, group), task.number)
 
-    routed = join(_each(segment, of), of.schema)
+    routed = join(_each(segment, target), target.schema)
     rows, offsets, packs = routed.in_pack_order()
     check_places(packs, task.first, task.stop, task.label)
 
@@ -113,27 +113,27 @@ def _write_shard(task: ShardTask, folder: Any) -> Any:
         count = task.stop - task.first
         for first in range(0, count, task.layout.packs_per_block):
             stop = min(first + task.layout.packs_per_block, count)
-            yield pack_columns_of(routed.table, rows, offsets, first, stop, of.limits)
+            yield pack_columns_of(routed.table, rows, offsets, first, stop, target.limits)
 
     name = shard_name(task.number)
-    return write_shard(folder, name, blocks(), of.schema, of.limits, task.compression, task.layout.uncompressed)
+    return write_shard(folder, name, blocks(), target.schema, target.limits, task.compression, task.layout.uncompressed)
 
 
 def _write_graphs(task: GraphsTask, folder: Any) -> Any:
-    of = task.of
+    target = task.target
 
     def parts() -> Iterator[dict[str, Any]]:
-        for group in range(of.groups):
-            table = pa.ipc.open_stream(of.work.read(graphs_name(of.split, group))).read_all()
+        for group in range(target.groups):
+            table = pa.ipc.open_stream(target.work.read(graphs_name(target.split, group))).read_all()
             if table.num_rows:
                 yield {name: table.column(name) for name in table.column_names}
 
-    return write_graphs(folder, parts(), of.schema)
+    return write_graphs(folder, parts(), target.schema)
 
 
-def _each(read: Callable[[int], Value], of: WriteTask) -> list[Value]:
+def _each(read: Callable[[int], Value], target: WriteTask) -> list[Value]:
     """read(group) of every group, in their order."""
-    if not isinstance(of.work.store, ObjectStore):
-        return [read(group) for group in range(of.groups)]
+    if not isinstance(target.work.store, ObjectStore):
+        return [read(group) for group in range(target.groups)]
     with ThreadPoolExecutor(_AT_ONCE) as threads:
-        return list(threads.map(read, range(of.groups)))
+        return list(threads.map(read, range(target.groups)))

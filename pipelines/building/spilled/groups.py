@@ -137,27 +137,27 @@ class SplitCount:
 class CountTask:
     """order: whether the order of sizes matters to the plan."""
 
-    of: GroupTask
+    task: GroupTask
     order: bool
 
     @property
     def label(self) -> str:
-        return self.of.label
+        return self.task.label
 
 
 def count_group(item: CountTask) -> tuple[SplitCount, ...]:
     """What a group has of each data set."""
-    graphs = item.of.read(with_table=False)
-    return tuple(_count(graphs, split, item.order) for split in range(len(item.of.members.names)))
+    graphs = item.task.read(with_table=False)
+    return tuple(_count(graphs, split, item.order) for split in range(len(item.task.members.names)))
 
 
 def _count(graphs: GroupGraphs, split: int, order: bool) -> SplitCount:
     rows, ids = graphs.rows(split), graphs.ids(split)
-    sizes, place, count = np.unique(graphs.sizes[rows], axis=0, return_inverse=True, return_counts=True)
+    sizes, inverse, count = np.unique(graphs.sizes[rows], axis=0, return_inverse=True, return_counts=True)
     skipped = Counter(graphs.skips[graph_id].reason for graph_id in ids.tolist() if graph_id in graphs.skips)
     skipped[TOO_LARGE] += len(ids) - len(rows) - skipped.total()
     trimmed = int(graphs.lost[:, rows].any(axis=0).sum())
-    in_order = place.reshape(-1).astype(np.int32) if order else None
+    in_order = inverse.reshape(-1).astype(np.int32) if order else None
     return SplitCount(sizes, count.astype(np.int64), in_order, len(ids), trimmed, skipped)
 
 
@@ -165,17 +165,17 @@ def _count(graphs: GroupGraphs, split: int, order: bool) -> SplitCount:
 class LabelTask:
     """Which splits the graphs of a group name."""
 
-    of: GroupTask
+    task: GroupTask
     column: str
 
     @property
     def label(self) -> str:
-        return self.of.label
+        return self.task.label
 
 
 def label_group(item: LabelTask) -> tuple[tuple[str, ...], str]:
     """(the labels in a group, that of its first graph that can be packed)."""
-    task = item.of
+    task = item.task
     table = table_of_blocks(task.work, task.group.blocks, task.schema)
     skips = {
         graph_id: skip

@@ -50,9 +50,9 @@ class Membership:
         if self.splits.fractions:
             return numbers_by_fractions(self.splits, ids, self.num_graphs)
         assert table is not None and self.splits.column is not None
-        place = {name: number for number, name in enumerate(self.names)}
+        number_of = {name: number for number, name in enumerate(self.names)}
         labels = labels_of(table, ids, tuple(skips.values()), self.splits.column)
-        return np.array([place.get(label, self.unlabelled) for label in labels.tolist()], dtype=np.int64)
+        return np.array([number_of.get(label, self.unlabelled) for label in labels.tolist()], dtype=np.int64)
 
 
 def membership(splits: Splits | None, num_graphs: int, labels: Sequence[str] = (), first: str = "") -> Membership:
@@ -67,8 +67,8 @@ def membership(splits: Splits | None, num_graphs: int, labels: Sequence[str] = (
     if splits.file is None:
         names = tuple(label_names(labels, str(splits.column)))
         return Membership(names, num_graphs, splits, unlabelled=names.index(first))
-    found = by_file(splits.file, num_graphs, splits.sha256)
+    ids_by_name = by_file(splits.file, num_graphs, splits.sha256)
     listed = np.zeros(num_graphs, dtype=np.uint16)
-    for number, ids in enumerate(found.values()):
+    for number, ids in enumerate(ids_by_name.values()):
         listed[ids] = number
-    return Membership(tuple(found), num_graphs, splits, listed)
+    return Membership(tuple(ids_by_name), num_graphs, splits, listed)

@@ -133,8 +133,8 @@ def content_hash(scanned: Scanned, on: Cluster) -> str:
     """As of a graph table of all graphs, a few thousand at a time."""
     name = "content.json"
     if scanned.work.sound(name) is None:
-        found = combine_hashes(scanned.schema, on.executor.map(hash_blocks, _hash_tasks(scanned)))
-        scanned.work.put(name, json.dumps(found).encode())
+        digest = combine_hashes(scanned.schema, on.executor.map(hash_blocks, _hash_tasks(scanned)))
+        scanned.work.put(name, json.dumps(digest).encode())
     return json.loads(scanned.work.read(name))
 
 
@@ -157,20 +157,20 @@ def count(job: Job, scanned: Scanned, limits: PackLimits, on: Cluster) -> tuple[
     labels: set[str] = set()
     first_label = ""
     if job.splits is not None and job.splits.column is not None:
-        for named, own in on.executor.map(label_group, [LabelTask(task, job.splits.column) for task in tasks]):
+        for named, own_first in on.executor.map(label_group, [LabelTask(task, job.splits.column) for task in tasks]):
             labels.update(named)
-            first_label = first_label or own
+            first_label = first_label or own_first
     members = membership(job.splits, scanned.blocks.num_records, sorted(labels), first_label)
     tasks = [replace(task, members=members.part(task.group.first_id, task.group.records)) for task in tasks]
     order = needs_order(job.plan)
-    found: list[tuple[SplitCount, ...]] = []
+    counts: list[tuple[SplitCount, ...]] = []
     for counted in on.executor.map(count_group, [CountTask(task, order) for task in tasks]):
-        found.append(counted)
-        on.progress("count", len(found), len(tasks))
+        counts.append(counted)
+        on.progress("count", len(counts), len(tasks))
     for number, split in enumerate(members.names):
-        if not any(len(counted[number].sizes) for counted in found):
+        if not any(len(counted[number].sizes) for counted in counts):
             raise empty_split(split, scanned.blocks.num_records)
-    return tasks, found
+    return tasks, counts
 
 
 def scan_key(job: Job) -> dict[str, Any]:
@@ -203,11 +203,11 @@ def layout_of(job: Job, scanned: Scanned, limits: PackLimits, on: Cluster) -> La
         first = scanned.blocks[:number]
         group = Group(0, range(number), first[0].first_id, first.num_records)
         task = GroupTask(scanned.work, group, scanned.schema, limits, job.oversize, job.plan.seed, everyone)
-        found = task.read(with_table=False)
-        if found.fits.sum() >= wanted or number == len(scanned.blocks):
-            found = task.read(with_table=True)
-            assert found.table is not None
-            return sample_layout(found.table, np.flatnonzero(found.fits), limits, job.compression)
+        graphs = task.read(with_table=False)
+        if graphs.fits.sum() >= wanted or number == len(scanned.blocks):
+            graphs = task.read(with_table=True)
+            assert graphs.table is not None
+            return sample_layout(graphs.table, np.flatnonzero(graphs.fits), limits, job.compression)
     raise AssertionError("the last block returns")
 
 
@@ -226,20 +226,20 @@ def write(
     todo: list[tuple[str, str, gather.ShardTask | gather.GraphsTask]] = []
     for one in planned:
         work = SealedStore(on.work, one.owner)
-        of = gather.WriteTask(work, on.out, one.split, len(tasks), tasks[0].schema, tasks[0].limits)
-        todo.append((one.split, gather.GRAPHS, gather.GraphsTask(of)))
+        target = gather.WriteTask(work, on.out, one.split, len(tasks), tasks[0].schema, tasks[0].limits)
+        todo.append((one.split, gather.GRAPHS, gather.GraphsTask(target)))
         for number, first in enumerate(range(0, one.plan.num_packs, layout.packs_per_shard)):
             stop = min(first + layout.packs_per_shard, one.plan.num_packs)
-            shard = gather.ShardTask(of, number, first, stop, layout, job.compression)
+            shard = gather.ShardTask(target, number, first, stop, layout, job.compression)
             todo.append((one.split, gather.shard_name(number), shard))
-    found: dict[str, dict[str, dict[str, Any]]] = {one.split: {} for one in planned}
+    files: dict[str, dict[str, dict[str, Any]]] = {one.split: {} for one in planned}
     packs, total = 0, sum(one.plan.num_packs for one in planned)
     entries = on.executor.map(gather.write_file, [task for _, _, task in todo])
     for (split, file, _), entry in zip(todo, entries, strict=True):
-        found[split][file] = entry
+        files[split][file] = entry
         packs += entry.get("packs", 0)
         on.progress("write", packs, total)
-    return found
+    return files
 
 
 def graph_counts(counts: Sequence[SplitCount], in_packs: int) -> GraphCounts:
@@ -253,8 +253,8 @@ def graph_counts(counts: Sequence[SplitCount], in_packs: int) -> GraphCounts:
 
 
 def _scanned(job: Job, work: SealedStore, on: Cluster) -> Iterator[BlockFacts]:
-    place = on.executor if job.source.parallel else SerialExecutor()
-    return place.map(
+    executor = on.executor if job.source.parallel else SerialExecutor()
+    return executor.map(
         scan_block,
         (ScanBlock(number, task, work, job.scan.attributes) for number, task in enumerate(job.source.tasks())),
     )
@@ -331,12 +331,12 @@ class _Kinds:
         part = slice(self._seen, self._seen + graphs)
         self._seen += graphs
         if not one.plan.by_patterns:
-            places = self._packs[part], self._positions[part]
-            return Way(one.split, one.owner, packs_per_shard, shards, None, self._starts[:0], *places)
+            where = self._packs[part], self._positions[part]
+            return Way(one.split, one.owner, packs_per_shard, shards, None, self._starts[:0], *where)
         ref = PlanRef(out, inside(one.split, PLAN), one.plan_file.sha256)
         way = Way(one.split, one.owner, packs_per_shard, shards, ref, self._starts.copy(), self._packs, self._positions)
-        own = np.array([self._number[row] for row in map(tuple, counted.sizes.tolist())], dtype=np.int64)
-        np.add.at(self._starts, own, counted.count)
+        kinds = np.array([self._number[row] for row in map(tuple, counted.sizes.tolist())], dtype=np.int64)
+        np.add.at(self._starts, kinds, counted.count)
         return way
 
 

@@ -28,7 +28,7 @@ from pipelines.stores.store import OVERWRITE, Store
 
 ROUTED, GRAPH_ROWS = "routed", "graphs"
 
-_PLACE, _ENTRY = struct.Struct("<qqI"), struct.Struct("<qqII")
+_SPAN, _ENTRY = struct.Struct("<qqI"), struct.Struct("<qqII")
 """What a file of segments says of each: start, end and CRC-32; and the same with a CRC-32 of its own."""
 
 
@@ -68,17 +68,17 @@ class Way:
 class RouteTask:
     """A group's graphs, to be sent to the shards of each data set."""
 
-    of: GroupTask
+    task: GroupTask
     ways: tuple[Way, ...]
 
     @property
     def label(self) -> str:
-        return self.of.label
+        return self.task.label
 
 
 def route_group(item: RouteTask) -> int:
     """Write the files of a group, unless they are there as they were written; how many source graphs it covers."""
-    task = item.of
+    task = item.task
     missing = [split for split, way in enumerate(item.ways) if not _is_there(task, way)]
     graphs = task.read(with_table=True) if missing else None
     for split in missing:
@@ -107,30 +107,32 @@ def read_segment(work: SealedStore, name: str, number: int) -> bytes:
 
 
 def _file_of(segments: list[bytes], whose: str) -> bytes:
-    """Segments behind a row for each: where it starts and ends, its CRC-32, and the row's own, with owner and place."""
+    """Segments behind a row for each: where it starts and ends, its CRC-32, and the row's, with owner and number."""
     at, heads = _ENTRY.size * len(segments), list[bytes]()
     for number, segment in enumerate(segments):
-        place = _PLACE.pack(at, at + len(segment), zlib.crc32(segment))
-        heads.append(place + _row_sum(whose, number, place))
+        head = _SPAN.pack(at, at + len(segment), zlib.crc32(segment))
+        heads.append(head + _row_sum(whose, number, head))
         at += len(segment)
     return b"".join([*heads, *segments])
 
 
-def _row_sum(whose: str, number: int, place: bytes) -> bytes:
-    return zlib.crc32(place, zlib.crc32(f"{whose} {number}".encode())).to_bytes(4, "little")
+def _row_sum(whose: str, number: int, head: bytes) -> bytes:
+    return zlib.crc32(head, zlib.crc32(f"{whose} {number}".encode())).to_bytes(4, "little")
 
 
 def _entry_of(work: SealedStore, name: str, number: int, entry: bytes) -> tuple[int, int, int]:
-    place, stated = entry[: _PLACE.size], entry[_PLACE.size :]
-    if len(entry) != _ENTRY.size or _row_sum(work.whose(name), number, place) != stated:
+    head, stated = entry[: _SPAN.size], entry[_SPAN.size :]
+    if len(entry) != _ENTRY.size or _row_sum(work.whose(name), number, head) != stated:
         raise damaged(f"{name} of {work}", f"its row for shard {number} is not as written, or another build's")
-    return _PLACE.unpack(place)
+    return _SPAN.unpack(head)
 
 
 def _checked(work: SealedStore, name: str, number: int, segment: bytes, crc32: int) -> bytes:
-    found = zlib.crc32(segment)
-    if found != crc32:
-        raise damaged(f"{name} of {work}", f"the part for shard {number} has the CRC-32 {found:08x}, not {crc32:08x}")
+    computed = zlib.crc32(segment)
+    if computed != crc32:
+        raise damaged(
+            f"{name} of {work}", f"the part for shard {number} has the CRC-32 {computed:08x}, not {crc32:08x}"
+        )
     return segment
 
 
@@ -154,9 +156,9 @@ def _places(graphs: GroupGraphs, rows: np.ndarray, way: Way) -> tuple[np.ndarray
     if way.plan is None:
         return way.packs, way.positions
     sizes, kind_of_size, slots = _slots(way.plan)
-    found, place = np.unique(graphs.sizes[rows], axis=0, return_inverse=True)
+    distinct, inverse = np.unique(graphs.sizes[rows], axis=0, return_inverse=True)
     number = dict(zip(map(tuple, sizes.tolist()), kind_of_size.tolist(), strict=True))
-    kinds = np.array([number[row] for row in map(tuple, found.tolist())], dtype=np.int64)[place.reshape(-1)]
+    kinds = np.array([number[row] for row in map(tuple, distinct.tolist())], dtype=np.int64)[inverse.reshape(-1)]
     ranks = np.empty(len(kinds), dtype=np.int64)
     rank(kinds, way.starts.copy(), ranks)
     return slot_of(slots, kinds, ranks)
@@ -213,7 +215,7 @@ def _array(values: object, field: pa.Field) -> pa.Array | pa.ChunkedArray:
     return values if isinstance(values, (pa.Array, pa.ChunkedArray)) else pa.array(values, type=field.type)
 
 
-def check_places(packs: np.ndarray, first: int, stop: int, what: str) -> None:
+def check_places(packs: np.ndarray, first: int, stop: int, name: str) -> None:
     """Raise BuildError unless the packs are exactly first, first + 1, ... stop - 1."""
     if len(packs) != stop - first or not np.array_equal(packs, np.arange(first, stop)):
-        raise BuildError(f"{what}: {len(packs)} packs arrived of {stop - first}. Pass {OVERWRITE} to start afresh")
+        raise BuildError(f"{name}: {len(packs)} packs arrived of {stop - first}. Pass {OVERWRITE} to start afresh")

@@ -394,7 +394,7 @@ def test_a_report_of_a_folder_that_is_none(tmp_path):
     assert not report.ok and (report.packs, report.graphs) == (0, 0)
 
 
-def test_a_folder_full_of_strangers_is_told_briefly(tmp_path: Path) -> None:
+def test_a_folder_full_of_strangers_is_told_briefly(tmp_path) -> None:
     write_data_set(tmp_path)
     for number in range(1000):
         (tmp_path / f"{number:04d}.txt").touch()

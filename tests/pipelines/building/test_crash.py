@@ -152,7 +152,7 @@ def test_a_torn_last_line_of_the_journal_does_not_count(tmp_path: Path) -> None:
     second.add("block", "1", records=6)
     assert list(Journal(FolderStore(tmp_path, tmp_path)).find("block")) == ["0", "1"]
     path.write_bytes(b"nonsense\n" + path.read_bytes())
-    with pytest.raises(BuildError, match=r"is damaged: .* --overwrite"):
+    with pytest.raises(BuildError, match=r"is damaged: .* overwrite=True .--overwrite."):
         Journal(FolderStore(tmp_path, tmp_path))
 
 
