@@ -78,6 +78,7 @@ BROKEN_PACKS = {
     "counts, too many": (in_pack(4, "num_real", 0, 25), "num_real", "entry 0 is 25; there are 24 slots"),
     "counts, negative": (in_pack(4, "num_real", 1, -1), "num_real", "entry 1 is -1; there are 40 slots"),
     "counts, no graph": (in_pack(4, "num_real", 2, 0), "num_real", "0 real graphs; a pack holds 1 to 4"),
+    "counts, no room": (in_pack(4, "num_real", 0, 24), "num_real", "entry 0 is 24; of 24 slots null graphs take"),
     "counts, no null": (in_pack(4, "num_real", 2, 5), "num_real", "5 real graphs; a pack holds 1 to 4"),
     "ptr, start": (in_pack(4, "ptr", 0, 1), "ptr", "does not ascend from 0 to 24"),
     "ptr, end": (in_pack(4, "ptr", 5, 23), "ptr", "does not ascend from 0 to 24"),
