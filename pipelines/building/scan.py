@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from packer.errors import SourceError
-from packer.files.atomic import TEMPORARY, sync_folder
+from packer.files.atomic import TEMPORARY, put_in_place
 from packer.files.checked import sums_of
 from packer.graphs.schema import Schema
 from packer.graphs.table import HASH_GRAPHS, GraphTable, combine_hashes
@@ -94,10 +93,7 @@ def scan_and_save(item: tuple[BlockTask, str, str], attributes: Attributes = ALL
     with temporary.open("wb") as file:
         file.write(head)
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync_folder(temporary.parent)
+    put_in_place(temporary, Path(path))
     return {
         "file": Path(path).name,
         "seal": head.hex(),
