@@ -9,7 +9,7 @@ from typing import Any, List, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
-from packer.errors import CONTRADICTION, FormatError
+from packer.errors import CONTRADICTION, FieldError, FormatError
 from packer.files.open import place_of
 from packer.files.protocol import Where
 from packer.reading.redraw import needed_columns, redrawn
@@ -60,6 +60,8 @@ DecodedBlock = List[Tuple[str, Any, "np.dtype[Any]"]]
 
 def decoded_block(columns: Mapping[str, np.ndarray], casts: Sequence[Cast], masks: Sequence[Mask]) -> DecodedBlock:
     """columns: name -> [packs, *shape] in storage dtype, `num_real` among them where there are masks."""
+    for cast in casts:
+        check_finite(cast.name, columns[cast.name], cast.dtype)
     found: DecodedBlock = [
         (cast.name, columns[cast.name] if cast.view is None else columns[cast.name].view(cast.view), cast.dtype)
         for cast in casts
@@ -75,6 +77,19 @@ def decoded_block(columns: Mapping[str, np.ndarray], casts: Sequence[Cast], mask
                 f"{[mask.slots for mask in masks]} slots for {[mask.name for mask in masks]}{CONTRADICTION}"
             )
     return found
+
+
+def check_finite(name: str, values: np.ndarray, dtype: np.dtype[Any]) -> None:
+    """Raise FieldError where floating numbers would become infinite in a narrower `dtype`."""
+    if values.dtype.kind != "f" or dtype.kind != "f" or dtype.itemsize >= values.dtype.itemsize:
+        return
+    largest = np.abs(values, where=np.isfinite(values), out=np.zeros_like(values)).max(initial=0)
+    if largest > np.finfo(dtype).max:
+        raise FieldError(
+            f"{name} holds {largest:g}, beyond what {dtype} reaches ({np.finfo(dtype).max:g}): read it as "
+            f'{values.dtype} (float_dtype="{values.dtype}", with index_dtype="int64"), leave it out with columns=[...], '
+            "or scale it before building"
+        )
 
 
 class Blocks:

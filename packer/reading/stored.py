@@ -9,6 +9,7 @@ import numpy as np
 from packer.graphs.schema import Field, Schema
 from packer.packs.columns import Column
 from packer.reading.array_ops import BITS, Ops
+from packer.reading.blocks import check_finite
 from packer.reading.reader import PackReader
 from packer.reading.redraw import edge_pointers
 from packer.reading.take import TakeAxis, TakeColumn, TakeLayout
@@ -71,6 +72,7 @@ def stored_arrays(
     for name in names:
         carried = layout.carried[name]
         dtype = np.dtype("uint16" if carried == BITS else carried)
+        check_finite(name, columns[name], dtype)
         values = np.empty((capacity + 1, *columns[name].shape[1:]), dtype)
         values[:packs], values[packs:] = columns[name], empty[name]
         found[name] = values

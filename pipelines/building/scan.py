@@ -112,7 +112,7 @@ def check_skips(source: Source, options: ScanOptions, skips: Skips) -> None:
         text = "".join(f", {name} {value[:60]!r}" for name, value in skip.strings[:1])
         raise SourceError(
             f"graph {skip.graph_id} of {source.name}{where} cannot be packed: {skip.reason}{text}. Correct it, or pass "
-            "--on-empty skip to leave such graphs out (they are counted)"
+            "on_empty='skip' (--on-empty skip) to leave such graphs out (they are counted)"
         )
 
 

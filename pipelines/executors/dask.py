@@ -68,7 +68,7 @@ class DaskExecutor:
                     n_workers=self.num_workers,
                     threads_per_worker=1,
                     memory_limit=0,
-                    dashboard_address=None,  # pyright: ignore[reportArgumentType]
+                    dashboard_address="127.0.0.1:0",  # any port: with None it is 8787, which another cluster may have
                     silence_logs=logging.CRITICAL,
                 )
             self._client = distributed.Client(self._cluster or self.address, timeout=30, set_as_default=False)

@@ -10,9 +10,13 @@ import pytest
 import torch
 from reference_packs import write_data_set
 from small_packs import HETERO_LIMITS, HETERO_SCHEMA, SCHEMA, write_packs
+from torch_geometric.data import Data
 
 from packer.errors import FieldError, FormatError
+from packer.limits import PackLimits
+from packer.reading import PackReader, numpy_loader
 from packer.reading.dataset import PackDataset
+from pipelines import build
 
 NAMES = ["x", "edge_index", "edge_attr", "half", "y", "batch", "ptr", "nodes_mask", "edges_mask", "graphs_mask"]
 
@@ -326,3 +330,22 @@ def test_kept_blocks_are_bounded_in_bytes(tmp_path, monkeypatch):
         stored = sum(array.nbytes for block in held for _, array, _ in block if hasattr(array, "nbytes"))
         assert stored <= max(4 * most, size)
         assert torch.equal(packs[-1]["edge_index"], PackDataset(tmp_path)[0]["edge_index"])
+
+
+@pytest.mark.parametrize("value", [1e300, -1e39, 3.5e38])
+def test_numbers_beyond_float32_are_refused_where_they_would_become_infinite(tmp_path: Path, value: float) -> None:
+    graphs = [Data(x=torch.ones(2, 1), y=torch.tensor([n], dtype=torch.float64)) for n in (1.0, value, float("inf"))]
+    folder = tmp_path / "packs"
+    build(graphs, folder, PackLimits(8, 4, 4), workers=1)
+    assert PackDataset(folder)[0]["y"].max() == float("inf")
+    readers = {
+        "float32": lambda: PackDataset(folder, float_dtype="float32")[0],
+        "float16": lambda: PackReader(folder, float_dtype="float16")[0],
+        "numpy": lambda: next(iter(numpy_loader(folder))),
+        "redrawn": lambda: next(iter(numpy_loader(folder, shuffle=True, redraw=True))),
+        "32 bits": lambda: PackDataset(folder).with_32_bits()[0],
+    }
+    for read in readers.values():
+        with pytest.raises(FieldError, match=r"y holds .*beyond what float\d\d reaches .*float_dtype=\"float64\""):
+            read()
+    assert next(iter(numpy_loader(folder, index_dtype="int64", float_dtype="float64")))["y"].dtype == np.float64
