@@ -87,8 +87,8 @@ def check_finite(name: str, values: np.ndarray, dtype: np.dtype[Any]) -> None:
     if largest > np.finfo(dtype).max:
         raise FieldError(
             f"{name} holds {largest:g}, beyond what {dtype} reaches ({np.finfo(dtype).max:g}): read it as "
-            f'{values.dtype} (float_dtype="{values.dtype}", with index_dtype="int64"), leave it out with columns=[...], '
-            "or scale it before building"
+            f'{values.dtype} (float_dtype="{values.dtype}", index_dtype="int64"), leave it out with columns=[...], or '
+            "scale it before building"
         )
 
 
