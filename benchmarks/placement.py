@@ -66,7 +66,7 @@ def check(tasks: list[RouteTask], sample: Sample, *, complete: bool) -> Checked:
 
 
 def _place(task: RouteTask, sample: Sample) -> Places:
-    group, way = task.of.group, task.ways[0]
+    group, way = task.task.group, task.ways[0]
     count = sample.draw(group.number, group.records)
     order = np.random.default_rng(group.number).permutation(np.repeat(np.arange(len(count)), count))
     ids = np.arange(group.first_id, group.first_id + group.records)

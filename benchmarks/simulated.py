@@ -180,12 +180,12 @@ class NoExecutor:
 
     def _count_group(self, item: CountTask) -> tuple[SplitCount]:
         assert self.sample is not None
-        return (self.sample.count(item.of.group.number, item.of.group.records),)
+        return (self.sample.count(item.task.group.number, item.of.group.records),)
 
     def _route_group(self, item: RouteTask) -> int:
-        if self._keep(item.of.group.number):
+        if self._keep(item.task.group.number):
             self.kept.append(item)
-        return item.of.group.records
+        return item.task.group.records
 
     def _write_file(self, item: Any) -> dict[str, Any]:
         if isinstance(item, GraphsTask):
