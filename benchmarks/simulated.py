@@ -180,7 +180,7 @@ class NoExecutor:
 
     def _count_group(self, item: CountTask) -> tuple[SplitCount]:
         assert self.sample is not None
-        return (self.sample.count(item.task.group.number, item.of.group.records),)
+        return (self.sample.count(item.task.group.number, item.task.group.records),)
 
     def _route_group(self, item: RouteTask) -> int:
         if self._keep(item.task.group.number):

@@ -98,7 +98,7 @@ def _bounded_response() -> type:
         async def read(self) -> bytes:
             if self.status >= 300:
                 return await self._begin()
-            if self._body is not None:
+            if self._body is not None or self.method == "HEAD":  # which states a length and has no body
                 return await super().read()
             try:
                 wanted = _RANGE.fullmatch(self.request_info.headers.get("Range", ""))

@@ -32,6 +32,7 @@ from pipelines.building.target import (
     refuse_foreign,
     refuse_strangers,
     remove_files,
+    remove_half_written,
     same_job,
 )
 from pipelines.stores.journal import Journal, remove
@@ -111,6 +112,8 @@ def _carry_out(
         target.split: manifest_of(job, _contents(scanned, carrier, target, layout), files[target.split])
         for target in targets
     }
+    if there.earlier is not None:
+        remove_half_written(out, own_files(out, journal.find("target")))
     commit(out, job, key, manifests, scanned.ambiguous, scanned.skips, clock.seconds)
     if any(entry["bytes"] > LARGE for held in files.values() for entry in held.values()):
         out.abandon_uploads(own_files(out, journal.find("target")))

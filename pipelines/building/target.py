@@ -81,6 +81,12 @@ def remove_files(out: Store, names: Collection[str]) -> None:
     out.remove(sorted(names, key=lambda name: (Path(name).name not in (SPLITS_FILE, MANIFEST), name)))
 
 
+def remove_half_written(out: Store, own: Iterable[str]) -> None:
+    """Remove what a killed process left of files (`own`) that have been written by another way since."""
+    if isinstance(out, FolderStore):  # in object stores files appear whole
+        out.remove([name for name in own if name.endswith(TEMPORARY)])
+
+
 def check_replaceable(path: Path, begins: Collection[bytes]) -> None:
     """Raise BuildError where a file that a command was told to write would replace something of another kind.
 

@@ -80,7 +80,10 @@ def test_data_sets_of_several_builds_are_found(folder: Path, tmp_path: Path) -> 
     for root in (url, tmp_path / "packs", f"file://{tmp_path}/packs"):
         assert list(open_splits(root)) == ["train", "test"]
     for root in ("flaky://several/none", tmp_path / "none", f"file://{tmp_path}/none"):
-        with pytest.raises(SourceError, match=rf"{root} holds no packs: neither manifest.json nor train/manifest.json"):
+        shown = str(root).removeprefix("file://")
+        with pytest.raises(
+            SourceError, match=rf"^{shown} holds no packs: neither manifest.json nor train/manifest.json"
+        ):
             open_splits(root)
 
 

@@ -228,8 +228,8 @@ def check(graphs: list[Any], form: str) -> str:
     if isinstance(wanted, InMemoryDataset):
         try:
             wanted = [wanted[i] for i in range(len(wanted))]
-        except Exception:
-            wanted = []
+        except Exception:  # nor what PyG cannot take apart again, such as node types that have num_nodes alone
+            return "no data set"
     wanted = list(wanted)
     slots = 5 * len(graphs) + 9
     with tempfile.TemporaryDirectory() as folder:
