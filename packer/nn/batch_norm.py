@@ -26,8 +26,8 @@ class MaskedBatchNorm(_NormBase):
     call it equally often. allow_single_element: a single real row is normalised by the running statistics.
 
     Where BatchNorm raises for fewer than two rows, nothing here depends on values: running statistics stay as they are.
-    Half precision is computed in float32. Raises MaskError where a mask is missing or does not fit; ValueError for an x of another
-    width.
+    Half precision is computed in float32. Raises MaskError where a mask is missing or does not fit, ValueError for an x
+    of another width.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class MaskedBatchNorm(_NormBase):
             self._track(mean, squares, count)
         scale = (var + self.eps).rsqrt()
         out = (real - mean.reshape(column)).masked_fill(padding, 0) * scale.reshape(column)
-        if self.weight is not None:
+        if self.affine:
             out = out * self.weight.reshape(column) + self.bias.reshape(column)
         return out.to(x.dtype)
 

@@ -18,7 +18,7 @@ def mask_norms(model: torch.nn.Module, axes: Mapping[str, str] | None = None, *,
     """Swap the norms of `model` whose statistics would count padding for masked ones, in place, and return it.
 
     torch's BatchNorm (1d, 2d, 3d, Sync), PyG's BatchNorm, DiffGroupNorm, LayerNorm(mode="graph"), GraphNorm,
-    InstanceNorm, PairNorm, MeanSubtractionNorm and GraphSizeNorm; norms within layers, such as those of `GINConv`'s MLP, too.
+    InstanceNorm, PairNorm, MeanSubtractionNorm and GraphSizeNorm; those within layers, as in `GINConv`'s MLP, too.
     Weights, buffers, hooks and modes are the same objects, so optimizers go on and state dicts keep their names. A
     model that is a norm itself cannot change in place: take what is returned. Call it before compiling and before DDP.
 
@@ -26,8 +26,8 @@ def mask_norms(model: torch.nn.Module, axes: Mapping[str, str] | None = None, *,
     of heterogeneous graphs), where their number does not tell. sync: batch statistics are those of all ranks, as
     SyncBatchNorm's are; one that is a SyncBatchNorm stays in step in any case.
 
-    Then call the model inside `with masks_of(batch):`. Raises MaskError for a norm that cannot be masked, and for a name in
-    axes that is none of a masked norm; the model is then as it was.
+    Then call the model inside `with masks_of(batch):`. Raises MaskError for a norm that cannot be masked, and for a
+    name in axes that is no norm's; the model is then as it was.
     """
     found = {
         name: module for name, module in model.named_modules(remove_duplicate=False) if _can_be_masked(name, module)
@@ -41,9 +41,9 @@ def mask_norms(model: torch.nn.Module, axes: Mapping[str, str] | None = None, *,
     for name, axis in (axes or {}).items():
         masked[id(found[name])].axis = axis
     for parent in list(model.modules()):
-        for name, child in list(parent._modules.items()):
+        for name, child in list(vars(parent)["_modules"].items()):  # named_children() gives a shared one once
             if id(child) in masked:
-                parent._modules[name] = masked[id(child)]
+                setattr(parent, name, masked[id(child)])
                 if getattr(parent, "allow_single_element", False):  # PyG's BatchNorm, around torch's
                     masked[id(child)].allow_single_element = True
     return masked.get(id(model), model)

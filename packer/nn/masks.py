@@ -19,11 +19,11 @@ class masks_of:
 
     batch: a PackBatch, what `batch.to_pyg()` gives, or a dict with `nodes_mask`, `edges_mask` and `graphs_mask` (bool,
     one entry a slot); of heterogeneous graphs `TYPE/mask`. A norm takes the mask that has as many entries as its input
-    has rows. None: all rows are real, for batches without padding. Blocks may stand in one another; the innermost counts.
+    has rows. None: all rows are real, for batches without padding. Of blocks in one another the innermost counts.
 
-    Around a compiled model or inside what is compiled (as whole graphs from torch 2.5 on), around a captured step and
-    its capture; the backward pass belongs inside where activations are recomputed (`torch.utils.checkpoint`). One thread
-    at a time. Raises MaskError for a batch without masks.
+    It may stand around a compiled model, inside what is compiled, and around a step and its capture as a CUDA graph.
+    The backward pass belongs inside where activations are recomputed (`torch.utils.checkpoint`). One thread at a time.
+    Raises MaskError for a batch without masks.
     """
 
     def __init__(self, batch: Any) -> None:
@@ -78,7 +78,7 @@ def _of_length(masks: dict[str, torch.Tensor], rows: int, axis: str | None, laye
 
 def _masks_in(batch: Any) -> dict[str, torch.Tensor]:
     """Axis -> mask. Of PyG's heterogeneous batches each store is a dict of its own."""
-    named: dict[Any, Any] = batch if isinstance(batch, Mapping) else batch.to_dict()
+    named: Mapping[Any, Any] = batch if isinstance(batch, Mapping) else batch.to_dict()
     masks: dict[str, torch.Tensor] = {}
     for key, value in named.items():
         if isinstance(value, Mapping):

@@ -1,7 +1,7 @@
 """PyG's norms over real rows, for models that call them without `batch`.
 
-With `batch` a norm of PyG is one of each graph, and padding belongs to null graphs: nothing is to be masked. Without, all
-rows are one graph: here padding becomes a second one.
+With `batch` a norm of PyG is one of each graph, and padding belongs to null graphs: nothing is to be masked. Without,
+all rows are one graph: here padding becomes a second one.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _SIZED = "batch_size" in signature(nn.GraphNorm.forward).parameters  # from PyG 
 class MaskedLayerNorm(nn.LayerNorm):
     """PyG's LayerNorm; with mode="graph" and no `batch`, over all real rows of the step.
 
-    x: float [rows, channels]; batch, batch_size as in PyG. axis (an attribute, None): which mask of `masks_of` it takes.
-    Padding rows come out finite. Raises MaskError where a mask is missing or does not fit.
+    x: float [rows, channels]; batch, batch_size as in PyG. axis (an attribute, None): which mask of `masks_of` it
+    takes. Padding rows come out finite. Raises MaskError where a mask is missing or does not fit.
     """
 
     axis: str | None = None
@@ -44,7 +44,7 @@ class MaskedLayerNorm(nn.LayerNorm):
         var = centred.square().sum() / count
         deviation = torch.where(var > 0, torch.where(var > 0, var, 1).sqrt(), 0)
         out = centred / (deviation + self.eps)
-        return out if self.weight is None else out * self.weight + self.bias
+        return out * self.weight + self.bias if self.affine else out
 
 
 class MaskedGraphNorm(nn.GraphNorm):
@@ -99,7 +99,7 @@ class MaskedInstanceNorm(nn.InstanceNorm):
             return super().forward(x, batch, *size, **named)
         mask = mask_for(x, None, self.axis, "MaskedInstanceNorm")
         x, owner, *given = _two_graphs(self, x, batch, size)
-        slots = given[0] if given else named.get("batch_size", None)
+        slots = given[0] if given else named.get("batch_size")
         slots = int(owner.max()) + 1 if slots is None else slots
         rows = torch.zeros(slots, dtype=x.dtype, device=x.device).index_add(0, owner, mask.to(x.dtype)).unsqueeze(1)
 
@@ -112,14 +112,14 @@ class MaskedInstanceNorm(nn.InstanceNorm):
         with torch.no_grad():
             mean, unbiased = per_graph(x) / rows.clamp(min=1), squares / (rows - 1).clamp(min=1)
             for running, now in ((self.running_mean, mean), (self.running_var, unbiased)):
-                share = self.momentum * (graphs.sum() > 0)
+                share = (0.1 if self.momentum is None else self.momentum) * (graphs.sum() > 0)
                 running.copy_((1 - share) * running + share * (now * graphs).sum(0) / graphs.sum().clamp(min=1))
         out = centred * (squares / rows.clamp(min=1) + self.eps).rsqrt()[owner]
-        return out if self.weight is None else out * self.weight + self.bias
+        return out * self.weight + self.bias if self.affine else out
 
 
 def _two_graphs(norm: Any, x: torch.Tensor, batch: torch.Tensor | None, size: tuple[Any, ...]) -> tuple[Any, ...]:
-    """What PyG's norm is called with: x with empty padding, real rows as graph 0 and padding as graph 1, their number."""
+    """What PyG's norm is called with: x with zeros as padding, real rows as graph 0 and padding as graph 1, and 2."""
     if batch is not None:
         return (x, batch, *size)
     mask = mask_for(x, None, norm.axis, type(norm).__name__)

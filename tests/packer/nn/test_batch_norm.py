@@ -147,7 +147,7 @@ def test_says_what_is_missing():
     norm, x = MaskedBatchNorm(3), rows()
     with pytest.raises(MaskError, match=r"needs to know which rows are real: .*`with masks_of\(batch\):`"):
         norm(x)
-    with pytest.raises(MaskError, match="mask of bools; got torch.float32"):
+    with pytest.raises(MaskError, match=r"mask of bools; got torch\.float32"):
         norm(x, MASK.float())
     with pytest.raises(MaskError, match=r"8 rows and the mask is \[7\]"):
         norm(x, MASK[1:])
@@ -162,7 +162,7 @@ def test_says_what_is_missing():
 def test_an_equal_number_of_nodes_and_edges_is_asked_about():
     masks = {"nodes_mask": MASK, "edges_mask": ~MASK}
     model = torch.nn.Sequential(torch.nn.BatchNorm1d(3))
-    with masks_of(masks), pytest.raises(MaskError, match="8 rows, as have nodes and edges. Say which it is"):
+    with masks_of(masks), pytest.raises(MaskError, match=r"8 rows, as have nodes and edges\. Say which it is"):
         mask_norms(model)(rows())
     model = torch.nn.Sequential(torch.nn.BatchNorm1d(3))
     with masks_of(masks):
