@@ -1,6 +1,5 @@
 """PyG's layers on packs: what docs/layers.md says of each, tried. Outputs of real rows and gradients of weights."""
 
-
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -21,7 +20,7 @@ def mlp(width, to):
 DEGREES = torch.tensor([3, 8, 6, 4, 2])
 PNA = {"aggregators": ["mean", "max", "min", "std"], "scalers": ["identity", "amplification", "attenuation"]}
 
-# Name -> (the layer, what it is called with): x, e(dge_index), w(eight), a(ttr), t(ype), p(os), b(atch), g(raphs' number)
+# Name -> (the layer, what it is called with): x, e(dge_index), w(eight), a(ttr), t(ype), p(os), b(atch), g(raph slots)
 AS_THEY_ARE = {
     "GCNConv": (lambda: nn.GCNConv(5, 6), "xew"),
     "GINConv": (lambda: nn.GINConv(mlp(5, 6), train_eps=True), "xe"),

@@ -31,14 +31,16 @@ class Model(torch.nn.Module):
 
         self.first, self.kind = torch.nn.Linear(5, 16), kind
         self.edges = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4))
-        self.convs = torch.nn.ModuleList(nn.PNAConv(16, 16, **PNA) if kind == "pna" else nn.GINConv(mlp()) for _ in "12")
-        self.norms = torch.nn.ModuleList(norm(16) for _ in "12")
+        self.convs = torch.nn.ModuleList(
+            nn.PNAConv(16, 16, **PNA) if kind == "pna" else nn.GINConv(mlp()) for _ in range(2)
+        )
+        self.norms = torch.nn.ModuleList(norm(16) for _ in range(2))
         self.virtual = torch.nn.Sequential(torch.nn.Linear(16, 16), torch.nn.BatchNorm1d(16), torch.nn.ReLU())
         self.head = torch.nn.Linear(16, 1)
 
     def forward(self, batch):
         h, features = self.first(batch.x), self.edges(batch.edge_attr)
-        for conv, norm in zip(self.convs, self.norms):
+        for conv, norm in zip(self.convs, self.norms, strict=True):
             h = h + norm(conv(h, batch.edge_index, *((features,) if self.kind == "pna" else ()))).relu()
             h = h + self.virtual(nn.global_add_pool(h, batch.batch, batch.num_graphs))[batch.batch]
         return self.head(nn.global_mean_pool(h, batch.batch, batch.num_graphs)).squeeze(1)
@@ -59,7 +61,7 @@ def twins(kind, norm=nn.BatchNorm):
 @pytest.mark.parametrize("kind", ["gin", "pna"])
 def test_20_steps_are_those_of_pyg(data, kind, norm):
     ours, theirs = twins(kind, norm)
-    optimizers = [torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9) for model in (ours, theirs)]
+    optimizers = [torch.optim.SGD(model.parameters(), lr=0.003) for model in (ours, theirs)]
     taken, losses = 0, []
     while taken < 20:
         for batch, plain in steps(*data):
@@ -95,7 +97,7 @@ def test_compiles_as_one_graph(data, kind, norm):
 
 
 RANKS = """
-    import copy, json, sys
+    import json, sys, traceback
     import torch
     from torch import distributed
     from torch.nn.parallel import DistributedDataParallel
@@ -115,14 +117,12 @@ RANKS = """
         else:
             model = mask_norms(model, sync=swap == "sync")
         own = DistributedDataParallel(model) if world > 1 else model
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.003, momentum=0.9)
         # One process takes the packs of both ranks as one step.
         dataset = PackDataset(folder)
         counts = []
-        for step in range(6):
-            mine = [2 * step + rank] if world > 1 else [2 * step, 2 * step + 1]
-            batch = torch_loader(torch.utils.data.Subset(dataset, mine), len(mine), shuffle=False, rank=0, world_size=1)
-            batch = next(iter(batch))
+        packs = list(torch_loader(dataset, 3 - world, shuffle=False, rank=0, world_size=1))
+        for batch in packs[rank :: world][:6]:
             counts.append(batch.num_real_graphs)
             optimizer.zero_grad()
             with masks_of(batch):
@@ -132,14 +132,24 @@ RANKS = """
             optimizer.step()
         queue.put((rank, counts, {name: value.tolist() for name, value in model.state_dict().items()}))
 
+    def told(*given):
+        try:
+            train(*given)
+        except BaseException:
+            given[-1].put(traceback.format_exc())
+
     def run(world, store, folder, kind, swap):
         context = torch.multiprocessing.get_context("fork")
         queue = context.SimpleQueue()
-        ranks = [context.Process(target=train, args=(rank, world, store, folder, kind, swap, queue)) for rank in range(world)]
+        given = (world, store, folder, kind, swap, queue)
+        ranks = [context.Process(target=told, args=(rank, *given)) for rank in range(world)]
         for one in ranks: one.start()
-        found = sorted(queue.get() for _ in ranks)
+        found = [queue.get() for _ in ranks]
+        if any(isinstance(one, str) for one in found):
+            for one in ranks: one.kill()
+            sys.exit(str(found))
         for one in ranks: one.join()
-        return found
+        return sorted(found)
 
     store, folder, kind, swap = sys.argv[1:]
     print(json.dumps([run(2, store, folder, kind, swap), run(1, store, folder, kind, swap)]))
