@@ -29,10 +29,10 @@ class Model(torch.nn.Module):
         def mlp():
             return torch.nn.Sequential(torch.nn.Linear(16, 16), torch.nn.BatchNorm1d(16), torch.nn.ReLU())
 
-        self.first, self.kind = torch.nn.Linear(5, 16), kind
+        self.first = torch.nn.Linear(5, 16)
         self.edges = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4))
         self.convs = torch.nn.ModuleList(
-            nn.PNAConv(16, 16, **PNA) if kind == "pna" else nn.GINConv(mlp()) for _ in range(2)
+            nn.PNAConv(16, 16, **PNA) if kind == "pna" else nn.GINEConv(mlp(), edge_dim=4) for _ in range(2)
         )
         self.norms = torch.nn.ModuleList(norm(16) for _ in range(2))
         self.virtual = torch.nn.Sequential(torch.nn.Linear(16, 16), torch.nn.BatchNorm1d(16), torch.nn.ReLU())
@@ -41,7 +41,7 @@ class Model(torch.nn.Module):
     def forward(self, batch):
         h, features = self.first(batch.x), self.edges(batch.edge_attr)
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            h = h + norm(conv(h, batch.edge_index, *((features,) if self.kind == "pna" else ()))).relu()
+            h = h + norm(conv(h, batch.edge_index, features)).relu()
             h = h + self.virtual(nn.global_add_pool(h, batch.batch, batch.num_graphs))[batch.batch]
         return self.head(nn.global_mean_pool(h, batch.batch, batch.num_graphs)).squeeze(1)
 
@@ -80,8 +80,9 @@ def test_20_steps_are_those_of_pyg(data, kind, norm):
         torch.testing.assert_close(ours(batch)[batch.graphs_mask], theirs(plain), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("norm", [nn.BatchNorm, nn.LayerNorm, nn.GraphNorm, nn.PairNorm])
-@pytest.mark.parametrize("kind", ["gin", "pna"])
+@pytest.mark.parametrize(
+    ("kind", "norm"), [("pna", nn.BatchNorm), ("gin", nn.LayerNorm), ("gin", nn.GraphNorm), ("gin", nn.PairNorm)]
+)
 def test_compiles_as_one_graph(data, kind, norm):
     torch._dynamo.reset()
     if norm is nn.PairNorm:
@@ -122,7 +123,7 @@ RANKS = """
         dataset = PackDataset(folder)
         counts = []
         packs = list(torch_loader(dataset, 3 - world, shuffle=False, rank=0, world_size=1))
-        for batch in packs[rank :: world][:6]:
+        for batch in packs[rank :: world][:4]:
             counts.append(batch.num_real_graphs)
             optimizer.zero_grad()
             with masks_of(batch):
