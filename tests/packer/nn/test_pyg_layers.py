@@ -1,11 +1,14 @@
 """PyG's layers on packs: what docs/layers.md says of each, tried. Outputs of real rows and gradients of weights."""
 
+import re
+
 import pytest
 
 torch = pytest.importorskip("torch")
 pyg = pytest.importorskip("torch_geometric")
 
 from layer_packs import packed, steps  # noqa: E402
+from paths import ROOT  # noqa: E402
 from torch_geometric import nn  # noqa: E402
 
 from packer import mask_norms, masks_of  # noqa: E402
@@ -17,6 +20,7 @@ def mlp(width, to):
     return torch.nn.Sequential(torch.nn.Linear(width, 8), torch.nn.Tanh(), torch.nn.Linear(8, to))
 
 
+METADATA = (["a"], [("a", "to", "a"), ("a", "back", "a")])
 DEGREES = torch.tensor([3, 8, 6, 4, 2])
 PNA = {"aggregators": ["mean", "max", "min", "std"], "scalers": ["identity", "amplification", "attenuation"]}
 
@@ -68,6 +72,8 @@ AS_THEY_ARE = {
     "PointGNNConv": (lambda: nn.PointGNNConv(mlp(5, 3), mlp(8, 6), mlp(6, 5)), "xpe"),
     "WLConvContinuous": (lambda: nn.WLConvContinuous(), "xew"),
     "SuperGATConv": (lambda: nn.SuperGATConv(5, 6, heads=2).eval(), "xe"),
+    "HGTConv": (lambda: nn.HGTConv(5, 6, METADATA, heads=2), "XE"),
+    "HeteroConv": (lambda: nn.HeteroConv({kind: nn.SAGEConv(5, 6) for kind in METADATA[1]}), "XE"),
     "Linear": (lambda: nn.Linear(5, 6), "x"),
     'LayerNorm(mode="node")': (lambda: nn.LayerNorm(5, mode="node"), "x"),
     "MLP(norm=None)": (lambda: nn.MLP([5, 8, 6], norm=None), "x"),
@@ -150,6 +156,8 @@ def arguments(batch, kinds, most):
         "t": batch.edge_type,
         "p": batch.pos,
         "b": batch.batch,
+        "X": {"a": batch.x},
+        "E": dict(zip(METADATA[1], (batch.edge_index, batch.edge_index.flip(0)), strict=True)),
         "g": batch.num_graphs,
     }
     named = {"d": ("dim_size", batch.num_graphs), "m": ("max_num_elements", most)}
@@ -180,7 +188,7 @@ def farthest(make, kinds, data, masked=False, count=3):
             values, named = arguments(given, kinds, most)
             with masks_of(batch if given is batch else None):
                 out = layer(*values, **named)
-            out = out[1] if isinstance(out, tuple) else out
+            out = out["a"] if isinstance(out, dict) else out
             if given is batch:
                 out = out[batch.nodes_mask if len(out) == batch.num_nodes else batch.graphs_mask]
             pull = torch.randn(out.shape, generator=torch.Generator().manual_seed(step))
@@ -218,3 +226,88 @@ def test_equals_pyg_when_masked(data, name):
     make, kinds = MASKED[name]
     assert farthest(make, kinds, data, masked=True) < CLOSE
     assert farthest(make, kinds, data) > 1e-3, "needs no mask"
+
+
+class VirtualNode(torch.nn.Module):
+    """A node of each graph that hears all of its nodes: a row a graph slot, so that padding has its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.update = torch.nn.Sequential(torch.nn.Linear(5, 5), torch.nn.BatchNorm1d(5), torch.nn.ReLU())
+
+    def forward(self, x, batch, num_graphs):
+        return x + self.update(nn.global_add_pool(x, batch, num_graphs))[batch]
+
+
+def test_virtual_nodes_are_one_a_slot(data):
+    assert farthest(VirtualNode, "xbg", data, masked=True) < CLOSE
+
+
+def test_random_walk_encodings_may_be_computed_from_a_pack(data):
+    """A walk does not leave its graph. (Laplacian eigenvectors of a batch are of all of it: compute them before.)"""
+    walk = pyg.transforms.AddRandomWalkPE(4, "pe")
+    for batch, plain in steps(*data):
+        ours, theirs = (
+            walk(pyg.data.Data(edge_index=each.edge_index, num_nodes=each.num_nodes)).pe for each in (batch, plain)
+        )
+        torch.testing.assert_close(ours[batch.nodes_mask], theirs, atol=CLOSE, rtol=CLOSE)
+
+
+# Layers that learn something else from packs, and why: docs/layers.md says what to do instead.
+DIFFERENT = {
+    "HANConv": (lambda: nn.HANConv(5, 6, METADATA, heads=2), "XE"),  # weighs relations by a mean over all nodes
+    "DeepGraphInfomax": (lambda: Summary(), "xe"),  # its summary is a mean over all nodes
+}
+
+
+class Summary(torch.nn.Module):
+    """The gradient of the encoder comes through the summary of all nodes."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = nn.DeepGraphInfomax(
+            6, nn.GCNConv(5, 6), lambda z, *_, **__: z.mean(0).sigmoid(), lambda x, e: (x.flip(1), e)
+        )
+
+    def forward(self, x, edge_index):
+        positive, _, summary = self.model(x, edge_index)
+        return positive * summary
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_differs_from_pyg(data, name):
+    assert farthest(*DIFFERENT[name], data) > 1e-3
+
+
+SELECTING = {"TopKPooling": lambda: nn.TopKPooling(5), "SAGPooling": lambda: nn.SAGPooling(5)}
+
+
+@pytest.mark.parametrize("name", SELECTING)
+def test_pooling_that_selects_nodes_has_no_static_shape(data, name):
+    """What real graphs keep is PyG's; how many rows there are depends on the graphs of the pack."""
+    ours, theirs, sizes = made(SELECTING[name]), made(SELECTING[name]), set()
+    for batch, plain in steps(*data):
+        x, _, _, owner, *_ = ours(batch.x, batch.edge_index, batch=batch.batch)
+        sizes.add(len(x))
+        torch.testing.assert_close(
+            x[batch.graphs_mask[owner]],
+            theirs(plain.x, plain.edge_index, batch=plain.batch)[0],
+            atol=CLOSE,
+            rtol=CLOSE,
+        )
+    assert len(sizes) > 1
+
+
+@pytest.mark.parametrize(
+    ("title", "tried"),
+    [
+        ("As they are", AS_THEY_ARE),
+        ("With the number of graph slots", {**WITH_SIZE, **WITH_MOST}),
+        ("With a mask", MASKED),
+        ("Needs something else", {**DIFFERENT, **SELECTING, "HeteroBatchNorm": None}),
+    ],
+)
+def test_the_page_lists_what_is_tried(title, tried):
+    section = (ROOT / "docs" / "layers.md").read_text().split(f"## {title}\n")[1].split("\n## ")[0]
+    rows = [row.split("|")[1] for row in section.splitlines() if row.startswith("| `")]
+    assert sorted(name for row in rows for name in re.findall(r"`([^`]+)`", row)) == sorted(tried)
