@@ -221,6 +221,14 @@ def test_equals_pyg_with_size_and_the_most_nodes(data, name):
     assert farthest(*WITH_MOST[name], data) < CLOSE
 
 
+def test_running_statistics_of_instance_norm_are_means_over_real_graphs(data):
+    def make():
+        return nn.InstanceNorm(5, affine=True, track_running_stats=True)
+
+    assert farthest(make, "xbg", data, masked=True) < CLOSE
+    assert farthest(make, "xbg", data) > 1e-3
+
+
 @pytest.mark.parametrize("name", MASKED)
 def test_equals_pyg_when_masked(data, name):
     make, kinds = MASKED[name]
