@@ -116,8 +116,12 @@ RANKS = """
         if swap == "of a SyncBatchNorm":
             model = mask_norms(torch.nn.SyncBatchNorm.convert_sync_batchnorm(model))
         else:
-            model = mask_norms(model, sync=swap == "sync")
-        own = DistributedDataParallel(model) if world > 1 else model
+            model = mask_norms(model, sync=swap != "no")
+        if swap == "compiled":
+            own = torch.compile(model, fullgraph=True, dynamic=False, backend="aot_eager")
+        else:
+            own = model
+        own = DistributedDataParallel(own) if world > 1 else own
         optimizer = torch.optim.SGD(model.parameters(), lr=0.003, momentum=0.9)
         # One process takes the packs of both ranks as one step.
         dataset = PackDataset(folder)
@@ -157,7 +161,9 @@ RANKS = """
 """
 
 
-@pytest.mark.parametrize(("kind", "swap"), [("gin", "sync"), ("pna", "sync"), ("gin", "of a SyncBatchNorm")])
+@pytest.mark.parametrize(
+    ("kind", "swap"), [("gin", "sync"), ("pna", "sync"), ("gin", "of a SyncBatchNorm"), ("gin", "compiled")]
+)
 def test_two_ranks_with_uneven_packs_learn_what_one_does(tmp_path, kind, swap):
     two, (one,) = ranks(tmp_path, kind, swap)
     counts = [rank[1] for rank in two]
