@@ -97,6 +97,27 @@ def test_compiles_as_one_graph(data, kind, norm):
             torch.testing.assert_close(out[batch.graphs_mask], theirs(plain), atol=2e-5, rtol=2e-5)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+def test_cuda_graphs_take_the_masks_of_each_batch(data):
+    torch._dynamo.reset()
+    ours, theirs = twins("gin")
+    ours = ours.cuda()
+    compiled = torch.compile(ours, fullgraph=True, dynamic=False, mode="reduce-overhead")
+    for batch, plain in list(steps(*data))[:5]:
+        given = batch.cuda()
+        with masks_of(given):
+            out = compiled(given)
+        masked_mean(out.square(), given.graphs_mask).backward()
+        torch.testing.assert_close(out.detach().cpu()[batch.graphs_mask], theirs(plain), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(
+        {name: value.cpu() for name, value in ours.state_dict().items()},
+        dict(theirs.state_dict()),
+        atol=1e-3,
+        rtol=1e-3,
+    )
+
+
 RANKS = """
     import json, sys, traceback
     import torch
