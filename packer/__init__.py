@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from packer.graphs.sizes import GraphSizes as GraphSizes
     from packer.limits import LimitsRule as LimitsRule
     from packer.limits import PackLimits as PackLimits
+    from packer.nn import MaskedBatchNorm as MaskedBatchNorm
+    from packer.nn import MaskedLayerNorm as MaskedLayerNorm
+    from packer.nn import mask_norms as mask_norms
+    from packer.nn import masks_of as masks_of
     from packer.plan import Packing as Packing
     from packer.plan import PackPlan as PackPlan
     from packer.plan import lower_bound as lower_bound
@@ -45,6 +49,8 @@ _HOME = {
     "Certificate": "certificate",
     "GraphSizes": "graphs.sizes",
     "LimitsRule": "limits",
+    "MaskedBatchNorm": "nn",
+    "MaskedLayerNorm": "nn",
     "PackBatch": "reading",
     "PackDataset": "reading",
     "PackLimits": "limits",
@@ -59,7 +65,9 @@ _HOME = {
     "jax_loader": "reading",
     "lower_bound": "plan",
     "make_plan": "plan",
+    "mask_norms": "nn",
     "masked_mean": "reading",
+    "masks_of": "nn",
     "numpy_loader": "reading",
     "pack_vectors": "plan",
     "poptorch_loader": "reading",

@@ -56,6 +56,10 @@ class LossError(PackerError):
     """A loss that is not what the call takes: no row for each row of the mask, or more than one number."""
 
 
+class MaskError(PackerError):
+    """A mask that a layer needs and has not, or that does not fit its rows; a norm that cannot be masked."""
+
+
 class MissingExtraError(ImportError):
     """An optional package is absent; the message names the extra to install, or says how else to get it."""
 
