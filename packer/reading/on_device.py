@@ -102,7 +102,8 @@ def _device(given: Any) -> torch.device:
                 f"device={str(given)!r}: torch {torch.__version__} sees {count} CUDA devices. "
                 'Pass device="cpu", or use torch_loader'
             )
-        return torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
+        index: Any = device.index  # None for the current one
+        return torch.device("cuda", torch.cuda.current_device() if index is None else index)
     return device
 
 
@@ -112,7 +113,8 @@ class DeviceLoader(Resumable):
     def __init__(self, dataset: PackDataset, progress: Progress, ring: Ring) -> None:
         self.dataset = dataset
         self.progress = progress
-        self._ring = ring
+        self.ring = ring
+        """What lies on the device."""
         self._layout = ring.form.layout
         self._shape = dataset.reader.shape
 
@@ -123,12 +125,12 @@ class DeviceLoader(Resumable):
 
     @property
     def device(self) -> torch.device:
-        return self._ring.device
+        return self.ring.device
 
     @property
     def size(self) -> RingSize:
         """The ring: `size.bytes` of device memory, and whether it is `size.resident`."""
-        return self._ring.size
+        return self.ring.size
 
     def __iter__(self) -> Iterator[PackBatch]:
         for numbers in self.numbers():
@@ -137,7 +139,7 @@ class DeviceLoader(Resumable):
     def take(self, numbers: torch.Tensor) -> PackBatch:
         """The step of these packs of the ring, as `numbers` of this loader gives them: int64 [batch_size], on the
         device. Pure, of static shapes: it may stand inside torch.compile(fullgraph=True) and in a CUDA graph."""
-        found = take(self._ring.arrays, numbers, self._layout, self._ring.slots)
+        found = take(self.ring.arrays, numbers, self._layout, self.ring.slots)
         return PackBatch(found, self._shape, numbers.shape[0])
 
     def numbers(self) -> Iterator[torch.Tensor]:
@@ -151,14 +153,14 @@ class DeviceLoader(Resumable):
         """The loop of a training step that is one CUDA graph with the making of its batch: see `Captured`."""
         return Captured(self, step)
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Any) -> None:
         """As `Resumable` has it; StateError also for a state with redraws where the ring was made without."""
-        if not self._ring.form.redraw and isinstance(state, Mapping) and state.get("redraw") is True:
+        if not self.ring.form.redraw and isinstance(state, Mapping) and state.get("redraw") is True:
             raise StateError("this state has redraws, the device_loader was made with redraw=False: leave it out")
         super().load_state_dict(state)
 
     def _numbers(self, run: Pass) -> Iterator[torch.Tensor]:
-        ring, progress, step = self._ring, self.progress, self.progress.step
+        ring, progress, step = self.ring, self.progress, self.progress.step
         turn, held = ring.begin()
         self._check_fits(run)
         positions, loads = ring_plan(run.ids, step, ring.form.capacity, held)
@@ -190,7 +192,7 @@ class DeviceLoader(Resumable):
 
     def _check_fits(self, run: Pass) -> None:
         """More lanes or ranks than the loader was made with may want more blocks at once."""
-        form, size = self._ring.form, self.size
+        form, size = self.ring.form, self.size
         need = blocks_at_once(run.ids, self.progress.step, form.capacity)
         if need > size.blocks:
             raise StateError(
@@ -235,7 +237,7 @@ class Captured:
         if self._graph is None and self.num_steps < WARM_UP:
             return self._warmed_up(numbers)
         if self._graph is None:
-            self._capture(numbers)
+            self._graph = self._capture()
         self._numbers.copy_(numbers)
         self._graph.replay()
         return self._out
@@ -250,10 +252,9 @@ class Captured:
         torch.cuda.current_stream(self.loader.device).wait_stream(self._side)
         return out
 
-    def _capture(self, numbers: torch.Tensor) -> None:
-        self._numbers.copy_(numbers)
+    def _capture(self) -> Any:
         graph = torch.cuda.CUDAGraph()
         # Other threads, such as that of a second loader, may go on with what they do on the device.
-        with self.loader._ring.still(), torch.cuda.graph(graph, stream=self._side, capture_error_mode="thread_local"):
+        with self.loader.ring.still(), torch.cuda.graph(graph, stream=self._side, capture_error_mode="thread_local"):
             self._out = self._taken(self._numbers)
-        self._graph = graph
+        return graph

@@ -48,7 +48,7 @@ def loaders(dataset: Any, blocks: int | None = None, **options: Any) -> tuple[An
     memory = options.pop("memory", None)
     ours = device_loader(dataset, "cpu", memory=memory, **options)
     if blocks is not None:
-        memory = ours._ring.form.size(blocks).bytes
+        memory = ours.ring.form.size(blocks).bytes
         ours = device_loader(dataset, "cpu", memory=memory, **options)
         assert ours.size.blocks == blocks and ours.size.bytes == memory
     return ours, torch_loader(dataset, **options)
@@ -132,23 +132,23 @@ def test_a_resident_ring_reads_once(plain: Path) -> None:
     for redraw in (True, False):
         ours, _ = loaders(plain, redraw=redraw)
         assert len(list(ours)) == 15
-        read, copied = ours._ring.num_read, ours._ring.num_copied
+        read, copied = ours.ring.num_read, ours.ring.num_copied
         assert read == 9
         for _ in range(3):
             list(ours)
-        assert ours._ring.num_read == 9
+        assert ours.ring.num_read == 9
         # With redraws each epoch brings a table: 9 blocks of 5 packs of 4 slots of 4 bytes.
-        assert ours._ring.num_copied - copied == (3 * 9 * 5 * 4 * 4 if redraw else 0)
+        assert ours.ring.num_copied - copied == (3 * 9 * 5 * 4 * 4 if redraw else 0)
 
 
 def test_a_stream_keeps_what_it_can(plain: Path) -> None:
     """Of 9 blocks 8 fit: an epoch of a ring that forgot would read 9 again."""
     ours, _ = loaders(plain, 8)
     list(ours)
-    assert ours._ring.num_read == 9
+    assert ours.ring.num_read == 9
     for _ in range(5):
         list(ours)
-    assert ours._ring.num_read < 9 + 5 * 5
+    assert ours.ring.num_read < 9 + 5 * 5
 
 
 def tensors_alive() -> int:
@@ -158,15 +158,15 @@ def tensors_alive() -> int:
 def test_nothing_is_left_behind_after_100_epochs(plain: Path) -> None:
     ours, _ = loaders(plain, 4, batch_size=8)
     list(ours)
-    tensors = {name: tensor.data_ptr() for name, tensor in ours._ring._whole.items()}
+    tensors = {name: tensor.data_ptr() for name, tensor in ours.ring._whole.items()}
     gc.collect()
     before = tensors_alive()
     for _ in range(100):
         assert sum(1 for _ in ours) == 6
     gc.collect()
     assert tensors_alive() == before
-    assert {name: tensor.data_ptr() for name, tensor in ours._ring._whole.items()} == tensors
-    gone = weakref.ref(ours._ring)
+    assert {name: tensor.data_ptr() for name, tensor in ours.ring._whole.items()} == tensors
+    gone = weakref.ref(ours.ring)
     del ours
     gc.collect()
     assert gone() is None
@@ -219,7 +219,7 @@ def test_sizes_are_said_before_anything_is_allocated(
     monkeypatch.setattr(ring.Ring, "__init__", lambda *given: (said.append(caplog.text), real(*given))[1])
     with caplog.at_level(logging.INFO, logger="packer"):
         ours, _ = loaders(plain, 4)
-    here = ours._ring
+    here = ours.ring
     assert f"streaming, 4 of 9 blocks of {ours.size.block_bytes:,} bytes: {ours.size.bytes:,} bytes" in said[-1]
     held = [*here._whole.values(), here._there]
     assert sum(tensor.untyped_storage().nbytes() for tensor in held) == ours.size.bytes
@@ -227,7 +227,7 @@ def test_sizes_are_said_before_anything_is_allocated(
 
 def test_memory_as_a_share(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ours, _ = loaders(plain)
-    monkeypatch.setattr(ring, "free_memory", lambda device: 10 * ours._ring.form.size(6).bytes)
+    monkeypatch.setattr(ring, "free_memory", lambda device: 10 * ours.ring.form.size(6).bytes)
     found, _ = loaders(plain, memory=0.1)
     assert found.size.blocks == 6
     assert loaders(plain)[0].size.resident
@@ -235,7 +235,7 @@ def test_memory_as_a_share(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_ring_that_does_not_fit_tells_what_would(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ours, _ = loaders(plain)
-    least = ours._ring.form.size(4).bytes
+    least = ours.ring.form.size(4).bytes
     with pytest.raises(StateError, match=rf"4 blocks at least take {least:,} bytes, .* Pass memory={least} or more"):
         loaders(plain, memory=least - 1)
     monkeypatch.setattr(ring, "free_memory", lambda device: 1000)
