@@ -225,10 +225,13 @@ class Captured:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Any]:
-        for numbers in self.loader.numbers():
-            out = self._captured(numbers) if self._on_cuda else self._taken(numbers)
-            self.num_steps += 1
-            yield out
+        return map(self, self.loader.numbers())
+
+    def __call__(self, numbers: torch.Tensor) -> Any:
+        """One step by hand, of `numbers` of the loader; what it returned."""
+        out = self._captured(numbers) if self._on_cuda else self._taken(numbers)
+        self.num_steps += 1
+        return out
 
     def _taken(self, numbers: torch.Tensor) -> Any:
         return self._step(self.loader.take(numbers))

@@ -59,7 +59,8 @@ class BlockForm:
 
     def __init__(self, reader: PackReader, layout: TakeLayout, redraw: bool) -> None:
         self.reader, self.layout, self.redraw = reader, layout, redraw
-        self.capacity = reader.manifest.packs_per_block
+        # Of the only block of a small data set a part is there.
+        self.capacity = max(1, min(reader.manifest.packs_per_block, reader.manifest.num_packs))
         self.all_blocks = -(-reader.manifest.num_packs // self.capacity)
         names = stored_names(layout, redraw)
         self.wanted = list(dict.fromkeys([*names, *(needed_columns(reader.manifest.schema) if redraw else ())]))

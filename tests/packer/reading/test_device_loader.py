@@ -141,6 +141,14 @@ def test_a_resident_ring_reads_once(plain: Path) -> None:
         assert ours.ring.num_copied - copied == (3 * 9 * 5 * 4 * 4 if redraw else 0)
 
 
+def test_a_block_takes_no_more_than_its_packs(tmp_path: Path) -> None:
+    write_packs(tmp_path / "packs", 7, packs_per_block=20, packs_per_shard=20)
+    ours, theirs = loaders(tmp_path / "packs")
+    (one,) = {len(tensor) for tensor in ours.ring.arrays.values()}
+    assert one == 7 + 1  # and the empty pack
+    assert_equal(list(ours), list(theirs))
+
+
 def test_a_stream_keeps_what_it_can(plain: Path) -> None:
     """Of 9 blocks 8 fit: an epoch of a ring that forgot would read 9 again."""
     ours, _ = loaders(plain, 8)
