@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import cuda_double
 import pytest
 import torch
 from small_packs import HETERO_LIMITS, HETERO_SCHEMA, LIMITS, SCHEMA, write_packs
@@ -178,6 +180,54 @@ def test_nothing_is_left_behind_after_100_epochs(plain: Path) -> None:
     del ours
     gc.collect()
     assert gone() is None
+
+
+class _Event:
+    """Of a stream on which everything is done at once; counts who waits for it."""
+
+    waited: ClassVar[list[str]] = []
+
+    def record(self, stream: Any) -> None: ...
+
+    def synchronize(self) -> None:
+        self.waited.append("the buffer")
+
+
+class _Stream(cuda_double.Stream):
+    def __init__(self, name: Any = "steps") -> None:
+        self.name = name
+
+    def wait_event(self, event: _Event) -> None:
+        event.waited.append(self.name)
+
+
+@pytest.mark.parametrize("redraw", [True, False])
+@pytest.mark.parametrize("blocks", [None, 4])
+def test_blocks_come_by_one_copy_on_their_own_stream(
+    plain: Path, blocks: int | None, redraw: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The way of a GPU, with memory of its own for what has crossed the bus, and a stand-in for streams."""
+    ours, theirs = loaders(plain, blocks, redraw=redraw)
+    here = ours.ring
+    there = torch.full_like(here._here, 255)
+    for name, value in {
+        "_on_cuda": True,
+        "_there": there,
+        "_come": here._views(there),
+        "_side": _Stream("blocks"),
+    }.items():
+        monkeypatch.setattr(here, name, value)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: _Stream())
+    monkeypatch.setattr(torch.cuda, "stream", contextlib.nullcontext)
+    monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
+    monkeypatch.setattr(torch.cuda, "Event", _Event)
+    monkeypatch.setattr(_Event, "waited", [])
+    for _ in range(3):
+        assert_equal(list(ours), list(theirs))
+    sent = _Event.waited.count("blocks")
+    assert sent == _Event.waited.count("steps") == _Event.waited.count("the buffer") + 1
+    if blocks is None:  # 9 blocks, and with redraws a table of each in the other epochs
+        assert sent == (27 if redraw else 9)
 
 
 def test_two_loaders_side_by_side(plain: Path) -> None:
