@@ -14,7 +14,7 @@ from small_packs import HETERO_LIMITS, HETERO_SCHEMA, LIMITS, SCHEMA, write_pack
 from strategies import heterogeneous, homogeneous, limits_of, packings
 
 from packer import PackDataset, PackReader, torch_loader
-from packer.packs.materialise import place
+from packer.packs.materialise import materialise
 from packer.reading.array_ops import ops_of
 from packer.reading.redraw import redraw_key, redrawn, slots_of_block
 from packer.reading.stored import layout_of, stored_arrays, stored_names
@@ -194,7 +194,7 @@ def test_any_packs_with_any_redraw(graphs: list[Any], data: st.DataObject) -> No
     null_graphs = data.draw(st.sampled_from(("all", "one", "jraph")))
     ids, offsets, slots, num_slots = data.draw(packings(counts, schema.axes, null_graphs))
     limits = limits_of(schema.axes, slots, num_slots, null_graphs)
-    packs = place(table, ids, offsets, limits)
+    packs = materialise(table, ids, offsets, limits)
     reader: Any = _Reader(schema, limits)
     expected = redrawn(packs, schema, 4, 99)
     for library in ("numpy", "torch"):
