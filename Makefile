@@ -41,6 +41,7 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/scaling.py
 
 bench-gpu: $(VENV)/installed
+	$(BIN)/python -m pytest -n 0 tests/packer/reading/test_device_cuda.py tests/pipelines/training/test_cuda.py
 	$(BIN)/python benchmarks/training_gpu.py
 
 records: $(VENV)/installed

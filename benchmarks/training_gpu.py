@@ -11,9 +11,13 @@ all pin memory.
 * ms a step: wall time of an epoch, of its first 400 steps at most, that begins and ends with an idle GPU; medians over
   epochs. s an epoch: as many of them as an epoch has steps.
 * loader: the loop's time between asking for a batch and having its copy to the GPU under way, over the epoch's.
+* host: processor time of this process, all threads, over the epoch's; kB a step: over the bus to the GPU, on average.
 * step alone: ms a step when the batches lie on the GPU already; GPU: of it, the time that kernels and copies run.
 * start: seconds until the fifth step is done, most of them compilation; what an earlier row of the same sizes has
   compiled comes from the compiler's cache.
+* on the device: blocks lie on the GPU and steps are gathered there (device_loader): all of them, or a ring of 16 that
+  streams, where there are more. "captured" is one CUDA graph of the batch and the compiled step, whose step alone makes
+  its batch, too; otherwise batches come from an iterator. Without redraws graphs meet others: losses are not compared.
 * graphs: how many torch.compile made in the first epoch, and since then: recompilations. Packs are compiled with
   fullgraph=True: a graph break would be an error.
 * loss: mean over the last epoch. off by: the largest relative difference of the losses of the first 8 steps from those
@@ -40,7 +44,7 @@ import torch
 from provenance import provenance
 from torch_geometric.loader import DataLoader
 
-from packer import PackBatch, PackDataset, PackLimits, torch_loader, unpack
+from packer import PackBatch, PackDataset, PackLimits, device_loader, torch_loader, unpack
 from packer.reading.collate import PackShape
 from pipelines import build
 from pipelines.training.train import Task, TrainingStep, build_model, find_task
@@ -57,7 +61,8 @@ PROFILED = 20
 @dataclass(frozen=True)
 class Row:
     """What was measured of one way to train: seconds to start, ms a step (with the loader, alone, of the GPU), the
-    loader's share, steps of an epoch. losses: of the first steps; compiled: graphs of the first epoch, later."""
+    loader's share, steps of an epoch. losses: of the first steps; compiled: graphs of the first epoch, later; host: of
+    a processor's time; bus: bytes a step, None where they are not counted."""
 
     start: float
     step: float
@@ -69,6 +74,8 @@ class Row:
     loss: float
     losses: torch.Tensor
     note: str
+    host: float
+    bus: float | None
 
 
 # ---- ways to take a step ---------------------------------------------------------------------------------------------
@@ -123,6 +130,44 @@ class OneGraph(Launched):
                 self.loss = super().run(batch)
         self.graph.replay()
         return self.loss
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A step of a device_loader as the numbers of its packs."""
+
+    loader: Any
+    of_packs: torch.Tensor
+
+    def to(self, device: torch.device) -> Numbers:
+        return self
+
+
+class NumbersOf:
+    """A device_loader's steps as Numbers."""
+
+    def __init__(self, loader: Any) -> None:
+        self.loader, self.ring = loader, loader.ring
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Numbers]:
+        return (Numbers(self.loader, numbers) for numbers in self.loader.numbers())
+
+
+class Captured(Launched):
+    """Batch and step as one CUDA graph."""
+
+    captured: Any = None
+
+    def put(self, batch: Numbers) -> Numbers:
+        return batch
+
+    def run(self, batch: Numbers) -> torch.Tensor:
+        if self.captured is None:
+            self.captured = batch.loader.captured(super().run)
+        return self.captured(batch.of_packs)
 
 
 class PlainStep(torch.nn.Module):
@@ -187,9 +232,11 @@ def measure(way: Launched, loader: Any, epochs: int) -> Row:
     epoch(way, itertools.islice(steps, STEPS), losses)
     compiled = counters["stats"]["unique_graphs"]
     timed: list[tuple[float, float]] = []
+    copied, busy = _copied(loader), time.process_time()
     for _ in range(epochs):
         losses.clear()
         timed.append(epoch(way, itertools.islice(loader, STEPS), losses))
+    busy, copied = time.process_time() - busy, _copied(loader) - copied
     loss = float(losses.total) / losses.steps
     kept = [batch.to(way.device) for batch in itertools.islice(loader, KEPT)]
     alone = statistics.median(epoch(way, kept, Losses())[0] for _ in range(epochs))
@@ -203,7 +250,9 @@ def measure(way: Launched, loader: Any, epochs: int) -> Row:
         compiled=(compiled, counters["stats"]["unique_graphs"] - compiled),
         loss=loss,
         losses=torch.stack(losses.first).cpu(),
-        note=_note(counters),
+        note=_note(counters, loader),
+        host=busy / sum(total for total, _ in timed),
+        bus=_bus(loader, kept[0], copied / (epochs * losses.steps)),
     )
 
 
@@ -222,10 +271,25 @@ def _busy_ms(way: Launched, batches: list[Any]) -> float | None:
     return sum(event.self_device_time_total for event in profile.key_averages()) / 1e3 / len(batches)
 
 
-def _note(counters: Any) -> str:
+def _copied(loader: Any) -> int:
+    """Bytes that a device_loader has copied to the device so far."""
+    return loader.ring.num_copied if hasattr(loader, "ring") else 0
+
+
+def _bus(loader: Any, batch: Any, copied: float) -> float | None:
+    """Bytes a step to the device: blocks and the numbers of packs, or all tensors of a batch of packs."""
+    if hasattr(loader, "ring"):
+        return copied + 8 * batch.of_packs.shape[0] if isinstance(batch, Numbers) else copied + 8 * loader.batch_size
+    if isinstance(batch, PackBatch):
+        return sum(tensor.numel() * tensor.element_size() for _, tensor in batch)
+    return None
+
+
+def _note(counters: Any, loader: Any) -> str:
+    ring = [f"{loader.ring.size.blocks} of {loader.ring.size.all_blocks} blocks"] if hasattr(loader, "ring") else []
     found = {"graph breaks": sum(counters["graph_break"].values())}
     found["CUDA graphs skipped"] = counters["inductor"]["cudagraph_skips"]
-    return ", ".join(f"{count} {what}" for what, count in found.items() if count)
+    return ", ".join([*ring, *(f"{count} {what}" for what, count in found.items() if count)])
 
 
 def _synchronize(device: torch.device) -> None:
@@ -238,12 +302,15 @@ def _synchronize(device: torch.device) -> None:
 
 @dataclass(frozen=True)
 class Way:
-    """One row: on packs, or on PyG's batches from that many workers; compile: of torch.compile, None for eager."""
+    """One row: on packs, or on PyG's batches from that many workers; compile: of torch.compile, None for eager; ring:
+    blocks on the device, at most, None for packs that come one by one."""
 
     name: str
     kind: type[Launched]
     compile: dict[str, Any] | None = None
     workers: int | None = None
+    ring: int | None = None
+    redraw: bool = True
 
 
 STATIC: dict[str, Any] = {"dynamic": False, "fullgraph": True}
@@ -257,6 +324,12 @@ WAYS = [
     Way(EAGER, Launched),
     Way("packs, compile(dynamic=False)", Launched, STATIC),
     *ON_CUDA,
+    *(
+        Way(f"on the device, {ring}, {how}{'' if redraw else ', no redraws'}", kind, STATIC, None, blocks, redraw)
+        for ring, blocks in (("resident", sys.maxsize), ("streaming", 16))
+        for how, kind in (("iterator", Launched), ("captured", Captured))
+        for redraw in (True, False)
+    ),
     *(Way(f"PyG, {workers} workers, eager", Launched, None, workers) for workers in (0, 4)),
     *(
         Way(f"PyG, {workers} workers, compile(dynamic=True)", TensorsOf, {"dynamic": True}, workers)
@@ -296,18 +369,31 @@ class Case:
 
     def loader(self, way: Way) -> Any:
         pin = self.device.type == "cuda"
+        if way.ring is not None:
+            return self.ring_of(way, way.ring)
         if way.workers is None:
             return torch_loader(self.packs, self.packs_per_step, shuffle=True, seed=0, pin_memory=pin)
         options: dict[str, Any] = {"num_workers": way.workers, "persistent_workers": way.workers > 0}
         return DataLoader(self.graphs, self.graphs_per_step, shuffle=True, pin_memory=pin, **options)
+
+    def ring_of(self, way: Way, blocks: int) -> Any:
+        def loader(memory: float | None) -> Any:
+            return device_loader(self.packs, self.device, self.packs_per_step, redraw=way.redraw, memory=memory)
+
+        found = loader(None)
+        if blocks < found.size.blocks:
+            memory = found.ring.form.size(blocks).bytes
+            del found  # its memory, before another ring takes its own
+            found = loader(memory)
+        return NumbersOf(found) if way.kind is Captured else found
 
     def table(self, epochs: int) -> Iterator[str]:
         """Markdown, a line at a time."""
         packs = "1 pack" if self.packs_per_step == 1 else f"{self.packs_per_step} packs"
         yield f"\n## hidden {self.hidden}, {packs} or {self.graphs_per_step} graphs a step\n"
         yield (
-            "| | ms a step | s an epoch | loader | step alone, ms | GPU, ms | start, s | graphs | loss | off by |\n"
-            "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
+            "| | ms a step | s an epoch | loader | step alone, ms | GPU, ms | start, s | graphs | loss | off by "
+            "| host | kB a step |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
         )
         reference: torch.Tensor | None = None
         for way in WAYS:
@@ -321,7 +407,7 @@ class Case:
             if way.name == EAGER:
                 reference = row.losses
                 row = replace(row, losses=first_losses(self.trained(way), self.loader(way)))
-            yield self.line(way, row, None if way.workers is not None else reference)
+            yield self.line(way, row, None if way.workers is not None or not way.redraw else reference)
 
     def line(self, way: Way, row: Row, reference: torch.Tensor | None) -> str:
         cells = [
@@ -335,6 +421,8 @@ class Case:
             "" if way.compile is None else "{} + {}".format(*row.compiled),
             f"{row.loss:.4f}",
             "" if reference is None else f"{off_by(row.losses, reference):.0e}",
+            f"{100 * row.host:.0f} %",
+            "" if row.bus is None else f"{row.bus / 1e3:.1f}",
         ]
         return f"| {' | '.join(cells)} |"
 

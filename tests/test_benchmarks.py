@@ -72,6 +72,12 @@ def test_training_on_a_gpu_is_measured(tmp_path):
     eager, compiled = (rows[f"packs, {how}"] for how in ("eager", "compile(dynamic=False)"))
     assert compiled[8].strip() == "1 + 0"
     assert eager[9] == compiled[9]
+    for ring in ("resident", "streaming"):
+        for way in ("iterator", "captured"):
+            row = rows[f"on the device, {ring}, {way} (1 of 1 blocks)"]
+            assert row[8].strip() == "1 + 0" and row[9] == compiled[9] and float(row[10]) < 1e-4
+            assert float(row[12]) < float(compiled[12]) / 10
+            assert f"on the device, {ring}, {way}, no redraws (1 of 1 blocks)" in rows
     size = ("--copies", 1, "--graphs", 60, "--runs", 2, "--cases", "8x2")
     assert "| 8 | 2 |" in run("benchmarks/training_rounding.py", *size, "--out", out)
 

@@ -21,16 +21,20 @@ if TYPE_CHECKING:
     from packer.reading.loader import torch_loader as torch_loader
     from packer.reading.loss import ipu_loss as ipu_loss
     from packer.reading.loss import masked_mean as masked_mean
+    from packer.reading.on_device import DeviceLoader as DeviceLoader
+    from packer.reading.on_device import device_loader as device_loader
     from packer.reading.poptorch import poptorch_loader as poptorch_loader
     from packer.reading.reader import PackReader as PackReader
     from packer.reading.sampler import PlanBatchSampler as PlanBatchSampler
 
 _HOME = {
     "ArrayLoader": "array_loader",
+    "DeviceLoader": "on_device",
     "PackBatch": "batch",
     "PackDataset": "dataset",
     "PackReader": "reader",
     "PlanBatchSampler": "sampler",
+    "device_loader": "on_device",
     "ipu_loss": "loss",
     "jax_loader": "in_jax",
     "masked_mean": "loss",

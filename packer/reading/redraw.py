@@ -71,29 +71,59 @@ class _Slots(NamedTuple):
 
     @classmethod
     def of(cls, columns: Mapping[str, np.ndarray], schema: Schema, block: int, key: int) -> _Slots:
-        packs = len(columns["num_real"])
-        axes: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        for axis in schema.axes:
-            if axis.level == "node":
-                ptr = columns[axis.column("ptr")].astype(np.int64)
-                count = _checked(np.diff(ptr, axis=1), columns[axis.column("batch")].shape[1], axis)
-                axes[axis.key] = count, ptr[:, :-1].reshape(-1)
-        slots = len(next(iter(axes.values()))[0])
-        for axis in schema.axes:
-            if axis.level == "edge":
-                index = columns.get(axis.column("edge_index"))
-                batch = columns["batch" if axis.type is None else f"{axis.ends[0]}/batch"]
-                count = _edges_of_slots(batch, index, slots // max(packs, 1))
-                first = np.cumsum(count, axis=1) - count
-                axes[axis.key] = _checked(count, int(count[:1].sum()), axis), first.reshape(-1)
-        real = np.arange(slots // max(packs, 1)) < columns["num_real"][:, -1:]
-        source = source_slots([count for count, _ in axes.values()], real.reshape(-1), key_of(key, block))
+        packs, axes, real = _sizes(columns, schema)
+        source = source_slots([count for count, _ in axes.values()], real, key_of(key, block))
         return cls(packs, source, axes)
 
     def first_change(self, axis_key: str) -> np.ndarray:
         """int64 [slots]: by how much a slot's first row lies behind that of the slot that its graph comes from."""
         _, first = self.axes[axis_key]
         return first - first[self.source]
+
+
+class SizeClasses(NamedTuple):
+    """All that redraws of a block need to know of it: 4 bytes a graph in place of its columns.
+
+    packs: of the block; real: bool [slots]; classes: uint32 [real slots], the same for graphs of one size.
+    """
+
+    packs: int
+    real: np.ndarray
+    classes: np.ndarray
+
+    @classmethod
+    def of(cls, columns: Mapping[str, np.ndarray], schema: Schema) -> SizeClasses:
+        """columns: as for `redrawn`, with its errors."""
+        packs, axes, real = _sizes(columns, schema)
+        return cls(packs, real, _classes([count[real] for count, _ in axes.values()]).astype(np.uint32))
+
+    def slots(self, block: int, key: int) -> np.ndarray:
+        """What `slots_of_block` gives: int64 [packs, G]."""
+        found = _drawn(self.classes.astype(np.uint64), self.real, key_of(key, block))
+        return found.reshape(self.packs, -1)
+
+
+def _sizes(
+    columns: Mapping[str, np.ndarray], schema: Schema
+) -> tuple[int, dict[str, tuple[np.ndarray, np.ndarray]], np.ndarray]:
+    """Packs; axis key -> (int64 [slots] rows of each slot, int64 [slots] its first row); real: bool [slots]."""
+    packs = len(columns["num_real"])
+    axes: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for axis in schema.axes:
+        if axis.level == "node":
+            ptr = columns[axis.column("ptr")].astype(np.int64)
+            count = _checked(np.diff(ptr, axis=1), columns[axis.column("batch")].shape[1], axis)
+            axes[axis.key] = count, ptr[:, :-1].reshape(-1)
+    slots = len(next(iter(axes.values()))[0])
+    for axis in schema.axes:
+        if axis.level == "edge":
+            index = columns.get(axis.column("edge_index"))
+            batch = columns["batch" if axis.type is None else f"{axis.ends[0]}/batch"]
+            count = _edges_of_slots(batch, index, slots // max(packs, 1))
+            first = np.cumsum(count, axis=1) - count
+            axes[axis.key] = _checked(count, int(count[:1].sum()), axis), first.reshape(-1)
+    real = np.arange(slots // max(packs, 1)) < columns["num_real"][:, -1:]
+    return packs, axes, real.reshape(-1)
 
 
 def slots_of_block(columns: Mapping[str, np.ndarray], schema: Schema, block: int, key: int) -> np.ndarray:
@@ -126,8 +156,12 @@ def source_slots(counts: list[np.ndarray], real: np.ndarray, key: int) -> np.nda
 
     counts: int64 [slots] for each axis; real: bool [slots], other slots take their own.
     """
+    return _drawn(_classes([count[real] for count in counts]), real, key)
+
+
+def _drawn(classes: np.ndarray, real: np.ndarray, key: int) -> np.ndarray:
+    """The same for classes, uint64 [real slots], which it changes."""
     slots = np.flatnonzero(real).astype(np.uint64)
-    classes = _classes([count[real] for count in counts])
     low = max(1, int(len(real) - 1).bit_length())  # bits of a slot's number
     high = max(1, int(classes.max(initial=0)).bit_length())
     classes <<= np.uint64(64 - high)

@@ -18,6 +18,8 @@ from packer.reading import PackBatch
 
 
 class Stream:
+    def __init__(self, device: Any = None) -> None: ...
+
     def wait_stream(self, other: Stream) -> None:
         assert isinstance(other, Stream)
 
@@ -44,7 +46,7 @@ class CUDAGraph:
 class graph(TorchDispatchMode):
     """torch.cuda.graph: records into a CUDAGraph what is done inside."""
 
-    def __init__(self, into: CUDAGraph) -> None:
+    def __init__(self, into: CUDAGraph, **options: Any) -> None:
         super().__init__()
         self.into = into
 

@@ -107,11 +107,13 @@ def test_the_page_about_training_captures_a_step(tmp_path, monkeypatch):
     page = (ROOT / "docs" / "training.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     model = next(block for block in blocks if "class SumModel" in block)
+    on_device = next(block for block in blocks if "import device_loader" in block)
     capture = next(block for block in blocks if "CUDAGraph" in block)
     ring = torch.tensor([[0, 1, 2], [1, 2, 0]])
     graphs = [Data(x=torch.rand(3, 9), edge_index=ring, y=torch.rand(1)) for _ in range(40)]
     build(graphs, "packs", PackLimits(12, 12, 4), algorithm="stream", workers=1)
     names = {}
     exec(re.sub(r"\nbuild\(.*?\n", "\n", model), names)
-    exec(capture, names)
-    assert torch.isfinite(names["loss"])
+    for block in (on_device, capture):
+        exec(block, names)
+        assert torch.isfinite(names["loss"])

@@ -1,0 +1,280 @@
+"""Blocks of packs in device memory, in stored dtypes: a ring of equal places, filled by a thread ahead of the steps."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Iterable, Mapping, Sequence
+
+import numpy as np
+import torch
+
+from packer.errors import StateError
+from packer.reading.reader import PackReader
+from packer.reading.redraw import SizeClasses, needed_columns
+from packer.reading.ring_plan import Load
+from packer.reading.stored import stored_arrays, stored_names
+from packer.reading.take import TakeLayout
+
+SLOTS = ":slots"
+"""The name of the table of slots among the arrays of a block: no field's name begins so."""
+SHARE = 0.5
+"""Of the memory that is free, for a ring of which nothing is said."""
+_ALIGNED = 16  # bytes: the widest item that a device loads at once
+
+
+@dataclass(frozen=True)
+class RingSize:
+    """What a ring takes, before anything is allocated.
+
+    blocks: places of the ring; all_blocks: blocks of the data set; block_bytes: one block in the ring; other_bytes: the
+    empty pack, and the room through which blocks come.
+    """
+
+    blocks: int
+    all_blocks: int
+    block_bytes: int
+    other_bytes: int
+
+    @property
+    def bytes(self) -> int:
+        return self.blocks * self.block_bytes + self.other_bytes
+
+    @property
+    def resident(self) -> bool:
+        """Whether all blocks stay, once they have come."""
+        return self.blocks >= self.all_blocks
+
+    def __str__(self) -> str:
+        kind = "resident, all" if self.resident else "streaming,"
+        return (
+            f"{kind} {self.blocks:,} of {self.all_blocks:,} blocks of {self.block_bytes:,} bytes: {self.bytes:,} bytes"
+        )
+
+
+class BlockForm:
+    """The arrays of one block: name -> (shape of one pack, dtype), the table of slots last where there are redraws."""
+
+    def __init__(self, reader: PackReader, layout: TakeLayout, redraw: bool) -> None:
+        self.reader, self.layout, self.redraw = reader, layout, redraw
+        # Of the only block of a small data set a part is there.
+        self.capacity = max(1, min(reader.manifest.packs_per_block, reader.manifest.num_packs))
+        self.all_blocks = -(-reader.manifest.num_packs // self.capacity)
+        names = stored_names(layout, redraw)
+        self.wanted = list(dict.fromkeys([*names, *(needed_columns(reader.manifest.schema) if redraw else ())]))
+        none = {name: values[:0] for name, values in reader.empty_columns().items()}
+        self.empty = stored_arrays(none, reader, layout, 0, redraw)
+        """The empty pack: name -> [1, *shape]."""
+        if redraw:
+            all_slots = (self.all_blocks * self.capacity + 1) * layout.num_graphs
+            self.empty[SLOTS] = np.arange(layout.num_graphs, dtype=np.int32 if all_slots < 1 << 31 else np.int64)[None]
+        self.places, self.staging_bytes = self._placed()
+
+    def _placed(self) -> tuple[dict[str, tuple[int, int]], int]:
+        """Where each array of a block lies while it travels: name -> (first byte, end), and the bytes in all."""
+        found: dict[str, tuple[int, int]] = {}
+        end = 0
+        for name, values in self.empty.items():
+            first = -(-end // _ALIGNED) * _ALIGNED
+            end = first + values.nbytes * self.capacity
+            found[name] = first, end
+        return found, end
+
+    @property
+    def block_bytes(self) -> int:
+        return sum(values.nbytes for values in self.empty.values()) * self.capacity
+
+    def size(self, blocks: int) -> RingSize:
+        """Of a ring of so many places."""
+        other = self.block_bytes // max(1, self.capacity) + self.staging_bytes
+        return RingSize(blocks, self.all_blocks, self.block_bytes, other)
+
+    def read(self, block: int) -> tuple[dict[str, np.ndarray], SizeClasses | None]:
+        """Read, check and decode a block: name -> [capacity, *shape], filled with empty packs; what redraws need."""
+        columns = self.reader.blocks.columns(block, self.wanted)
+        arrays = stored_arrays(columns, self.reader, self.layout, self.capacity, self.redraw)
+        classes = SizeClasses.of(columns, self.reader.manifest.schema) if self.redraw else None
+        return {name: values[: self.capacity] for name, values in arrays.items()}, classes
+
+    def table(self, load: Load, classes: SizeClasses, key: int) -> np.ndarray:
+        """The slot of the ring whose graph each slot of a block takes: [capacity, G]. key: 0 for its own."""
+        graphs = self.layout.num_graphs
+        found = np.arange(self.capacity * graphs, dtype=np.int64).reshape(-1, graphs)
+        if key:
+            found[: classes.packs] = classes.slots(load.block, key)
+        return (found + load.slot * self.capacity * graphs).astype(self.empty[SLOTS].dtype)
+
+
+def ring_size(form: BlockForm, memory: float | None, least: int, device: torch.device) -> RingSize:
+    """The ring that `memory` allows: of all blocks where they fit. least: places that it needs.
+
+    memory: bytes, or a share of what is free, 0 < share <= 1; None for SHARE. StateError where it does not fit, or for
+    what is neither.
+    """
+    free = free_memory(device)
+    allowed = _allowed(memory, free)
+    small, all_there = form.size(least), form.size(max(1, form.all_blocks))
+    found = form.size(min(all_there.blocks, (allowed - small.other_bytes) // max(1, form.block_bytes)))
+    if found.blocks < least or found.bytes > free:
+        said = f"{SHARE:g} of what is free by default" if memory is None else f"memory={memory!r}"
+        raise StateError(
+            f"the ring does not fit: {small.blocks:,} blocks at least take {small.bytes:,} bytes, all "
+            f"{all_there.blocks:,} take {all_there.bytes:,}; {said} allows {allowed:,}, and {free:,} bytes are free on "
+            f"{device}. Pass memory={small.bytes} or more, as many bytes (or a share of what is free), lower lanes or "
+            "batch_size; or use torch_loader, which keeps nothing on the device"
+        )
+    return found
+
+
+def _allowed(memory: Any, free: int) -> int:
+    if memory is None:
+        return int(SHARE * free)
+    if isinstance(memory, (float, np.floating)) and 0 < memory <= 1:
+        return int(float(memory) * free)
+    if isinstance(memory, (int, np.integer)) and not isinstance(memory, bool) and memory > 0:
+        return int(memory)
+    raise StateError(f"memory must be bytes (int > 0) or a share of what is free (0 < float <= 1); got {memory!r}")
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can be had on a device: also what torch holds there and does not use."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        (line,) = [line for line in lines if line.startswith("MemAvailable:")]
+        return int(line.split()[1]) << 10
+    except (OSError, ValueError):
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # a system that says nothing
+        return 4 << 30
+
+
+class Ring:
+    """The places, and what lies in each. `arrays` and `slots` are what `take` takes: they stay the same tensors.
+
+    One pass at a time fills it: `begin` ends the one before. A thread calls `load`; nothing waits for the device there
+    but the next use of the one buffer that blocks come through.
+    """
+
+    def __init__(self, form: BlockForm, size: RingSize, device: torch.device) -> None:
+        self.form, self.size, self.device = form, size, device
+        rows = size.blocks * form.capacity + 1
+        self._whole: dict[str, torch.Tensor] = {}
+        hold = form.layout.ops.hold
+        for name, empty in form.empty.items():
+            last = hold(empty)
+            # Zeros, as a step of a graph that is captured may run before its blocks have come.
+            self._whole[name] = torch.zeros((rows, *last.shape[1:]), dtype=last.dtype, device=device)
+            self._whole[name][-1:].copy_(last + (rows - 1) * form.layout.num_graphs if name == SLOTS else last)
+        self.slots = self._whole.get(SLOTS)
+        self.arrays = {name: values for name, values in self._whole.items() if name != SLOTS}
+        self._on_cuda = device.type == "cuda"
+        self._here = torch.empty(max(1, form.staging_bytes), dtype=torch.uint8, pin_memory=self._on_cuda)
+        self._there = torch.empty_like(self._here, device=device, pin_memory=False) if self._on_cuda else self._here
+        self._filled = {name: values.numpy() for name, values in self._views(self._here).items()}
+        self._come = self._views(self._there)
+        self._side: Any = torch.cuda.Stream(device) if self._on_cuda else None
+        if self._on_cuda:
+            self._side.wait_stream(torch.cuda.current_stream(device))
+            for values in (*self._whole.values(), self._there):  # not given to others while a copy is under way
+                values.record_stream(self._side)
+        self._lock = threading.Lock()
+        self._sent: Any = None
+        self.turn = 0
+        """Counts passes: the ring is that of the latest."""
+        self._held = [-1] * size.blocks
+        self._keys = [0] * size.blocks
+        self._classes: list[SizeClasses | None] = [None] * size.blocks
+        self.num_read = self.num_copied = 0
+        """Blocks read so far, and bytes copied to the device."""
+
+    def _views(self, buffer: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The arrays of a block in the buffer that it comes through: name -> [capacity, *shape]."""
+        found: dict[str, torch.Tensor] = {}
+        for name, (first, end) in self.form.places.items():
+            like = self._whole[name]
+            found[name] = buffer[first:end].view(like.dtype).reshape(self.form.capacity, *like.shape[1:])
+        return found
+
+    def begin(self) -> tuple[int, list[int]]:
+        """A pass begins, and the one before ends: its turn, and the block that lies in each place, -1 for none."""
+        with self._lock:
+            self.turn += 1
+            if self._on_cuda:  # what the pass before has sent and not waited for
+                torch.cuda.current_stream(self.device).wait_stream(self._side)
+            return self.turn, list(self._held)
+
+    def still(self) -> threading.Lock:
+        """With it nothing is copied into the ring, as nothing may be while a CUDA graph is captured."""
+        return self._lock
+
+    def ready(self, load: Load, key: int) -> bool:
+        """Whether there is nothing to do for a block, asked when a pass begins."""
+        return load.kept and (not self.form.redraw or self._keys[load.slot] == key)
+
+    def moment(self) -> Any:
+        """Now, on the stream that steps run on: what is loaded after it disturbs no step before it."""
+        if not self._on_cuda:
+            return None
+        event = torch.cuda.Event()
+        event.record(torch.cuda.current_stream(self.device))
+        return event
+
+    def load(self, load: Load, key: int, turn: int, after: Any) -> Any:
+        """Bring a block to its place, or where it lies there already its table of slots alone; what to `wait` for.
+
+        key: of the pass' redraws; after: a `moment`. Does nothing once another pass has begun.
+        """
+        arrays: dict[str, np.ndarray] = {}
+        classes = self._classes[load.slot]
+        if self._held[load.slot] != load.block:
+            arrays, classes = self.form.read(load.block)
+        if classes is not None:
+            arrays[SLOTS] = self.form.table(load, classes, key)
+        with self._lock:
+            if turn != self.turn:
+                return None
+            self._held[load.slot] = -1  # in case of an error
+            ready = self._send(arrays, load.slot, after)
+            self._held[load.slot], self._keys[load.slot], self._classes[load.slot] = load.block, key, classes
+            self.num_read += len(arrays) > 1 or SLOTS not in arrays
+        return ready
+
+    def _send(self, arrays: Mapping[str, np.ndarray], slot: int, after: Any) -> Any:
+        """One copy to the device, on a stream of its own, and one there for each array."""
+        if self._sent is not None:
+            self._sent.synchronize()
+        for name, values in arrays.items():
+            self._filled[name][...] = values.view(self._filled[name].dtype)
+        first = min(self.form.places[name][0] for name in arrays)
+        end = max(self.form.places[name][1] for name in arrays)
+        self.num_copied += end - first
+        if not self._on_cuda:
+            self._spread(arrays, slot)
+            return None
+        with torch.cuda.device(self.device), torch.cuda.stream(self._side):
+            self._side.wait_event(after)
+            self._there[first:end].copy_(self._here[first:end], non_blocking=True)
+            self._sent = torch.cuda.Event()
+            self._sent.record(self._side)
+            self._spread(arrays, slot)
+            ready = torch.cuda.Event()
+            ready.record(self._side)
+        return ready
+
+    def _spread(self, names: Iterable[str], slot: int) -> None:
+        capacity = self.form.capacity
+        for name in names:
+            self._whole[name][slot * capacity : (slot + 1) * capacity].copy_(self._come[name], non_blocking=True)
+
+    def wait(self, ready: Sequence[Any]) -> None:
+        """Steps launched from now on see what was loaded; the host does not wait."""
+        for event in ready:
+            if event is not None:
+                torch.cuda.current_stream(self.device).wait_event(event)
