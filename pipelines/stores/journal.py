@@ -85,7 +85,7 @@ class Journal:
     def find(self, kind: str) -> dict[str, dict[str, Any]]:
         """name -> line, of this kind; the last line of a name counts."""
         lines = {line["name"]: line for line in self._lines if line["kind"] == kind}
-        return {**self._targets, **lines} if kind == "target" else lines
+        return {**lines, **self._targets} if kind == "target" else lines  # what is written first, and whole, wins
 
     def add(self, kind: str, name: str, **facts: Any) -> None:
         line = {"kind": kind, "name": name, **facts}

@@ -174,7 +174,7 @@ def test_nothing_is_left_behind_after_100_epochs(plain: Path) -> None:
     for _ in range(100):
         assert sum(1 for _ in ours) == 6
     gc.collect()
-    assert tensors_alive() == before
+    assert tensors_alive() <= before  # fewer where what other tests have left goes meanwhile
     assert {name: tensor.data_ptr() for name, tensor in ours.ring._whole.items()} == tensors
     gone = weakref.ref(ours.ring)
     del ours

@@ -461,7 +461,7 @@ def test_a_destination_that_cannot_be_is_told_before_the_scan_and_at_once(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("cut", ["all", "half a line", "at a line", "none, but the list beside it"])
+@pytest.mark.parametrize("cut", ["all", "half a line", "at a line", "the last target", "none, but the list beside it"])
 @pytest.mark.parametrize("where", ["folder", "store"])
 def test_a_damaged_journal_leaves_no_place_that_cannot_be_written_again(
     where: str, cut: str, tmp_path: Path, job: Callable[..., Any], undisturbed: dict[str, str]
@@ -476,7 +476,10 @@ def test_a_damaged_journal_leaves_no_place_that_cannot_be_written_again(
     data = store.read(journal)
     lines = data.splitlines(keepends=True)
     at = next(number for number, line in enumerate(lines) if b'"kind": "target"' in line)
-    if cut.startswith("none"):
+    if cut == "the last target":
+        last = max(number for number, line in enumerate(lines) if b'"kind": "target"' in line)
+        store.put(journal, b"".join([*lines[:last], bytes(16) + lines[last][16:], *lines[last + 1 :]]))
+    elif cut.startswith("none"):
         store.put(targets, store.read(targets)[:-9])
     else:
         torn = lines[at][:20] if cut == "half a line" else b""
