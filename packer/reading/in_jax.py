@@ -58,16 +58,21 @@ def jax_loader(
     reader = reader_of(dataset, "jax_loader")
     if whole_number("batch_size", batch_size, -MOST) < 1:
         raise StateError(f"batch_size must be at least 1; got {batch_size}")
-    if (rank is None) != (world_size is None):
-        raise StateError(f"give both rank and world_size, or neither; got rank={rank}, world_size={world_size}")
     sharding, groups = _placed(ops.jax, devices, sharding)
     wide = [name for name in (np.dtype(index_dtype).name, str(float_dtype)) if name in ("int64", "float64")]
     if wide and not ops.jax.config.jax_enable_x64:
         raise StateError(f"JAX makes 32 bits of {wide[0]}: set jax_enable_x64, or ask for int32 and float32")
     reader = reader.with_dtypes(index_dtype, float_dtype, only_32_bit=np.dtype(index_dtype) == np.int32)
-    process = None if rank is not None else lambda: (int(ops.jax.process_index()), int(ops.jax.process_count()))
     progress = Progress(
-        reader.manifest, shuffle, seed, rank or 0, world_size or 1, batch_size * groups, lanes, redraw, process
+        reader.manifest,
+        shuffle,
+        seed,
+        rank,
+        world_size,
+        batch_size * groups,
+        lanes,
+        redraw,
+        lambda: (int(ops.jax.process_index()), int(ops.jax.process_count())),
     )
     stacked = sharding is not None
     return ArrayLoader(

@@ -62,13 +62,7 @@ def torch_loader(
     hidden = sorted(RESERVED.intersection(column.name for column in dataset.columns))
     if layout == "pyg" and hidden:
         raise StateError(f'fields {hidden} have names that a PackBatch itself uses: pass layout="dict"')
-    if (rank is None) != (world_size is None):
-        raise StateError(f"give both rank and world_size, or neither; got rank={rank}, world_size={world_size}")
-    if rank is None or world_size is None:
-        rank, world_size, placed = 0, 1, distributed
-    else:
-        placed = None
-    progress = Progress(dataset.manifest, shuffle, seed, rank, world_size, batch_size, lanes, redraw, placed)
+    progress = Progress(dataset.manifest, shuffle, seed, rank, world_size, batch_size, lanes, redraw, distributed)
     collate = Collate(dataset.reader.shape, layout)
     if num_workers == 0 and not as_dataloader:
         if dataloader_options:

@@ -68,11 +68,8 @@ def device_loader(
     hidden = sorted(RESERVED.intersection(column.name for column in dataset.columns))
     if hidden:
         raise StateError(f"fields {hidden} have names that a PackBatch itself uses: leave them out with columns=[...]")
-    if (rank is None) != (world_size is None):
-        raise StateError(f"give both rank and world_size, or neither; got rank={rank}, world_size={world_size}")
     there = _device(device)
-    placed = distributed if rank is None else None
-    progress = Progress(dataset.manifest, shuffle, seed, rank or 0, world_size or 1, batch_size, lanes, redraw, placed)
+    progress = Progress(dataset.manifest, shuffle, seed, rank, world_size, batch_size, lanes, redraw, distributed)
     layout = layout_of(dataset.reader, TorchOps())
     layout = replace(layout, columns=tuple(sorted(layout.columns, key=lambda column: column.kind == "mask")))
     form = BlockForm(dataset.reader, layout, redraw=shuffle and redraw is not False)

@@ -75,7 +75,7 @@ class Progress:
     Every pass is an epoch: the first is epoch 0, and the one after a pass of which something was taken is the next.
     `set_epoch` and `load_state_dict` say where the *next* pass begins; one that has begun goes on as it was. The state
     is that of the pass begun last: what was consumed of it, also after it was left, until it is exhausted or a later
-    call names another start. rank and world are those of `placed`, asked at every pass, where that is given.
+    call names another start. rank and world, where both are None, are those of `placed`, asked at every pass.
     """
 
     def __init__(
@@ -83,14 +83,18 @@ class Progress:
         manifest: Manifest | Numbered,
         shuffle: bool,
         seed: int,
-        rank: int = 0,
-        world: int = 1,
+        rank: int | None = 0,
+        world: int | None = 1,
         step: int = 1,
         lanes: int = LANES,
         redraw: bool | None = None,
         placed: Callable[[], Place] | None = None,
     ) -> None:
-        rank, world = whole_number("rank", rank, -MOST), whole_number("world_size", world, -MOST)
+        if (rank is None) != (world is None):
+            raise StateError(f"give both rank and world_size, or neither; got rank={rank}, world_size={world}")
+        self._placed = placed if rank is None else None
+        rank = whole_number("rank", 0 if rank is None else rank, -MOST)
+        world = whole_number("world_size", 1 if world is None else world, -MOST)
         step, lanes = whole_number("batch_size", step, -MOST), whole_number("lanes", lanes, -MOST)
         if world < 1 or not 0 <= rank < world:
             raise StateError(f"rank must be from 0 to world_size - 1; got rank {rank} of {world}")
@@ -108,7 +112,7 @@ class Progress:
         self.packs_per_block = manifest.packs_per_block
         self.shuffle = shuffle
         self.step = step
-        self._place, self._placed = (rank, world), placed
+        self._place = rank, world
         self.fingerprint = order_fingerprint(manifest.sha256, shuffle)
         redraw = shuffle if redraw is None else bool(redraw)
         self._next = State(0, 0, whole_number("seed", seed), lanes, self.fingerprint, redraw)

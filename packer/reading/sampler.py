@@ -6,7 +6,7 @@ import hashlib
 import heapq
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, Callable, List, Mapping, NamedTuple, Sequence
+from typing import Any, List, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from packer.hashing import id_hashes, key_of
 from packer.plan.pack_plan import PackPlan
 from packer.reading.loader import distributed
 from packer.reading.order import State
-from packer.reading.progress import Pass, Place, Progress
+from packer.reading.progress import Pass, Progress
 from packer.reading.redraw import source_slots
 from packer.reading.steps import Steps, StepSampler
 
@@ -57,11 +57,7 @@ class PlanBatchSampler(StepSampler):
         redraw: bool | None = None,
         graph_ids: Any = None,
     ) -> None:
-        if (rank is None) != (world_size is None):
-            raise StateError(f"give both rank and world_size, or neither; got rank={rank}, world_size={world_size}")
-        placed = distributed if rank is None or world_size is None else None
-        batches = _Plan(plan, graph_ids)
-        super().__init__(_PlanProgress(batches, shuffle, seed, rank or 0, world_size or 1, redraw, placed))
+        super().__init__(_PlanProgress(_Plan(plan, graph_ids), shuffle, seed, rank, world_size, redraw))
         self._latest: Steps | None = None
 
     @property
@@ -208,12 +204,11 @@ class _PlanProgress(Progress):
         batches: _Plan,
         shuffle: bool,
         seed: int,
-        rank: int,
-        world: int,
+        rank: int | None,
+        world: int | None,
         redraw: bool | None,
-        placed: Callable[[], Place] | None,
     ) -> None:
-        super().__init__(batches, shuffle, seed, rank, world, redraw=redraw, placed=placed)
+        super().__init__(batches, shuffle, seed, rank, world, redraw=redraw, placed=distributed)
         self._batches = batches
 
     def begin(self) -> Pass:

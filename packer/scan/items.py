@@ -43,7 +43,7 @@ def length_of(given: Any, name: str) -> int | None:
         return None
     try:
         return len(given)
-    except (TypeError, NotImplementedError):
+    except (TypeError, NotImplementedError):  # so torch's data sets say that they have no length
         return None
     except Exception as error:
         raise SourceError(f"the length of {name} cannot be told: {describe_error(error)}") from error

@@ -5,18 +5,36 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch_geometric.data import Data
 
 from packer import PackLimits, verify_shards
+from packer.shards.layout import Layout
+from pipelines.building.mapped import shards as mapped_shards
+from pipelines.building.spilled import groups, phases
+from pipelines.sources import pyg, smiles
 
 LIMITS = PackLimits(num_nodes=40, num_edges=90, num_graphs=6)
 SMILES = ["CCO", "c1ccccc1", "C", "CC(=O)O", "C1CC1", "N#N", "O=C=O", "CCCCCCCC", "c1ccc2ccccc2c1", "CN"]
+
+
+@contextmanager
+def in_small_parts() -> Iterator[None]:
+    """Builds make several blocks, groups of blocks and shards of little data."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mapped_shards, "choose_layout", lambda sample, compression: Layout(2, 4))
+        patch.setattr(smiles, "_ROWS_PER_BLOCK", 20)
+        patch.setattr(pyg, "_GRAPHS_PER_BLOCK", 15)
+        patch.setattr(phases.groups, "groups_of", partial(groups.groups_of, most_bytes=4_000))
+        yield
 
 
 def graphs(count: int, seed: int = 0) -> list[Data]:

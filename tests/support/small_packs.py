@@ -37,6 +37,9 @@ HETERO_SCHEMA = Schema(
         Field("y", "graph", "value", (1,), 0, "int64", "int8"),
     ),
 )
+KINDS = {"plain": (SCHEMA, LIMITS), "hetero": (HETERO_SCHEMA, HETERO_LIMITS)}
+FOLLOWED = {"plain": ("x", "edge_attr", "y"), "hetero": ("author/x", "y")}
+"""Fields for follow_batch."""
 
 
 def random_pack(seed: int, schema: Schema, limits: PackLimits, first_id: int) -> dict[str, np.ndarray]:

@@ -12,15 +12,13 @@ from typing import Any, ClassVar
 import cuda_double
 import pytest
 import torch
-from small_packs import HETERO_LIMITS, HETERO_SCHEMA, LIMITS, SCHEMA, write_packs
+from small_packs import FOLLOWED, KINDS, write_packs
 
 from packer import PackDataset, device_loader, torch_loader
 from packer.errors import FormatError, StateError
 from packer.reading import ring
 
 PACKS = 43  # 9 blocks of 5, the last one of 3
-KINDS = {"plain": (SCHEMA, LIMITS), "hetero": (HETERO_SCHEMA, HETERO_LIMITS)}
-FOLLOWED = {"plain": ("x", "edge_attr", "y"), "hetero": ("author/x", "y")}
 
 
 @pytest.fixture(scope="module", params=KINDS)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_packs import HETERO_LIMITS, HETERO_SCHEMA, LIMITS, SCHEMA, write_packs
+from small_packs import FOLLOWED, KINDS, write_packs
 
 from packer import PackReader, jax_loader, numpy_loader
 from packer.errors import FormatError, StateError
@@ -20,8 +20,6 @@ from packer.reading import in_jax
 
 jax = pytest.importorskip("jax")
 PACKS = 23
-KINDS = {"plain": (SCHEMA, LIMITS), "hetero": (HETERO_SCHEMA, HETERO_LIMITS)}
-FOLLOWED = {"plain": ("x", "edge_attr", "y"), "hetero": ("author/x", "y")}
 
 
 @pytest.fixture(scope="module", params=KINDS)

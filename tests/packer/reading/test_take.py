@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_packs import HETERO_LIMITS, HETERO_SCHEMA, LIMITS, SCHEMA, write_packs
+from small_packs import FOLLOWED, KINDS, write_packs
 from strategies import heterogeneous, homogeneous, limits_of, packings
 
 from packer import PackDataset, PackReader, torch_loader
@@ -24,8 +24,6 @@ from packer.scan.from_objects import block_of_graphs
 from packer.scan.levels import decide
 
 PACKS = 23
-KINDS = {"plain": (SCHEMA, LIMITS), "hetero": (HETERO_SCHEMA, HETERO_LIMITS)}
-FOLLOWED = {"plain": ("x", "edge_attr", "y"), "hetero": ("author/x", "y")}
 SEED = 3
 
 

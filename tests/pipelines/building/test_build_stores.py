@@ -11,25 +11,21 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from deadly import Apart, Workers
-from jobs import LIMITS, SMILES, hashes
+from jobs import LIMITS, SMILES, hashes, in_small_parts
 from object_store import FaultProxy, make_bucket, s3_options
 
 from packer import PackDataset, verify_shards
 from packer.errors import BuildError, StoreError
 from packer.files.open import place_of
 from packer.reading import torch_loader
-from packer.shards.layout import Layout
 from pipelines import build
 from pipelines.building.job import commit
-from pipelines.building.mapped import shards as mapped_shards
-from pipelines.building.spilled import groups, phases
 from pipelines.executors import make_executor
 from pipelines.stores.store import store_of
 
@@ -39,12 +35,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # of
 
 @pytest.fixture(scope="module", autouse=True)
 def small_parts() -> Iterator[None]:
-    from pipelines.sources import smiles
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mapped_shards, "choose_layout", lambda sample, compression: Layout(2, 4))
-        patch.setattr(smiles, "_ROWS_PER_BLOCK", 20)
-        patch.setattr(phases.groups, "groups_of", partial(groups.groups_of, most_bytes=4_000))
+    with in_small_parts():
         yield
 
 

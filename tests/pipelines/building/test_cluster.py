@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +10,15 @@ import pytest
 from deadly import Apart, Murdered, Stopped, Workers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jobs import LIMITS, SMILES, complete_or_none, graphs, hashes, killed_at
+from jobs import LIMITS, SMILES, complete_or_none, graphs, hashes, in_small_parts, killed_at
 from libraries import libraries
 
 from packer import PackDataset, PackLimits, make_plan, unpack, verify_shards
 from packer.errors import BuildError, PackerError, SizesError, SourceError
 from packer.graphs.sizes import GraphSizes
 from packer.limits.limits_rule import LimitsRule
-from packer.shards.layout import Layout
 from pipelines import build
-from pipelines.building.mapped import shards as mapped_shards
-from pipelines.building.spilled import blocks, gather, groups, phases, route
+from pipelines.building.spilled import blocks, gather, groups, route
 from pipelines.executors import make_executor
 from pipelines.stores.journal import WORK
 
@@ -30,14 +27,7 @@ PHASES = (blocks.scan_block, blocks.hash_blocks, groups.count_group, route.route
 
 @pytest.fixture(scope="module", autouse=True)
 def small_parts() -> Iterator[None]:
-    """Several blocks, groups of blocks and shards of little data."""
-    from pipelines.sources import pyg, smiles
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mapped_shards, "choose_layout", lambda sample, compression: Layout(2, 4))
-        patch.setattr(smiles, "_ROWS_PER_BLOCK", 20)
-        patch.setattr(pyg, "_GRAPHS_PER_BLOCK", 15)
-        patch.setattr(phases.groups, "groups_of", partial(groups.groups_of, most_bytes=4_000))
+    with in_small_parts():
         yield
 
 

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from deadly import Apart, Stopped
-from jobs import LIMITS, SMILES, files
+from jobs import LIMITS, SMILES, files, in_small_parts
 
 from packer import PackLimits, verify_shards
 from packer.errors import FieldError, PackerError, SourceError
-from packer.shards.layout import Layout
 from pipelines import build
-from pipelines.building.mapped import shards as mapped_shards
-from pipelines.building.spilled import groups, phases
 from pipelines.stores.journal import WORK
 
 WAYS: dict[str, dict[str, Any]] = {"here": {"workers": 1}, "apart": {"executor": Apart()}}
@@ -24,9 +20,7 @@ WAYS: dict[str, dict[str, Any]] = {"here": {"workers": 1}, "apart": {"executor":
 
 @pytest.fixture(scope="module", autouse=True)
 def small_parts() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mapped_shards, "choose_layout", lambda sample, compression: Layout(2, 4))
-        patch.setattr(phases.groups, "groups_of", partial(groups.groups_of, most_bytes=4_000))
+    with in_small_parts():
         yield
 
 

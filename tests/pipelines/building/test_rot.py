@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +14,15 @@ import pytest
 from deadly import Apart
 from hypothesis import given
 from hypothesis import strategies as st
-from jobs import LIMITS, SMILES, hashes, killed_at
+from jobs import LIMITS, SMILES, hashes, in_small_parts, killed_at
 from paths import ROOT
 
 from packer.errors import BuildError, FormatError
 from packer.files.checked import CheckedFolder, check_stretch, from_line, stretches, to_line
-from packer.shards.layout import Layout
 from pipelines import build
 from pipelines.building import job as driver
-from pipelines.building.mapped import shards as mapped_shards
 from pipelines.building.mapped.carrier import MappedCarrier
-from pipelines.building.spilled import gather, groups, phases, route
+from pipelines.building.spilled import gather, phases, route
 from pipelines.stores.journal import JOURNAL, WORK, Journal
 from pipelines.stores.sealed import DamagedError, seal, unseal
 from pipelines.stores.store import FolderStore
@@ -49,13 +46,7 @@ def test_no_damage_of_very_many_comes_out_sound() -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def small_parts() -> Iterator[None]:
-    """Several blocks, groups of blocks and shards of little data."""
-    from pipelines.sources import smiles
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mapped_shards, "choose_layout", lambda sample, compression: Layout(2, 4))
-        patch.setattr(smiles, "_ROWS_PER_BLOCK", 20)
-        patch.setattr(phases.groups, "groups_of", partial(groups.groups_of, most_bytes=4_000))
+    with in_small_parts():
         yield
 
 

@@ -12,21 +12,18 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from deadly import Apart, Stopped
-from jobs import LIMITS, SMILES, files, hashes, killed_at
+from jobs import LIMITS, SMILES, files, hashes, in_small_parts, killed_at
 from object_store import make_bucket, s3_environment, s3_options
 from paths import ROOT
 
 from packer.errors import BuildError, MissingFileError, PackerError, StoreError
-from packer.shards.layout import Layout
 from pipelines import build
-from pipelines.building.mapped import shards as mapped_shards
-from pipelines.building.spilled import gather, groups, phases
+from pipelines.building.spilled import gather
 from pipelines.cli.app import run as run_command
 from pipelines.executors import SerialExecutor
 from pipelines.stores import owner
@@ -40,12 +37,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # of
 
 @pytest.fixture(scope="module", autouse=True)
 def small_parts() -> Iterator[None]:
-    from pipelines.sources import smiles
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mapped_shards, "choose_layout", lambda sample, compression: Layout(2, 4))
-        patch.setattr(smiles, "_ROWS_PER_BLOCK", 20)
-        patch.setattr(phases.groups, "groups_of", partial(groups.groups_of, most_bytes=4_000))
+    with in_small_parts():
         yield
 
 
