@@ -8,6 +8,7 @@ import numpy as np
 
 from packer.errors import FieldError, LimitsError
 from packer.reading.reader import PackReader
+from packer.reading.sharing import not_packed
 
 
 class GraphsTuple(NamedTuple):
@@ -32,9 +33,11 @@ def to_graphs_tuple(step: Mapping[str, Any], dataset: Any) -> Any:
 
     jraph takes the graph of the last rows for the only padding, so the packs must be built under null_graphs="jraph"
     or "one", and be single: LimitsError otherwise, and for heterogeneous graphs. FieldError where `edge_index`,
-    `batch`, `ptr` or `graphs_mask` was not loaded.
+    `batch`, `ptr` or `graphs_mask` was not loaded, and for tensors of torch; StateError for what is no data set.
     """
-    reader: PackReader = getattr(dataset, "reader", dataset)
+    reader = getattr(dataset, "reader", dataset)
+    if not isinstance(reader, PackReader):
+        raise not_packed(dataset, "PackReader", "to_graphs_tuple")
     _check(step, reader)
     numpy = np if isinstance(step["ptr"], np.ndarray) else _jax_numpy()
     levels: dict[str, dict[str, Any]] = {"node": {}, "edge": {}, "graph": {}}
@@ -71,6 +74,11 @@ def _check(step: Mapping[str, Any], reader: PackReader) -> None:
     missing = [name for name in ("edge_index", "batch", "ptr", "graphs_mask") if name not in step]
     if missing:
         raise FieldError(f"to_graphs_tuple takes {', '.join(missing)} too: add them to columns=[...]")
+    if "torch" in type(step["ptr"]).__module__:
+        raise FieldError(
+            "to_graphs_tuple takes arrays of numpy or JAX; got torch's: read with jax_loader, numpy_loader or a "
+            "PackReader"
+        )
     shape = list(step["graphs_mask"].shape)
     if len(shape) > 1:
         raise LimitsError(

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from small_packs import HETERO_LIMITS, HETERO_SCHEMA, LIMITS, SCHEMA, write_packs
 
-from packer import PackReader, jax_loader, numpy_loader, to_graphs_tuple
-from packer.errors import FieldError, LimitsError
+from packer import PackDataset, PackReader, jax_loader, numpy_loader, to_graphs_tuple
+from packer.errors import FieldError, LimitsError, StateError
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +75,11 @@ def test_what_is_refused(folder: Path, tmp_path: Path) -> None:
         first(numpy_loader(folder, batch_size=3))
     with pytest.raises(LimitsError, match=r"this step stacks 2 for as many devices: call .*jax\.vmap"):
         first(numpy_loader(folder, devices=2))
+    tensors = PackDataset(folder)[0]
+    with pytest.raises(FieldError, match="takes arrays of numpy or JAX; got torch's: read with jax_loader"):
+        to_graphs_tuple(tensors, PackDataset(folder))
+    with pytest.raises(StateError, match="to_graphs_tuple needs a PackReader; got str"):
+        to_graphs_tuple(tensors, str(folder))
     with pytest.raises(FieldError, match=r"takes batch, ptr too: add them to columns=\[\.\.\.\]"):
         first(numpy_loader(PackReader(folder, columns=["x", "edge_index", "graphs_mask"])))
     write_packs(tmp_path / "hetero", 2, schema=HETERO_SCHEMA, limits=HETERO_LIMITS)
