@@ -36,7 +36,8 @@ def masked_mean(loss_per_graph: torch.Tensor, mask: torch.Tensor, per: float | N
     if per is None:
         mean = total.sum() / rows.to(total.dtype).sum().clamp(min=1)
     else:
-        if not per > 0:
+        # A tensor would have to be read back to be looked at.
+        if not isinstance(per, (int, float)) or not per > 0:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise LossError(f"masked_mean: per must be a number above 0, such as loader.graphs_per_step; got {per!r}")
         mean = total.sum() / (per * (loss.numel() // max(1, mask.numel())))
     return mean.to(loss.dtype) if loss.is_floating_point() else mean

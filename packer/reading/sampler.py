@@ -36,7 +36,7 @@ class PlanBatchSampler(StepSampler):
     function of (seed, epoch, world_size). rank, world_size: those of torch.distributed where it is initialised when a
     pass begins, else 0 of 1. redraw: whether graphs of equal size change places in every epoch, over the whole plan,
     so that each meets others; None: where shuffle is on. graph_ids: integers [graphs], the number in the data set of
-    each graph of the plan, where they are not the same.
+    each graph of the plan, where they are not the same; needed for a plan of a histogram, see `PackPlan.of`.
 
     Every pass is a new epoch unless `set_epoch` names it. Raises StateError for numbers out of range, and for fewer
     graphs than the steps of all ranks need.
@@ -109,6 +109,11 @@ class _Plan:
     def __init__(self, plan: PackPlan, graph_ids: Any) -> None:
         if not isinstance(plan, PackPlan):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise StateError(f"PlanBatchSampler needs a PackPlan, such as make_plan gives; got {type(plan).__name__}")
+        if plan.sizes.count is not None and graph_ids is None:
+            raise StateError(
+                "this plan numbers graphs by their sizes (it is of a histogram, or a data set's own plan.parquet): "
+                "take plan.of(sizes) with the sizes of the graphs, or pass graph_ids"
+            )
         self.plan = plan
         self.num_packs, self.num_graphs = plan.num_packs, plan.sizes.num_graphs
         self.graph_ids = plan.graph_ids

@@ -59,9 +59,11 @@ def test_a_sum_over_a_number_of_rows() -> None:
     assert masked_mean(torch.ones(3, 5), MASK, per=4) == 0.5  # 10 of 5 entries a row
     known = torch.tensor([[True, True], [True, False], [False, False]])
     assert masked_mean(torch.ones(3, 2), known, per=6) == 0.5
-    for per in (0, -1, float("nan")):
+    for per in (0, -1, float("nan"), "8", torch.tensor(8.0)):
         with pytest.raises(LossError, match="per must be a number above 0"):
             masked_mean(loss, MASK, per=per)
+    compiled = torch.compile(masked_mean, backend="eager", fullgraph=True)
+    assert compiled(loss, MASK, 8.0) == 0.5
 
 
 @pytest.mark.parametrize("world", [1, 3])

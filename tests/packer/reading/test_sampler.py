@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -189,6 +190,19 @@ def test_pyg_loader(workers: int) -> None:
     assert [batch.number.tolist() for batch in DataLoader(graphs_of(plan.sizes), batch_sampler=again)] == wanted[
         2 * plan.num_packs + 3 :
     ]
+
+
+def test_plans_that_number_graphs_by_size(tmp_path: Path) -> None:
+    """As data sets keep theirs: the numbers are not those of the graphs, until the sizes say which is which."""
+    sizes = sizes_of(80)
+    plan = make_plan(sizes, LIMITS, "best-fit-decreasing")
+    plan.save(tmp_path / "plan.parquet", by_graph=False)
+    stored = PackPlan.load(tmp_path / "plan.parquet")
+    with pytest.raises(StateError, match=r"numbers graphs by their sizes.*plan\.of\(sizes\)"):
+        PlanBatchSampler(stored)
+    again = stored.of(sizes)
+    for ranks in epochs_of(again, 2, 2):
+        check_epoch(again, ranks)
 
 
 def test_numbers_of_ones_own() -> None:
