@@ -215,7 +215,7 @@ HOSTILE_VALUES = [
     (("schema", "fields", 0, "name"), "ptr", r"more than one column is named \['ptr'\]"),
     (("schema", "fields", 0, "name"), "a" * 1000, "name, level or role is not known"),
     (("schema", "fields", 0, "extra"), 1, "not a schema"),
-    (("schema", "fields", 5, "targets"), ["node", "planet"], "an index must be integer and point to 2 node axes"),
+    (("schema", "fields", 5, "targets"), ["node", "planet"], "an index must be integer and point to 2 axes"),
     (("schema", "axes"), [], "axes must be node axes, then edge axes"),
     (("schema", "axes"), [{"level": "edge", "type": None}], "axes must be node axes, then edge axes"),
     (("schema", "axes", 1, "type"), "cites", "'cites' is no type of edges"),
