@@ -208,7 +208,7 @@ HOSTILE_VALUES = [
     (("schema", "fields", 0, "shape"), 5, "not a schema"),
     (("schema", "fields", 0, "storage"), "object", "dtype 'int64' cannot be stored as 'object'"),
     (("schema", "fields", 0, "dtype"), "O", "dtype 'O' cannot be stored"),
-    (("schema", "fields", 0, "level"), "galaxy", "name, level or role is not known"),
+    (("schema", "fields", 0, "level"), "galaxy", "its axis .galaxy. is not among those"),
     (("schema", "fields", 0, "type"), ["a", "b", "c"], "its axis 'a__b__c' is not among those of the schema"),
     (("schema", "fields", 0, "pad"), 10**39, "does not fit its storage dtype"),
     (("schema", "fields", 0, "pad"), "1e999", "does not fit its storage dtype"),
