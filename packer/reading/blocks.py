@@ -141,7 +141,7 @@ class Blocks:
         """Read and decode a block now. redraw: the key of its graphs' redraw, 0 for packs as they are stored."""
         columns = self.columns(block, self._to_redraw if redraw else self._stored)
         if redraw:
-            columns = redrawn(columns, self.manifest.schema, block, redraw)
+            columns = redrawn(columns, self.manifest.schema, self.manifest.limits, block, redraw)
         return decoded_block(columns, self.casts, self.masks)
 
     def columns(self, block: int, names: Sequence[str]) -> dict[str, np.ndarray]:

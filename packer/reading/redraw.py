@@ -2,30 +2,42 @@
 
 Graphs of one size class (equal counts on every axis) may change places: no `ptr`, mask or count of a pack changes, only
 which graph's rows stand there. A redraw permutes the graphs of one block inside their size classes, by a key alone, so
-that any process that holds the block knows where each graph went.
+that any process that holds the block knows where each graph went. Under a key of swaps graphs of any sizes change
+places (`packer.reading.swaps`), and packs are laid out anew.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Mapping, NamedTuple
+from typing import Mapping, NamedTuple, Union
 
 import numpy as np
 
-from packer.errors import FormatError
+from packer.errors import CONTRADICTION, FormatError
 from packer.graphs.axes import Axis
 from packer.graphs.schema import Field, Schema
 from packer.graphs.table import stored_fields
 from packer.hashing import id_hashes, key_of
+from packer.limits.fit import need_of
+from packer.limits.pack_limits import PackLimits
+from packer.packs.materialise import Layout, first_rows, lay_out, slot_mask
+from packer.reading.swaps import swapped_slots
 
+SWAPS = "swaps"
+Redraw = Union[bool, str]
+"""Whether graphs of one size change places in every epoch, or SWAPS, where all sizes do."""
 _PURPOSE = 3  # the order of an epoch has the keys of purposes 1 and 2
 _KEYS = (1 << 31) - 1
+_SWAPPING = 1 << 31  # the bit that keys of swaps have
 _ROWS_AT_ONCE = 1 << 16
 
 
-def redraw_key(seed: int, epoch: int) -> int:
-    """The key of an epoch's redraws, 1..2^31 - 1: it travels with the number of a pack in one 64-bit integer."""
-    return 1 + key_of(seed, epoch, _PURPOSE) % _KEYS
+def redraw_key(seed: int, epoch: int, redraw: Redraw = True) -> int:
+    """The key of an epoch's redraws, 1..2^32 - 1: it travels with the number of a pack in one 64-bit integer, and says
+    whether they are swaps. 0 for no redraws."""
+    if not redraw:
+        return 0
+    return 1 + key_of(seed, epoch, _PURPOSE) % _KEYS + (_SWAPPING if redraw == SWAPS else 0)
 
 
 def needed_columns(schema: Schema) -> list[str]:
@@ -36,23 +48,26 @@ def needed_columns(schema: Schema) -> list[str]:
     return [name for name in names if name in known or not name.endswith("edge_index")] + ["num_real"]
 
 
-def redrawn(columns: Mapping[str, np.ndarray], schema: Schema, block: int, key: int) -> dict[str, np.ndarray]:
+def redrawn(
+    columns: Mapping[str, np.ndarray], schema: Schema, limits: PackLimits, block: int, key: int
+) -> dict[str, np.ndarray]:
     """A block's packs with their graphs redrawn: the same names, shapes and storage dtypes; inputs stay as they are.
 
     columns: name -> [packs, *shape] as stored, `needed_columns` among them; block: its number in the data set; key:
     see `redraw_key`. Node numbers are shifted to where their graph now lies. Columns of the layout (batch, ptr, masks,
-    num_real) are the same arrays. Randomness: (key, block) alone. Cost: about that of decoding the block.
+    num_real) are the same arrays, or under a key of swaps those of the packs as they now are: what `materialise` makes
+    of the same graphs. Randomness: (key, block) alone. Cost: about that of decoding the block.
     Raises FormatError for packs that contradict themselves.
     """
-    slots = _Slots.of(columns, schema, block, key)
-    found = dict(columns)
+    slots = (_Slots.swapped if key & _SWAPPING else _Slots.of)(columns, schema, limits, block, key)
+    found = {**columns, **slots.layout}
     fields = [field for field in stored_fields(schema) if field.key in columns and columns[field.key].size]
     for field in fields:
         if field.axis is None:
             found[field.key] = _graph_values(columns[field.key], field, slots)
     for axis in schema.axes:
         own = [field for field in fields if field.axis == axis]
-        if own and slots.axes[axis.key][0].any():  # of a type without edges all is padding, which stays
+        if own and axis.key in slots.axes:  # of a type without edges all is padding, which stays
             found.update({field.key: np.empty_like(columns[field.key]) for field in own})
             _move_rows(columns, found, own, slots, axis.key)
     if "graph_ids" in columns:
@@ -60,25 +75,105 @@ def redrawn(columns: Mapping[str, np.ndarray], schema: Schema, block: int, key: 
     return found
 
 
+class _Rows(NamedTuple):
+    """The rows of one axis. count: int64 [slots], of each slot; origin: int64 [slots], the slot that its rows come
+    from; moved: int64 [slots], how much farther those lie in their pack than its own. real: int64 [packs], the rows
+    that are not padding, where padding moves too: it is copied from the first row of `padding`, a slot."""
+
+    count: np.ndarray
+    origin: np.ndarray
+    moved: np.ndarray
+    real: np.ndarray | None = None
+    padding: tuple[int, int] = (0, 0)
+
+
 class _Slots(NamedTuple):
     """The graph slots of a block, pack after pack. source: int64 [slots], the slot whose graph each one takes; null
-    slots take their own. axes: axis key -> (int64 [slots] rows of each slot, int64 [slots] its first row in its pack).
+    slots take their own. axes: axis key -> rows, of axes that have any. firsts: node axis key -> (int64 [slots] the
+    first row of each slot in its pack, the same as it is stored). layout: columns of the layout that change.
     """
 
     packs: int
     source: np.ndarray
-    axes: dict[str, tuple[np.ndarray, np.ndarray]]
+    axes: dict[str, _Rows]
+    firsts: dict[str, tuple[np.ndarray, np.ndarray]]
+    layout: dict[str, np.ndarray]
 
     @classmethod
-    def of(cls, columns: Mapping[str, np.ndarray], schema: Schema, block: int, key: int) -> _Slots:
+    def of(cls, columns: Mapping[str, np.ndarray], schema: Schema, limits: PackLimits, block: int, key: int) -> _Slots:
+        """Graphs of one size change places."""
         packs, axes, real = _sizes(columns, schema)
         source = source_slots([count for count, _ in axes.values()], real, key_of(key, block))
-        return cls(packs, source, axes)
+        rows = {
+            name: _Rows(count, source, first[source] - first) for name, (count, first) in axes.items() if count.any()
+        }
+        return cls(packs, source, rows, {name: (first, first) for name, (_, first) in axes.items()}, {})
 
-    def first_change(self, axis_key: str) -> np.ndarray:
-        """int64 [slots]: by how much a slot's first row lies behind that of the slot that its graph comes from."""
-        _, first = self.axes[axis_key]
-        return first - first[self.source]
+    @classmethod
+    def swapped(
+        cls, columns: Mapping[str, np.ndarray], schema: Schema, limits: PackLimits, block: int, key: int
+    ) -> _Slots:
+        """Graphs of any sizes do."""
+        packs, axes, is_real = _sizes(columns, schema)
+        counts = {name: np.where(is_real, count, 0) for name, (count, _) in axes.items()}
+        real = _real_rows(counts, is_real, packs)
+        if not np.array_equal(real, columns["num_real"]):
+            raise FormatError(f"num_real of a pack is not what its slots hold{CONTRADICTION}")
+        source = _swapped(counts, is_real, schema, limits, key_of(key, block), packs)
+        taken = {name: count[source[is_real]] for name, count in counts.items()}
+        laid = lay_out(taken, np.concatenate([[0], np.cumsum(real[:, -1])]), schema.axes, limits)
+        rows: dict[str, _Rows] = {}
+        firsts: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        layout = {"num_real": np.stack([*laid.real_rows.values(), laid.real], axis=1).astype(np.int32)}
+        for axis in schema.axes:
+            count, first = axes[axis.key]
+            if axis.mask_name in columns:
+                layout[axis.mask_name] = slot_mask(laid.real_rows[axis.key], columns[axis.mask_name].shape[1])
+            if count.any():
+                rows[axis.key] = _laid_rows(count, first, is_real, source, laid, axis.key)
+            if axis.level == "node":
+                batch, ptr = axis.column("batch"), axis.column("ptr")
+                stored = first_rows(columns[ptr].astype(np.int64), laid.real)
+                firsts[axis.key] = laid.first_rows(axis.key).reshape(-1), stored.reshape(-1)
+                layout[ptr] = laid.ptr[axis.key].astype(columns[ptr].dtype)
+                slots = np.tile(np.arange(len(count) // max(packs, 1), dtype=columns[batch].dtype), packs)
+                layout[batch] = np.repeat(slots, laid.counts[axis.key].reshape(-1)).reshape(columns[batch].shape)
+        return cls(packs, source, rows, firsts, layout)
+
+    def change(self, target: str, origin: np.ndarray) -> np.ndarray:
+        """int64 [slots]: by how much a slot's first row lies behind that of the slot `origin`, as it is stored."""
+        first, stored = self.firsts[target]
+        return first - stored[origin]
+
+
+def _real_rows(counts: Mapping[str, np.ndarray], is_real: np.ndarray, packs: int) -> np.ndarray:
+    """What num_real says of packs: int64 [packs, axes + 1]."""
+    return np.stack([rows.reshape(packs, -1).sum(axis=1) for rows in (*counts.values(), is_real)], axis=1)
+
+
+def _swapped(
+    counts: Mapping[str, np.ndarray], is_real: np.ndarray, schema: Schema, limits: PackLimits, key: int, packs: int
+) -> np.ndarray:
+    """`swapped_slots` of packs as they are stored: int64 [slots]."""
+    need, capacity = need_of(np.stack(list(counts.values()), axis=1), schema.axes, limits)
+    need = np.where(is_real[:, None], need, 0).reshape(packs, -1, len(capacity))
+    slack = capacity - need.sum(axis=1)
+    if (slack < 0).any():
+        raise FormatError(f"the graphs of a pack do not fit {limits}{CONTRADICTION}")
+    real = np.count_nonzero(is_real.reshape(packs, -1), axis=1)
+    # The last dimension counts graphs: as many stay in each pack.
+    return swapped_slots(need[..., :-1], slack[:, :-1], real, key).reshape(-1)
+
+
+def _laid_rows(
+    count: np.ndarray, first: np.ndarray, is_real: np.ndarray, source: np.ndarray, laid: Layout, axis_key: str
+) -> _Rows:
+    """Rows of packs that are laid out anew. count, first: as they are stored."""
+    padding = int((~is_real & (count > 0)).argmax())  # any will do; where there is none, none is wanted
+    origin = np.where(is_real, source, padding)
+    begins = laid.ptr[axis_key][:, :-1].reshape(-1)
+    where = padding // laid.counts[axis_key].shape[1], int(first[padding])
+    return _Rows(laid.counts[axis_key].reshape(-1), origin, first[origin] - begins, laid.real_rows[axis_key], where)
 
 
 class SizeClasses(NamedTuple):
@@ -129,8 +224,8 @@ def _sizes(
 def slots_of_block(columns: Mapping[str, np.ndarray], schema: Schema, block: int, key: int) -> np.ndarray:
     """The slot (pack * G + slot) whose graph each slot of a block takes under a key: int64 [packs, G]. Arguments and
     errors are those of `redrawn`, which moves the rows; `take` moves them by this table."""
-    slots = _Slots.of(columns, schema, block, key)
-    return slots.source.reshape(slots.packs, -1)
+    packs, axes, real = _sizes(columns, schema)
+    return source_slots([count for count, _ in axes.values()], real, key_of(key, block)).reshape(packs, -1)
 
 
 def edge_pointers(batch: np.ndarray, index: np.ndarray, num_slots: int) -> np.ndarray:
@@ -218,7 +313,7 @@ def _graph_values(values: np.ndarray, field: Field, slots: _Slots) -> np.ndarray
     found = np.take(_items(values, len(slots.source)), slots.source).view(values.dtype)
     found = found.reshape(len(slots.source), *field.shape)
     for entry, target in enumerate(field.targets if field.role == "index" else ()):
-        _add(found[:, entry] if field.shape else found, slots.first_change(target))
+        _add(found[:, entry] if field.shape else found, slots.change(target, slots.source))
     return found.reshape(values.shape)
 
 
@@ -226,11 +321,10 @@ def _move_rows(
     columns: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray], fields: list[Field], slots: _Slots, key: str
 ) -> None:
     """Fill the columns of some fields of one axis, some packs at a time: what is written is still in the cache."""
-    count, first = slots.axes[key]
-    num_rows, num_slots = int(count.sum()) // slots.packs, len(count) // slots.packs
-    moved = first[slots.source] - first
-    from_pack = slots.source // num_slots * num_rows
-    changes = {target: slots.first_change(target) for field in fields for target in field.targets}
+    own = slots.axes[key]
+    num_rows, num_slots = int(own.count.sum()) // slots.packs, len(own.count) // slots.packs
+    from_pack = own.origin // num_slots * num_rows
+    changes = {target: slots.change(target, own.origin) for field in fields for target in field.targets}
     # A field with its rows last is as many planes a pack as its other dimensions have entries; others are one.
     planes = {field.key: math.prod(field.shape) if field.cat_dim == -1 else 1 for field in fields}
     items = {field.key: _items(columns[field.key], slots.packs * planes[field.key] * num_rows) for field in fields}
@@ -240,10 +334,14 @@ def _move_rows(
         part = slice(pack * num_slots, stop * num_slots)
         in_pack = np.tile(np.arange(num_rows), stop - pack)
         rows = {
-            number: np.repeat(from_pack[part] * number + moved[part], count[part]) + in_pack
+            number: np.repeat(from_pack[part] * number + own.moved[part], own.count[part]) + in_pack
             for number in set(planes.values())
         }
-        shifts = {target: np.repeat(change[part], count[part]) for target, change in changes.items()}
+        if own.real is not None:
+            padding = np.flatnonzero(in_pack >= np.repeat(own.real[pack:stop], num_rows))
+            for number, wanted in rows.items():
+                wanted[padding] = own.padding[0] * num_rows * number + own.padding[1]
+        shifts = {target: np.repeat(change[part], own.count[part]) for target, change in changes.items()}
         for field in fields:
             number, values = planes[field.key], found[field.key][pack:stop]
             if number == 1:

@@ -143,7 +143,7 @@ def test_every_graph_comes_once_an_epoch_and_equals_its_source(packed: Any) -> N
 
         for block in range(-(-len(dataset) // dataset.manifest.packs_per_block)):
             stored = dataset.blocks._reader(0).block(block)
-            table, ids = unpack_table(redrawn(stored, schema, block, redraw_key(SEED, epoch)), schema, limits)
+            table, ids = unpack_table(redrawn(stored, schema, limits, block, redraw_key(SEED, epoch)), schema, limits)
             for graph, number in zip(graphs_of(table), ids.tolist(), strict=True):
                 assert_same(graph, graphs[number])
 
