@@ -9,7 +9,7 @@ places (`packer.reading.swaps`), and packs are laid out anew.
 from __future__ import annotations
 
 import math
-from typing import Mapping, NamedTuple, Union
+from typing import Mapping, NamedTuple
 
 import numpy as np
 
@@ -21,15 +21,18 @@ from packer.hashing import id_hashes, key_of
 from packer.limits.fit import need_of
 from packer.limits.pack_limits import PackLimits
 from packer.packs.materialise import Layout, first_rows, lay_out, slot_mask
+from packer.reading.order import SWAPS, Redraw
 from packer.reading.swaps import swapped_slots
 
-SWAPS = "swaps"
-Redraw = Union[bool, str]
-"""Whether graphs of one size change places in every epoch, or SWAPS, where all sizes do."""
 _PURPOSE = 3  # the order of an epoch has the keys of purposes 1 and 2
 _KEYS = (1 << 31) - 1
 _SWAPPING = 1 << 31  # the bit that keys of swaps have
 _ROWS_AT_ONCE = 1 << 16
+
+
+def is_swapping(key: int) -> bool:
+    """Whether a key of redraws is one of swaps."""
+    return bool(key & _SWAPPING)
 
 
 def redraw_key(seed: int, epoch: int, redraw: Redraw = True) -> int:
@@ -59,7 +62,7 @@ def redrawn(
     of the same graphs. Randomness: (key, block) alone. Cost: about that of decoding the block.
     Raises FormatError for packs that contradict themselves.
     """
-    slots = (_Slots.swapped if key & _SWAPPING else _Slots.of)(columns, schema, limits, block, key)
+    slots = (_Slots.swapped if is_swapping(key) else _Slots.of)(columns, schema, limits, block, key)
     found = {**columns, **slots.layout}
     fields = [field for field in stored_fields(schema) if field.key in columns and columns[field.key].size]
     for field in fields:
