@@ -52,17 +52,21 @@ def swapped_slots(need: np.ndarray, slack: np.ndarray, real: np.ndarray, key: in
             other = partners[pairs + begin : pairs + begin + len(one)]
             both = filled[one] & filled[other]
             grows = np.where(both[..., None], flat[lies[other]] - flat[lies[one]], 0).transpose(2, 0, 1)
-            sums = np.zeros((dims, len(one), len(sets)), dtype=np.int32)
+            # From what `other` has to spare upwards: what one spares at most and no less than 0 is one comparison.
+            least = slack[other].T[..., None]
+            sums = np.empty((dims, len(one), len(sets)), dtype=np.int32)
+            sums[..., :1] = least
             for part, by in enumerate(np.moveaxis(np.add.reduceat(grows, starts, axis=2), 2, 0)):
                 np.add(sums[..., : 1 << part], by[..., None], out=sums[..., 1 << part : 2 << part])
-            fits = ((sums <= slack[one].T[..., None]) & (sums >= -slack[other].T[..., None])).all(axis=0)
+            span = least.astype(np.uint32) + slack[one].T[..., None].astype(np.uint32)
+            fits = np.logical_and.reduce(sums.view(np.uint32) <= span, axis=0)
             best = (fits * worth).argmax(axis=1)  # the empty set fits and is worth nothing
             swap = both & (best[:, None] >> part_of_slot & 1).astype(bool)
             lies[one], lies[other] = (
                 np.where(swap, lies[other], lies[one]),
                 np.where(swap, lies[one], lies[other]),
             )
-            change = sums[:, np.arange(len(one)), best].T
+            change = (sums[:, np.arange(len(one)), best] - least[..., 0]).T
             slack[one] -= change
             slack[other] += change
     source[:, :wide] = np.where(filled, lies, source[:, :wide])
