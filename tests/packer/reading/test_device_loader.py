@@ -128,6 +128,30 @@ def test_a_state_may_turn_redraws_off_and_not_on(plain: Path) -> None:
     assert_equal(list(drawing), list(theirs))
 
 
+def test_a_state_with_swaps_goes_on_in_any_ring_and_back(plain: Path) -> None:
+    """Also where the ring holds the same blocks with other graphs in them."""
+    for redraw in (True, False, "swaps"):
+        ours, theirs = loaders(plain, redraw=redraw)
+        _, swapping = loaders(plain, redraw="swaps")
+        assert_equal(list(ours), list(theirs))
+        swapping.set_epoch(4)
+        ours.load_state_dict(swapping.state_dict())
+        for _ in range(2):
+            assert_equal(list(ours), list(swapping))
+        ours.load_state_dict(theirs.state_dict())
+        for _ in range(2):
+            assert_equal(list(ours), list(theirs))
+    with pytest.raises(StateError, match="has redraw=True, which the device_loader was made without"):
+        ours.load_state_dict(loaders(plain)[0].state_dict())
+
+
+def test_swapped_blocks_are_read_in_every_epoch(plain: Path) -> None:
+    ours, _ = loaders(plain, redraw="swaps")
+    for epoch in range(3):
+        list(ours)
+        assert ours.ring.num_read == 9 * (epoch + 1)
+
+
 def test_a_resident_ring_reads_once(plain: Path) -> None:
     for redraw in (True, False):
         ours, _ = loaders(plain, redraw=redraw)
