@@ -45,10 +45,9 @@ def redraw_key(seed: int, epoch: int, redraw: Redraw = True) -> int:
 
 def needed_columns(schema: Schema) -> list[str]:
     """The columns that tell the sizes of all graphs of a pack: a redraw takes them whatever else is read."""
-    names = [axis.column(name) for axis in schema.axes if axis.level == "node" for name in ("batch", "ptr")]
-    known = {field.key for field in schema.fields}
-    names += [axis.column("edge_index") for axis in schema.axes if axis.level == "edge"]
-    return [name for name in names if name in known or not name.endswith("edge_index")] + ["num_real"]
+    names = [name for axis in schema.axes if axis.is_pointed for name in (axis.batch_name, axis.ptr_name)]
+    names += [field.key for field in schema.edge_fields.values()]
+    return [*names, *schema.budgets, "num_real"]
 
 
 def redrawn(
@@ -106,7 +105,8 @@ class _Slots(NamedTuple):
     def of(cls, columns: Mapping[str, np.ndarray], schema: Schema, limits: PackLimits, block: int, key: int) -> _Slots:
         """Graphs of one size change places."""
         packs, axes, real = _sizes(columns, schema)
-        source = source_slots([count for count, _ in axes.values()], real, key_of(key, block))
+        sizes = [*(count for count, _ in axes.values()), *_budgets(columns, schema)]
+        source = source_slots(sizes, real, key_of(key, block))
         rows = {
             name: _Rows(count, source, first[source] - first) for name, (count, first) in axes.items() if count.any()
         }
@@ -122,7 +122,8 @@ class _Slots(NamedTuple):
         real = _real_rows(counts, is_real, packs)
         if not np.array_equal(real, columns["num_real"]):
             raise FormatError(f"num_real of a pack is not what its slots hold{CONTRADICTION}")
-        source = _swapped(counts, is_real, schema, limits, key_of(key, block), packs)
+        sizes = np.stack([*counts.values(), *_budgets(columns, schema)], axis=1)
+        source = _swapped(sizes, is_real.reshape(packs, -1), schema, limits, key_of(key, block))
         taken = {name: count[source[is_real]] for name, count in counts.items()}
         laid = lay_out(taken, np.concatenate([[0], np.cumsum(real[:, -1])]), schema.axes, limits)
         rows: dict[str, _Rows] = {}
@@ -134,8 +135,8 @@ class _Slots(NamedTuple):
                 layout[axis.mask_name] = slot_mask(laid.real_rows[axis.key], columns[axis.mask_name].shape[1])
             if count.any():
                 rows[axis.key] = _laid_rows(count, first, is_real, source, laid, axis.key)
-            if axis.level == "node":
-                batch, ptr = axis.column("batch"), axis.column("ptr")
+            if axis.is_pointed:
+                batch, ptr = axis.batch_name, axis.ptr_name
                 stored = first_rows(columns[ptr].astype(np.int64), laid.real)
                 firsts[axis.key] = laid.first_rows(axis.key).reshape(-1), stored.reshape(-1)
                 layout[ptr] = laid.ptr[axis.key].astype(columns[ptr].dtype)
@@ -154,18 +155,16 @@ def _real_rows(counts: Mapping[str, np.ndarray], is_real: np.ndarray, packs: int
     return np.stack([rows.reshape(packs, -1).sum(axis=1) for rows in (*counts.values(), is_real)], axis=1)
 
 
-def _swapped(
-    counts: Mapping[str, np.ndarray], is_real: np.ndarray, schema: Schema, limits: PackLimits, key: int, packs: int
-) -> np.ndarray:
-    """`swapped_slots` of packs as they are stored: int64 [slots]."""
-    need, capacity = need_of(np.stack(list(counts.values()), axis=1), schema.axes, limits)
-    need = np.where(is_real[:, None], need, 0).reshape(packs, -1, len(capacity))
+def _swapped(sizes: np.ndarray, is_real: np.ndarray, schema: Schema, limits: PackLimits, key: int) -> np.ndarray:
+    """`swapped_slots` of packs as they are stored: int64 [slots]. sizes: int64 [slots, sizes]; is_real: bool [packs,
+    slots]."""
+    need, capacity = need_of(sizes, schema.sized, limits)
+    need = need.reshape(*is_real.shape, -1) * is_real[..., None]
     slack = capacity - need.sum(axis=1)
     if (slack < 0).any():
         raise FormatError(f"the graphs of a pack do not fit {limits}{CONTRADICTION}")
-    real = np.count_nonzero(is_real.reshape(packs, -1), axis=1)
     # The last dimension counts graphs: as many stay in each pack.
-    return swapped_slots(need[..., :-1], slack[:, :-1], real, key).reshape(-1)
+    return swapped_slots(need[..., :-1], slack[:, :-1], np.count_nonzero(is_real, axis=1), key).reshape(-1)
 
 
 def _laid_rows(
@@ -193,7 +192,8 @@ class SizeClasses(NamedTuple):
     def of(cls, columns: Mapping[str, np.ndarray], schema: Schema) -> SizeClasses:
         """columns: as for `redrawn`, with its errors."""
         packs, axes, real = _sizes(columns, schema)
-        return cls(packs, real, _classes([count[real] for count, _ in axes.values()]).astype(np.uint32))
+        sizes = [*(count for count, _ in axes.values()), *_budgets(columns, schema)]
+        return cls(packs, real, _classes([size[real] for size in sizes]).astype(np.uint32))
 
     def slots(self, block: int, key: int) -> np.ndarray:
         """What `slots_of_block` gives: int64 [packs, G]."""
@@ -204,31 +204,41 @@ class SizeClasses(NamedTuple):
 def _sizes(
     columns: Mapping[str, np.ndarray], schema: Schema
 ) -> tuple[int, dict[str, tuple[np.ndarray, np.ndarray]], np.ndarray]:
-    """Packs; axis key -> (int64 [slots] rows of each slot, int64 [slots] its first row); real: bool [slots]."""
+    """Packs; axis key, in their order -> (int64 [slots] rows of each slot, int64 [slots] its first row); real: bool
+    [slots]."""
     packs = len(columns["num_real"])
     axes: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for axis in schema.axes:
-        if axis.level == "node":
-            ptr = columns[axis.column("ptr")].astype(np.int64)
-            count = _checked(np.diff(ptr, axis=1), columns[axis.column("batch")].shape[1], axis)
+        if axis.is_pointed:
+            ptr = columns[axis.ptr_name].astype(np.int64)
+            count = _checked(np.diff(ptr, axis=1), columns[axis.batch_name].shape[1], axis)
             axes[axis.key] = count, ptr[:, :-1].reshape(-1)
     slots = len(next(iter(axes.values()))[0])
     for axis in schema.axes:
         if axis.level == "edge":
             index = columns.get(axis.column("edge_index"))
-            batch = columns["batch" if axis.type is None else f"{axis.ends[0]}/batch"]
-            count = _edges_of_slots(batch, index, slots // max(packs, 1))
+            count = _edges_of_slots(columns[axis.batch_name], index, slots // max(packs, 1))
             first = np.cumsum(count, axis=1) - count
             axes[axis.key] = _checked(count, int(count[:1].sum()), axis), first.reshape(-1)
     real = np.arange(slots // max(packs, 1)) < columns["num_real"][:, -1:]
-    return packs, axes, real.reshape(-1)
+    return packs, {axis.key: axes[axis.key] for axis in schema.axes}, real.reshape(-1)
+
+
+def _budgets(columns: Mapping[str, np.ndarray], schema: Schema) -> list[np.ndarray]:
+    """What each slot takes of each budget: int64 [slots]."""
+    found = [columns[key].astype(np.int64).reshape(-1) for key in schema.budgets]
+    for key, values in zip(schema.budgets, found):
+        if values.min(initial=0) < 0 or values.max(initial=0) >= 2**31:
+            raise FormatError(
+                f"{key!r}, which has a budget, is below 0 or too large. Run graph-pack verify on the data set"
+            )
+    return found
 
 
 def slots_of_block(columns: Mapping[str, np.ndarray], schema: Schema, block: int, key: int) -> np.ndarray:
     """The slot (pack * G + slot) whose graph each slot of a block takes under a key: int64 [packs, G]. Arguments and
     errors are those of `redrawn`, which moves the rows; `take` moves them by this table."""
-    packs, axes, real = _sizes(columns, schema)
-    return source_slots([count for count, _ in axes.values()], real, key_of(key, block)).reshape(packs, -1)
+    return SizeClasses.of(columns, schema).slots(block, key)
 
 
 def edge_pointers(batch: np.ndarray, index: np.ndarray, num_slots: int) -> np.ndarray:
