@@ -91,7 +91,7 @@ class _Rows(NamedTuple):
 
 class _Slots(NamedTuple):
     """The graph slots of a block, pack after pack. source: int64 [slots], the slot whose graph each one takes; null
-    slots take their own. axes: axis key -> rows, of axes that have any. firsts: node axis key -> (int64 [slots] the
+    slots take their own. axes: axis key -> rows, of axes that have any. firsts: axis key -> (int64 [slots] the
     first row of each slot in its pack, the same as it is stored). layout: columns of the layout that change.
     """
 
@@ -135,10 +135,12 @@ class _Slots(NamedTuple):
                 layout[axis.mask_name] = slot_mask(laid.real_rows[axis.key], columns[axis.mask_name].shape[1])
             if count.any():
                 rows[axis.key] = _laid_rows(count, first, is_real, source, laid, axis.key)
+            now = laid.first_rows(axis.key).reshape(-1)
+            # Where nothing tells whose rows are whose all of them are padding, which stays.
+            stored = first_rows(_pointers(count.reshape(packs, -1)), laid.real).reshape(-1) if count.any() else now
+            firsts[axis.key] = now, stored
             if axis.is_pointed:
                 batch, ptr = axis.batch_name, axis.ptr_name
-                stored = first_rows(columns[ptr].astype(np.int64), laid.real)
-                firsts[axis.key] = laid.first_rows(axis.key).reshape(-1), stored.reshape(-1)
                 layout[ptr] = laid.ptr[axis.key].astype(columns[ptr].dtype)
                 slots = np.tile(np.arange(len(count) // max(packs, 1), dtype=columns[batch].dtype), packs)
                 layout[batch] = np.repeat(slots, laid.counts[axis.key].reshape(-1)).reshape(columns[batch].shape)
@@ -148,6 +150,11 @@ class _Slots(NamedTuple):
         """int64 [slots]: by how much a slot's first row lies behind that of the slot `origin`, as it is stored."""
         first, stored = self.firsts[target]
         return first - stored[origin]
+
+
+def _pointers(count: np.ndarray) -> np.ndarray:
+    """int64 [packs, slots + 1], from [packs, slots]."""
+    return np.concatenate([np.zeros((len(count), 1), dtype=np.int64), np.cumsum(count, axis=1)], axis=1)
 
 
 def _real_rows(counts: Mapping[str, np.ndarray], is_real: np.ndarray, packs: int) -> np.ndarray:

@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 from strategies import heterogeneous, homogeneous, limits_of, packings
 from torch_geometric.data import Data
 
-from packer import PackLimits
+from packer import PackLimits, make_plan
 from packer.errors import FormatError
+from packer.graphs.axes import Axis
+from packer.graphs.ragged import pointers
+from packer.graphs.schema import Field, Schema
 from packer.graphs.table import GraphTable
 from packer.packs.materialise import materialise
 from packer.reading.redraw import SWAPS, needed_columns, redraw_key, redrawn, source_slots
@@ -58,6 +61,44 @@ def test_a_redrawn_block_is_the_block_of_the_same_graphs_in_other_slots(graphs: 
     some = {name: block[name] for name in {*needed_columns(table.schema), "graph_ids"}}
     again, whole = (redrawn(columns, table.schema, limits, 5, key) for columns in (some, block))
     assert np.array_equal(again["graph_ids"], whole["graph_ids"])
+
+
+def with_triplets(graphs: int) -> tuple[GraphTable, PackLimits]:
+    """A further axis, whose rows point at edges, and a budget of 30 a pack."""
+    fields = (
+        Field("x", "node", "value", (1,), 0, "int64", "uint8"),
+        Field("edge_index", "edge", "index", (2,), -1, "int64", "uint8", targets=("node", "node")),
+        Field("pair", "triplet", "index", (2,), -1, "int64", "uint8", targets=("edge", "edge")),
+        Field("cost", "graph", "value", (), 0, "int64", "int64", form="value"),
+    )
+    schema = Schema((Axis("node"), Axis("edge"), Axis("triplet")), fields, budgets=("cost",))
+    rng = np.random.default_rng(0)
+    nodes, edges, triplets = (rng.integers(1, 9, graphs) for _ in range(3))
+    columns = {
+        "x": rng.integers(0, 200, (nodes.sum(), 1), dtype=np.uint8),
+        "edge_index": (rng.integers(0, 200, (edges.sum(), 2)) % np.repeat(nodes, edges)[:, None]).astype(np.uint8),
+        "pair": (rng.integers(0, 200, (triplets.sum(), 2)) % np.repeat(edges, triplets)[:, None]).astype(np.uint8),
+        "cost": rng.integers(1, 9, graphs),
+    }
+    ptr = {key: pointers(count) for key, count in (("node", nodes), ("edge", edges), ("triplet", triplets))}
+    limits = PackLimits(40, 40, 6, num={"triplet": 40}, budgets={"cost": 30})
+    return GraphTable(schema, ptr, columns, {}, np.arange(graphs)), limits
+
+
+@pytest.mark.parametrize("redraw", [True, SWAPS])
+def test_further_axes_move_and_budgets_hold(redraw: Any) -> None:
+    table, limits = with_triplets(48)
+    plan = make_plan(table.sizes(), limits, "first-fit-decreasing")
+    block = materialise(table, plan.graph_ids, plan.pack_offsets, limits)
+    moved_once = np.zeros(48, dtype=bool)
+    for epoch in range(20):
+        found = redrawn(block, table.schema, limits, 0, redraw_key(0, epoch, redraw))
+        moved = found["graph_ids"][found["graph_ids"] >= 0]
+        moved_once |= moved != plan.graph_ids
+        for name, values in materialise(table, moved, plan.pack_offsets, limits).items():
+            assert found[name].tobytes() == values.tobytes(), name
+        assert found["cost"].sum(axis=1).max() <= 30
+    assert moved_once.mean() > 0.9 if redraw == SWAPS else moved_once.mean() < 0.1  # of 4,096 sizes
 
 
 def test_slots_change_inside_their_class_alone() -> None:
