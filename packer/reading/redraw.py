@@ -78,11 +78,11 @@ def redrawn(
 
 
 class _Rows(NamedTuple):
-    """The rows of one axis. count: int64 [slots], of each slot; origin: int64 [slots], the slot that its rows come
+    """The rows of one axis. counts: int64 [slots], of each slot; origin: int64 [slots], the slot that its rows come
     from; moved: int64 [slots], how much farther those lie in their pack than its own. real: int64 [packs], the rows
-    that are not padding, where padding moves too: it is copied from the first row of `padding`, a slot."""
+    that are not padding, where padding moves too: every row of it is then that of `padding`, (pack, row)."""
 
-    count: np.ndarray
+    counts: np.ndarray
     origin: np.ndarray
     moved: np.ndarray
     real: np.ndarray | None = None
@@ -342,7 +342,7 @@ def _move_rows(
 ) -> None:
     """Fill the columns of some fields of one axis, some packs at a time: what is written is still in the cache."""
     own = slots.axes[key]
-    num_rows, num_slots = int(own.count.sum()) // slots.packs, len(own.count) // slots.packs
+    num_rows, num_slots = int(own.counts.sum()) // slots.packs, len(own.counts) // slots.packs
     from_pack = own.origin // num_slots * num_rows
     changes = {target: slots.change(target, own.origin) for field in fields for target in field.targets}
     # A field with its rows last is as many planes a pack as its other dimensions have entries; others are one.
@@ -354,14 +354,14 @@ def _move_rows(
         part = slice(pack * num_slots, stop * num_slots)
         in_pack = np.tile(np.arange(num_rows), stop - pack)
         rows = {
-            number: np.repeat(from_pack[part] * number + own.moved[part], own.count[part]) + in_pack
+            number: np.repeat(from_pack[part] * number + own.moved[part], own.counts[part]) + in_pack
             for number in set(planes.values())
         }
         if own.real is not None:
             padding = np.flatnonzero(in_pack >= np.repeat(own.real[pack:stop], num_rows))
             for number, wanted in rows.items():
                 wanted[padding] = own.padding[0] * num_rows * number + own.padding[1]
-        shifts = {target: np.repeat(change[part], own.count[part]) for target, change in changes.items()}
+        shifts = {target: np.repeat(change[part], own.counts[part]) for target, change in changes.items()}
         for field in fields:
             number, values = planes[field.key], found[field.key][pack:stop]
             if number == 1:
