@@ -246,7 +246,7 @@ def _check_range(part: Part, counts: Mapping[str, np.ndarray], ids: np.ndarray, 
             at, column = wrong[0]
             count = int(nodes[at, 0])
             span = f" (0 to {count - 1})" if count else ""
-            remedy = ", or set num_nodes" if "node" in rows[target] else ""
+            remedy = ", or set num_nodes" if target == "node" or part.type is not None else ""
             if part.name not in ("edge_index", "face"):
                 remedy += f", rename the attribute if it numbers no {rows[target]}, or say what it numbers"
             raise FieldError(

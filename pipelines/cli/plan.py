@@ -27,6 +27,7 @@ from pipelines.executors import make_executor
 from pipelines.survey.preview import preview
 from pipelines.survey.survey import Survey
 from pipelines.survey.warm_plan import warm_plan
+from pipelines.text.plurals import rows_of
 
 
 def register(app: typer.Typer) -> None:
@@ -137,7 +138,7 @@ def plan(
         show_json({"source": found.source, "graphs": sizes.num_graphs, **facts})
         return
     tell_skips(found.skips)
-    fills = ", ".join(f"{key}s {percent(value)}" for key, value in made.fill.items())
+    fills = ", ".join(f"{rows_of(key, made.sizes.axes)} {percent(value)}" for key, value in made.fill.items())
     proof = "proven: no plan has fewer" if made.status == "optimal" else f"no plan has fewer than {made.lower_bound:,}"
     proof += "; interrupted" if made.stopped_by == "interrupt" else ""
     show(
