@@ -35,6 +35,7 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/time_limits.py
 	$(BIN)/python benchmarks/sampler.py
 	$(BIN)/python benchmarks/axes.py
+	$(BIN)/python benchmarks/companions.py
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python benchmarks/training.py

@@ -51,6 +51,14 @@ def test_time_limits_are_measured(tmp_path):
     assert [row[2].strip() for row in rows] == ["cold", "warm"] * 4  # how long each took is not for a test to say
 
 
+def test_companions_are_counted(shared_data, tmp_path):
+    pytest.importorskip("ortools")
+    run("benchmarks/companions.py", "--quick", "--out", tmp_path / "table.md")
+    rows = [row.split("|") for row in (tmp_path / "table.md").read_text().splitlines() if row.startswith("| PROTEINS")]
+    met = {row[2].strip(): float(row[8]) for row in rows}
+    assert met["as stored"] < met["redraw=True"] < met['redraw="swaps"']
+
+
 def test_batches_under_a_budget_are_counted(shared_data, tmp_path):
     pytest.importorskip("ortools")
     run("benchmarks/sampler.py", "--quick", "--out", tmp_path / "table.md")

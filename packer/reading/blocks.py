@@ -145,7 +145,7 @@ class Blocks:
             stored = columns
             with self._lock:
                 spare, self._spare = self._spare, {}
-            columns = redrawn(stored, self.manifest.schema, block, redraw, spare)
+            columns = redrawn(stored, self.manifest.schema, self.manifest.limits, block, redraw, spare)
             self._spare = {name: values for name, values in stored.items() if columns[name] is not values}
         return decoded_block(columns, self.casts, self.masks)
 

@@ -195,7 +195,7 @@ def test_any_packs_with_any_redraw(graphs: list[Any], data: st.DataObject) -> No
     limits = limits_of(schema.axes, slots, num_slots, null_graphs)
     packs = materialise(table, ids, offsets, limits)
     reader: Any = _Reader(schema, limits)
-    expected = redrawn(packs, schema, 4, 99)
+    expected = redrawn(packs, schema, limits, 4, 99)
     for library in ("numpy", "torch"):
         layout = layout_of(reader, ops_of(library))
         number = len(offsets) - 1
