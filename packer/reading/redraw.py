@@ -97,6 +97,13 @@ class SizeClasses(NamedTuple):
         packs, axes, real = _sizes(columns, schema)
         return cls(packs, real, _classes([count[real] for count, _ in axes.values()]).astype(np.uint32))
 
+    @classmethod
+    def of_sizes(cls, counts: list[np.ndarray], held: np.ndarray, num_slots: int) -> SizeClasses:
+        """counts: int64 [graphs] for each axis in the schema's order, pack after pack and slot after slot, of axes
+        whose edges nothing assigns to graphs all 0; held: int64 [packs], graphs of each; num_slots: of a pack."""
+        real = (np.arange(num_slots) < held[:, None]).reshape(-1)
+        return cls(len(held), real, _classes(counts).astype(np.uint32))
+
     def slots(self, block: int, key: int) -> np.ndarray:
         """What `slots_of_block` gives: int64 [packs, G]."""
         found = _drawn(self.classes.astype(np.uint64), self.real, key_of(key, block))
