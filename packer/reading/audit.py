@@ -32,6 +32,8 @@ _MOST_MET = 1 << 22
 _ORDERS, _ORDERED_PACKS = 400, 1 << 21
 """Epochs whose order is looked at: those asked for, and more of small data sets, whose single epochs say little."""
 _PARTS = 20
+_COUNTED = 1 << 20
+"""Classes times steps that are counted at a time."""
 
 
 def audit_packs(
@@ -320,19 +322,23 @@ def balance_of(
     shares = np.bincount(of_place, minlength=len(classes))[first:].astype(np.float64)
     known = shares.sum()
     shares /= known
-    found, sizes = list[np.ndarray](), list[np.ndarray]()
+    squares, chance, number = np.zeros(len(shares)), 0.0, 0
+    at_once = max(1, _COUNTED // len(classes))
     for epoch, order in enumerate(orders):
         own = of_place[held.redrawn(seed, epoch)][segments(held.starts[order], held.per_pack[order])]
-        step = np.repeat(np.arange(-(-len(order) // steps.size)), steps.totals(held.per_pack, order))
-        table = np.bincount(step * len(classes) + own, minlength=(step[-1] + 1) * len(classes))
-        counts = table.reshape(-1, len(classes))[:, first:]
-        found.append(counts[counts.sum(axis=1) > 0])
-        sizes.append(found[-1].sum(axis=1))
-    counts, number = np.concatenate(found), np.concatenate(sizes).astype(np.float64)
-    off = counts / number[:, None] - shares
-    # Drawn without putting back, a share of a class has this variance.
-    chance = np.mean((known - number) / max(known - 1, 1) / number) * shares * (1 - shares)
-    sd = np.sqrt((off * off).mean(axis=0))
-    names = tuple(int(label) for label in classes[first:])
-    ratio = float(np.sqrt((off * off).mean(axis=0).sum() / chance.sum())) if chance.sum() > 0 else 1.0
-    return Balance(field.key, names, tuple(shares.tolist()), tuple(sd.tolist()), tuple(np.sqrt(chance).tolist()), ratio)
+        graphs = steps.totals(held.per_pack, order)
+        ends = pointers(graphs)
+        for at in range(0, len(graphs), at_once):
+            some = graphs[at : at + at_once]
+            cell = np.repeat(np.arange(len(some)), some) * len(classes) + own[ends[at] : ends[at + len(some)]]
+            counts = np.bincount(cell, minlength=len(some) * len(classes)).reshape(-1, len(classes))[:, first:]
+            with_class = counts.sum(axis=1)
+            counts, with_class = counts[with_class > 0], with_class[with_class > 0]
+            squares += np.square(counts / with_class[:, None] - shares).sum(axis=0)
+            # Drawn without putting back, the share of a class has this variance, times that of a single graph.
+            chance += float(((known - with_class) / max(known - 1, 1) / with_class).sum())
+            number += len(counts)
+    expected = chance * shares * (1 - shares)
+    sd, by_chance = (tuple(np.sqrt(values / number).tolist()) for values in (squares, expected))
+    ratio = math.sqrt(squares.sum() / expected.sum()) if chance else 1.0
+    return Balance(field.key, tuple(classes[first:].tolist()), tuple(shares.tolist()), sd, by_chance, ratio)

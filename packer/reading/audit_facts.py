@@ -141,8 +141,9 @@ def _of_weights(found: Weights) -> Verdict:
     text = (
         f"Weights in a mean of means: up to {found.ratio:.2f} to 1, as if {100 * found.effective:.1f} % of the graphs"
     )
-    more = "" if found.ratio == 1 else "; masked_mean(..., per=loader.graphs_per_step) weighs all alike"
-    return Verdict(found.effective >= 0.95, f"{text} weighed alike{more}.")
+    good = found.effective >= 0.95
+    more = "" if good else "; masked_mean(..., per=loader.graphs_per_step) weighs all alike"
+    return Verdict(good, f"{text} weighed alike{more}.")
 
 
 def _of_balance(found: Balance) -> Verdict:
