@@ -27,6 +27,7 @@ from pipelines.executors import make_executor
 from pipelines.survey.preview import preview
 from pipelines.survey.survey import Survey
 from pipelines.survey.warm_plan import warm_plan
+from pipelines.text.plurals import rows_of
 
 
 def register(app: typer.Typer) -> None:
@@ -137,7 +138,7 @@ def plan(
         show_json({"source": found.source, "graphs": sizes.num_graphs, **facts})
         return
     tell_skips(found.skips)
-    fills = ", ".join(f"{key}s {percent(value)}" for key, value in made.fill.items())
+    fills = ", ".join(f"{rows_of(key, made.sizes.axes)} {percent(value)}" for key, value in made.fill.items())
     proof = "proven: no plan has fewer" if made.status == "optimal" else f"no plan has fewer than {made.lower_bound:,}"
     proof += "; interrupted" if made.stopped_by == "interrupt" else ""
     show(
@@ -156,7 +157,11 @@ def _preview(
     graphs: SourceOptions, limits: LimitOptions, oversize: str, seed: int, workers: int
 ) -> tuple[Survey, PackLimits, GraphSizes]:
     """The source, the limits, and the sizes of the graphs that a build would pack, with progress on standard error."""
-    choose, source, asked = partial(used_limits, limits.read()), graphs.open(), graphs.scan(graphs.on_empty)
+    choose, source, asked = (
+        partial(used_limits, limits.read(graphs.budgets), graphs.budgets),
+        graphs.open(),
+        graphs.scan(graphs.on_empty),
+    )
     executor = make_executor(workers=workers)
     try:
         with progress() as report:
