@@ -98,7 +98,9 @@ class Held:
     @classmethod
     def read(cls, reader: PackReader) -> Held:
         manifest = reader.manifest
-        axes, slots = manifest.schema.axes, int(manifest.limits.num_graphs or 0)
+        schema, slots = manifest.schema, int(manifest.limits.num_graphs or 0)
+        # In the order in which redraws look at them: edges after all that packs have pointers of, budgets last.
+        axes = sorted(schema.sized, key=lambda axis: 0 if axis.is_pointed else 1 if axis.level == "edge" else 2)
         names = ["pack", "slot", *(size_column(axis) for axis in axes)]
         parts: list[list[np.ndarray]] = [[np.zeros(0, np.int64)] for _ in names]
         for batch in iter_graphs(reader.place, manifest, names):
@@ -117,9 +119,8 @@ class Held:
             for level in ("node", "edge")
             if any(axis.level == level for axis in axes)
         }
-        known = {field.key for field in manifest.schema.fields}
         counts = [
-            count if axis.level == "node" or axis.column("edge_index") in known else np.zeros_like(count)
+            count if axis.level != "edge" or axis.key in schema.edge_fields else np.zeros_like(count)
             for axis, count in zip(axes, counts)
         ]
         per_block = manifest.packs_per_block
@@ -286,6 +287,7 @@ def _class_field(reader: PackReader, target: str | None) -> Field | None:
         for field in reader.fields
         if field.level == "graph" and field.role == "value" and math.prod(field.shape) == 1
         if field.dtype == "bool" or field.dtype.startswith(("int", "uint"))
+        if field.key not in reader.manifest.schema.budgets
     ]
     named = [field for field in classes if field.key == (target or "y")]
     if target and not named:

@@ -99,8 +99,9 @@ class SizeClasses(NamedTuple):
 
     @classmethod
     def of_sizes(cls, counts: list[np.ndarray], held: np.ndarray, num_slots: int) -> SizeClasses:
-        """counts: int64 [graphs] for each axis in the schema's order, pack after pack and slot after slot, of axes
-        whose edges nothing assigns to graphs all 0; held: int64 [packs], graphs of each; num_slots: of a pack."""
+        """counts: int64 [graphs] for each axis with pointers, then edge axis (all 0 where nothing assigns its edges to
+        graphs), then budget, pack after pack and slot after slot; held: int64 [packs], graphs of each; num_slots: of
+        a pack."""
         real = (np.arange(num_slots) < held[:, None]).reshape(-1)
         return cls(len(held), real, _classes(counts).astype(np.uint32))
 

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from jobs import in_small_parts
+from further_axes import situation
 from labelled import authors_and_papers
 from reference_packs import reseal
 
@@ -40,12 +41,23 @@ def rings(count: int = 150) -> list[Any]:
     return found
 
 
+def _measured() -> Any:
+    """Molecules with triplets and a budget."""
+    found = situation("triplets", 60)
+    for graph in found.graphs:
+        graph.cost = int(graph.idx_kj.numel()) % 3
+    return found
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Both in blocks of two packs."""
+    """All in blocks of two packs."""
     out = tmp_path_factory.mktemp("packs")
     with in_small_parts():
         build(rings(), out / "rings", PackLimits(40, 40, 9), workers=1, algorithm="first-fit")
+        wide = _measured()
+        limits = PackLimits(40, 90, 8, "all", wide.num, {"cost": 9})
+        build(wide.graphs, out / "triplets", limits, workers=1, **wide.told)
         limits = PackLimits({"author": 8, "paper": 16}, {("author", "writes", "paper"): 12}, 5, null_graphs="one")
         build(authors_and_papers(), out / "papers", limits, workers=1)
     return {path.name: path for path in out.iterdir()}
@@ -74,7 +86,7 @@ def correlation(a: Any, b: Any) -> float:
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
-@pytest.mark.parametrize("name", ["rings", "papers"])
+@pytest.mark.parametrize("name", ["rings", "papers", "triplets"])
 def test_of_the_steps_that_loaders_give(
     folders: dict[str, Path], name: str, batch_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,6 +276,7 @@ def test_what_cannot_be_asked(
 def test_no_classes_are_asked_for(folders: dict[str, Path]) -> None:
     assert audit_packs(folders["rings"], target="").balance is None
     assert audit_packs(folders["papers"]).balance is None, "its y is no class"
+    assert audit_packs(folders["triplets"]).balance is None, "what has a budget is none"
 
 
 @pytest.mark.parametrize("fault", ["a slot filled twice", "a pack left empty"])
