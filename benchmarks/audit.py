@@ -63,6 +63,7 @@ def rows_of(name: str) -> list[list[str]]:
                 found = audit_packs(f"{folder}/packs", target="")
             drift = {one.of: f"{one.correlation:+.3f}" for one in found.drifts}
             met, pack = found.companions, found.graphs_per_pack
+            redrawn, frozen = met.with_redraws[-1], met.without[-1]
             rows.append(
                 [
                     name.removeprefix("tu_"),
@@ -72,7 +73,7 @@ def rows_of(name: str) -> list[list[str]]:
                     f"{pack.mean:.1f} ± {pack.sd:.1f}",
                     drift["nodes"],
                     drift["edges"],
-                    f"{met.with_redraws[-1]:.1f} / {met.without[-1]:.1f} = {met.with_redraws[-1] / met.without[-1]:.1f}",
+                    f"{redrawn:.1f} / {frozen:.1f} = {redrawn / frozen:.1f}",
                     f"{100 * met.alone:.1f} %",
                     f"{100 * found.weights.effective:.1f} %",
                 ]

@@ -27,7 +27,8 @@ def on_files(files: Any, config: Any) -> Any:
     from mkdocs.structure.files import File
 
     files.append(File.generated(config, "commands.md", content=command_reference()))
-    drawn = {path.stem: path.read_text() for path in (Path(config.docs_dir).parent / "benchmarks/results").glob("*.svg")}
+    results = Path(config.docs_dir).parent / "benchmarks" / "results"
+    drawn = {path.stem: path.read_text() for path in results.glob("*.svg")}
     for name, svg in {**pictures(), **drawn}.items():
         files.append(File.generated(config, f"pictures/{name}.svg", content=svg))
     return files

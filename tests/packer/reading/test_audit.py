@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from jobs import in_small_parts
 from further_axes import situation
+from jobs import in_small_parts
 from labelled import authors_and_papers
 from reference_packs import reseal
 
