@@ -233,8 +233,8 @@ def _check_range(part: Part, counts: Mapping[str, np.ndarray], ids: np.ndarray, 
     """Raise FieldError for a number of a row that its graph does not have. rows: axis key -> how errors call them."""
     if part.values.dtype.kind not in "iu":
         raise FieldError(
-            f"graph {ids[0]}: {part.key!r} is {part.dtype}, but as an index it is shifted by a number of rows when "
-            "graphs are joined: make it whole numbers, or rename it without 'index'"
+            f"graph {ids[0]}: {part.key!r} is {part.dtype}, but as an index it is shifted by the number of "
+            f"{rows[part.targets[0]]} when graphs are joined: make it whole numbers, or rename it without 'index'"
         )
     owner = np.repeat(np.arange(len(ids)), part.sizes)
     values = flat_rows(part.values)

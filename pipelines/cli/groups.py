@@ -68,6 +68,8 @@ class SourceOptions:
     target_dtype: options.TargetDtype = None
     missing: options.Missing = None
     delimiter: options.Delimiter = None
+    nodes_column: options.NodesColumn = None
+    edges_column: options.EdgesColumn = None
     root: options.Root = None
     on_empty: options.OnEmpty = None
     field: options.FieldLevel = None
@@ -89,6 +91,8 @@ class SourceOptions:
                 target_dtype=self.target_dtype,
                 missing=self.missing or None,
                 delimiter=self.delimiter,
+                nodes_column=self.nodes_column,
+                edges_column=self.edges_column,
                 root=self.root,
                 strings=strings,
                 use_node_attr=self.use_node_attr,

@@ -28,6 +28,8 @@ class JobFile(BaseModel):
     target_dtype: Literal["float32", "float64"] | None = None
     missing: str | list[str] | None = None
     delimiter: str | None = None
+    nodes_column: str | None = None
+    edges_column: str | None = None
     root: str | None = None
     use_node_attr: bool | None = None
     use_edge_attr: bool | None = None

@@ -38,7 +38,7 @@ SourceArgument = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="sample:nci, smiles:FILE.csv[.gz], smiles:URL, tudataset:NAME or pyg:module:callable",
+        help="sample:nci, smiles:FILE.csv[.gz], smiles:URL, tudataset:NAME, sizes:FILE or pyg:module:callable",
         show_default=False,
     ),
 ]
@@ -72,6 +72,18 @@ Delimiter = Annotated[
         metavar="C",
         help="smiles: what parts cells; tab for a tab.  [default: , ; or tab, as the header shows]",
         rich_help_panel=_GRAPHS,
+    ),
+]
+NodesColumn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="C", help="sizes: column of numbers of nodes.  [default: num_nodes, natoms]", rich_help_panel=_GRAPHS
+    ),
+]
+EdgesColumn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="C", help="sizes: column of numbers of edges.  [default: num_edges, if any]", rich_help_panel=_GRAPHS
     ),
 ]
 Root = Annotated[
