@@ -58,7 +58,7 @@ def rows_of(name: str) -> list[list[str]]:
         limits = PackLimits(*(max(math.ceil(wanted * n.mean()), int(n.max())) + slots for n in counts), slots)
         for algorithm in ALGORITHMS:
             with tempfile.TemporaryDirectory() as folder:
-                budget = {"time_limit": 5} if algorithm == "optimal" else {}
+                budget = {"time_limit": 30} if algorithm == "optimal" else {}
                 build(graphs, f"{folder}/packs", limits, algorithm=algorithm, workers=1, **budget)
                 found = audit_packs(f"{folder}/packs", target="")
             drift = {one.of: f"{one.correlation:+.3f}" for one in found.drifts}
