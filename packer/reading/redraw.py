@@ -20,7 +20,7 @@ from packer.hashing import id_hashes, key_of
 
 _PURPOSE = 3  # the order of an epoch has the keys of purposes 1 and 2
 _KEYS = (1 << 31) - 1
-_ROWS_AT_ONCE = 1 << 16
+_ROWS_AT_ONCE = 1 << 15
 
 
 def redraw_key(seed: int, epoch: int) -> int:
@@ -35,11 +35,18 @@ def needed_columns(schema: Schema) -> list[str]:
     return [*names, *schema.budgets, "num_real"]
 
 
-def redrawn(columns: Mapping[str, np.ndarray], schema: Schema, block: int, key: int) -> dict[str, np.ndarray]:
+def redrawn(
+    columns: Mapping[str, np.ndarray],
+    schema: Schema,
+    block: int,
+    key: int,
+    into: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, np.ndarray]:
     """A block's packs with their graphs redrawn: the same names, shapes and storage dtypes; inputs stay as they are.
 
     columns: name -> [packs, *shape] as stored, `needed_columns` among them; block: its number in the data set; key:
-    see `redraw_key`. Node numbers are shifted to where their graph now lies. Columns of the layout (batch, ptr, masks,
+    see `redraw_key`; into: arrays that nobody needs any more, which are written to where they fit: memory that the
+    process has already is several times faster than new. Node numbers are shifted to where their graph now lies. Columns of the layout (batch, ptr, masks,
     num_real) are the same arrays. Randomness: (key, block) alone. Cost: about that of decoding the block.
     Raises FormatError for packs that contradict themselves.
     """
@@ -52,11 +59,16 @@ def redrawn(columns: Mapping[str, np.ndarray], schema: Schema, block: int, key: 
     for axis in schema.axes:
         own = [field for field in fields if field.axis == axis]
         if own and slots.axes[axis.key][0].any():  # of a type without edges all is padding, which stays
-            found.update({field.key: np.empty_like(columns[field.key]) for field in own})
+            found.update({field.key: _like(columns[field.key], (into or {}).get(field.key)) for field in own})
             _move_rows(columns, found, own, slots, axis.key)
     if "graph_ids" in columns:
         found["graph_ids"] = columns["graph_ids"].reshape(-1)[slots.source].reshape(columns["graph_ids"].shape)
     return found
+
+
+def _like(values: np.ndarray, spare: np.ndarray | None) -> np.ndarray:
+    fits = spare is not None and (spare.shape, spare.dtype) == (values.shape, values.dtype)
+    return spare if spare is not None and fits and spare.flags.writeable else np.empty_like(values)
 
 
 class _Slots(NamedTuple):
@@ -246,31 +258,45 @@ def _move_rows(
     """Fill the columns of some fields of one axis, some packs at a time: what is written is still in the cache."""
     count, first = slots.axes[key]
     num_rows, num_slots = int(count.sum()) // slots.packs, len(count) // slots.packs
-    moved = first[slots.source] - first
-    from_pack = slots.source // num_slots * num_rows
-    changes = {target: slots.first_change(target) for field in fields for target in field.targets}
-    # A field with its rows last is as many planes a pack as its other dimensions have entries; others are one.
-    planes = {field.key: math.prod(field.shape) if field.cat_dim == -1 else 1 for field in fields}
-    items = {field.key: _items(columns[field.key], slots.packs * planes[field.key] * num_rows) for field in fields}
+    # By how much the row that a row comes from, among those of the block, lies behind its own place in its pack.
+    moved = slots.source // num_slots * num_rows + first[slots.source] - first
+    planes = {field.key: _planes(columns[field.key], field, slots.packs * num_rows) for field in fields}
     step = max(1, _ROWS_AT_ONCE // num_rows)
     for pack in range(0, slots.packs, step):
         stop = min(pack + step, slots.packs)
         part = slice(pack * num_slots, stop * num_slots)
-        in_pack = np.tile(np.arange(num_rows), stop - pack)
-        rows = {
-            number: np.repeat(from_pack[part] * number + moved[part], count[part]) + in_pack
-            for number in set(planes.values())
-        }
-        shifts = {target: np.repeat(change[part], count[part]) for target, change in changes.items()}
+        rows = np.repeat(moved[part], count[part]).reshape(-1, num_rows)
+        rows += np.arange(num_rows)
+        shifts: dict[tuple[str, str], np.ndarray] = {}
         for field in fields:
-            number, values = planes[field.key], found[field.key][pack:stop]
-            if number == 1:
-                np.take(items[field.key], rows[1], out=_items(values, len(rows[1])), mode="clip")
-            for plane in range(number if number > 1 else 0):
-                taken = np.take(items[field.key], rows[number] + plane * num_rows, mode="clip")
-                values.reshape(stop - pack, number, num_rows)[:, plane] = taken.view(values.dtype).reshape(-1, num_rows)
-            if field.role == "index":
-                _shift(values, field, shifts)
+            values, dtype = found[field.key][pack:stop], found[field.key].dtype
+            for target in field.targets:
+                if (target, dtype.str) not in shifts:
+                    change = slots.first_change(target)[part].astype(dtype)
+                    shifts[target, dtype.str] = np.repeat(change, count[part]).reshape(-1, num_rows)
+            by_entry = [shifts[target, dtype.str] for target in field.targets]
+            for number, plane in enumerate(planes[field.key]):
+                if len(planes[field.key]) == 1:
+                    np.take(plane, rows.reshape(-1), out=_items(values, rows.size), mode="clip")
+                    continue
+                into = values.reshape(stop - pack, -1, num_rows)[:, number]
+                taken = np.take(plane, rows, mode="clip").view(dtype)
+                if field.role == "index":
+                    np.add(taken, by_entry[number * len(by_entry) // len(planes[field.key])], out=into)
+                else:
+                    into[:] = taken
+            if field.role == "index" and len(planes[field.key]) == 1:
+                _shift(values, field, by_entry)
+
+
+def _planes(values: np.ndarray, field: Field, rows: int) -> list[np.ndarray]:
+    """A column as opaque items, one a row of all packs: of a field with its rows last, such a plane for each entry of its
+    other dimensions."""
+    number = math.prod(field.shape) if field.cat_dim == -1 else 1
+    if number == 1:
+        return [_items(values, rows)]
+    by_entry = values.reshape(len(values), number, -1)
+    return [_items(by_entry[:, entry], rows) for entry in range(number)]
 
 
 def _items(values: np.ndarray, rows: int) -> np.ndarray:
@@ -279,13 +305,11 @@ def _items(values: np.ndarray, rows: int) -> np.ndarray:
     return flat.view(f"V{flat.nbytes // rows}")
 
 
-def _shift(values: np.ndarray, field: Field, shifts: Mapping[str, np.ndarray]) -> None:
-    """Node numbers, [packs, *shape, rows] or [packs, rows, *shape], moved with their graphs. shifts: int64
-    [packs * rows] for each target."""
-    packs = len(values)
-    for entry, target in enumerate(field.targets):
-        by_row = np.moveaxis(values, -1, 1) if field.cat_dim == -1 and field.shape else values  # [packs, rows, *shape]
-        _add(by_row[:, :, entry] if field.shape else by_row, shifts[target].reshape(packs, -1))
+def _shift(values: np.ndarray, field: Field, by_entry: list[np.ndarray]) -> None:
+    """Numbers of rows, [packs, rows, *shape], moved with their graphs. by_entry: [packs, rows] for each target."""
+    for entry, change in enumerate(by_entry):
+        by_row = values.reshape(len(values), -1, *field.shape)  # also of one entry a row, where rows are last
+        _add(by_row[:, :, entry] if field.shape else by_row, change)
 
 
 def _add(values: np.ndarray, change: np.ndarray) -> None:

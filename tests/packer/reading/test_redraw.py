@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_packs import write_packs
 from strategies import heterogeneous, homogeneous, limits_of, packings
 
 from packer.graphs.table import GraphTable
 from packer.packs.materialise import materialise
+from packer.reading.reader import PackReader
 from packer.reading.redraw import needed_columns, redraw_key, redrawn, source_slots
 from packer.scan.block import join
 from packer.scan.from_objects import block_of_graphs
@@ -82,3 +85,21 @@ def test_sizes_whose_product_is_beyond_64_bits_are_told_apart() -> None:
 def test_keys_of_epochs_and_blocks_differ() -> None:
     keys = {redraw_key(seed, epoch) for seed in range(30) for epoch in range(100)}
     assert len(keys) == 3000 and min(keys) >= 1 and max(keys) < 1 << 31
+
+
+def test_memory_of_a_block_that_is_done_with_serves_the_next(tmp_path: Path) -> None:
+    """Every other redraw writes to the arrays of the block before it; what was read stays as it was."""
+    write_packs(tmp_path, 20)
+    reader = PackReader(tmp_path)
+
+    def arrays(block: int) -> dict[str, np.ndarray]:
+        return {name: values for name, values, _ in reader.blocks.decode(block, 7) if isinstance(values, np.ndarray)}
+
+    fresh = [arrays(block) for block in range(4)]
+    kept = [{name: values.copy() for name, values in block.items()} for block in fresh]
+    for turn in range(3):
+        for block in range(4):
+            for name, values in arrays(block).items():
+                assert np.array_equal(kept[block][name], values), (turn, block, name)
+    for block, values in zip(fresh, kept, strict=True):
+        assert all(np.array_equal(block[name], values[name]) for name in values)
