@@ -213,6 +213,14 @@ class SizeClasses(NamedTuple):
         sizes = [*(count for count, _ in axes.values()), *_budgets(columns, schema)]
         return cls(packs, real, _classes([size[real] for size in sizes]).astype(np.uint32))
 
+    @classmethod
+    def of_sizes(cls, counts: list[np.ndarray], held: np.ndarray, num_slots: int) -> SizeClasses:
+        """counts: int64 [graphs] for each axis with pointers, then edge axis (all 0 where nothing assigns its edges to
+        graphs), then budget, pack after pack and slot after slot; held: int64 [packs], graphs of each; num_slots: of
+        a pack."""
+        real = (np.arange(num_slots) < held[:, None]).reshape(-1)
+        return cls(len(held), real, _classes(counts).astype(np.uint32))
+
     def slots(self, block: int, key: int) -> np.ndarray:
         """What `slots_of_block` gives: int64 [packs, G]."""
         found = _drawn(self.classes.astype(np.uint64), self.real, key_of(key, block))

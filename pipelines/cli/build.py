@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -221,6 +222,7 @@ def manifest_facts(manifest: Manifest) -> dict[str, Any]:
         "reasons": dict(counts.reasons),
         "fields": [field.key for field in manifest.schema.fields],
         "strings": list(manifest.schema.strings),
+        "target_stats": {key: asdict(found) for key, found in manifest.target_stats.items()},
         "shards": len(manifest.shards),
         "bytes": sum(shard.bytes for shard in manifest.shards),
         "compression": manifest.compression,
@@ -328,9 +330,17 @@ def _show_manifest(name: str, manifest: Manifest) -> None:
         + (f" ({reasons})" if reasons else ""),
         f"plan: {plan['algorithm']}, seed {plan['seed']}; {proof}; stopped by {plan['stopped_by']}",
         f"fields: {', '.join([*facts['fields'], *facts['strings']])}",
+        *(
+            f"{key}: mean {_few(found['mean'])}, standard deviation {_few(found['std'])} over packed graphs"
+            for key, found in facts["target_stats"].items()
+        ),
         f"{some(facts['shards'], 'shard')}, {facts['bytes']:,} bytes, {facts['compression']}; "
         f"manifest {facts['sha256'][:12]}",
     )
+
+
+def _few(numbers: list[float]) -> str:
+    return ", ".join(f"{number:.6g}" for number in numbers[:8]) + (", ..." if len(numbers) > 8 else "")
 
 
 def _build_json(result: BuildResult) -> dict[str, Any]:
