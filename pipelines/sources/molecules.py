@@ -179,12 +179,16 @@ def _raw(
     found = decode(pickled, num_nodes, num_bonds)
     known = found.known
     of_atom, of_bond = np.repeat(np.arange(len(known)), num_nodes), np.repeat(np.arange(len(known)), num_bonds)
-    atoms = np.zeros((len(of_atom), len(ATOM_FEATURES)), dtype=np.int64)
-    bonds = np.zeros((len(of_bond), 2 + len(BOND_FEATURES)), dtype=np.int64)
-    atoms[known[of_atom]], bonds[known[of_bond]] = found.atoms, found.bonds
+    atoms, bonds = found.atoms, found.bonds
+    if not known.all():
+        atoms = np.zeros((len(of_atom), atoms.shape[1]), dtype=np.int64)
+        bonds = np.zeros((len(of_bond), bonds.shape[1]), dtype=np.int64)
+        atoms[known[of_atom]], bonds[known[of_bond]] = found.atoms, found.bonds
     sample = np.zeros(len(known), dtype=bool)
     sample[::_CHECK_EVERY] = True
-    sample[_first_with(atoms, of_atom)] = sample[_first_with(bonds[:, 2:], of_bond)] = True
+    for rows, of in ((atoms, of_atom), (bonds[:, 2:], of_bond)):
+        for column in rows.T:
+            sample[_first_with(column, of, sample)] = True
     sample &= known
     theirs = _got([smiles[i] for i in np.flatnonzero(sample).tolist()])
     if not (np.array_equal(atoms[sample[of_atom]], theirs[0]) and np.array_equal(bonds[sample[of_bond]], theirs[1])):
@@ -195,12 +199,12 @@ def _raw(
     return atoms, bonds
 
 
-def _first_with(rows: np.ndarray, molecule: np.ndarray) -> np.ndarray:
-    """The first molecule with each value of each column, values of one byte; molecule: that of each row."""
-    first = np.full((rows.shape[1], 256), -1, dtype=np.int64)
-    for column in range(rows.shape[1]):
-        first[column, rows[::-1, column] & 255] = molecule[::-1]  # of several, the last one stays
-    return np.unique(first[first >= 0])
+def _first_with(values: np.ndarray, molecule: np.ndarray, sample: np.ndarray) -> np.ndarray:
+    """The first molecule with each value that none of the sample has. values: of one byte; molecule: that of each."""
+    first = np.full(256, -1, dtype=np.int64)
+    first[values[::-1] & 255] = molecule[::-1]  # of several, the last one stays
+    first[values[sample[molecule]] & 255] = -1
+    return first[first >= 0]
 
 
 def _got(smiles: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -65,8 +65,8 @@ class SmilesTask:
             y = self.targets.read(kept, self.file)
             # [1] a graph for one target, [1, targets] for several.
             fields.append(FlatField("y", y[:, 0] if y.shape[1] == 1 else y, np.ones(len(kept), dtype=np.int64)))
-        texts = [dict(self._strings(row)) for row in kept]
-        strings = {name: [text[name] for text in texts] for name in ("smiles", *self.strings)}
+        places = {"smiles": 0} | {name: at for at, name in enumerate(self.strings, 1 + len(self.targets.names))}
+        strings = {name: [row.cells[at] for row in kept] for name, at in places.items()}
         ids = self.first_id + molecules.kept
         return block_of_arrays(ids, molecules.num_nodes, molecules.num_edges, fields, strings)
 
