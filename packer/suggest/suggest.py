@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import operator
 from dataclasses import dataclass
-from typing import Any, Sequence
+from typing import Any, Mapping, Sequence
 
 from packer.algorithms.checks import check_budget
 from packer.errors import AlgorithmError, LimitsError, MissingExtraError
@@ -42,9 +42,16 @@ class Candidate:
         return 1.0 - (1.0 - self.padding_share) * self.num_packs / self.lower_bound
 
     @property
+    def parts(self) -> str:
+        """What the numbers of `name` are of."""
+        return "/".join(["nodes", "edges", *(f"{name}s" for name in self.limits.num), "graphs"])
+
+    @property
     def name(self) -> str:
-        """The limits in short, "256/552/32"; several types of nodes or edges as "64+192/552/32"."""
-        slots = (self.limits.num_nodes, self.limits.num_edges, self.limits.num_graphs)
+        """The limits in short, "256/552/32"; several types of nodes or edges as "64+192/552/32"; further axes stand
+        before the graphs."""
+        limits = self.limits
+        slots = (limits.num_nodes, limits.num_edges, *limits.num.values(), limits.num_graphs)
         return "/".join("+".join(map(str, s.values())) if isinstance(s, dict) else str(s) for s in slots)
 
     def to_dict(self) -> dict[str, Any]:
@@ -95,12 +102,14 @@ def suggest_limits(
     seed: int = 0,
     work_limit: float = 2.0,
     progress: Progress | None = None,
+    budgets: Mapping[str, int] | None = None,
 ) -> Suggestion:
     """Sweep limits and keep the best trade-offs between padding, tensor bytes per pack and number of packs.
 
     num_graphs: graph slots wanted, a number or (least, most); multiple_of: node and edge slots are multiples of it (8,
     64 or 128 where hardware likes that); max_nodes: most node slots; memory_bytes_per_pack: most tensor bytes; the
-    bytes of one node, edge and graph: numbers, or dicts by axis key for heterogeneous graphs. time_limit: seconds or
+    bytes of one node, edge and graph: numbers, or dicts by axis key for heterogeneous graphs (further axes
+    are among the edges). budgets: as of PackLimits, taken as they are. time_limit: seconds or
     None, a cap: unless it strikes, the same arguments give the same answer; Ctrl-C gives what was found so far.
     work_limit: nominal seconds for each of the most promising limits that are solved (below 2 fewer are packed, too);
     with 0, or without the extra `optimal`, plans are heuristic and bounds come from volumes. progress: called with
@@ -122,7 +131,7 @@ def suggest_limits(
     if work is None:
         raise AlgorithmError("work_limit must be seconds here, from 0 to 1e9, as many limits are solved; got None")
     wanted = None if num_graphs is None else _ends(num_graphs)
-    rules = SweepRules(null_graphs, multiple_of, max_nodes, wanted, memory_bytes_per_pack)
+    rules = SweepRules(null_graphs, multiple_of, max_nodes, wanted, memory_bytes_per_pack, budgets or {})
     prices = prices_of(sizes.axes, bytes_per_node, bytes_per_edge, bytes_per_graph)
     with Interrupt() as interrupt:
         search = LimitSearch(sizes, rules, prices, time_limit, seed, progress, interrupt)
@@ -173,5 +182,5 @@ def _choose(front: Sequence[Candidate]) -> tuple[Candidate, str]:
     said = f"{fill:.1f} % of the tensor bytes are real in {best.num_packs:,} pack{'s' * (best.num_packs != 1)}"
     return (
         best,
-        f"take {best.name} (nodes/edges/graphs), the smallest packs that fill nearly best: {said} ({proof}); {after}",
+        f"take {best.name} ({best.parts}), the smallest packs that fill nearly best: {said} ({proof}); {after}",
     )

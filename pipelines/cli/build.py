@@ -60,7 +60,7 @@ def build_command(
     config: options.Config = None,
 ) -> None:
     """Write packs: scan, plan, shards, manifest. The same command goes on after an interruption."""
-    chosen = None if plan is not None and not sizes.given else sizes.read()
+    chosen = None if plan is not None and not sizes.given else sizes.read(graphs.budgets)
     column = parts.split_column
     source = graphs.open([column] if column else ())
     engine, address = tasks.engine
@@ -97,6 +97,8 @@ def build_command(
             exclude_keys=attributes.exclude,
             index_fields=dict(attributes.index),
             guess_num_nodes=attributes.guess_num_nodes,
+            axes=graphs.axes,
+            budgets=graphs.budgets,
             overwrite=overwrite,
             licence=licence,
             executor=engine,
@@ -250,14 +252,15 @@ def pack_facts(folder: Where, pack: int) -> dict[str, Any]:
             own = np.isin(batch.column("id").to_numpy(), wanted.to_numpy())
             for found in batch.filter(pa.array(own)).to_pylist():
                 strings[found["id"]] = " ".join(str(found[name]) for name in manifest.schema.strings if name in found)
-    axes = [axis.key for axis in manifest.schema.axes]
+    known = manifest.schema.axes
+    axes = [axis.key for axis in known]
     real = columns["num_real"][0].tolist()
     return {
         "pack": pack,
         "shard": manifest.shards[shard].name,
         "block": block,
-        "axes": [f"{key}s" for key in axes],
-        "real": ", ".join(f"{count} {rows_of(key)}" for count, key in zip(real, [*axes, "graph"], strict=True)),
+        "axes": [rows_of(key, known) for key in axes],
+        "real": ", ".join(f"{count} {rows_of(key, known)}" for count, key in zip(real, [*axes, "graph"], strict=True)),
         "graphs": [
             {
                 "slot": slot,

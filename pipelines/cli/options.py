@@ -38,7 +38,10 @@ SourceArgument = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="sample:nci, smiles:FILE (.csv, .csv.gz, .parquet), smiles:URL, tudataset:NAME or pyg:module:callable",
+        help=(
+            "sample:nci, smiles:FILE (.csv, .csv.gz, .parquet), smiles:URL, tudataset:NAME, sizes:FILE or "
+            "pyg:module:callable"
+        ),
         show_default=False,
     ),
 ]
@@ -72,6 +75,18 @@ Delimiter = Annotated[
         metavar="C",
         help="smiles: what parts cells; tab for a tab.  [default: , ; or tab, as the header shows]",
         rich_help_panel=_GRAPHS,
+    ),
+]
+NodesColumn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="C", help="sizes: column of numbers of nodes.  [default: num_nodes, natoms]", rich_help_panel=_GRAPHS
+    ),
+]
+EdgesColumn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="C", help="sizes: column of numbers of edges.  [default: num_edges, if any]", rich_help_panel=_GRAPHS
     ),
 ]
 Root = Annotated[
@@ -130,9 +145,38 @@ Index = Annotated[
     list[str] | None,
     typer.Option(
         "--index",
-        metavar="NAME[=TYPE]",
-        help="Say that an attribute holds numbers of nodes, though not called index; may be repeated.",
+        metavar="NAME[=AXIS]",
+        help="Say that an attribute holds numbers of nodes, though not called index, or of another AXIS: a node type, "
+        "edge, or one of --axis; may be repeated.",
         rich_help_panel=_GRAPHS,
+    ),
+]
+FurtherAxis = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--axis",
+        metavar="AXIS=NAME,...",
+        help="Attributes whose rows are neither nodes nor edges, and what to call these: triplet=idx_kj,idx_ji; may be "
+        "repeated.",
+        rich_help_panel=_GRAPHS,
+    ),
+]
+Budget = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--budget",
+        metavar="NAME=MOST",
+        help="A number that each graph has, and the most that those of a pack add up to; may be repeated.",
+        rich_help_panel=_LIMITS,
+    ),
+]
+NumRows = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--num",
+        metavar="AXIS=N",
+        help="Slots of a pack on an axis of --axis; may be repeated.",
+        rich_help_panel=_LIMITS,
     ),
 ]
 NumNodes = Annotated[
@@ -306,6 +350,21 @@ def read_numbers(option: str, given: Sequence[str] | None) -> dict[str, float]:
             raise UsageError(f"{option} takes NAME=NUMBER; got {name}={text}")
         found[name] = number
     return found
+
+
+def read_axes(given: Sequence[str] | None) -> dict[str, list[str]]:
+    """["triplet=idx_kj,idx_ji"] -> {"triplet": ["idx_kj", "idx_ji"]}."""
+    found: dict[str, list[str]] = {}
+    for name, fields in ((name, text.split(",")) for name, text in read_pairs("--axis", given).items()):
+        found[name] = [field.strip() for field in fields if field.strip()]
+    return found
+
+
+def read_counts(option: str, given: Sequence[str] | None) -> dict[str, int]:
+    """["triplet=4000"] -> {"triplet": 4000}."""
+    texts = [part for text in given or () for part in text.split(",")]
+    with usage():
+        return {name: _whole(option, text) for name, text in read_pairs(option, texts).items()}
 
 
 def read_slots(option: str, given: Any) -> Any:

@@ -14,6 +14,7 @@ KINDS = {
     "sample:nci": "4,991 real NCI molecules with their polar surface as target (the default)",
     "smiles:FILE.csv[.gz]": "a CSV or Parquet file of molecules, or its URL; --smiles-column C, --target C",
     "tudataset:NAME": "the raw files of a TUDataset; --root DIR",
+    "sizes:FILE": "sizes alone, in an npz, CSV or Parquet file, for scan, suggest, compare and plan; --nodes-column C",
     "pyg:module:callable": "whatever PyG data set, or iterable of Data, the callable returns",
 }
 
@@ -31,6 +32,8 @@ def parse_source(
     target_dtype: str | None = None,
     missing: str | Sequence[str] | None = None,
     delimiter: str | None = None,
+    nodes_column: str | None = None,
+    edges_column: str | None = None,
 ) -> Source:
     """The source that `text` and its options name. Reads nothing yet; SourceError for what names no source.
 
@@ -38,16 +41,18 @@ def parse_source(
     shown. use_node_attr, use_edge_attr: whether a TUDataset's continuous attributes are kept, as PyG's reader has it.
     target_dtype: float32 (the default) or float64; missing: target cells that become NaN, "NA,nan," or a list, an empty
     one for empty cells (the default: nan,NaN,NAN,); delimiter: one character, "tab" for a tab; None: what the header
-    shows of comma, semicolon and tab.
+    shows of comma, semicolon and tab. nodes_column, edges_column: of a file of sizes; None: see SizesFile.
     """
     kind, _, rest = text.partition(":")
-    if kind not in ("sample", "smiles", "tudataset", "pyg") or not rest:
+    if kind not in ("sample", "smiles", "tudataset", "sizes", "pyg") or not rest:
         raise SourceError(f"unknown source {text!r}{_hint(text)} Sources are: {', '.join(KINDS)}")
     if kind != "smiles" and (smiles_column or targets):
         raise SourceError(
             f"smiles_column and targets (--smiles-column, --target) are for smiles: sources; {text} has its own columns"
         )
-    asked = {"target_dtype": target_dtype, "missing": missing, "delimiter": delimiter}
+    if kind != "sizes" and (nodes_column or edges_column):
+        raise SourceError(f"nodes_column and edges_column are for sizes: sources, not for {text}")
+    asked = {"target_dtype": target_dtype, "missing": missing, "delimiter": None if kind == "sizes" else delimiter}
     given = [f"{name} (--{name.replace('_', '-')})" for name, value in asked.items() if value is not None]
     if kind != "smiles" and given:
         raise SourceError(f"{', '.join(given)}: for smiles: sources, not for {text}")
@@ -78,6 +83,11 @@ def parse_source(
         if root is None:
             raise SourceError(f"{text} needs root=DIR (--root DIR), the folder that holds {rest}/raw")
         return tudataset(rest, Path(root), use_node_attr, use_edge_attr)
+    if kind == "sizes":
+        from pipelines.sources.sizes import SizesFile
+        from pipelines.sources.table import check_delimiter
+
+        return SizesFile(Path(rest), nodes_column, edges_column, check_delimiter(delimiter or ","))
     if kind == "pyg":
         from pipelines.sources.pyg import from_callable
 
@@ -108,6 +118,6 @@ def as_source(given: Any, **options: Any) -> Source:
 
 def _hint(text: str) -> str:
     near = get_close_matches(text, ["sample:nci"], 1) or get_close_matches(
-        text.partition(":")[0], ["sample", "smiles", "tudataset", "pyg"], 1
+        text.partition(":")[0], ["sample", "smiles", "tudataset", "sizes", "pyg"], 1
     )
     return f"; did you mean {near[0]!r}?" if near else "."
