@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import numpy as np
 
 PASSES = 5
-BLOCKS = 8
+BLOCKS = 4
 """Of a source whose scan is measured."""
 NODES, EDGES, GRAPHS = 256, 552, 32
 PEERS = ("mosaicml-streaming", "litdata")
