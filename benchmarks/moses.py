@@ -64,7 +64,8 @@ def page(command: str, load: float, rows: int, size: int, job: dict[str, Any], v
             "",
             f"{rows:,} molecules in one CSV file of {size / MB:.0f} MB, by {job['workers']} worker processes, into "
             f"{job['packs']:,} packs of 256 nodes, 552 edges and 32 graphs: {job['wall']:.0f} s, {job['cpu']:.0f} s of "
-            f"CPU in all processes. A molecule takes {scanned / rows * 1e6:.0f} µs of CPU to scan. Verified: "
+            f"CPU in all processes, {job['driver_cpu']:.1f} s of it in the driver. "
+            f"A molecule takes {scanned / rows * 1e6:.0f} µs of CPU to scan. Verified: "
             f"{verified[0]:.1f} s, {verified[1]:.1f} s of CPU. Memory at most: {job['driver_peak'] / MB:.0f} MB in the "
             f"driver, {peak / MB:.0f} MB in a worker. When it began, {load:.1f} processes of other work waited for "
             "the cores: wall times are as much longer.",

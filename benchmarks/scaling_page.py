@@ -127,7 +127,7 @@ def phases(jobs: list[Record]) -> list[str]:
                     len(phase["tasks"]),
                     f"{phase['wall']:.2f}",
                     f"{work:.3f}",
-                    f"{100 * work / phase['wall']:.1f} %",
+                    f"{100 * work / phase['wall']:.1f} %" if phase["tasks"] else "",
                     f"{sum(task['cpu'] for task in phase['tasks']):.2f}",
                     f"{phase['sent'] / 1e3:.1f}",
                     f"{sum(task['returned'] for task in phase['tasks']) / 1e3:.1f}",
