@@ -6,12 +6,15 @@ Workers import this module, so it is none that is run as a script.
 from __future__ import annotations
 
 import csv
+import gzip
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
+from pyarrow.csv import read_csv
 
 from packer.scan.attributes import ALL, Attributes
 from packer.scan.block import RawBlock
@@ -28,6 +31,19 @@ def as_csv(path: Path, copies: int) -> Source:
         for _ in range(copies):
             writer.writerows(rows)
     return replace(as_source(f"smiles:{path}", smiles_column="smiles", targets=("tpsa",)), on_empty="skip")
+
+
+def as_files(folder: Path, copies: int) -> dict[str, Source]:
+    """The molecules in files of every kind that a source may be."""
+    plain = as_csv(folder / "molecules.csv", copies)
+    packed, columns = folder / "molecules.csv.gz", folder / "molecules.parquet"
+    packed.write_bytes(gzip.compress((folder / "molecules.csv").read_bytes(), 1))
+    pq.write_table(read_csv(folder / "molecules.csv"), columns)
+    kinds = {"CSV": plain, "CSV, gzipped": packed, "Parquet": columns}
+    return {
+        kind: as_source(f"smiles:{path}", targets=("tpsa",)) if isinstance(path, Path) else path
+        for kind, path in kinds.items()
+    }
 
 
 def as_blocks(folder: Path, copies: int) -> ScannedBlocks:

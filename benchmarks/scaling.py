@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import pickle
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from importlib.util import find_spec
@@ -44,6 +45,7 @@ from pipelines.building.spilled import groups
 from pipelines.building.spilled.carrier import SpilledCarrier
 from pipelines.building.spilled.phases import Cluster
 from pipelines.executors import ProcessExecutor, make_executor
+from pipelines.sources.protocol import Source, pinned
 from pipelines.stores.journal import SCRATCH, WORK
 from pipelines.stores.store import FolderStore
 
@@ -51,6 +53,8 @@ EXECUTORS = {"process": "numpy", "dask": "distributed", "ray": "ray"}
 """Executor -> package without which it is left out."""
 SMALL_GROUP, SMALL_SHARD = 2 << 20, 4
 """Bytes of a group and blocks of a shard where a small job is to have as many tasks as a large one."""
+GRAPHS = 4999
+"""Lines of sample:nci."""
 FULL = 200
 """Copies of the molecules that fill more than one shard."""
 DRIVERS = ((3 * 10**6, 0), (10**9, 0), (10**11, 3000))
@@ -66,8 +70,13 @@ def run_job(executor: str, workers: int, copies: int, small: bool) -> Record:
         if small:
             stack.enter_context(small_parts())
         source = repeated.as_csv(folder / "molecules.csv", copies) if small else repeated.as_blocks(folder, copies)
-        place = MeteredExecutor(ProcessExecutor(workers) if executor == "process" else make_executor(executor, workers))
-        stack.callback(place.close)
+        return measured(source, executor, workers, folder)
+
+
+def measured(source: Source, executor: str, workers: int, folder: Path) -> Record:
+    """A whole job into a new folder `out` of this one."""
+    place = MeteredExecutor(ProcessExecutor(workers) if executor == "process" else make_executor(executor, workers))
+    with closing(place):
         start = time.perf_counter()
         place.warm(workers)
         begin, tree, own = time.perf_counter(), tree_cpu(), time.process_time()
@@ -124,6 +133,18 @@ def small_parts() -> Iterator[None]:
         yield
 
 
+def run_sources(copies: int) -> Record:
+    """CPU µs of the driver for each molecule of a file, from its hash to tasks that are ready to be sent."""
+    found: Record = {}
+    with tempfile.TemporaryDirectory() as name:
+        for kind, source in repeated.as_files(Path(name), copies).items():
+            start = time.process_time()
+            for task in pinned(source).tasks():
+                pickle.dumps(task)
+            found[kind] = (time.process_time() - start) / (copies * GRAPHS) * 1e6
+    return found
+
+
 def run_driver(num_graphs: int, groups: int) -> Record:
     """The driver of a build, without its tasks, and where some graphs would go; groups: of `later_driver`, or 0."""
     with tempfile.TemporaryDirectory() as name:
@@ -174,7 +195,7 @@ def main() -> None:
     parser.add_argument("--part", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.part:
-        parts = {"job": run_job, "driver": run_driver}
+        parts = {"job": run_job, "driver": run_driver, "sources": run_sources}
         print(json.dumps(parts[arguments.part[0]](*json.loads(arguments.part[1]))))
         return
     quick = arguments.quick
@@ -192,6 +213,7 @@ def main() -> None:
         provenance("numpy", "pyarrow", "numba", "ortools", "rdkit", "distributed", "ray", seed=0),
         measured,
         repeats,
+        apart("sources", copies),
         full,
         [apart("driver", *driver) for driver in drivers],
     )

@@ -1,6 +1,7 @@
 """CPU time of making packs: our build and verify beside PyG collating the same packs, and other shard writers.
 
-    python benchmarks/throughput.py [--peers PYTHON] [--copies 4] [--seed 0] [--out benchmarks/results/throughput.md]
+    python benchmarks/throughput.py [--peers PYTHON] [--copies 4] [--molecules MOSES.csv.gz] [--seed 0]
+        [--out benchmarks/results/throughput.md]
 
 The packs are real molecules (`sample:nci`, limits 256/552/32, each set repeated `copies` times) under one plan, once
 with their categorical features (int64) and once with random dense float32 ones. Ours starts from the scanned graph
@@ -8,25 +9,34 @@ table and ends with a shard on disk: gather, pad, narrow, zstd 1, page checksums
 `Batch.from_data_list` and padding into new tensors by hand, with masks: nothing is written. PEERS is a Python with
 mosaicml-streaming and litdata; they get the packs that ours would write, as bytes, and only write. One process and one
 thread each; CPU time of the fastest of five passes.
+
+Before packs there is a scan: its blocks of `sample:nci`, and of the first molecules of a CSV file with a column SMILES
+such as those of MOSES, beside RDKit's parse of the same strings. These take turns; CPU time in the median over blocks.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy as np
 
 PASSES = 5
+BLOCKS = 4
+"""Of a source whose scan is measured."""
 NODES, EDGES, GRAPHS = 256, 552, 32
 PEERS = ("mosaicml-streaming", "litdata")
 
@@ -209,11 +219,51 @@ def verify_row(folder: Path, passes: int) -> str:
     return f"`verify_shards` of {count} packs: {seconds / count * 1e6:.1f} µs a pack."
 
 
+def scan_rows(name: str, tasks: Sequence[Any], passes: int) -> list[str]:
+    """Table rows of scan blocks of SMILES."""
+    from rdkit import Chem, rdBase
+    from torch_geometric.utils import from_smiles
+
+    def parse(task: Any) -> None:
+        quiet = rdBase.BlockLogs()
+        for row in task.rows:
+            Chem.MolFromSmiles(row.cells[0])
+        del quiet
+
+    def with_getters(task: Any) -> None:
+        with patch("pipelines.sources.pickled.VERSIONS", ((0, 0),)):
+            task.scan()
+
+    def with_pyg(task: Any) -> None:
+        quiet = rdBase.BlockLogs()
+        for row in task.rows:
+            from_smiles(row.cells[0])
+        del quiet
+
+    who = {
+        "RDKit: `MolFromSmiles`": parse,
+        "graph-packer: a scan block": lambda task: task.scan(),
+        "graph-packer, where RDKit's binary form is of an unknown version": with_getters,
+        "PyG: `from_smiles`": with_pyg,
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in who}
+    for task in list(tasks) * passes:
+        for each, run in who.items():
+            seconds[each].append(best(partial(run, task), 1) / len(task.rows))
+    alone = seconds["RDKit: `MolFromSmiles`"]
+    return [
+        f"| {name} | {each} | {statistics.median(found) * 1e6:.0f} | "
+        f"{statistics.median(a / b for a, b in zip(found, alone, strict=True)):.2f} |"
+        for each, found in seconds.items()
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", help="a Python that has mosaicml-streaming and litdata")
     parser.add_argument("--copies", type=int, default=4)
     parser.add_argument("--passes", type=int, default=PASSES)
+    parser.add_argument("--molecules", type=Path, help="a CSV file with a column SMILES")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "throughput.md")
     parser.add_argument("--as-peer", nargs=2, help=argparse.SUPPRESS)
@@ -223,6 +273,8 @@ def main() -> None:
         return
     from provenance import provenance
 
+    from pipelines.sources import as_source
+
     rows = ["| features | who | CPU µs a pack | times faster than PyG | bytes a pack |", "|---|---|--:|--:|--:|"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -230,12 +282,23 @@ def main() -> None:
             packs = prepare(kind, arguments.copies, arguments.seed, folder)
             rows += measure(packs, folder, arguments.peers, arguments.passes)
         verified = verify_row(folder, arguments.passes)
-    versions = provenance("numpy", "pyarrow", "torch", "torch_geometric", seed=arguments.seed)
+    scans = ["| molecules | who | CPU µs a molecule | times RDKit |", "|---|---|--:|--:|"]
+    for name, source in {"sample:nci": "sample:nci", "MOSES": arguments.molecules}.items():
+        if source is not None:
+            read = as_source(source) if name == source else as_source(f"smiles:{source}", smiles_column="SMILES")
+            scans += scan_rows(name, list(islice(read.tasks(), BLOCKS)), arguments.passes)
+    versions = provenance("numpy", "pyarrow", "rdkit", "torch", "torch_geometric", seed=arguments.seed)
     text = "\n".join(
         [
             "# Throughput of building",
             "",
             f"Generated by `benchmarks/throughput.py --copies {arguments.copies}`. {versions}",
+            "",
+            "## Scanning molecules",
+            "",
+            *scans,
+            "",
+            "## Making packs",
             "",
             *rows,
             "",

@@ -166,7 +166,7 @@ def test_scaling_is_measured(tmp_path):
     for executor in executors:
         assert f"| {executor} | 2 |" in text and f"| {executor} | write |" in text
     assert "| 400,000 | 3 | 400,000 |" in text and "each slot of the plan once" in text
-    assert "packs, optimal, bound" in text
+    assert "packs, optimal, bound" in text and "| CSV | tasks |" in text and "| CSV, gzipped | driver |" in text
     assert ("## Calculated" in text) == ("dask" in executors)
 
 

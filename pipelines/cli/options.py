@@ -38,7 +38,10 @@ SourceArgument = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="sample:nci, smiles:FILE.csv[.gz], smiles:URL, tudataset:NAME, sizes:FILE or pyg:module:callable",
+        help=(
+            "sample:nci, smiles:FILE (.csv, .csv.gz, .parquet), smiles:URL, tudataset:NAME, sizes:FILE or "
+            "pyg:module:callable"
+        ),
         show_default=False,
     ),
 ]

@@ -12,7 +12,7 @@ from pipelines.sources.protocol import Source
 
 KINDS = {
     "sample:nci": "4,991 real NCI molecules with their polar surface as target (the default)",
-    "smiles:FILE.csv[.gz]": "a CSV file of molecules, or its URL; --smiles-column C, --target C",
+    "smiles:FILE.csv[.gz]": "a CSV or Parquet file of molecules, or its URL; --smiles-column C, --target C",
     "tudataset:NAME": "the raw files of a TUDataset; --root DIR",
     "sizes:FILE": "sizes alone, in an npz, CSV or Parquet file, for scan, suggest, compare and plan; --nodes-column C",
     "pyg:module:callable": "whatever PyG data set, or iterable of Data, the callable returns",

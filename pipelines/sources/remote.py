@@ -44,6 +44,10 @@ class RemoteText:
     def open(self) -> io.BufferedReader:
         return io.BufferedReader(_Reader(self._bytes))
 
+    @property
+    def data(self) -> memoryview:
+        return self._bytes
+
     @cached_property
     def sha256(self) -> str:
         return hashlib.sha256(self._bytes).hexdigest()

@@ -1,4 +1,4 @@
-"""SMILES files: `smiles:FILE.csv[.gz]`, here or at a URL, with targets; `sample:nci`, which the rdkit wheel ships."""
+"""SMILES files: `smiles:FILE.csv[.gz]` and `.parquet`, here or at a URL; `sample:nci`, which the rdkit wheel ships."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice, zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,36 +17,44 @@ from packer.scan.attributes import ALL, Attributes, without
 from packer.scan.block import RawBlock
 from pipelines.sources.flat import FlatField, block_of_arrays
 from pipelines.sources.molecules import Molecules, featurise
+from pipelines.sources.parquet_table import Column, groups, is_parquet, num_rows
 from pipelines.sources.protocol import Scan, Skip
+from pipelines.sources.stretches import stretches
 from pipelines.sources.table import Row, csv_rows, plain_rows
 from pipelines.sources.targets import MISSING, Targets
 from pipelines.sources.text import TextFile, count_lines, digest
 from pipelines.text.clean import stored
 
-# A fifth of a second of featurising: small enough to share evenly among workers and to lose at a kill.
+# A seventh of a second of featurising: small enough to share evenly among workers and to lose at a kill.
 _ROWS_PER_BLOCK = 1024
+_ROWS_OF_GROUP = 8 * _ROWS_PER_BLOCK
+"""At most, of a task that reads a large row group: each process that has some of its rows decodes all of it once."""
 _FEATURISER = "pyg.from_smiles/1"
 
 
 @dataclass(frozen=True)
 class SmilesTask:
-    """Rows to featurise. Cells: the SMILES, then a number for each target, then the texts of `strings`."""
+    """Rows to featurise. Cells: the SMILES, then a number for each target, then the texts of `strings`.
+
+    unit: what the rows' numbers count.
+    """
 
     first_id: int
     file: str
     targets: Targets
     strings: tuple[str, ...]
     rows: tuple[Row, ...]
+    unit: str = "line"
 
     @property
     def label(self) -> str:
-        return f"lines {self.rows[0].line} to {self.rows[-1].line} of {self.file}"
+        return f"{self.unit}s {self.rows[0].line} to {self.rows[-1].line} of {self.file}"
 
     def scan(self, attributes: Attributes = ALL) -> Scan:
         molecules = featurise([row.cells[0] for row in self.rows])
         faulty = dict(molecules.faults)
         skips = tuple(
-            Skip(self.first_id + i, faulty[i], f"line {self.rows[i].line}", self._strings(self.rows[i]))
+            Skip(self.first_id + i, faulty[i], f"{self.unit} {self.rows[i].line}", self._strings(self.rows[i]))
             for i in sorted(faulty)
         )
         return Scan(len(self.rows), without(self._block(molecules), attributes), skips)
@@ -62,18 +70,51 @@ class SmilesTask:
             FlatField("edge_attr", molecules.edge_attr, molecules.num_edges),
         ]
         if self.targets.names and kept:
-            y = self.targets.read(kept, self.file)
+            y = self.targets.read(kept, self.file, self.unit)
             # [1] a graph for one target, [1, targets] for several.
             fields.append(FlatField("y", y[:, 0] if y.shape[1] == 1 else y, np.ones(len(kept), dtype=np.int64)))
-        texts = [dict(self._strings(row)) for row in kept]
-        strings = {name: [text[name] for text in texts] for name in ("smiles", *self.strings)}
+        places = {"smiles": 0} | {name: at for at, name in enumerate(self.strings, 1 + len(self.targets.names))}
+        strings = {name: [row.cells[at] for row in kept] for name, at in places.items()}
         ids = self.first_id + molecules.kept
         return block_of_arrays(ids, molecules.num_nodes, molecules.num_edges, fields, strings)
 
 
+class Part(Protocol):
+    """Rows of a file that whoever asks for them reads. where: their numbers."""
+
+    @property
+    def where(self) -> str: ...
+
+    def rows(self) -> tuple[Row, ...]: ...
+
+
+@dataclass(frozen=True)
+class ReadingTask:
+    """Rows that are read where they are featurised. The rest is as in `SmilesTask`."""
+
+    first_id: int
+    file: str
+    targets: Targets
+    strings: tuple[str, ...]
+    part: Part
+    unit: str = "line"
+
+    @property
+    def label(self) -> str:
+        return f"{self.part.where} of {self.file}"
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        return self.part.rows()
+
+    def scan(self, attributes: Attributes = ALL) -> Scan:
+        task = SmilesTask(self.first_id, self.file, self.targets, self.strings, self.rows, self.unit)
+        return task.scan(attributes)
+
+
 @dataclass(frozen=True)
 class SmilesFile:
-    """A CSV file with a column of SMILES; y holds the targets in target_dtype, [1] or [1, targets].
+    """A CSV or Parquet file with a column of SMILES; y holds the targets in target_dtype, [1] or [1, targets].
 
     Where the file lies is no part of its key: the same bytes give the same data set. sha256: of the file that is to be
     read; None: whatever lies there. missing: cells of targets that become NaN; delimiter: None, what the header shows.
@@ -112,6 +153,8 @@ class SmilesFile:
 
     @property
     def num_graphs(self) -> int | None:
+        if is_parquet(self.path):
+            return num_rows(self.path)
         lines = count_lines(self.path)
         return None if lines is None else lines - 1
 
@@ -127,10 +170,36 @@ class SmilesFile:
             **featuriser_key(),
         }
 
-    def tasks(self) -> Iterator[SmilesTask]:
+    def tasks(self) -> Iterator[SmilesTask | ReadingTask]:
+        """Tasks read files that lie here; from a URL, a gzipped one or CSV with loose quotes they carry their rows."""
+        about = self.path.name, Targets(self.targets, self.target_dtype, self.missing), self.strings
         columns = (self.smiles_column, *self.targets, *self.strings)
-        rows = csv_rows(self.path, columns, self.sha256, self.delimiter)
-        return _tasks(rows, self.path.name, Targets(self.targets, self.target_dtype, self.missing), self.strings)
+        if is_parquet(self.path):
+            here = isinstance(self.path, Path)
+            for group in groups(self.path, self._typed(), self.sha256, _ROWS_PER_BLOCK, _ROWS_OF_GROUP):
+                first = group.first + group.start
+                yield (
+                    ReadingTask(first, *about, group, "row") if here else SmilesTask(first, *about, group.rows(), "row")
+                )
+            return
+        parts = None
+        if isinstance(self.path, Path):
+            parts = stretches(self.path, columns, _ROWS_PER_BLOCK, self.sha256, self.delimiter)
+        if parts is None:
+            yield from _tasks(csv_rows(self.path, columns, self.sha256, self.delimiter), *about)
+            return
+        for number, part in enumerate(parts):
+            yield ReadingTask(number * _ROWS_PER_BLOCK, *about, part)
+
+    def _typed(self) -> list[Column]:
+        """The columns of a Parquet file."""
+        if self.delimiter is not None:
+            raise SourceError(f"{self.path} is a Parquet file, whose cells no delimiter parts: leave out --delimiter")
+        numbers, any_kind = (
+            [Column(name, "number") for name in self.targets],
+            [Column(name, "any") for name in self.strings],
+        )
+        return [Column(self.smiles_column, "text"), *numbers, *any_kind]
 
 
 @dataclass(frozen=True)

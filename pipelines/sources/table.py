@@ -42,6 +42,21 @@ def check_delimiter(delimiter: str) -> str:
     return found
 
 
+@dataclass(frozen=True)
+class Columns:
+    """Where in a record the chosen cells stand, of `width`; delimiter: between its cells."""
+
+    delimiter: str
+    width: int
+    places: tuple[int, ...]
+
+    def chooser(self) -> Callable[[list[str]], tuple[str, ...]]:
+        """What takes the chosen cells out of a record."""
+        if len(self.places) > 1:
+            return itemgetter(*self.places)
+        return lambda record: tuple(record[place] for place in self.places)
+
+
 def csv_rows(
     path: TextFile, columns: Sequence[str], sha256: str | None = None, delimiter: str | None = None
 ) -> Iterator[Row]:
@@ -56,13 +71,31 @@ def csv_rows(
         first = _header_lines(path, file)
         used = delimiter or _shown_by(first, columns)
         records = _records(path, chain(first, file), used, check)
-        header = next(records)[1]
-        chosen = _chooser([_place(path, header, column, used) for column in columns])
+        found = _columns(path, next(records)[1], columns, used)
+        chosen = found.chooser()
         for line, record in records:
-            if len(record) != len(header):
-                has = f"{len(record)} cells, but the header names {len(header)} columns"
+            if len(record) != found.width:
+                has = f"{len(record)} cells, but the header names {found.width} columns"
                 raise SourceError(f"{path}, line {line}: {has}. Cells that hold {used!r} are put into quotes")
             yield Row(line, chosen(record))
+
+
+def columns_of(
+    path: TextFile, file: io.TextIOWrapper, columns: Sequence[str], delimiter: str | None
+) -> tuple[Columns, list[str]] | None:
+    """What the header of a CSV file says of these columns, and its lines; None where it is not CSV."""
+    first = _header_lines(path, file)
+    used = delimiter or _shown_by(first, columns)
+    reader = csv.reader(first, delimiter=used, strict=True)
+    try:
+        header = next(reader)
+    except csv.Error:
+        return None
+    return _columns(path, header, columns, used), first[: reader.line_num]
+
+
+def _columns(path: TextFile, header: list[str], columns: Sequence[str], delimiter: str) -> Columns:
+    return Columns(delimiter, len(header), tuple(place_of(path, header, column, delimiter) for column in columns))
 
 
 def plain_rows(path: TextFile, width: int, delimiter: str, above: int = 0, sha256: str | None = None) -> Iterator[Row]:
@@ -76,12 +109,17 @@ def plain_rows(path: TextFile, width: int, delimiter: str, above: int = 0, sha25
             yield Row(line, tuple(record))
 
 
+def allow_long_cells() -> None:
+    """Raise the csv module's limit, which is the process's."""
+    if csv.field_size_limit() < _CELL_MOST:
+        csv.field_size_limit(_CELL_MOST)
+
+
 def _records(
     path: TextFile, lines: Iterable[str], delimiter: str, check: Callable[[bool], None], above: int = 0
 ) -> Iterator[tuple[int, list[str]]]:
     """The line that each record begins on, and its cells; SourceError where a quote is not closed as it should be."""
-    if csv.field_size_limit() < _CELL_MOST:
-        csv.field_size_limit(_CELL_MOST)
+    allow_long_cells()
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     ended = above  # the line that the record before ends on
     try:
@@ -94,13 +132,6 @@ def _records(
     except csv.Error as error:
         raise SourceError(f"{path}, {_fault(path, ended + 1, delimiter, error)}") from error
     check(True)
-
-
-def _chooser(places: Sequence[int]) -> Callable[[list[str]], tuple[str, ...]]:
-    """What takes the cells at these places out of a record."""
-    if len(places) > 1:
-        return itemgetter(*places)
-    return lambda record: tuple(record[place] for place in places)
 
 
 def _header_lines(path: TextFile, file: io.TextIOWrapper) -> list[str]:
@@ -130,8 +161,8 @@ def _shown_by(lines: Sequence[str], columns: Sequence[str]) -> str:
     return max(DELIMITERS, key=named)
 
 
-def _place(path: TextFile, header: list[str], column: str, delimiter: str) -> int:
-    """Where a column stands; names that differ by blanks around them alone are one name."""
+def place_of(path: TextFile, header: Sequence[str], column: str, delimiter: str | None = None) -> int:
+    """Where a column stands; names that differ by blanks around them alone are one name. delimiter: of text."""
     alike = [place for place, name in enumerate(header) if _bare(name) == _bare(column)]
     if len(alike) > 1:
         at = ", ".join(str(place + 1) for place in alike)
@@ -140,7 +171,9 @@ def _place(path: TextFile, header: list[str], column: str, delimiter: str) -> in
         return header.index(column)
     near = [header[place] for place in alike] or get_close_matches(column, header, 1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
-    alone = f" (parted by {delimiter!r}; delimiter (--delimiter) names another)" if len(header) == 1 else ""
+    alone = (
+        f" (parted by {delimiter!r}; delimiter (--delimiter) names another)" if delimiter and len(header) == 1 else ""
+    )
     raise SourceError(f"{path} has no column {column!r}{hint} Its columns are: {', '.join(header)}{alone}")
 
 

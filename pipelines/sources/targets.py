@@ -30,8 +30,10 @@ class Targets:
     dtype: str = "float32"
     missing: tuple[str, ...] = MISSING
 
-    def read(self, rows: Sequence[Row], file: str) -> np.ndarray:
+    def read(self, rows: Sequence[Row], file: str, unit: str = "line") -> np.ndarray:
         """[rows, targets] of rows whose first cell is something else and whose next ones are these columns'.
+
+        unit: what the rows' numbers count, in errors.
 
         Raises SourceError for what is no number, and for a number that the dtype cannot hold: one that becomes infinite
         or zero, and a whole number that becomes another (above 2**53 where it is written in digits alone).
@@ -42,7 +44,7 @@ class Targets:
 
         def place(text: str) -> str:
             row, column = divmod(cells.index(text), len(self.names))
-            return f"{file}, line {rows[row].line}: {self.names[column]} is {text[:60]!r}"
+            return f"{file}, {unit} {rows[row].line}: {self.names[column]} is {text[:60]!r}"
 
         if isinstance(values, int):
             how = "Correct it, or name it in missing (--missing) where it stands for none"

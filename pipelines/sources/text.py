@@ -79,9 +79,8 @@ def open_file(path: TextFile) -> io.BufferedReader:
 
 def count_lines(path: TextFile) -> int | None:
     """Lines of a plain file; None for a gzipped one (not worth decompressing it twice)."""
-    with open_file(path) as file:
-        if _is_gzipped(path, file):
-            return None
+    if is_gzipped(path):
+        return None
     return path.lines if isinstance(path, RemoteText) else _count_lines(path, *_stamp(path))
 
 
@@ -89,6 +88,11 @@ def count_lines(path: TextFile) -> int | None:
 def _count_lines(path: Path, *_: int) -> int:
     with open_file(path) as file:
         return lines_of(file)
+
+
+def is_gzipped(path: TextFile) -> bool:
+    with open_file(path) as file:
+        return _is_gzipped(path, file)
 
 
 def _is_gzipped(path: TextFile, file: Any) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deadly import Apart
 from jobs import LIMITS, SMILES, graphs, hashes, killed_at
@@ -59,6 +61,15 @@ def gz_case(tmp_path: Path) -> tuple[Path, bytes, Any, dict[str, Any]]:
     return path, gzip.compress(table(60, 1000).encode()), f"smiles:{path}", {"targets": ["t"]}
 
 
+def parquet_case(tmp_path: Path) -> tuple[Path, bytes, Any, dict[str, Any]]:
+    """As many row groups as blocks: what is read of one says nothing of another."""
+    path = tmp_path / "molecules.parquet"
+    for name, first in (("other", 1000), (path.name, 0)):
+        columns = {"smiles": [SMILES[i % 10] for i in range(60)], "t": [first + i + 0.5 for i in range(60)]}
+        pq.write_table(pa.table(columns), tmp_path / name, row_group_size=20)
+    return path, (tmp_path / "other").read_bytes(), f"smiles:{path}", {"targets": ["t"]}
+
+
 def tu_case(tmp_path: Path) -> tuple[Path, bytes, Any, dict[str, Any]]:
     return tu_raw(tmp_path, "0\n1\n0\n"), b"1\n0\n1\n", "tudataset:T", {"root": tmp_path}
 
@@ -81,7 +92,14 @@ def plan_case(tmp_path: Path) -> tuple[Path, bytes, Any, dict[str, Any]]:
     return path, (tmp_path / "other.parquet").read_bytes(), data, {"plan": path}
 
 
-CASES = {"csv": csv_case, "gz": gz_case, "tudataset": tu_case, "split file": split_case, "plan": plan_case}
+CASES = {
+    "csv": csv_case,
+    "gz": gz_case,
+    "parquet": parquet_case,
+    "tudataset": tu_case,
+    "split file": split_case,
+    "plan": plan_case,
+}
 
 
 @pytest.mark.parametrize("where", ["here", "cluster"])
@@ -132,21 +150,33 @@ def test_a_file_that_is_written_to_while_it_is_read_is_refused(kind: str, tmp_pa
     assert wrote and not (tmp_path / "out").exists()
 
 
-def test_a_file_that_was_replaced_while_it_is_read_is_read_to_its_end(tmp_path: Path, small_blocks: None) -> None:
-    """The one that was opened: its hash and its graphs."""
-    path, other, source, options = csv_case(tmp_path)
-    stated = hashlib.sha256(path.read_bytes()).hexdigest()
+def replaced_in_the_middle(tmp_path: Path, case: Any) -> None:
+    """A build during which the file becomes another one after the first block."""
+    path, other, source, options = case(tmp_path)
+    path.with_name("first").write_bytes(path.read_bytes())
 
     def replace(stage: str, done: int, total: int | None) -> None:
         (tmp_path / "new").write_bytes(other)
         (tmp_path / "new").replace(path)
 
-    built = build(source, tmp_path / "out", LIMITS, workers=1, progress=replace, **options)
-    assert built.manifest.source["sha256"] == stated
-    (tmp_path / "new").write_text(table(60))
-    (tmp_path / "new").replace(path)
-    build(source, tmp_path / "again", LIMITS, workers=1, **options)
+    build(source, tmp_path / "out", LIMITS, workers=1, progress=replace, **options)
+
+
+def test_a_file_that_the_driver_reads_and_that_was_replaced_is_read_to_its_end(
+    tmp_path: Path, small_blocks: None
+) -> None:
+    """The one that was opened: its hash and its graphs."""
+    replaced_in_the_middle(tmp_path, gz_case)
+    (tmp_path / "first").replace(tmp_path / "molecules.csv.gz")
+    build(f"smiles:{tmp_path}/molecules.csv.gz", tmp_path / "again", LIMITS, workers=1, targets=["t"])
     assert hashes(tmp_path / "out") == hashes(tmp_path / "again")
+
+
+@pytest.mark.parametrize("case", [csv_case, parquet_case])
+def test_a_file_that_tasks_read_and_that_was_replaced_is_refused(case: Any, tmp_path: Path, small_blocks: None) -> None:
+    with pytest.raises(SourceError, match="has changed while it was read"):
+        replaced_in_the_middle(tmp_path, case)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_key_stays_when_it_is_pinned(tmp_path: Path) -> None:

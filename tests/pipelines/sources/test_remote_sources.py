@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import io
 import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from flaky_store import FlakyFileSystem
 from object_store import KEY, SECRET, FaultProxy, make_bucket, s3_environment, s3_options
+from pyarrow.csv import read_csv
 
 from packer.errors import BuildError, FormatError, SourceError, StoreError
 from packer.files.retry import TRIES
@@ -53,10 +57,18 @@ def rows_of(source: Source) -> list[tuple[Any, ...]]:
     return [(task.first_id, task.label, task.rows) for task in source.tasks()]  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("name", ["mols.csv", "mols.csv.gz", "mols.tsv"])
+def as_parquet(data: bytes) -> bytes:
+    """The same rows, more than two blocks of them in one row group."""
+    held = io.BytesIO()
+    pq.write_table(read_csv(pa.py_buffer(data)), held)
+    return held.getvalue()
+
+
+@pytest.mark.parametrize("name", ["mols.csv", "mols.csv.gz", "mols.tsv", "mols.parquet"])
 def test_a_url_gives_what_the_file_gives(tmp_path: Path, name: str) -> None:
     data = csv_text().replace(b",", b"\t") if name.endswith("tsv") else csv_text()
     data = gzip.compress(data) if name.endswith("gz") else data
+    data = as_parquet(data) if name.endswith("parquet") else data
     (tmp_path / name).write_bytes(data)
     url, options = put(data, name), {"targets": ["t"], "strings": ["part"]}
     here, there = (parse_source(f"smiles:{place}", **options) for place in (tmp_path / name, url))

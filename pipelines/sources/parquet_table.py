@@ -1,0 +1,274 @@
+"""Parquet files as tables of cells: the texts that a CSV file of them would hold, a row group at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from packer.errors import SourceError
+from pipelines.sources.remote import RemoteText
+from pipelines.sources.table import Row, place_of
+from pipelines.sources.text import TextFile, digest, has_changed, open_file
+
+MAGIC = b"PAR1\x15"
+
+_MOST_PARTS = 128
+"""Tasks that share a row group, where these have no more than the most rows: each process reads a group once."""
+
+
+def is_parquet(path: TextFile) -> bool:
+    """By what it begins with; SourceError for what is only called so."""
+    with open_file(path) as file:
+        found = file.peek(len(MAGIC)).startswith(MAGIC)
+    if not found and path.name.lower().endswith((".parquet", ".pq")):
+        raise SourceError(f"{path} is no Parquet file, whatever its name: it does not begin with PAR1")
+    return found
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column by its name, as it is written; kind: "text", "number", or "any"."""
+
+    name: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """Those of some columns of row group `number`: (start, size) of the file's footer, and of what holds the columns.
+
+    digest: of all these bytes; sha256: of the file.
+    """
+
+    path: TextFile
+    sha256: str
+    number: int
+    footer: tuple[int, int]
+    spans: tuple[tuple[int, int], ...]
+    digest: bytes
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows `start` to `stop` of a row group, which begins with row `first` of the file."""
+
+    held: Bytes
+    columns: tuple[Column, ...]
+    first: int
+    start: int
+    stop: int
+
+    @property
+    def where(self) -> str:
+        return f"rows {self.first + self.start} to {self.first + self.stop - 1}"
+
+    def rows(self) -> tuple[Row, ...]:
+        """As `csv_rows` would give them of a CSV file; numbers count from 0."""
+        path, first = self.held.path, self.first + self.start
+        table = _table(self.held, tuple(column.name for column in self.columns))
+        part = table.slice(self.start, self.stop - self.start)
+        if part.num_rows < self.stop - self.start:
+            raise SourceError(f"{path} is damaged: it has fewer rows than it says. Restore it, or write it again")
+        cells = [_cells(path, column, part.column(column.name), first) for column in self.columns]
+        return tuple(Row(first + i, row) for i, row in enumerate(zip(*cells, strict=True)))
+
+
+def num_rows(path: TextFile) -> int:
+    with _file(path) as file, _faults(path):
+        return _parquet(*_footer(file)).metadata.num_rows
+
+
+def groups(path: TextFile, columns: Sequence[Column], sha256: str | None, least: int, most: int) -> Iterator[Group]:
+    """The rows of a file in parts of `least` rows, or more where a row group is large, up to `most`. No cell is read.
+
+    Raises SourceError for columns that are not there or hold something else, and where the file is not of this hash.
+    """
+    stated = sha256 or digest(path)
+    with _file(path) as file, _faults(path):
+        size, tail = _footer(file)
+        held = _parquet(size, tail)
+        found = tuple(Column(_name_of(path, held.schema_arrow, column), column.kind) for column in columns)
+        about = [held.metadata.row_group(number) for number in range(held.metadata.num_row_groups)]
+        spans = [tuple(_spans(group, {column.name for column in found})) for group in about]
+        digests = [_digest([tail[1], *_read(file, group)]) for group in spans]
+    if digest(path) != stated:
+        raise has_changed(path, digest(path), stated)
+    there = path.absolute() if isinstance(path, Path) else path
+    first = 0
+    for number, group in enumerate(about):
+        step = min(max(least, -(-group.num_rows // _MOST_PARTS)), most)
+        bytes_of_group = Bytes(there, stated, number, (tail[0], size - tail[0]), spans[number], digests[number])
+        for start in range(0, group.num_rows, step):
+            yield Group(bytes_of_group, found, first, start, min(start + step, group.num_rows))
+        first += group.num_rows
+
+
+def _name_of(path: TextFile, schema: pa.Schema, column: Column) -> str:
+    """A column's name as the file has it; SourceError where there is none, or one of another kind."""
+    name = schema.names[place_of(path, schema.names, column.name)]
+    kind = schema.field(name).type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+    fits = kind in _TEXTS or pa.types.is_null(kind)
+    fits |= column.kind != "text" and (number or pa.types.is_boolean(kind))
+    fits |= column.kind == "any" and pa.types.is_temporal(kind)
+    if fits:
+        return name
+    wanted = {"text": "text", "number": "numbers", "any": "text or numbers"}[column.kind]
+    raise SourceError(f"{path}: column {column.name!r} holds {kind}, not {wanted}. Its columns are: {_types(schema)}")
+
+
+def _types(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name} ({field.type})" for field in schema)
+
+
+_TEXTS = [
+    getattr(pa, name)()
+    for name in ("string", "large_string", "string_view", "binary", "large_binary", "binary_view")
+    if hasattr(pa, name)
+]
+
+
+def _cells(path: TextFile, column: Column, values: pa.ChunkedArray, first: int) -> list[str]:
+    """The texts that stand for values in a CSV file; first: the number of the first row."""
+    kind = values.type
+    try:
+        if kind in _TEXTS:
+            found = [value or "" for value in values.cast(pa.large_string()).to_pylist()]
+        else:
+            if pa.types.is_temporal(kind):
+                values = values.cast(pa.string())
+            elif pa.types.is_boolean(kind) and column.kind == "number":
+                values = values.cast(pa.int8())
+            found = ["" if value is None else str(value) for value in values.to_pylist()]
+    except (UnicodeDecodeError, pa.ArrowInvalid) as error:
+        where = f"{path}, row {_first_fault(values, first)}"
+        raise SourceError(f"{where}: {column.name} is not UTF-8. Write it as UTF-8 text") from error
+    if "\0" in "".join(found):
+        row = first + next(i for i, text in enumerate(found) if "\0" in text)
+        raise SourceError(f"{path}, row {row}: {column.name} holds a NUL byte, which no text holds. Restore the file")
+    return found
+
+
+def _first_fault(values: pa.ChunkedArray, first: int) -> int:
+    """The row of the first text that is none."""
+    for row, value in enumerate(values.cast(pa.large_binary()).to_pylist(), first):
+        try:
+            (value or b"").decode()
+        except UnicodeDecodeError:
+            return row
+    return first
+
+
+@lru_cache(maxsize=1)
+def _table(of: Bytes, names: tuple[str, ...]) -> pa.Table:
+    """The columns of a row group, of the very bytes that were hashed. It stays for the tasks of its other rows."""
+    with _file(of.path) as file, _faults(of.path):
+        tail, *parts = _read(file, (of.footer, *of.spans))
+        if _digest([tail, *parts]) != of.digest:
+            raise has_changed(of.path, digest(of.path), of.sha256)
+        places = [of.footer[0], *(start for start, _ in of.spans)]
+        held = _parquet(sum(of.footer), *zip(places, (tail, *parts), strict=True))
+        table = held.read_row_group(of.number, list(dict.fromkeys(names)), use_threads=False)
+        for at, field in enumerate(table.schema):
+            if pa.types.is_dictionary(field.type):
+                table = table.set_column(at, field.name, table.column(at).cast(field.type.value_type))
+        return table
+
+
+def _spans(group: Any, names: set[str]) -> Iterator[tuple[int, int]]:
+    """(start, size) of what pyarrow reads of a row group for these columns: also those whose names begin so."""
+    for number in range(group.num_columns):
+        column = group.column(number)
+        path = column.path_in_schema
+        if path in names or any(path.startswith(f"{name}.") for name in names):
+            starts = [at for at in (column.dictionary_page_offset, column.data_page_offset) if at]
+            yield min(starts), column.total_compressed_size
+
+
+def _footer(file: Any) -> tuple[int, tuple[int, bytes]]:
+    """(size of the file, (where its footer begins, that))."""
+    size = file.seek(0, io.SEEK_END)
+    file.seek(max(size - 8, 0))
+    start = max(size - 8 - int.from_bytes(file.read(4), "little"), 0)
+    return size, (start, _read(file, ((start, size - start),))[0])
+
+
+def _read(file: Any, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+    found: list[bytes] = []
+    for start, size in spans:
+        file.seek(start)
+        found.append(file.read(size))
+    return found
+
+
+def _digest(parts: Sequence[bytes]) -> bytes:
+    hasher = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        hasher.update(part)
+    return hasher.digest()
+
+
+@contextmanager
+def _file(path: TextFile) -> Generator[Any]:
+    """The bytes, at any place."""
+    if isinstance(path, RemoteText):
+        yield io.BytesIO(path.data)
+    else:
+        with open_file(path) as file:
+            yield file
+
+
+@contextmanager
+def _faults(path: TextFile) -> Generator[None]:
+    try:
+        yield
+    except SourceError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
+        raise SourceError(f"{path} is damaged: {error}. Restore it, or write it again") from error
+
+
+def _parquet(size: int, *parts: tuple[int, bytes]) -> pq.ParquetFile:
+    """A file of this size of which some parts are held: (start, bytes)."""
+    return pq.ParquetFile(pa.PythonFile(_Parts(size, parts), mode="r"))
+
+
+class _Parts(io.RawIOBase):
+    """Parts of a file, with zeros between them: pyarrow reads a little more than it looks at."""
+
+    def __init__(self, size: int, parts: Sequence[tuple[int, bytes]]) -> None:
+        self._size, self._parts, self._at = size, parts, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        count = max(min(len(buffer), self._size - self._at), 0)
+        buffer[:count] = bytes(count)
+        for start, data in self._parts:
+            begin, end = max(start, self._at), min(start + len(data), self._at + count)
+            if begin < end:
+                buffer[begin - self._at : end - self._at] = memoryview(data)[begin - start : end - start]
+        self._at += count
+        return count
