@@ -59,6 +59,15 @@ def test_batches_under_a_budget_are_counted(shared_data, tmp_path):
     assert bound <= planned < online
 
 
+def test_frames_of_atoms_are_measured(tmp_path):
+    for package in ("matscipy", "ase_db_backends"):
+        pytest.importorskip(package)
+    run("benchmarks/atoms.py", "--frames", 12, "--runs", 1, "--out", tmp_path / "table.md")
+    rows = [row.split("|") for row in (tmp_path / "table.md").read_text().splitlines() if row.startswith("| .")]
+    assert [row[1].strip() for row in rows] == [".extxyz", ".traj", ".db", ".aselmdb"]
+    assert len({row[3] for row in rows}) == 1, "the same edges, which the benchmark compares with matscipy's"
+
+
 def test_training_on_a_gpu_is_measured(tmp_path):
     """Without a GPU the same loops run on the CPU, but for CUDA graphs."""
     pytest.importorskip("torch_geometric")

@@ -68,6 +68,8 @@ class SourceOptions:
     target_dtype: options.TargetDtype = None
     missing: options.Missing = None
     delimiter: options.Delimiter = None
+    cutoff: options.Cutoff = None
+    float_dtype: options.FloatDtype = None
     root: options.Root = None
     on_empty: options.OnEmpty = None
     field: options.FieldLevel = None
@@ -87,6 +89,8 @@ class SourceOptions:
                 target_dtype=self.target_dtype,
                 missing=self.missing or None,
                 delimiter=self.delimiter,
+                cutoff=self.cutoff,
+                float_dtype=self.float_dtype,
                 root=self.root,
                 strings=strings,
                 use_node_attr=self.use_node_attr,

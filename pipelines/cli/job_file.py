@@ -17,8 +17,8 @@ Count = int | dict[str, int]
 
 class JobFile(BaseModel):
     """Keys of a job file: the long options of the commands, with - or _. Keys that a command does not take are for the
-    other commands: `out` is the folder of `build`, not the file of `plan --out`; beside a smiles: source `target` names
-    its columns, else what `train` learns. Tables may stand where the command line repeats NAME=VALUE."""
+    other commands: `out` is the folder of `build`, not the file of `plan --out`; beside a smiles: or ase: source
+    `target` names its columns, else what `train` learns. Tables may stand where the command line repeats NAME=VALUE."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -28,6 +28,8 @@ class JobFile(BaseModel):
     target_dtype: Literal["float32", "float64"] | None = None
     missing: str | list[str] | None = None
     delimiter: str | None = None
+    cutoff: int | float | None = None
+    float_dtype: Literal["float32", "float64"] | None = None
     root: str | None = None
     use_node_attr: bool | None = None
     use_edge_attr: bool | None = None

@@ -38,7 +38,7 @@ SourceArgument = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="sample:nci, smiles:FILE.csv[.gz], smiles:URL, tudataset:NAME or pyg:module:callable",
+        help="sample:nci, sample:g2, smiles:FILE.csv[.gz], smiles:URL, ase:FILE, tudataset:NAME or pyg:module:callable",
         show_default=False,
     ),
 ]
@@ -47,7 +47,11 @@ SmilesColumn = Annotated[
 ]
 Target = Annotated[
     list[str] | None,
-    typer.Option(metavar="C", help="smiles: column of numbers to learn; may be repeated.", rich_help_panel=_GRAPHS),
+    typer.Option(
+        metavar="C",
+        help="smiles: column of numbers to learn; ase: such as energy or forces; may be repeated.",
+        rich_help_panel=_GRAPHS,
+    ),
 ]
 TargetDtype = Annotated[
     str | None,
@@ -71,6 +75,24 @@ Delimiter = Annotated[
     typer.Option(
         metavar="C",
         help="smiles: what parts cells; tab for a tab.  [default: , ; or tab, as the header shows]",
+        rich_help_panel=_GRAPHS,
+    ),
+]
+Cutoff = Annotated[
+    float | None,
+    typer.Option(
+        metavar="R",
+        help="ase: edges join atoms, and images of them, nearer than this.",
+        parser=number("cutoff"),
+        rich_help_panel=_GRAPHS,
+    ),
+]
+FloatDtype = Annotated[
+    str | None,
+    typer.Option(
+        metavar="float32|float64",
+        help="ase: of positions, cells, shifts and targets.  [default: float32]",
+        callback=one_of("--float-dtype", ("float32", "float64")),
         rich_help_panel=_GRAPHS,
     ),
 ]
@@ -103,7 +125,7 @@ OnEmpty = Annotated[
     str | None,
     typer.Option(
         metavar="error|skip",
-        help="Graphs without nodes, texts that are no molecule.  [default: error; sample:nci: skip]",
+        help="Graphs without nodes, texts that are no molecule, faulty frames.  [default: error; samples: skip]",
         callback=one_of("--on-empty", ("error", "skip")),
         rich_help_panel=_GRAPHS,
     ),
