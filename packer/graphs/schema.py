@@ -9,7 +9,7 @@ from typing import Any, Mapping
 import numpy as np
 
 from packer.errors import FormatError
-from packer.graphs.axes import Axis, Type
+from packer.graphs.axes import BUDGET, Axis, Type
 
 MAX_NAME, MAX_DIMS = 200, 16
 """Characters of an attribute's name; dimensions of a row of it."""
@@ -19,18 +19,19 @@ MAX_NAME, MAX_DIMS = 200, 16
 class Field:
     """One attribute of all graphs.
 
-    level: "node", "edge" or "graph"; type: node or edge type in heterogeneous graphs; role, what its numbers are:
+    level: "node", "edge", "graph" or the name of a further axis; type: node or edge type in heterogeneous graphs; role,
+    what its numbers are:
 
     * "value": features, targets, masks: moved as they are;
-    * "index": numbers of nodes, shifted when graphs are joined; targets then has the key of the node axis that each
-      entry along the first dimension of `shape` points into (a single key when shape is ());
+    * "index": numbers of rows, mostly nodes, shifted when graphs are joined; targets then has the key of the axis that
+      each entry along the first dimension of `shape` points into (a single key when shape is ());
     * "count": an explicit `num_nodes`; equal to the graph's count of nodes, so it has no column;
     * "present": True for the graphs that have the attribute `NAME` (this field is `NAME_present`), where some lack it.
 
     shape: one row, without the joined dimension (`x` [n, 9] -> (9,); `edge_index` [2, e] -> (2,)); cat_dim: the joined
     dimension in the source, 0 or -1; dtype: logical numpy dtype or "bfloat16" (opaque 16 bits); storage: numpy dtype of
     the graph table, lossless, and of the pack column (an index column is as narrow as the limits allow instead);
-    pad: value of padding rows (padding of an index field points at the null graph's first node instead); form: how one
+    pad: value of padding rows (padding of an index field points at the null graph's first row instead); form: how one
     graph's value looks in the source: "rows" (one row for each node or edge), "row" (a graph-level [1, ...]), "value"
     (a graph-level value without that leading 1) or "scalar" (a Python number: int64, float32 or bool).
     """
@@ -62,20 +63,26 @@ class Field:
 class Schema:
     """Everything that is the same for all graphs of a data set.
 
-    axes: node axes first, then edge axes; strings: names of string attributes, one string a graph, kept in
-    `graphs.parquet` and not in packs.
+    axes: node axes first, then edge axes, then further ones; strings: names of string attributes, one string a graph,
+    kept in `graphs.parquet` and not in packs; budgets: keys of graph fields whose sum over a pack has a limit.
     """
 
     axes: tuple[Axis, ...]
     fields: tuple[Field, ...]
     strings: tuple[str, ...] = ()
+    budgets: tuple[str, ...] = ()
+
+    @cached_property
+    def sized(self) -> tuple[Axis, ...]:
+        """All that a graph has a size on: the axes, then the budgets."""
+        return (*self.axes, *(Axis(BUDGET, key) for key in self.budgets))
 
     def axis(self, key: str) -> Axis:
         return self._by_key[key]
 
     @cached_property
     def _by_key(self) -> dict[str, Axis]:
-        return {axis.key: axis for axis in self.axes}
+        return {axis.key: axis for axis in self.sized}
 
     @cached_property
     def edge_fields(self) -> Mapping[str, Field]:
@@ -101,6 +108,7 @@ class Schema:
                 for f in self.fields
             ],
             "strings": list(self.strings),
+            **({"budgets": list(self.budgets)} if self.budgets else {}),
         }
 
     @classmethod
@@ -108,7 +116,8 @@ class Schema:
         """The inverse of to_dict; anything else is a FormatError."""
         try:
             axes = tuple(Axis(a["level"], _type(a["type"])) for a in plain["axes"])
-            return cls(axes, tuple(_field(f) for f in plain["fields"]), tuple(plain["strings"]))
+            fields = tuple(_field(f) for f in plain["fields"])
+            return cls(axes, fields, tuple(plain["strings"]), tuple(plain.get("budgets", ())))
         except (KeyError, TypeError, ValueError) as error:
             raise FormatError(f"not a schema: {error}") from error
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Mapping, Tuple, Union, cast
 
 import numpy as np
 
 from packer.errors import SizesError
-from packer.graphs.axes import Axis
+from packer.graphs.axes import BUDGET, Axis, by_level, check_names
 
 NodeSizes = Union[np.ndarray, Mapping[str, np.ndarray]]
 EdgeSizes = Union[np.ndarray, Mapping[Tuple[str, str, str], np.ndarray]]
@@ -25,6 +25,7 @@ class GraphSizes:
 
     num_nodes, num_edges: int arrays [graphs], edges directed as PyG counts them; for heterogeneous graphs dicts of such
     arrays by node type and edge type. count: None, or int [rows]: then row i owns count[i] consecutive graph ids.
+    num, budgets: name -> int [graphs], the rows of further axes ("triplet"), and numbers whose sum a pack limits.
     Raises SizesError for a negative number, a graph without nodes, arrays of unequal length, or no graph at all.
 
         >>> GraphSizes(num_nodes=np.array([3, 5]), num_edges=np.array([4, 8])).num_graphs
@@ -34,10 +35,13 @@ class GraphSizes:
     num_nodes: NodeSizes
     num_edges: EdgeSizes
     count: np.ndarray | None = None
+    num: Mapping[str, np.ndarray] = field(default_factory=dict)
+    budgets: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         lengths: set[int] = set()
-        for name in ("num_nodes", "num_edges"):
+        check_names(self.num, self.budgets, SizesError)
+        for name in ("num_nodes", "num_edges", "num", "budgets"):
             given: Any = getattr(self, name)
             if isinstance(given, Mapping):
                 by_type = cast("Mapping[Any, Any]", given)
@@ -68,20 +72,23 @@ class GraphSizes:
 
     @cached_property
     def axes(self) -> tuple[Axis, ...]:
-        """Node axes, then edge axes."""
-        return tuple(
-            Axis(level, key)
-            for level, given in (("node", self.num_nodes), ("edge", self.num_edges))
-            for key in (given if isinstance(given, Mapping) else (None,))
-        )
+        """Node axes, then edge axes, further axes, budgets."""
+        return tuple(self._by_axis)
 
     @cached_property
     def columns(self) -> dict[str, np.ndarray]:
         """Axis key -> int [rows]."""
-        nodes: Any = self.num_nodes
-        edges: Any = self.num_edges
-        given = {"node": nodes, "edge": edges}
-        return {a.key: given[a.level] if a.type is None else given[a.level][a.type] for a in self.axes}
+        return {axis.key: values for axis, values in self._by_axis.items()}
+
+    @cached_property
+    def _by_axis(self) -> dict[Axis, np.ndarray]:
+        found: dict[Axis, Any] = {}
+        for level, given in (("node", self.num_nodes), ("edge", self.num_edges)):
+            by_type: Mapping[Any, Any] = given if isinstance(given, Mapping) else {None: given}
+            found.update((Axis(level, type_), values) for type_, values in by_type.items())
+        found.update((Axis(name), values) for name, values in self.num.items())
+        found.update((Axis(BUDGET, name), values) for name, values in self.budgets.items())
+        return found
 
     @cached_property
     def num_graphs(self) -> int:
@@ -130,7 +137,7 @@ def _whole(name: str, given: Any) -> np.ndarray:
     if len(array) and array.min() < 0:
         at = int(np.argmin(array))
         raise SizesError(f"{name} must not be negative; entry {at} is {array[at]}")
-    if len(array) and name.startswith("num_") and array.max() >= 2**31:
+    if len(array) and name != "count" and array.max() >= 2**31:
         at = int(np.argmax(array))
         raise SizesError(f"{name} must be below 2147483648; entry {at} is {array[at]}")
     return array
@@ -171,11 +178,8 @@ def with_columns(
     axes: tuple[Axis, ...], columns: Mapping[str, np.ndarray], count: np.ndarray | None = None
 ) -> GraphSizes:
     """Sizes from one array an axis; count: see GraphSizes."""
-    by_level: dict[str, Any] = {"node": {}, "edge": {}}
-    for axis in axes:
-        by_level[axis.level][axis.type] = columns[axis.key]
-    nodes, edges = (found.get(None, found) for found in by_level.values())
-    return GraphSizes(nodes, edges, count)
+    nodes, edges, num, budgets = by_level({axis: columns[axis.key] for axis in axes})
+    return GraphSizes(nodes, edges, count, num, budgets)
 
 
 def histogram_of(sizes: GraphSizes) -> GraphSizes:

@@ -16,7 +16,7 @@ from packer.errors import FormatError
 from packer.files.checked import CheckedFolder
 from packer.graphs.ragged import pointers, segments
 from packer.graphs.schema import Schema
-from packer.graphs.sizes import GraphSizes
+from packer.graphs.sizes import GraphSizes, with_columns
 
 HASH_GRAPHS = 4096
 """Graphs a block of the content hash: fixed, so that the hash does not depend on how the work was divided."""
@@ -45,16 +45,14 @@ class GraphTable:
         return len(self.source_ids)
 
     def counts(self, axis_key: str) -> np.ndarray:
-        """Rows of each graph on an axis: int64 [graphs]."""
-        return np.diff(self.ptr[axis_key])
+        """The size of each graph on an axis: int64 [graphs]."""
+        if axis_key in self.ptr:
+            return np.diff(self.ptr[axis_key])
+        return self.columns[axis_key].astype(np.int64)  # a budget
 
     def sizes(self) -> GraphSizes:
         """What a plan looks at. Raises SizesError for a graph without nodes."""
-        by_level: dict[str, Any] = {"node": {}, "edge": {}}
-        for axis in self.schema.axes:
-            by_level[axis.level][axis.type] = self.counts(axis.key)
-        nodes, edges = (found.get(None, found) for found in by_level.values())
-        return GraphSizes(nodes, edges)
+        return with_columns(self.schema.sized, {axis.key: self.counts(axis.key) for axis in self.schema.sized})
 
     def select(self, graph_ids: np.ndarray) -> GraphTable:
         """The graphs `graph_ids` (int [k], repeats allowed) of this table, in that order, copied."""

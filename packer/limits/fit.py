@@ -7,7 +7,7 @@ from typing import Iterable
 import numpy as np
 
 from packer.errors import LimitsError, SizesError
-from packer.graphs.axes import Axis
+from packer.graphs.axes import BUDGET, Axis
 from packer.graphs.sizes import GraphSizes, histogram_of
 from packer.limits.pack_limits import PackLimits
 
@@ -18,18 +18,19 @@ def need_of(sizes: np.ndarray, axes: Iterable[Axis], limits: PackLimits) -> tupl
     sizes: int64 [rows, axes]. Dimensions: each axis that has a limit, then the number of graphs if it has one.
     """
     axes = tuple(axes)
-    slots, levels = list(limits.slots(axes).values()), [axis.level for axis in axes]
-    graphs = limits.num_graphs
+    if limits.budgets and not any(axis.level == BUDGET for axis in axes):
+        raise LimitsError(f"budgets limits {next(iter(limits.budgets))!r} (--budget), which the sizes of graphs lack")
+    slots, padding, graphs = list(limits.slots(axes).values()), limits.padding, limits.num_graphs
     kept = [i for i, limit in enumerate(slots) if limit is not None]
     need = sizes[:, kept].astype(np.int64)
-    capacity = [slots[i] for i in kept]
-    if limits.padding.each:
-        # r graphs leave a row for each of the other G - r slots: sum(rows) + G - r <= limit.
-        assert graphs is not None
-        need = limits.padding.counted(need) - 1
-        capacity = [limit - graphs for limit in capacity]
-    else:
-        capacity = [limit - limits.padding.reserved(levels[i], 1) for i, limit in zip(kept, capacity)]
+    capacity: list[int] = []
+    for column, (axis, limit) in enumerate((axes[i], slots[i]) for i in kept):
+        if padding.takes_a_row(axis.level):
+            # r graphs leave a row for each of the other G - r slots: sum(rows) + G - r <= limit.
+            need[:, column] = np.maximum(need[:, column], 1) - 1
+            capacity.append(limit - int(graphs or 0))
+        else:
+            capacity.append(limit - padding.reserved(axis.level, 1))
     if graphs is not None:
         need = np.column_stack([need, np.ones(len(need), dtype=np.int64)])
         capacity.append(graphs - limits.padding.graphs)
@@ -52,13 +53,12 @@ def check_fit(sizes: GraphSizes, limits: PackLimits) -> None:
             continue
         reserved = reserved_beside_one(axis, limits)
         if has > limit - reserved:
-            name = f"num_{axis.level}s" + ("" if axis.type is None else f"[{axis.type!r}]")
-            flag = f"--num-{axis.level}s"
+            name, flag = argument(axis)
             less = f" ({limit}, less {reserved} for padding)" if reserved else ""
             raise SizesError(
-                f"graph {graph} needs {has} {axis.level}s{'' if axis.type is None else f' of type {axis.type!r}'}; "
-                f"a pack offers {limit - reserved}{less}; {many} graphs do not fit in all. Raise {name} ({flag}) to "
-                f"{has + reserved} or more, or leave such graphs out with oversize='skip' (--oversize skip)"
+                f"graph {graph} needs {has} {axis.rows}; a pack offers {limit - reserved}{less}; {many} graphs do not "
+                f"fit in all. Raise {name} ({flag}) to {has + reserved} or more, or leave such graphs out with "
+                "oversize='skip' (--oversize skip)"
             )
     raise LimitsError(f"no graph fits into a pack: {limits}")
 
@@ -98,10 +98,9 @@ def too_large(sizes: GraphSizes, limits: PackLimits, row: int) -> str:
     for axis in sizes.axes:
         has, limit, reserved = int(sizes.columns[axis.key][row]), slots[axis.key], reserved_beside_one(axis, limits)
         if limit is not None and has > limit - reserved:
-            what = f"{axis.level}s" if axis.type is None else f"{axis.key} {axis.level}s"
             less = f" ({limit}, less {reserved} for padding)" if reserved else ""
-            wider = _argument(axis, has + reserved)
-            said.append(f"{has} {what}; a pack offers {limit - reserved}{less}: {wider} would do")
+            wider = _with_number(axis, has + reserved)
+            said.append(f"{has} {axis.rows}; a pack offers {limit - reserved}{less}: {wider} would do")
     return f"needs {', and '.join(said)}"
 
 
@@ -109,7 +108,7 @@ def _would_hold_all(sizes: GraphSizes, limits: PackLimits) -> str:
     slots = limits.slots(sizes.axes)
     most = {axis: int(sizes.columns[axis.key].max()) + reserved_beside_one(axis, limits) for axis in sizes.axes}
     return " and ".join(
-        _argument(axis, needed) for axis, needed in most.items() if needed > (slots[axis.key] or needed)
+        _with_number(axis, needed) for axis, needed in most.items() if needed > (slots[axis.key] or needed)
     )
 
 
@@ -118,8 +117,18 @@ def reserved_beside_one(axis: Axis, limits: PackLimits) -> int:
     return limits.padding.reserved(axis.level, (limits.num_graphs or 1) - 1)
 
 
-def _argument(axis: Axis, slots: int) -> str:
-    """A limit as Python and as the command takes it."""
-    if axis.type is None:
-        return f"num_{axis.level}s={slots} (--num-{axis.level}s {slots})"
-    return f"num_{axis.level}s[{axis.type!r}]={slots} (--num-{axis.level}s {axis.key}={slots})"
+def argument(axis: Axis) -> tuple[str, str]:
+    """The limit of an axis, as Python and as the command name it."""
+    if axis.level == BUDGET:
+        return f"budgets[{axis.key!r}]", f"--budget {axis.key}="
+    if axis.level not in ("node", "edge"):
+        return f"num[{axis.key!r}]", f"--num {axis.key}="
+    flag = f"--num-{axis.level}s"
+    return (f"num_{axis.level}s", flag) if axis.type is None else (f"num_{axis.level}s[{axis.type!r}]", flag)
+
+
+def _with_number(axis: Axis, slots: int) -> str:
+    name, flag = argument(axis)
+    if axis.level in ("node", "edge"):
+        flag += " " if axis.type is None else f" {axis.key}="
+    return f"{name}={slots} ({flag}{slots})"

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Iterable, Mapping, cast
+from dataclasses import dataclass, field
+from typing import Any, Iterable, Mapping, cast
 
 from packer.errors import LimitsError
+from packer.graphs.axes import BUDGET, Axis, check_names
 from packer.limits.padding import NULL_GRAPHS, PADDING, Padding
 from packer.limits.slot_rules import EdgeLimit, NodeLimit, SlotRule
 
-if TYPE_CHECKING:
-    from packer.graphs.axes import Axis
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PackLimits:
     """Fixed tensor sizes of one pack, padding included.
 
     num_nodes, num_edges: slots for nodes and (directed) edges; in heterogeneous graphs a dict by node or edge type, or
-    one number for each type. num_graphs: graph slots. null_graphs: who owns the padding.
+    one number for each type. num_graphs: graph slots. num: slots on each further axis, by its name; budgets: by the
+    name of a number that each graph has, the most that those of a pack's graphs add up to. null_graphs: who owns the
+    padding.
 
     * "all" (default): every unused graph slot is a null graph of at least 1 node and 1 edge, and there is one.
       r real graphs fit when r <= G-1, their nodes <= N-(G-r) and their edges (an edgeless graph counts 1) <= E-(G-r).
     * "one": one null graph owns all padding. r <= G-1, nodes <= N-1, edges <= E-1.
     * "jraph": the same, but padding need not have an edge: what `jraph.pad_with_graphs` takes. r <= G-1, nodes <= N-1,
-      edges <= E.
+      edges <= E. Further axes are kept as under "one".
     * "none": nothing is reserved; for planning only. A limit may then be None: not a dimension.
 
     Raises LimitsError for limits that no pack can keep.
@@ -41,15 +41,18 @@ class PackLimits:
     num_edges: EdgeLimit
     num_graphs: int | None
     null_graphs: str = "all"
+    num: Mapping[str, int] = field(default_factory=dict)
+    budgets: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_names(self.num, self.budgets, LimitsError)
         if self.null_graphs not in NULL_GRAPHS:
             raise LimitsError(f"null_graphs must be one of {', '.join(NULL_GRAPHS)}; got {self.null_graphs!r}")
-        for name in ("num_nodes", "num_edges"):
+        for name in ("num_nodes", "num_edges", "num", "budgets"):
             given: Any = getattr(self, name)
             if isinstance(given, Mapping):
                 object.__setattr__(self, name, {key: self._number(f"{name}[{key!r}]", given[key]) for key in given})
-                if not given:
+                if not given and name in ("num_nodes", "num_edges"):
                     raise LimitsError(f"{name} is an empty dict; give a limit for each type")
             else:
                 object.__setattr__(self, name, self._number(name, given))
@@ -78,8 +81,8 @@ class PackLimits:
                 f"num_graphs must be at least 2: null_graphs={self.null_graphs!r} keeps one slot for padding; "
                 f"got {graphs}"
             )
-        for name, limit in (("num_nodes", self.num_nodes), ("num_edges", self.num_edges)):
-            least = padding.least("node" if name == "num_nodes" else "edge", graphs)
+        for name, limit in (("num_nodes", self.num_nodes), ("num_edges", self.num_edges), ("num", self.num)):
+            least = padding.least({"num_nodes": "node", "num_edges": "edge"}.get(name, name), graphs)
             for key, number in limit.items() if isinstance(limit, Mapping) else [(None, limit)]:
                 if number is not None and number < least:
                     where = name if key is None else f"{name}[{key!r}]"
@@ -145,7 +148,8 @@ class PackLimits:
         return isinstance(self.num_nodes, Mapping) or isinstance(self.num_edges, Mapping)
 
     def slots(self, axes: Iterable[Axis]) -> dict[str, Any]:
-        """Axis key -> slots of one pack on that axis (None: no limit). Raises for a missing or foreign type."""
+        """Axis key -> slots of one pack on that axis (None: no limit). Raises for a missing or foreign type or name; a
+        budget may be missing where `axes` has none."""
         axes = tuple(axes)
         found: dict[str, Any] = {}
         for level, name in (("node", "num_nodes"), ("edge", "num_edges")):
@@ -165,7 +169,30 @@ class PackLimits:
                         "number for all types"
                     )
             found.update((axis.key, limit[axis.type] if isinstance(limit, Mapping) else limit) for axis in own)
+        budgets = [axis.key for axis in axes if axis.level == BUDGET]
+        others = [axis.key for axis in axes if axis.level not in ("node", "edge", BUDGET)]
+        found.update(self._slots("num", "--num", others))
+        if budgets:  # who asks for rows alone leaves them out
+            found.update(self._slots("budgets", "--budget", budgets))
         return found
+
+    def _slots(self, name: str, flag: str, known: list[str]) -> dict[str, Any]:
+        limits: Mapping[str, int] = getattr(self, name)
+        missing = [key for key in known if key not in limits and self.null_graphs != "none"]
+        foreign = [key for key in limits if key not in known]
+        if missing:
+            raise LimitsError(f"{name} has no limit for {missing[0]!r}: give one, {flag} {missing[0]}=NUMBER")
+        if foreign:
+            there = f"they have {', '.join(known)}" if known else "they have none such"
+            raise LimitsError(f"{name} limits {foreign[0]!r} ({flag}), which the graphs lack: {there}")
+        return {key: limits.get(key) for key in known}
+
+    def __repr__(self) -> str:
+        more = "".join(f", {name}={getattr(self, name)}" for name in ("num", "budgets") if getattr(self, name))
+        return (
+            f"PackLimits(num_nodes={self.num_nodes}, num_edges={self.num_edges}, num_graphs={self.num_graphs}, "
+            f"null_graphs={self.null_graphs!r}{more})"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for manifests; edge types as "source__relation__target"."""
@@ -181,6 +208,7 @@ class PackLimits:
             "num_edges": plain(self.num_edges),
             "num_graphs": self.num_graphs,
             "null_graphs": self.null_graphs,
+            **{name: dict(getattr(self, name)) for name in ("num", "budgets") if getattr(self, name)},
         }
 
     @classmethod
@@ -191,4 +219,5 @@ class PackLimits:
             types = {axis.key: axis.type for axis in axes if axis.level == "edge"}
             by_key = cast("dict[str, int]", edges)
             edges = {types.get(key) or tuple(key.split("__")): limit for key, limit in by_key.items()}
-        return cls(plain["num_nodes"], edges, plain["num_graphs"], plain["null_graphs"])
+        more: tuple[Any, Any] = plain.get("num", {}), plain.get("budgets", {})
+        return cls(plain["num_nodes"], edges, plain["num_graphs"], plain["null_graphs"], *more)

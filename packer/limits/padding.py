@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
+from packer.graphs.axes import BUDGET
 
 
 class Padding(NamedTuple):
-    """graphs: slots kept for null graphs; nodes, edges: rows of each axis kept for padding, by each null graph (`each`,
-    and then an edgeless graph takes a row like any other) or by all of them together."""
+    """graphs: slots kept for null graphs; nodes, edges, rows: rows of each axis (rows: of a further one) kept for
+    padding, by each null graph (`each`, and then an edgeless graph takes a row like any other) or by all together."""
 
     graphs: int
     nodes: int
     edges: int
+    rows: int
     each: bool = False
 
     def reserved(self, level: str, null_graphs: int) -> int:
         """Rows of an axis that padding takes at least, in a pack with so many null graphs."""
-        rows = self.nodes if level == "node" else self.edges
+        rows = {"node": self.nodes, "edge": self.edges, BUDGET: 0}.get(level, self.rows)
         return rows * null_graphs if self.each else rows
 
     def least(self, level: str, num_graphs: int) -> int:
@@ -27,16 +28,16 @@ class Padding(NamedTuple):
             return num_graphs
         return self.reserved(level, 1) + (level == "node")
 
-    def counted(self, rows: np.ndarray) -> np.ndarray:
-        """Rows that graphs of these sizes count for: at least one where each graph takes one."""
-        return np.maximum(rows, 1) if self.each else rows
+    def takes_a_row(self, level: str) -> bool:
+        """Whether each graph, null graphs too, takes at least one row of such an axis."""
+        return self.each and level != BUDGET
 
 
 PADDING = {
-    "all": Padding(1, 1, 1, each=True),
-    "one": Padding(1, 1, 1),
-    "jraph": Padding(1, 1, 0),
-    "none": Padding(0, 0, 0),
+    "all": Padding(1, 1, 1, 1, each=True),
+    "one": Padding(1, 1, 1, 1),
+    "jraph": Padding(1, 1, 0, 1),
+    "none": Padding(0, 0, 0, 0),
 }
 """By null_graphs. "one" keeps an edge as PopTorch's null graphs have one, "jraph" what jraph.pad_with_graphs keeps."""
 NULL_GRAPHS = tuple(PADDING)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Mapping, Optional, Tuple, Union
 
 import numpy as np
 
 from packer.errors import LimitsError
-from packer.graphs.axes import Axis
+from packer.graphs.axes import BUDGET, Axis, by_level
 from packer.graphs.sizes import GraphSizes
 from packer.limits.padding import NULL_GRAPHS, PADDING
 
@@ -19,8 +19,8 @@ BATCHES = 1000
 
 NodeLimit = Union[int, None, Mapping[str, int]]
 EdgeLimit = Union[int, None, Mapping[Tuple[str, str, str], int]]
-Slots = Tuple[NodeLimit, EdgeLimit, Optional[int], str]
-"""num_nodes, num_edges, num_graphs and null_graphs of PackLimits."""
+Slots = Tuple[NodeLimit, EdgeLimit, Optional[int], str, Mapping[str, int], Mapping[str, int]]
+"""What PackLimits takes, in its order."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,13 @@ class SlotRule:
     rounded down; "batches": the largest of the first 1,000 batches of num_graphs - 1 consecutive graphs, plus 1, which
     is what `PackLimits.from_loader` finds in an unshuffled PyG loader of such batches. Each is found for every node
     type and edge type by itself, and raised where null_graphs wants more. Under all but "max" and 1.0 single graphs
-    may be too large. Raises LimitsError.
+    may be too large. budgets: as of PackLimits, for they follow from nothing. Raises LimitsError.
     """
 
     num_graphs: int
     by: str | float = "max"
     null_graphs: str = "all"
+    budgets: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def first_graphs(self) -> int | None:
@@ -61,12 +62,13 @@ class SlotRule:
         """What PackLimits takes, for graphs of these sizes."""
         graphs = int(self.num_graphs)
         count = sizes.count if sizes.count is not None else np.ones(len(next(iter(sizes.columns.values()))), np.int64)
-        slots = {axis: self._slots(sizes.columns[axis.key], count) for axis in sizes.axes}
-        return with_padding(slots, graphs, self.null_graphs)
+        slots = {axis: self._slots(sizes.columns[axis.key], count) for axis in sizes.axes if axis.level != BUDGET}
+        return (*with_padding(slots, graphs, self.null_graphs)[:-1], self.budgets)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return {"num_graphs": int(self.num_graphs), "by": self.by, "null_graphs": self.null_graphs}
+        budgets = {"budgets": dict(self.budgets)} if self.budgets else {}
+        return {"num_graphs": int(self.num_graphs), "by": self.by, "null_graphs": self.null_graphs, **budgets}
 
     def _slots(self, values: np.ndarray, count: np.ndarray) -> int:
         if self.by == "mean":
@@ -86,9 +88,8 @@ class SlotRule:
 
 def with_padding(slots: Mapping[Axis, int], graphs: int, null_graphs: str) -> Slots:
     """These slots, or as many more as `null_graphs` wants."""
-    by_level: dict[str, Any] = {"node": {}, "edge": {}}
-    for axis, number in slots.items():
-        by_level[axis.level][axis.type] = max(number, PADDING[null_graphs].least(axis.level, graphs))
-    nodes, edges = (found.get(None, found) for found in by_level.values())
+    padding = PADDING[null_graphs]
+    least = {axis: max(number, padding.least(axis.level, graphs)) for axis, number in slots.items()}
+    nodes, edges, num, budgets = by_level(least)
     # Heterogeneous graphs that have no edge type at all take any number.
-    return nodes, edges or graphs, graphs, null_graphs
+    return nodes, edges or graphs, graphs, null_graphs, num, budgets

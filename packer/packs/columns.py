@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from packer.errors import LimitsError
 from packer.graphs.dtypes import narrow_index
 from packer.graphs.schema import Schema
 from packer.limits.pack_limits import PackLimits
@@ -31,6 +32,17 @@ class Column:
         return math.prod(self.shape) * np.dtype(self.storage).itemsize
 
 
+def check_targets(schema: Schema, limits: PackLimits) -> None:
+    """Raise LimitsError for an index whose padding would have nothing to point to."""
+    for field in schema.fields:
+        for target in field.targets:
+            if not limits.padding.reserved(schema.axis(target).level, 1):
+                raise LimitsError(
+                    f"{field.key!r} numbers {schema.axis(target).rows}, and its padding points to one of a null graph, "
+                    f"but null_graphs={limits.null_graphs!r} leaves it none: pass null_graphs='one' (--null-graphs one)"
+                )
+
+
 def pack_columns(schema: Schema, limits: PackLimits) -> tuple[Column, ...]:
     """The columns of every pack under `limits`, in the order they are written.
 
@@ -52,10 +64,10 @@ def pack_columns(schema: Schema, limits: PackLimits) -> tuple[Column, ...]:
             storage = narrow_index(max(slots[target] for target in field.targets) - 1)
         columns.append(Column(field.key, "field", field.dtype, storage, shape))
     for axis in schema.axes:
-        if axis.level == "node":
+        if axis.is_pointed:
             rows = slots[axis.key]
-            columns.append(Column(axis.column("batch"), "batch", "int64", narrow_index(graphs - 1), (rows,)))
-            columns.append(Column(axis.column("ptr"), "ptr", "int64", narrow_index(rows), (graphs + 1,)))
+            columns.append(Column(axis.batch_name, "batch", "int64", narrow_index(graphs - 1), (rows,)))
+            columns.append(Column(axis.ptr_name, "ptr", "int64", narrow_index(rows), (graphs + 1,)))
     for axis in schema.axes:
         columns.append(Column(axis.mask_name, "mask", "bool", "bool", (slots[axis.key],)))
     columns.append(Column("graphs_mask", "mask", "bool", "bool", (graphs,)))

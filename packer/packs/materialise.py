@@ -120,8 +120,8 @@ def materialise(
                 moved = _move_rows(table.columns[field.key], rows, padding, pad_item(field))
                 packs[field.key] = _arrange(moved, field, columns[field.key], layout, shifts)
         packs[axis.mask_name] = real
-        if axis.level == "node":
-            for column in (columns[axis.column("batch")], columns[axis.column("ptr")]):
+        if axis.is_pointed:
+            for column in (columns[axis.batch_name], columns[axis.ptr_name]):
                 packs[column.name] = _batch_or_ptr(layout, axis.key, column)
     for field in stored_fields(table.schema):
         if field.axis is None:
@@ -193,8 +193,8 @@ def _arrange(
 def _shifted(
     local: np.ndarray, field: Field, column: Column, shifts: Mapping[str, np.ndarray], entry_dim: int
 ) -> np.ndarray:
-    """Numbers of nodes local to graphs, made local to packs. shifts: node axis key -> [packs, rows]; entry_dim: where
-    the first dimension of field.shape is in `local`, before (1) or after (2) the rows."""
+    """Numbers of rows local to graphs, made local to packs. shifts: axis key -> [packs, rows]; entry_dim: where the
+    first dimension of field.shape is in `local`, before (1) or after (2) the rows."""
     placed = np.empty((len(local), *column.shape), dtype=column.storage)
     if not field.shape:
         return np.add(local, shifts[field.targets[0]], out=placed, casting="unsafe")

@@ -8,7 +8,7 @@ from typing import Any, Iterable, Mapping
 import numpy as np
 
 from packer.errors import FieldError, SizesError
-from packer.graphs.axes import Axis
+from packer.graphs.axes import BUDGET, Axis
 from packer.graphs.ragged import flat_rows, pointers
 from packer.graphs.schema import Field
 from packer.graphs.table import GraphTable, concatenate, stored_fields
@@ -33,6 +33,8 @@ def trim(table: GraphTable, limits: PackLimits, policy: str, seed: int) -> tuple
     """The table with every graph that is too large for a pack cut down to one, and the rows lost: axis key -> int64
     [graphs]. Rows that stay keep their order; numbers of nodes follow.
 
+    Rows of further axes go with what they number, and then down to their limits unless nodes alone may go.
+
     policy "trim-nodes": as many nodes stay as the limits of nodes and of edges allow, so edges go with their nodes
     alone; "trim-edges": edges go; "trim-both": nodes go down to the limit of nodes, then edges. At least one node of
     each graph stays. Which rows go is a hash of (seed, source id, type, row) and so depends on nothing else. Time
@@ -40,7 +42,7 @@ def trim(table: GraphTable, limits: PackLimits, policy: str, seed: int) -> tuple
     FieldError where a node stays that points to one that goes.
     """
     assert policy in TRIM, policy
-    room = room_for_one(table.schema.axes, limits)
+    room = room_for_one(table.schema.sized, limits)
     over = np.zeros(table.num_graphs, dtype=bool)
     for key, most in room.items():
         over |= table.counts(key) > most
@@ -57,6 +59,7 @@ def trim(table: GraphTable, limits: PackLimits, policy: str, seed: int) -> tuple
     if policy != "trim-nodes":
         cut.edges()
     cut.refuse("edge", "remove nodes only: too many edges lead from its first node left to itself")
+    cut.others(policy)
     small = cut.apply()
     for key in lost:
         lost[key][rows] = large.counts(key) - small.counts(key)
@@ -87,7 +90,7 @@ class _Cut:
         for axis in axes:
             if axis.level == "node":
                 self._keep_first(axis.key)
-        self._drop_edges()
+        self._drop_rows()
         if not until_edges_fit:
             return
         # Nodes are taken in the order drawn, all types together; an edge comes with the later of its ends. The first
@@ -99,19 +102,33 @@ class _Cut:
         for axis in axes:
             if axis.level == "node":
                 self.keep[axis.key] &= self.drawn[axis.key] < stop[self.owner[axis.key]]
-        self._drop_edges()
+        self._drop_rows()
 
     def edges(self) -> None:
         """Of each type the edges drawn first stay, as many as there is room."""
         for axis in self.table.schema.axes:
             if axis.level == "edge":
                 self._keep_first(axis.key)
+        self._drop_rows()
+
+    def others(self, policy: str) -> None:
+        """Of each further axis the rows drawn first stay, as many as there is room. A budget cannot be trimmed to."""
+        for axis in self.table.schema.sized:
+            if axis.level in ("node", "edge"):
+                continue
+            if axis.is_pointed and policy != "trim-nodes":
+                self._keep_first(axis.key)
+                self._drop_rows()
+            left = self._left(axis) if axis.is_pointed else self.table.counts(axis.key)
+            if (left > self.room[axis.key]).any():
+                may = "remove nodes only" if axis.is_pointed else "remove rows"
+                self._raise(int(np.argmax(left > self.room[axis.key])), axis, may)
 
     def refuse(self, level: str, policy: str) -> None:
         """Raise SizesError for a graph that still has too many rows on an axis of this level, or no node."""
         nodes = np.zeros(self.table.num_graphs, dtype=np.int64)
         for axis in self.table.schema.axes:
-            left = np.bincount(self.owner[axis.key][self.keep[axis.key]], minlength=self.table.num_graphs)
+            left = self._left(axis)
             nodes += left if axis.level == "node" else 0
             if axis.level == level and (left > self.room[axis.key]).any():
                 self._raise(int(np.argmax(left > self.room[axis.key])), axis, policy)
@@ -140,12 +157,19 @@ class _Cut:
             columns[field.key] = values if keep is None else values[keep]
         return replace(table, ptr=ptr, columns=columns)
 
+    def _left(self, axis: Axis) -> np.ndarray:
+        """Rows of each graph that stay: int64 [graphs]."""
+        return np.bincount(self.owner[axis.key][self.keep[axis.key]], minlength=self.table.num_graphs)
+
     def _keep_first(self, key: str) -> None:
         self.keep[key] &= _rank(self.drawn[key], self.keep[key], self.owner[key]) < self.room[key]
 
-    def _drop_edges(self) -> None:
-        for field in stored_fields(self.table.schema):
-            if field.role == "index" and field.level == "edge":
+    def _drop_rows(self) -> None:
+        """Rows go with the rows that they number: edges with their nodes, triplets with their edges, and so on."""
+        fields = [f for f in stored_fields(self.table.schema) if f.role == "index" and f.level not in ("graph", "node")]
+        before = -1
+        while before != (before := sum(int(keep.sum()) for keep in self.keep.values())):
+            for field in fields:
                 self.keep[field.axis.key] &= self._ends(field, {})[0]
 
     def _edge_without_room(self, axis: Axis) -> np.ndarray:
@@ -154,7 +178,7 @@ class _Cut:
         for field in stored_fields(self.table.schema):
             if field.role == "index" and field.axis == axis:
                 for target, rows in self._rows(field):
-                    if rows.size:
+                    if rows.size and self.table.schema.axis(target).level == "node":
                         np.maximum(drawn, self.drawn[target][rows].max(axis=1), out=drawn)
         keep, owner = self.keep[axis.key], self.owner[axis.key]
         beyond = keep & (_rank(drawn, keep, owner) >= self.room[axis.key])
@@ -163,7 +187,7 @@ class _Cut:
         return stop
 
     def _rows(self, field: Field) -> list[tuple[str, np.ndarray]]:
-        """(node axis key, int64 [rows, entries] rows of that axis) for each target of an index field."""
+        """(axis key, int64 [rows, entries] rows of that axis) for each target of an index field."""
         values = self.table.columns[field.key].astype(np.int64)
         owner = np.arange(self.table.num_graphs) if field.axis is None else self.owner[field.axis.key]
         if not field.shape:
@@ -174,7 +198,7 @@ class _Cut:
         ]
 
     def _ends(self, field: Field, new_rows: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """(bool [rows]: every node that the row names stays; the values, renumbered where `new_rows` has any)."""
+        """(bool [rows]: every row that the row names stays; the values, renumbered where `new_rows` has any)."""
         values = self.table.columns[field.key]
         stays = np.ones(len(values), dtype=bool)
         ends: list[np.ndarray] = []
@@ -188,17 +212,17 @@ class _Cut:
         return stays, np.stack(ends, axis=1).reshape(values.shape) if field.shape else ends[0][:, 0]
 
     def _raise(self, graph: int, axis: Axis, policy: str) -> None:
-        rows = f"{axis.level}s" if axis.type is None else f"{axis.key} {axis.level}s"
+        instead = "'skip'" if axis.level == BUDGET else "'trim-both' or 'skip'"
         raise SizesError(
-            f"graph {self.table.source_ids[graph]} has {self.table.counts(axis.key)[graph]} {rows}; alone in a pack it "
-            f"may have {self.room[axis.key]}, and cannot be trimmed to that by a policy to {policy}. Pass "
-            "oversize='trim-both' or 'skip' (--oversize), or raise the limits"
+            f"graph {self.table.source_ids[graph]} has {self.table.counts(axis.key)[graph]} {axis.rows}; alone in a "
+            f"pack it may have {self.room[axis.key]}, and cannot be trimmed to that by a policy to {policy}. Pass "
+            f"oversize={instead} (--oversize), or raise the limits"
         )
 
     def _refuse_index(self, field: Field, row: Any) -> None:
         graph = int(row) if field.axis is None else int(self.owner[field.axis.key][row])
         raise FieldError(
-            f"graph {self.table.source_ids[graph]}: {field.key!r} points to a node that trimming removes: pass "
+            f"graph {self.table.source_ids[graph]}: {field.key!r} points to a row that trimming removes: pass "
             "oversize='trim-edges' or 'skip' (--oversize), raise the limits, or exclude the attribute"
         )
 

@@ -30,13 +30,15 @@ def unpack_table(packs: Mapping[str, np.ndarray], schema: Schema, limits: PackLi
     ptr: dict[str, np.ndarray] = {}
     owner: dict[str, np.ndarray] = {}
     for axis in schema.axes:
-        if axis.level == "node":
-            ptr[axis.key] = np.asarray(packs[axis.column("ptr")]).astype(np.int64)
+        if axis.is_pointed:
+            ptr[axis.key] = np.asarray(packs[axis.ptr_name]).astype(np.int64)
             counts = np.diff(ptr[axis.key], axis=1)
             pack_slots = np.arange(counts.size)
             owner[axis.key] = np.repeat(pack_slots, counts.reshape(-1))[masks[axis.key].reshape(-1)]
         else:
-            owner[axis.key] = _edge_owners(packs, axis, masks[axis.key], ptr, num_slots)
+            owner[axis.key] = _edge_owners(packs, axis, masks[axis.key], num_slots)
+            counts = np.bincount(owner[axis.key], minlength=len(real) * num_slots).reshape(len(real), num_slots)
+            ptr[axis.key] = np.cumsum(np.pad(counts, ((0, 0), (1, 0))), axis=1)
     counts = {key: np.bincount(owner[key], minlength=len(real) * num_slots)[slots] for key in owner}
     columns: dict[str, np.ndarray] = {}
     for field in stored_fields(schema):
@@ -55,20 +57,18 @@ def unpack_table(packs: Mapping[str, np.ndarray], schema: Schema, limits: PackLi
     return GraphTable(replace(schema, strings=()), pointer, columns, {}, graph_ids), graph_ids
 
 
-def _edge_owners(
-    packs: Mapping[str, np.ndarray], axis: Axis, mask: np.ndarray, ptr: Mapping[str, np.ndarray], num_slots: int
-) -> np.ndarray:
+def _edge_owners(packs: Mapping[str, np.ndarray], axis: Axis, mask: np.ndarray, num_slots: int) -> np.ndarray:
     """The graph slot (pack * G + slot) of each real edge: that of its source node."""
-    key, source = axis.column("edge_index"), axis.ends[0]
+    key = axis.column("edge_index")
     if key not in packs:
         return np.zeros(0, dtype=np.int64)
-    batch = np.asarray(packs["batch" if axis.type is None else f"{source}/batch"])
+    batch = np.asarray(packs[axis.batch_name])
     pack = np.repeat(np.arange(len(mask)), mask.sum(axis=1))
     return pack * num_slots + batch[pack, np.asarray(packs[key])[:, 0][mask]]
 
 
 def _per_target(field: Field, firsts: Mapping[str, np.ndarray]) -> np.ndarray:
-    """First nodes [rows] by target axis -> what to subtract from index values [rows, *field.shape]."""
+    """First rows [rows] by target axis -> what to subtract from index values [rows, *field.shape]."""
     if not field.shape:
         return firsts[field.targets[0]]
     stacked = np.stack([firsts[key] for key in field.targets], axis=1)

@@ -9,7 +9,7 @@ import numpy as np
 
 from packer.errors import PlanError
 from packer.graphs.sizes import GraphSizes
-from packer.limits.fit import need_of
+from packer.limits.fit import argument, need_of
 from packer.limits.pack_limits import PackLimits
 
 
@@ -104,14 +104,14 @@ def _check_within(ids: np.ndarray, offsets: np.ndarray, sizes: GraphSizes, limit
     slots = limits.slots(sizes.axes)
     for number, axis in enumerate(sizes.axes):
         limit = slots[axis.key]
-        total = int(limits.padding.counted(held[:, number]).sum())
+        rows = np.maximum(held[:, number], 1) if limits.padding.takes_a_row(axis.level) else held[:, number]
+        total = int(rows.sum())
         reserve = limits.padding.reserved(axis.level, most - graphs)
         if limit is not None and total > limit - reserve:
-            kind = f"{axis.level}s" + ("" if axis.type is None else f" of type {axis.type!r}")
-            name = f"num_{axis.level}s" + ("" if axis.type is None else f"[{axis.type!r}]")
+            name, flag = argument(axis)
             less = f" ({limit}, less {reserve} for padding)" if reserve else ""
             raise PlanError(
-                f"pack {pack} holds {total} {kind}, in {graphs} graphs; a pack offers {limit - reserve}{less}{also}. "
-                f"Raise {name} (--num-{axis.level}s) to {total + reserve} or more, or {remedy}"
+                f"pack {pack} holds {total} {axis.rows}, in {graphs} graphs; a pack offers {limit - reserve}{less}"
+                f"{also}. Raise {name} ({flag}) to {total + reserve} or more, or {remedy}"
             )
     raise AssertionError(f"pack {pack} takes {taken[pack].tolist()} of {capacity.tolist()}")

@@ -58,6 +58,7 @@ def save_plan(
         "limits": limits.to_dict(),
         "node_types": [axis.type for axis in sizes.axes if axis.level == "node"],
         "edge_types": [axis.type for axis in sizes.axes if axis.level == "edge"],
+        **{name: list(getattr(sizes, name)) for name in ("num", "budgets") if getattr(sizes, name)},
         "algorithm": packing.algorithm,
         "seed": packing.seed,
         "num_packs": packing.num_packs,
@@ -123,7 +124,8 @@ def _stored(source: str | os.PathLike[str] | bytes) -> tuple[dict[str, np.ndarra
 def _check_types(about: dict[str, Any]) -> None:
     """As many node and edge types, and limits by type, as a data set may have."""
     limits = [limit for limit in about["limits"].values() if isinstance(limit, dict)]
-    if len(about["node_types"]) + len(about["edge_types"]) > MAX_AXES or any(len(each) > MAX_AXES for each in limits):
+    axes = [len(about[name]) for name in ("node_types", "edge_types", "num", "budgets") if name in about]
+    if sum(axes) > MAX_AXES or any(len(each) > MAX_AXES for each in limits):
         raise FormatError(f"it has more than {MAX_AXES} node and edge types")
 
 
@@ -133,7 +135,12 @@ def _names(about: dict[str, Any]) -> list[str]:
         return ["pattern", "packs", "size_id", "graphs"]
     edges = ["__".join(each) for each in about["edge_types"] if each is not None]
     types = [*about["node_types"], *edges] if about["node_types"] != [None] else ["node", "edge"]
-    return ["pack", "graph_id", *(f"size/{name}" for name in types)]
+    return ["pack", "graph_id", *(f"size/{name}" for name in [*types, *_more(about, "num"), *_more(about, "budgets")])]
+
+
+def _more(about: dict[str, Any], name: str) -> list[str]:
+    """The names of further axes, or of budgets."""
+    return list(about.get(name, ()))
 
 
 def _said(about: dict[str, Any]) -> tuple[str, int, str]:
@@ -247,10 +254,12 @@ def _read_patterns(columns: dict[str, np.ndarray], about: dict[str, Any]) -> tup
 
 
 def _sizes(about: dict[str, Any], column: Callable[[str], np.ndarray], count: np.ndarray | None) -> GraphSizes:
+    more = [{key: column(key) for key in _more(about, name)} for name in ("num", "budgets")]
     if about["node_types"] == [None]:
-        return GraphSizes(column("node"), column("edge"), count)
+        return GraphSizes(column("node"), column("edge"), count, *more)
     return GraphSizes(
         {key: column(key) for key in about["node_types"]},
         {(s, r, t): column(f"{s}__{r}__{t}") for s, r, t in about["edge_types"]},
         count,
+        *more,
     )

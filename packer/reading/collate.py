@@ -56,9 +56,9 @@ def pack_shape(manifest: Manifest, followed: Sequence[Field] = ()) -> PackShape:
         shift = tuple(slots[key] for key in field.targets) if field.role == "index" else ()
         joints[field.key] = Joint(dim, shift)
     for axis in schema.axes:
-        if axis.level == "node":
-            joints[axis.column("batch")] = Joint(shift=(graphs,))
-            joints[axis.column("ptr")] = Joint(shift=(slots[axis.key],), skip=1)
+        if axis.is_pointed:
+            joints[axis.batch_name] = Joint(shift=(graphs,))
+            joints[axis.ptr_name] = Joint(shift=(slots[axis.key],), skip=1)
     for field in followed:
         joints[f"{field.key}_batch"] = Joint(shift=(graphs,))
         joints[f"{field.key}_ptr"] = Joint(shift=(graphs if field.axis is None else slots[field.axis.key],), skip=1)

@@ -7,7 +7,6 @@ from typing import Collection, Dict, Sequence
 import numpy as np
 
 from packer.errors import FieldError
-from packer.graphs.axes import Axis
 from packer.graphs.schema import Field
 from packer.shards.manifest import Manifest
 
@@ -26,9 +25,9 @@ def _of(field: Field, pack: Arrays, num_graphs: int, dtype: str) -> tuple[np.nda
     axis = field.axis
     if axis is None:
         return np.arange(num_graphs, dtype=dtype), np.arange(num_graphs + 1, dtype=dtype)
-    if axis.level == "node":
-        return pack[axis.column("batch")].copy(), pack[axis.column("ptr")].copy()
-    owner = pack[_node_column(axis, "batch")][pack[axis.column("edge_index")][0]]
+    if axis.is_pointed:
+        return pack[axis.batch_name].copy(), pack[axis.ptr_name].copy()
+    owner = pack[axis.batch_name][pack[axis.column("edge_index")][0]]
     # Edges of one graph stand together, in the order of the slots.
     return owner, np.searchsorted(owner, np.arange(num_graphs + 1)).astype(owner.dtype)
 
@@ -61,12 +60,6 @@ def _needs(field: Field) -> set[str]:
     axis = field.axis
     if axis is None:
         return set()
-    if axis.level == "node":
-        return {axis.column("batch"), axis.column("ptr")}
-    return {_node_column(axis, "batch"), axis.column("edge_index")}
-
-
-def _node_column(axis: Axis, name: str) -> str:
-    """A column of the nodes that an edge type leads from."""
-    source = axis.ends[0]
-    return name if axis.type is None else f"{source}/{name}"
+    if axis.is_pointed:
+        return {axis.batch_name, axis.ptr_name}
+    return {axis.batch_name, axis.column("edge_index")}

@@ -30,10 +30,9 @@ def redraw_key(seed: int, epoch: int) -> int:
 
 def needed_columns(schema: Schema) -> list[str]:
     """The columns that tell the sizes of all graphs of a pack: a redraw takes them whatever else is read."""
-    names = [axis.column(name) for axis in schema.axes if axis.level == "node" for name in ("batch", "ptr")]
-    known = {field.key for field in schema.fields}
-    names += [axis.column("edge_index") for axis in schema.axes if axis.level == "edge"]
-    return [name for name in names if name in known or not name.endswith("edge_index")] + ["num_real"]
+    names = [name for axis in schema.axes if axis.is_pointed for name in (axis.batch_name, axis.ptr_name)]
+    names += [field.key for field in schema.edge_fields.values()]
+    return [*names, *schema.budgets, "num_real"]
 
 
 def redrawn(columns: Mapping[str, np.ndarray], schema: Schema, block: int, key: int) -> dict[str, np.ndarray]:
@@ -72,8 +71,8 @@ class _Slots(NamedTuple):
     @classmethod
     def of(cls, columns: Mapping[str, np.ndarray], schema: Schema, block: int, key: int) -> _Slots:
         packs, axes, real = _sizes(columns, schema)
-        source = source_slots([count for count, _ in axes.values()], real, key_of(key, block))
-        return cls(packs, source, axes)
+        sizes = [*(count for count, _ in axes.values()), *_budgets(columns, schema)]
+        return cls(packs, source_slots(sizes, real, key_of(key, block)), axes)
 
     def first_change(self, axis_key: str) -> np.ndarray:
         """int64 [slots]: by how much a slot's first row lies behind that of the slot that its graph comes from."""
@@ -95,7 +94,8 @@ class SizeClasses(NamedTuple):
     def of(cls, columns: Mapping[str, np.ndarray], schema: Schema) -> SizeClasses:
         """columns: as for `redrawn`, with its errors."""
         packs, axes, real = _sizes(columns, schema)
-        return cls(packs, real, _classes([count[real] for count, _ in axes.values()]).astype(np.uint32))
+        sizes = [*(count for count, _ in axes.values()), *_budgets(columns, schema)]
+        return cls(packs, real, _classes([size[real] for size in sizes]).astype(np.uint32))
 
     def slots(self, block: int, key: int) -> np.ndarray:
         """What `slots_of_block` gives: int64 [packs, G]."""
@@ -110,20 +110,30 @@ def _sizes(
     packs = len(columns["num_real"])
     axes: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for axis in schema.axes:
-        if axis.level == "node":
-            ptr = columns[axis.column("ptr")].astype(np.int64)
-            count = _checked(np.diff(ptr, axis=1), columns[axis.column("batch")].shape[1], axis)
+        if axis.is_pointed:
+            ptr = columns[axis.ptr_name].astype(np.int64)
+            count = _checked(np.diff(ptr, axis=1), columns[axis.batch_name].shape[1], axis)
             axes[axis.key] = count, ptr[:, :-1].reshape(-1)
     slots = len(next(iter(axes.values()))[0])
     for axis in schema.axes:
         if axis.level == "edge":
             index = columns.get(axis.column("edge_index"))
-            batch = columns["batch" if axis.type is None else f"{axis.ends[0]}/batch"]
-            count = _edges_of_slots(batch, index, slots // max(packs, 1))
+            count = _edges_of_slots(columns[axis.batch_name], index, slots // max(packs, 1))
             first = np.cumsum(count, axis=1) - count
             axes[axis.key] = _checked(count, int(count[:1].sum()), axis), first.reshape(-1)
     real = np.arange(slots // max(packs, 1)) < columns["num_real"][:, -1:]
     return packs, axes, real.reshape(-1)
+
+
+def _budgets(columns: Mapping[str, np.ndarray], schema: Schema) -> list[np.ndarray]:
+    """What each slot takes of each budget: int64 [slots]."""
+    found = [columns[key].astype(np.int64).reshape(-1) for key in schema.budgets]
+    for key, values in zip(schema.budgets, found):
+        if values.min(initial=0) < 0 or values.max(initial=0) >= 2**31:
+            raise FormatError(
+                f"{key!r}, which has a budget, is below 0 or too large. Run graph-pack verify on the data set"
+            )
+    return found
 
 
 def slots_of_block(columns: Mapping[str, np.ndarray], schema: Schema, block: int, key: int) -> np.ndarray:

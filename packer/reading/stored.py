@@ -25,13 +25,12 @@ def layout_of(reader: PackReader, ops: Ops) -> TakeLayout:
     slots = limits.slots(schema.axes)
     axes: dict[str, TakeAxis] = {}
     for axis in schema.axes:
-        if axis.level == "node":
-            axes[axis.key] = TakeAxis(axis.key, slots[axis.key], axis.column("batch"), "", axis.column("ptr"))
+        if axis.is_pointed:
+            axes[axis.key] = TakeAxis(axis.key, slots[axis.key], axis.batch_name, "", axis.ptr_name)
             continue
-        batch = "batch" if axis.type is None else f"{axis.ends[0]}/batch"
         field = schema.edge_fields.get(axis.key)
         index, first = ("", "") if field is None else (field.key, f"{axis.key}:ptr")
-        axes[axis.key] = TakeAxis(axis.key, slots[axis.key], batch, index, first)
+        axes[axis.key] = TakeAxis(axis.key, slots[axis.key], axis.batch_name, index, first)
     fields = {field.key: field for field in schema.fields}
     order = [axis.mask_name for axis in schema.axes] + ["graphs_mask"]  # the order of num_real
     columns = tuple(_column(column, fields.get(column.name), reader, order, schema) for column in reader.columns)
@@ -90,8 +89,8 @@ def _column(
     if column.kind == "mask":
         return TakeColumn(column.name, "mask", "", column.shape, dtype, place=order.index(column.name))
     if field is None:
-        nodes = [axis for axis in schema.axes if axis.level == "node"]
-        owner = {axis.column(kind): axis.key for axis in nodes for kind in ("batch", "ptr")}
+        pointed = [axis for axis in schema.axes if axis.is_pointed]
+        owner = {name: axis.key for axis in pointed for name in (axis.batch_name, axis.ptr_name)}
         return TakeColumn(column.name, column.kind, owner.get(column.name, ""), column.shape, dtype)
     axis = "" if field.axis is None else field.axis.key
     targets = tuple(field.targets) if field.role == "index" else ()

@@ -20,8 +20,8 @@ Arrays = Dict[str, Any]
 class TakeAxis(NamedTuple):
     """Rows of one axis of a pack, and the arrays that say whose they are.
 
-    batch: [P, nodes] the slot of each node, of the axis itself or of the one that edges start from; edge_index:
-    [P, 2, rows] the edges' nodes, "" for nodes; first: [P, G+1] the first row of each slot, "" where nothing tells (and
+    batch: [P, nodes] the slot of each row, or of each node that edges start from; edge_index: [P, 2, rows] the edges'
+    nodes, "" for other axes; first: [P, G+1] the first row of each slot, "" where nothing tells (and
     all rows are padding).
     """
 
@@ -35,7 +35,7 @@ class TakeAxis(NamedTuple):
 class TakeColumn(NamedTuple):
     """One column of a step. kind: "field", "batch", "ptr", "mask" or "graph_ids"; for other columns than fields of
     graphs, axis is the key of whose rows they are. shape: of one pack; last: whether rows are its last dimension;
-    targets: the node axis of each entry of an index field; place: of a mask's count in num_real."""
+    targets: the axis of each entry of an index field; place: of a mask's count in num_real."""
 
     name: str
     kind: str
@@ -175,7 +175,7 @@ class _Taking(NamedTuple):
         return values.reshape(row.shape[0], *shape)
 
     def shift(self, column: TakeColumn, moves: _Moves | None) -> Any:
-        """What is added to node numbers: where their pack lies in the step, and where their graph lies in the pack."""
+        """What is added to numbers of rows: where their pack lies in the step, and their graph in the pack."""
         ops, layout = self.layout.ops, self.layout
         by_entry: list[Any] = []
         for target in column.targets:

@@ -166,6 +166,7 @@ def _stored_packs(pack: Any, schema: Schema, limits: PackLimits) -> dict[str, np
     if missing:
         raise FieldError(f"a pack without {', '.join(missing)} cannot be unpacked; load the data set with all columns")
     arrays = {name: _array(tensors[name]) for name in columns if name in tensors}
+    owner = {axis.ptr_name: axis.key for axis in schema.axes if axis.is_pointed}
     graphs_mask = arrays["graphs_mask"]
     stacked = graphs_mask.ndim == 2
     packs = graphs_mask.size // num_slots
@@ -177,7 +178,7 @@ def _stored_packs(pack: Any, schema: Schema, limits: PackLimits) -> dict[str, np
             continue
         if column.kind == "ptr":
             windows = np.arange(packs)[:, None] * num_slots + np.arange(num_slots + 1)
-            found[name] = values[windows] - np.arange(packs)[:, None] * slots[_owner(name)]
+            found[name] = values[windows] - np.arange(packs)[:, None] * slots[owner[name]]
             continue
         last = field is not None and field.cat_dim == -1 and field.axis is not None
         if last:
@@ -198,11 +199,6 @@ def _stored_packs(pack: Any, schema: Schema, limits: PackLimits) -> dict[str, np
     found["num_real"] = np.stack(real, axis=1)
     found["graph_ids"] = np.full((packs, num_slots), -1, dtype=np.int64)
     return found
-
-
-def _owner(ptr_name: str) -> str:
-    """The node axis of a `ptr` column."""
-    return "node" if ptr_name == "ptr" else ptr_name[: -len("/ptr")]
 
 
 def _array(tensor: Any) -> np.ndarray:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Iterable, Mapping
 
 from packer.errors import FieldError
-from packer.graphs.axes import Axis, Type
+from packer.graphs.axes import BUDGET, Axis, Type, check_names
 from packer.scan.block import RawBlock
 from packer.scan.statistics import Statistics
 
@@ -17,13 +17,17 @@ class Attributes:
 
     exclude: attributes to leave out, as PyG's `exclude_keys`; what cannot be packed may be among them. index:
     attributes whose numbers are numbers of nodes and must be shifted when graphs are joined, besides those that PyG
-    takes for such by their name; with the node type they number, None for the obvious one. guess_num_nodes: take the
+    takes for such by their name; with the axis they number, None for the obvious one. guess_num_nodes: take the
     largest number in edge_index + 1 for the number of nodes, where a graph says nothing better; else that is an error.
+    axes: name of a further axis, and the attributes that have its rows; budgets: attributes, a whole number of each
+    graph, whose sum packs limit.
     """
 
     exclude: tuple[str, ...] = ()
     index: tuple[tuple[str, str | None], ...] = ()
     guess_num_nodes: bool = False
+    axes: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    budgets: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -31,42 +35,92 @@ class Attributes:
         exclude: Iterable[str] | None = (),
         index: Iterable[str] | Mapping[str, str | None] | None = (),
         guess_num_nodes: bool = False,
+        axes: Mapping[str, Iterable[str]] | None = None,
+        budgets: Iterable[str] = (),
     ) -> Attributes:
-        """From lists of names, or None as in PyG; index may also be a mapping of a name to the node type that it
-        numbers. Raises FieldError."""
+        """From lists of names, or None as in PyG; index may also map a name to the node type or axis that it numbers.
+        Raises FieldError."""
         target_of: Mapping[str, str | None] = index if isinstance(index, Mapping) else {}
         pairs = ((name, target_of.get(name)) for name in _names(index))
         attributes = cls(
-            tuple(_names(exclude)), tuple((name, target or None) for name, target in pairs), guess_num_nodes
+            tuple(_names(exclude)),
+            tuple((name, target or None) for name, target in pairs),
+            guess_num_nodes,
+            tuple((name, tuple(_names(fields))) for name, fields in (axes or {}).items()),
+            tuple(_names(budgets)),
         )
+        attributes._check_axes()
         for name in attributes.exclude:
             if name.rpartition("/")[2] == "edge_index":
                 raise FieldError(f"{name!r} cannot be excluded: it says which graph of a pack an edge belongs to")
         return attributes
 
+    def with_budgets(self, names: Iterable[str]) -> Attributes:
+        """The same with these budgets. Raises FieldError."""
+        found = replace(self, budgets=tuple(_names(names)))
+        found._check_axes()
+        return found
+
     def leaves_out(self, type_: Type, name: str) -> bool:
         return bool(self.exclude) and (name in self.exclude or Axis("graph", type_).column(name) in self.exclude)
 
     def declared(self, type_: Type, name: str) -> tuple[bool, str | None]:
-        """Whether the attribute is declared an index, and the node type it then numbers, where that was said."""
+        """Whether the attribute is declared an index, and the axis it then numbers, where that was said."""
         for asked, target in self.index:
             if asked in (name, Axis("graph", type_).column(name)):
                 return True, target
         return False, None
 
+    def axis_of(self, type_: Type, name: str) -> str:
+        """The further axis whose rows an attribute has, "budget" for one that has a budget, "" for all others."""
+        if type_ is not None:
+            return ""
+        if name in self.budgets:
+            return BUDGET
+        return next((axis for axis, fields in self.axes if name in fields), "")
+
+    def _check_axes(self) -> None:
+        check_names([name for name, _ in self.axes], self.budgets, FieldError)
+        named = [(f"axis {axis!r}", field) for axis, fields in self.axes for field in fields]
+        owner: dict[str, str] = {}
+        for where, field in [*named, *(("a budget", field) for field in self.budgets)]:
+            if field == "edge_index" or field in owner or self.leaves_out(None, field):
+                taken = "is left out" if self.leaves_out(None, field) else f"belongs to {owner.get(field, 'the edges')}"
+                raise FieldError(f"{field!r} is given {where}, but {taken}: leave it out of one of them")
+            owner[field] = where
+        empty = [axis for axis, fields in self.axes if not fields]
+        if empty:
+            raise FieldError(f"axis {empty[0]!r} has no attribute: name those that have its rows, {empty[0]}=NAME,...")
+
     def check(self, statistics: Statistics) -> None:
-        """Raise FieldError for an index that no graph has, or that the source does not let one declare."""
+        """Raise FieldError for an index, or an attribute of an axis, that no graph has, or that the source does not let
+        one declare."""
         known = {name: field for field in statistics.fields for name in (field.name, field.key)}
         for name, _ in self.index:
             if name not in known:
                 raise FieldError(f"{name!r} is declared an index; the attributes are {', '.join(known)}")
             if known[name].role != "index":
                 raise FieldError(f"{name!r} is declared an index, but this source has it as a {known[name].form}")
+        for axis, names in (*self.axes, (BUDGET, self.budgets)):
+            for name in names:
+                where = "budgets" if axis == BUDGET else f"axis {axis!r}"
+                if name not in known:
+                    raise FieldError(f"{name!r} is named in {where}; the attributes are {', '.join(known)}")
+                if known[name].axis != axis:
+                    raise FieldError(
+                        f"{name!r} is named in {where}, which this source does not take: give its graphs as PyG "
+                        "objects (pyg:module:callable)"
+                    )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
-        guess = {"guess_num_nodes": True} if self.guess_num_nodes else {}
-        return {"exclude": sorted(self.exclude), "index": dict(sorted(self.index)), **guess}
+        more: dict[str, Any] = {
+            "guess_num_nodes": self.guess_num_nodes,
+            "axes": [[axis, list(fields)] for axis, fields in self.axes],
+            "budgets": list(self.budgets),
+        }
+        said = {name: value for name, value in more.items() if value}
+        return {"exclude": sorted(self.exclude), "index": dict(sorted(self.index)), **said}
 
 
 ALL = Attributes()

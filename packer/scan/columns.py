@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -13,7 +13,9 @@ from packer.errors import FieldError
 from packer.graphs.axes import HOMOGENEOUS, Axis, Type
 from packer.graphs.dtypes import narrowest, value_range
 from packer.graphs.ragged import flat_rows
+from packer.scan.attributes import ALL, Attributes
 from packer.scan.block import RawBlock
+from packer.scan.parts import Part, budget_counts, further_counts
 from packer.scan.statistics import RELATIONS, FieldStatistics, Statistics, joined_axes
 
 RESERVED = ("batch", "ptr", "mask", "nodes_mask", "edges_mask", "graphs_mask", "graph_ids", "num_real")
@@ -27,27 +29,6 @@ _DTYPES = (
     *("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"),
     *("float16", "float32", "float64"),
 )
-
-
-@dataclass
-class Part:
-    """One attribute of the graphs of a block: values of those graphs that have it, with the joined dimension first."""
-
-    name: str
-    type: Type
-    form: str
-    positions: np.ndarray  # int64 [present]: which graphs of the block
-    values: Any  # [rows, *shape], or a list of strings
-    sizes: np.ndarray  # int64 [present]: length of the joined dimension, 1 where there is none
-    dtype: str
-    ndim: int
-    cat_dim: int | None
-    targets: tuple[str, ...] = ()
-    role: str = "value"
-
-    @property
-    def key(self) -> str:
-        return Axis("graph", self.type).column(self.name)
 
 
 def check_name(name: str, type_: Type, graph_id: int) -> None:
@@ -101,28 +82,28 @@ def _numbers(value: Any) -> np.ndarray:
         return value.resolve_neg().numpy()
 
 
-def number_of_nodes(type_: Type, positions: np.ndarray, values: np.ndarray) -> Part:
-    ones = np.ones_like(positions)
-    return Part("num_nodes", type_, "scalar", positions, values, ones, "int64", 0, 0, (), "count")
-
-
 def block_of_parts(
     graph_ids: np.ndarray,
     hetero: bool,
     counts: Mapping[Axis, np.ndarray],
     parts: Sequence[Part],
     skipped: Mapping[int, str],
+    attributes: Attributes = ALL,
 ) -> RawBlock:
     none = np.zeros(len(graph_ids), dtype=np.int64)
     ends = [Axis("node", end) for axis in counts if axis.type is not None and axis.level == "edge" for end in axis.ends]
-    axes = joined_axes([*counts, *ends] if hetero else HOMOGENEOUS)
+    further = further_counts(parts, graph_ids, hetero, attributes)
+    axes = joined_axes([*([*counts, *ends] if hetero else HOMOGENEOUS), *further])
+    counts = {**counts, **further}
     by_key = {axis.key: counts.get(axis, none) for axis in axes}
+    rows = {axis.key: axis.rows for axis in axes}
     columns: dict[str, np.ndarray] = {}
     present: dict[str, np.ndarray] = {}
     strings: dict[str, pa.Array] = {}
     fields: list[FieldStatistics] = []
     for part in parts if len(graph_ids) else ():
-        field = _describe(part, by_key, graph_ids, hetero)
+        field = _describe(part, by_key, graph_ids, hetero, rows)
+        field = replace(field, axis=attributes.axis_of(part.type, part.name))
         fields.append(field)
         has = np.zeros(len(graph_ids), dtype=bool)
         has[part.positions] = True
@@ -139,6 +120,7 @@ def block_of_parts(
             present[part.key] = has
     _check_texts(strings, graph_ids)
     first = int(graph_ids[0]) if len(graph_ids) else -1
+    by_key.update(budget_counts(parts, graph_ids, attributes))
     statistics = Statistics(len(graph_ids), first, hetero, axes, tuple(fields))
     return RawBlock(graph_ids, by_key, columns, present, strings, skipped, statistics)
 
@@ -170,7 +152,9 @@ def _is_unicode(text: str) -> bool:
     return text.isascii() or not any(0xD800 <= ord(letter) <= 0xDFFF for letter in text)
 
 
-def _describe(part: Part, counts: Mapping[str, np.ndarray], graph_ids: np.ndarray, hetero: bool) -> FieldStatistics:
+def _describe(
+    part: Part, counts: Mapping[str, np.ndarray], graph_ids: np.ndarray, hetero: bool, rows: Mapping[str, str]
+) -> FieldStatistics:
     """Statistics of one attribute over a block, after checking that its numbers of nodes exist."""
     ids = graph_ids[part.positions]
     lacking = np.delete(graph_ids, part.positions)
@@ -183,7 +167,7 @@ def _describe(part: Part, counts: Mapping[str, np.ndarray], graph_ids: np.ndarra
     if part.name == "edge_index" and (not hetero or isinstance(part.type, tuple)):
         _check_edge_index(part, ids)
     if part.role == "index":
-        _check_range(part, counts, ids)
+        _check_range(part, counts, ids, rows)
     shape = () if part.form == "string" else tuple(part.values.shape[1:])
     return FieldStatistics(
         name=part.name,
@@ -245,11 +229,11 @@ def _check_edge_index(part: Part, ids: np.ndarray) -> None:
     raise FieldError(f"graph {ids[0]}: {part.key!r} is {kind}; it must be a tensor of whole numbers, [2, edges]")
 
 
-def _check_range(part: Part, counts: Mapping[str, np.ndarray], ids: np.ndarray) -> None:
-    """Raise FieldError for a number of a node that its graph does not have."""
+def _check_range(part: Part, counts: Mapping[str, np.ndarray], ids: np.ndarray, rows: Mapping[str, str]) -> None:
+    """Raise FieldError for a number of a row that its graph does not have. rows: axis key -> how errors call them."""
     if part.values.dtype.kind not in "iu":
         raise FieldError(
-            f"graph {ids[0]}: {part.key!r} is {part.dtype}, but as an index it is shifted by the number of nodes when "
+            f"graph {ids[0]}: {part.key!r} is {part.dtype}, but as an index it is shifted by a number of rows when "
             "graphs are joined: make it whole numbers, or rename it without 'index'"
         )
     owner = np.repeat(np.arange(len(ids)), part.sizes)
@@ -259,12 +243,13 @@ def _check_range(part: Part, counts: Mapping[str, np.ndarray], ids: np.ndarray) 
         nodes = counts[target][part.positions][owner][:, None]
         wrong = np.argwhere((numbers < 0) | (numbers >= nodes))
         if len(wrong):
-            row, column = wrong[0]
-            count = int(nodes[row, 0])
+            at, column = wrong[0]
+            count = int(nodes[at, 0])
             span = f" (0 to {count - 1})" if count else ""
-            remedy = "" if part.name in ("edge_index", "face") else ", or rename the attribute if it numbers no nodes"
+            remedy = ", or set num_nodes" if "node" in rows[target] else ""
+            if part.name not in ("edge_index", "face"):
+                remedy += f", rename the attribute if it numbers no {rows[target]}, or say what it numbers"
             raise FieldError(
-                f"graph {ids[owner[row]]}: {part.key!r} has the entry {numbers[row, column]}, but the graph has "
-                f"{count or 'no'} {'' if target == 'node' else target + ' '}nodes{span}: correct the entry, or set "
-                f"num_nodes{remedy}"
+                f"graph {ids[owner[at]]}: {part.key!r} has the entry {numbers[at, column]}, but the graph has "
+                f"{count or 'no'} {rows[target]}{span}: correct the entry{remedy}"
             )

@@ -16,12 +16,13 @@ from packer.errors import FieldError, SourceError
 from packer.graphs.axes import Axis, Type
 from packer.scan.attributes import ALL, Attributes
 from packer.scan.block import RawBlock
-from packer.scan.columns import NO_NODES, Part, array_of, block_of_parts, check_name, number_of_nodes
+from packer.scan.columns import NO_NODES, array_of, block_of_parts, check_name
 from packer.scan.counts import counts_of_stores
 from packer.scan.from_storage import block_of_storage as block_of_storage
 from packer.scan.from_storage import reads_from_storage as reads_from_storage
 from packer.scan.items import check_graph, is_hetero, is_tensor
 from packer.scan.joining import Owners, joining, joins_by_name, numbering
+from packer.scan.parts import Part, number_of_nodes
 
 
 @dataclass
@@ -84,7 +85,7 @@ def block_of_graphs(
     }
     held = Owners(owners, graph_ids, by_axis, all(classes.values()))
     parts = [_part(key, name, column, held, attributes) for (key, name), column in columns.items()]
-    return block_of_parts(graph_ids, bool(hetero), by_axis, parts, skipped)
+    return block_of_parts(graph_ids, bool(hetero), by_axis, parts, skipped, attributes)
 
 
 def _part(type_: Type, name: str, column: _Column, held: Owners, attributes: Attributes) -> Part:

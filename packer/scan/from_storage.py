@@ -11,10 +11,11 @@ from packer.graphs.axes import Axis, Type
 from packer.graphs.ragged import flat_rows, pointers, segments
 from packer.scan.attributes import ALL, Attributes
 from packer.scan.block import RawBlock
-from packer.scan.columns import NO_NODES, Part, array_of, block_of_parts, check_name, number_of_nodes
+from packer.scan.columns import NO_NODES, array_of, block_of_parts, check_name
 from packer.scan.counts import NODE_KEYS, guessed_nodes, stated_nodes
 from packer.scan.items import is_hetero, is_tensor
 from packer.scan.joining import Owners, joining, joins_by_name
+from packer.scan.parts import Part, number_of_nodes
 
 
 def reads_from_storage(dataset: Any) -> bool:
@@ -111,7 +112,7 @@ def _storage_block(
     if len(rows) and not nodes.all():
         skipped = {int(graph_id): NO_NODES for graph_id in graph_ids[nodes == 0]}
         return _storage_block(dataset, rows[nodes > 0], graph_ids[nodes > 0], skipped, attributes)
-    return block_of_parts(graph_ids, is_hetero(data), by_axis, parts, skipped)
+    return block_of_parts(graph_ids, is_hetero(data), by_axis, parts, skipped, attributes)
 
 
 def _counts_nodes(name: str) -> bool:

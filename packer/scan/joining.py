@@ -81,16 +81,19 @@ def numbering(
     values: tensors, or Python numbers, which PyG shifts as well.
     """
     graph, graph_id, key = owners.graphs[0], int(owners.ids[0]), Axis("graph", type_).column(name)
+    declared, target = attributes.declared(type_, name)
+    if declared and target is not None:
+        return "index", (_known_axis(owners, key, target, attributes),)
     if owners.by_name:
         # PyG's rule, not asked: for an edge type whose node type a graph lacks it fails.
         is_index = (
             "index" in name and isinstance(type_, tuple) if is_hetero(graph) else "index" in name or name == "face"
         )
     else:
-        is_index = _is_shifted(owners, type_, name, values, key)
-    declared, target = attributes.declared(type_, name)
-    if declared and target is not None:
-        return "index", (_known_type(owners, key, target),)
+        shifted = _shifted_by(owners, type_, name, values, key)
+        if shifted == "edge":
+            return "index", ("edge",)
+        is_index = bool(shifted)
     if not is_index and not declared:
         return "value", ()
     if declared and is_hetero(graph) and not isinstance(type_, tuple):
@@ -125,11 +128,12 @@ def _cat_dim(graph: Any, type_: Type, name: str, value: Any, key: str, graph_id:
     return cat_dim
 
 
-def _is_shifted(owners: Owners, type_: Type, name: str, values: Sequence[Any], key: str) -> bool:
-    """Whether all graphs shift the attribute by their number of nodes (True) or none does; FieldError for all else."""
+def _shifted_by(owners: Owners, type_: Type, name: str, values: Sequence[Any], key: str) -> str:
+    """By what all graphs shift the attribute: "node" or "edge", their number of these; "" for nothing. FieldError for
+    all else."""
     shifts = _shifts(owners, type_, name, values, key)
     if not any(shift.any() for shift in shifts):
-        return False
+        return ""
     hetero = is_hetero(owners.graphs[0])
     none = np.zeros(len(owners.ids), dtype=np.int64)
     if isinstance(type_, tuple):
@@ -144,25 +148,27 @@ def _is_shifted(owners: Owners, type_: Type, name: str, values: Sequence[Any], k
         for shift, due, value in zip(shifts, wanted, values)
     ]
     if all(right):
-        return True
+        return "node"
+    if not hetero:
+        edges = owners.counts.get(Axis("edge"), none)
+        if all(shift.size == 1 and int(shift.reshape(())) == due for shift, due in zip(shifts, edges.tolist())):
+            return "edge"
     at = right.index(False)
     said = f"graph {owners.ids[at]}: {key!r} is shifted by {_plain(shifts[at])} when graphs are joined (__inc__)"
     other = next((i for i, shift in enumerate(shifts) if not np.array_equal(shift, shifts[at])), None)
     if other is not None:
         said += f", and by {_plain(shifts[other])} in graph {owners.ids[other]}"
-    if not hetero:
-        edges = owners.counts.get(Axis("edge"), none)
-        if all(shift.size == 1 and int(shift.reshape(())) == due for shift, due in zip(shifts, edges.tolist())):
-            raise FieldError(
-                f"{said}, the number of edges; packs shift by the number of nodes only: leave it out (exclude_keys), "
-                "and compute it from the edge_index of a pack"
-            )
-        if other is not None:
-            nodes = owners.counts[Axis("node")]
-            said += f", where there are {nodes[at]} and {nodes[other]} nodes"
+    if hetero:
+        raise FieldError(
+            f"{said}; packs shift by the number of nodes only, or not at all: make what it numbers a node type, or "
+            "leave the attribute out"
+        )
+    if other is not None:
+        nodes = owners.counts[Axis("node")]
+        said += f", where there are {nodes[at]} and {nodes[other]} nodes"
     raise FieldError(
-        f"{said}; packs shift by the number of nodes only, or not at all: make what it numbers a node type of "
-        "HeteroData, or leave the attribute out"
+        f"{said}, neither the number of nodes nor that of edges: say which axis it numbers, index_fields={{{key!r}: "
+        f"AXIS}} (--index {key}=AXIS), or leave the attribute out"
     )
 
 
@@ -204,11 +210,17 @@ def _store(graph: Any, type_: Type) -> Any:
     return next(store for store in graph.stores if store._key == type_)
 
 
-def _known_type(owners: Owners, key: str, target: str) -> str:
-    """The key of a node axis that an index is declared to number."""
+def _known_axis(owners: Owners, key: str, target: str, attributes: Attributes) -> str:
+    """The key of the axis that an index is declared to number: a node type, or "node", "edge" or a further axis, in the
+    plural, too."""
     graph = owners.graphs[0]
-    known = list(graph.node_types) if is_hetero(graph) else ["node"]
-    known += [axis.key for axis in owners.counts if axis.level == "node" and axis.key not in known]
-    if target not in known:
-        raise FieldError(f"{key!r} is declared an index of {target!r}; the node types are {', '.join(known)}")
-    return target
+    if is_hetero(graph):
+        known = list(graph.node_types)
+        known += [axis.key for axis in owners.counts if axis.level == "node" and axis.key not in known]
+    else:
+        known = ["node", "edge", *(name for name, _ in attributes.axes)]
+    for meant in (target, target[:-1] if target.endswith("s") else target):
+        if meant in known:
+            return meant
+    what = "node types" if is_hetero(graph) else "axes"
+    raise FieldError(f"{key!r} is declared an index of {target!r}; the {what} are {', '.join(known)}")

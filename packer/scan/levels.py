@@ -9,7 +9,7 @@ from typing import Any, Mapping, Sequence
 import numpy as np
 
 from packer.errors import FieldError
-from packer.graphs.axes import HOMOGENEOUS
+from packer.graphs.axes import BUDGET, HOMOGENEOUS
 from packer.graphs.dtypes import all_whole, narrow_index, narrowest
 from packer.graphs.schema import MAX_DIMS, MAX_NAME, Field, Schema
 from packer.scan.statistics import RELATIONS, FieldStatistics, Statistics
@@ -29,7 +29,8 @@ def decide(
     """
     overrides, pads = overrides or {}, pads or {}
     _check_known(statistics, "level", overrides, ())
-    _check_known(statistics, "padding value", pads, ("node", "edge", "graph"))
+    further = tuple(axis for axis in statistics.axes if axis not in HOMOGENEOUS and not statistics.hetero)
+    _check_known(statistics, "padding value", pads, ("node", "edge", "graph", *(axis.key for axis in further)))
     _check_used(statistics, overrides, pads)
     fields: list[Field] = []
     ambiguous: list[str] = []
@@ -37,7 +38,8 @@ def decide(
         _check_storable(field)
         if field.form != "string":
             asked = overrides.get(field.key, overrides.get(field.name))
-            _check_named(field, asked, statistics.hetero)
+            if not field.axis:
+                _check_named(field, asked, statistics.hetero)
             level, is_open = _level(field, asked)
             if is_open:
                 ambiguous.append(field.key)
@@ -56,8 +58,14 @@ def decide(
     for key, times in Counter(strings).items():
         if key in keys or times > 1:
             raise FieldError(f"{key!r} is a field of the graphs and a column of strings, too: rename one of them")
-    axes = statistics.axes if statistics.hetero else HOMOGENEOUS
-    return Schema(axes, tuple(fields), strings), tuple(ambiguous)
+    for axis in further:
+        for name in {axis.mask_name, axis.batch_name, axis.ptr_name} & {*keys, *strings}:
+            raise FieldError(
+                f"{name!r} is an attribute of the source and a column of axis {axis.key!r}: rename one of them"
+            )
+    axes = statistics.axes if statistics.hetero else (*HOMOGENEOUS, *further)
+    budgets = tuple(field.key for field in statistics.fields if field.axis == BUDGET)
+    return Schema(axes, tuple(fields), strings, budgets), tuple(ambiguous)
 
 
 def _check_storable(field: FieldStatistics) -> None:
@@ -96,6 +104,8 @@ def _check_named(field: FieldStatistics, asked: str | None, hetero: bool) -> Non
 
 
 def _level(field: FieldStatistics, asked: str | None) -> tuple[str, bool]:
+    if field.axis:
+        return "graph" if field.axis == BUDGET else field.axis, False
     against = [relation for relation, _, _ in field.against]
     relations = [relation for relation in RELATIONS if relation not in against]
     levels = list(dict.fromkeys({"row": "graph", "value": "graph"}.get(name, name) for name in relations))
@@ -108,8 +118,8 @@ def _level(field: FieldStatistics, asked: str | None) -> tuple[str, bool]:
     if not levels:
         reasons = "; ".join(f"not {level}: {_contradiction(field, level)}" for level in ("node", "edge", "graph"))
         raise FieldError(
-            f"{field.key!r} belongs neither to nodes, edges nor graphs: {reasons}. Make what its rows stand for a "
-            "node or edge type of HeteroData, reshape it, or leave it out (exclude_keys, --exclude)"
+            f"{field.key!r} belongs neither to nodes, edges nor graphs: {reasons}. {_way_out(field)}, reshape it, or "
+            "leave it out (exclude_keys, --exclude)"
         )
     if len(levels) == 1:
         return levels[0], False
@@ -124,6 +134,13 @@ def _level(field: FieldStatistics, asked: str | None) -> tuple[str, bool]:
     if field.name == "y" and "graph" in levels:
         return "graph", True
     return levels[0], True
+
+
+def _way_out(field: FieldStatistics) -> str:
+    """What may be done about rows that are neither nodes nor edges."""
+    if field.type is not None:
+        return "Make what its rows stand for a node or edge type of their own"
+    return f"Give its rows an axis of their own (axes={{'NAME': [{field.key!r}]}}, --axis NAME={field.key})"
 
 
 def _contradiction(field: FieldStatistics, level: str) -> str:
@@ -223,7 +240,9 @@ def _fixed(field: FieldStatistics, kind: str) -> str:
     if field.form == "string":
         return "a string, which stays outside packs, in graphs.parquet"
     if field.role == "index" and kind == "padding value":
-        return "an index, whose padding points at the first node of its null graph"
+        return "an index, whose padding points at the first row of its null graph"
     if field.role == "count":
         return "which follows from the number of nodes"
+    if field.axis and kind == "level":
+        return "which has a budget" if field.axis == BUDGET else f"which has the rows of axis {field.axis!r}"
     return ""

@@ -20,7 +20,8 @@ class FieldStatistics:
     of it when ndim is 0 or when `stacked`: the graph's class joins it along a new dimension); size: length of the
     joined dimension in the first graph; against: for each relation that some graph contradicts, the first such graph
     and what it has; low, high: least and largest value, None where there is none or it is unknown; whole: every value
-    is a finite whole number and none is -0.0; first: first graph that has the attribute; missing: that lacks it.
+    is a finite whole number and none is -0.0; first: first graph that has the attribute; missing: that lacks it; axis:
+    what it is declared to have the rows of, "budget" for a number with a budget.
     """
 
     name: str
@@ -40,6 +41,7 @@ class FieldStatistics:
     high: float | int | None = None
     whole: bool = False
     targets: tuple[str, ...] = ()
+    axis: str = ""
 
     @property
     def key(self) -> str:
@@ -90,8 +92,10 @@ def merge(a: Statistics, b: Statistics) -> Statistics:
 
 
 def joined_axes(axes: Sequence[Axis]) -> tuple[Axis, ...]:
-    """Each axis once, nodes before edges, in the order seen. FieldError for types that packs cannot tell apart."""
-    distinct = tuple(axis for level in ("node", "edge") for axis in dict.fromkeys(axes) if axis.level == level)
+    """Each axis once, nodes before edges before others, in the order seen. FieldError for types that packs cannot tell
+    apart."""
+    place = {"node": 0, "edge": 1}
+    distinct = tuple(sorted(dict.fromkeys(axes), key=lambda axis: place.get(axis.level, 2)))
     by_key: dict[str, Axis] = {}
     for axis in distinct:
         if not axis.key:
@@ -128,6 +132,8 @@ def check_alike(a: FieldStatistics, b: FieldStatistics) -> None:
         if here != there:
             word = {"ndim": "number of dimensions", "shape": "shape of one row", "form": "kind"}.get(aspect, aspect)
             remedy = "give all graphs the same, or leave the attribute out"
+            if aspect == "targets":
+                remedy = f"say which it numbers, index_fields={{{a.key!r}: AXIS}} (--index {a.key}=AXIS)"
             raise FieldError(
                 f"graph {b.first}: the {word} of {a.key!r} is {_show(there)}, but {_show(here)} in graph {a.first}; "
                 f"{remedy}"

@@ -15,7 +15,7 @@ from packer.files.parquet.checks import MAX_GROUP_BYTES
 from packer.files.parquet.flat_file import FlatParquet, WholeFile
 from packer.files.parquet.structs import MAX_FOOTER_BYTES
 from packer.files.protocol import Where
-from packer.graphs.axes import Axis
+from packer.graphs.axes import BUDGET, Axis
 from packer.graphs.schema import Schema
 from packer.shards.manifest import GRAPHS, Manifest
 
@@ -28,8 +28,8 @@ _TEXTS = ("status", "reason")
 
 
 def size_column(axis: Axis) -> str:
-    """Column of a graph's size on an axis: num_nodes, num_edges, or "author/num_nodes"."""
-    return axis.column(f"num_{axis.level}s")
+    """Column of a graph's size on an axis: num_nodes, num_triplets, "author/num_nodes", "budget/n_edges"."""
+    return f"{BUDGET}/{axis.key}" if axis.level == BUDGET else axis.column(f"num_{axis.level}s")
 
 
 def lost_column(axis: Axis) -> str:
@@ -39,19 +39,21 @@ def lost_column(axis: Axis) -> str:
 
 def string_columns(schema: Schema) -> dict[str, str]:
     """String attribute -> its column: its own name, or "string/NAME" where another column is called so."""
-    taken = {*_FIXED, *_TEXTS, *(name(axis) for axis in schema.axes for name in (size_column, lost_column))}
+    taken = {*_FIXED, *_TEXTS, *_number_columns(schema)}
     return {name: f"string/{name}" if name in taken or name.startswith("string/") else name for name in schema.strings}
 
 
 def graphs_schema(schema: Schema) -> pa.Schema:
     """id, pack and slot (-1: in no pack), sizes as packed, what trimming took, status, reason ("": none), strings."""
     fields = [pa.field(name, dtype, nullable=False) for name, dtype in _FIXED.items()]
-    fields += [
-        pa.field(name(axis), pa.int64(), nullable=False) for name in (size_column, lost_column) for axis in schema.axes
-    ]
+    fields += [pa.field(name, pa.int64(), nullable=False) for name in _number_columns(schema)]
     fields += [pa.field(name, pa.string(), nullable=False) for name in _TEXTS]
     fields += [pa.field(column, pa.string()) for column in string_columns(schema).values()]
     return pa.schema(fields)
+
+
+def _number_columns(schema: Schema) -> list[str]:
+    return [*map(size_column, schema.sized), *map(lost_column, schema.axes)]
 
 
 def write_graphs(folder: str | os.PathLike[str], parts: Iterable[Mapping[str, Any]], schema: Schema) -> FileEntry:
@@ -175,8 +177,8 @@ class _Checked:
     """What readers of graphs.parquet index by, compared with the manifest, batch after batch."""
 
     def __init__(self, manifest: Manifest) -> None:
-        slots = manifest.limits.slots(manifest.schema.axes)
-        self._slots = {size_column(axis): slots[axis.key] for axis in manifest.schema.axes}
+        slots = manifest.limits.slots(manifest.schema.sized)
+        self._slots = {size_column(axis): slots[axis.key] for axis in manifest.schema.sized}
         self._packs, self._graphs = manifest.num_packs, int(manifest.limits.num_graphs or 1) - 1
         self._last = -1
 

@@ -9,10 +9,10 @@ from typing import Any, Iterable, Mapping
 import numpy as np
 
 from packer.errors import FormatError
-from packer.graphs.axes import MAX_AXES, MAX_FIELDS, Axis
+from packer.graphs.axes import MAX_AXES, MAX_FIELDS, Axis, check_names
 from packer.graphs.schema import MAX_DIMS, MAX_NAME, Field, Schema
 from packer.limits.pack_limits import PackLimits
-from packer.packs.columns import Column, pack_columns
+from packer.packs.columns import Column, check_targets, pack_columns
 
 _INTEGERS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
 _FLOATS = ("float16", "float32", "float64")
@@ -26,22 +26,20 @@ def check_schema(schema: Schema, limits: PackLimits) -> tuple[Column, ...]:
     """The pack columns of a schema; one that no writer of this format would store is refused with a FormatError."""
     if limits.null_graphs == "none" or limits.num_graphs is None:
         raise FormatError('limits with null_graphs="none" are for planning only; packs need a null graph')
-    counts = len(schema.axes), len(schema.fields), len(schema.strings)
+    counts = len(schema.axes) + len(schema.budgets), len(schema.fields), len(schema.strings)
     if counts[0] > MAX_AXES or max(counts[1:]) > MAX_FIELDS:
         raise FormatError(
-            f"schema: {counts[0]} node and edge types, {counts[1]} fields and {counts[2]} string attributes; at most "
+            f"schema: {counts[0]} axes, {counts[1]} fields and {counts[2]} string attributes; at most "
             f"{MAX_AXES}, {MAX_FIELDS} and {MAX_FIELDS} can be stored"
         )
     for limit in (limits.num_nodes, limits.num_edges):
         if isinstance(limit, Mapping) and len(limit) > len(schema.axes):
             raise FormatError(f"schema: limits for {len(limit)} types, but it has {len(schema.axes)} axes")
-    levels = [axis.level for axis in schema.axes]
-    if not levels or levels != sorted(levels, reverse=True) or not {"node"} <= set(levels) <= {"node", "edge"}:
-        raise FormatError(f"schema: axes must be node axes, then edge axes; got {levels[:20]}")
+    _check_levels(schema)
     node_keys = {axis.key for axis in schema.axes if axis.level == "node"}
     for axis in schema.axes:
-        typed = isinstance(axis.type, str) if axis.level == "node" else isinstance(axis.type, tuple)
-        if not typed and axis.type is not None:
+        typed = {"node": str, "edge": tuple}.get(axis.level)
+        if axis.type is not None and type(axis.type) is not typed:
             raise FormatError(f"schema: {axis.type!r} is no type of {axis.level}s")
         if not 0 < len(axis.key) <= _MAX_KEY or (axis.level == "edge" and not set(axis.ends) <= node_keys):
             raise FormatError(
@@ -52,7 +50,9 @@ def check_schema(schema: Schema, limits: PackLimits) -> tuple[Column, ...]:
     slots: dict[Any, int] = {**limits.slots(schema.axes), None: limits.num_graphs}
     axes = set(schema.axes)
     for field in schema.fields:
-        _check_field(field, axes, node_keys, slots)
+        _check_field(field, axes, slots)
+    _check_budgets(schema, limits)
+    check_targets(schema, limits)
     columns = pack_columns(schema, limits)
     twice = [name for name, times in Counter(column.name for column in columns).items() if times > 1]
     if twice:
@@ -70,9 +70,33 @@ def _some(names: Iterable[str]) -> str:
     return f"{found[:20]}{' and more' if len(found) > 20 else ''}"
 
 
-def _check_field(field: Field, axes: set[Axis], node_keys: set[str], slots: Mapping[Any, int]) -> None:
+def _check_levels(schema: Schema) -> None:
+    """Nodes, edges, then axes by names of their own, which graphs with types have none of."""
+    levels = [axis.level for axis in schema.axes]
+    own = [level for level in levels if level in ("node", "edge")]
+    more = levels[len(own) :]
+    if "node" not in own or own != sorted(own, reverse=True) or levels[: len(own)] != own or len(set(more)) < len(more):
+        raise FormatError(f"schema: axes must be node axes, then edge axes, then further ones; got {levels[:20]}")
+    check_names(more, schema.budgets, FormatError)
+    if more and any(axis.type is not None for axis in schema.axes):
+        raise FormatError(f"schema: graphs with types have no further axes; got {more[:20]}")
+
+
+def _check_budgets(schema: Schema, limits: PackLimits) -> None:
+    """Each is a whole number of every graph, and limited."""
+    fields = {field.key: field for field in schema.fields}
+    for key in schema.budgets:
+        field = fields.get(key)
+        known = field is not None and (field.level, field.role, field.shape) == ("graph", "value", ())
+        if field is None or not known or field.dtype not in _INTEGERS:
+            raise FormatError(f"schema: budget {str(key)[:80]!r} is no whole number of each graph")
+    if set(schema.budgets) != set(limits.budgets) or len(set(schema.budgets)) < len(schema.budgets):
+        raise FormatError(f"schema: limits for the budgets {sorted(limits.budgets)[:20]}, not {schema.budgets[:20]}")
+
+
+def _check_field(field: Field, axes: set[Axis], slots: Mapping[Any, int]) -> None:
     where = f"schema: field {str(field.name)[:80]!r}"
-    if not _names(field.name) or field.level not in ("node", "edge", "graph") or field.role not in _ROLES:
+    if not _names(field.name) or not _names(field.level) or field.role not in _ROLES:
         raise FormatError(f"{where}: name, level or role is not known")
     axis = field.axis
     if axis is not None and axis not in axes:
@@ -92,10 +116,17 @@ def _check_field(field: Field, axes: set[Axis], node_keys: set[str], slots: Mapp
         raise FormatError(f"{where}: pad {str(field.pad)[:80]!r} is not a number")
     if field.role == "index":
         entries = max(1, field.shape[0]) if field.shape else 1
-        if field.dtype not in _INTEGERS or len(field.targets) != entries or not set(field.targets) <= node_keys:
+        known = set(field.targets) <= slots.keys() - {None}
+        if field.dtype not in _INTEGERS or len(field.targets) != entries or not known:
             raise FormatError(
-                f"{where}: an index must be integer and point to {entries} node axes: {str(field.targets)[:200]}"
+                f"{where}: an index must be integer and point to {entries} axes: {str(field.targets)[:200]}"
             )
+        if (
+            (field.name, field.level, field.shape) == ("edge_index", "edge", (2,))
+            and axis
+            and field.targets != axis.ends
+        ):
+            raise FormatError(f"{where}: edges lead between nodes, not {str(field.targets)[:200]}")
     else:
         _check_pad(field, where)
 

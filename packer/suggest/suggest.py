@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import operator
 from dataclasses import dataclass
-from typing import Any, Sequence
+from typing import Any, Mapping, Sequence
 
 from packer.algorithms.checks import check_budget
 from packer.errors import AlgorithmError, LimitsError, MissingExtraError
@@ -95,12 +95,14 @@ def suggest_limits(
     seed: int = 0,
     work_limit: float = 2.0,
     progress: Progress | None = None,
+    budgets: Mapping[str, int] | None = None,
 ) -> Suggestion:
     """Sweep limits and keep the best trade-offs between padding, tensor bytes per pack and number of packs.
 
     num_graphs: graph slots wanted, a number or (least, most); multiple_of: node and edge slots are multiples of it (8,
     64 or 128 where hardware likes that); max_nodes: most node slots; memory_bytes_per_pack: most tensor bytes; the
-    bytes of one node, edge and graph: numbers, or dicts by axis key for heterogeneous graphs. time_limit: seconds or
+    bytes of one node, edge and graph: numbers, or dicts by axis key for heterogeneous graphs (further axes
+    are among the edges). budgets: as of PackLimits, taken as they are. time_limit: seconds or
     None, a cap: unless it strikes, the same arguments give the same answer; Ctrl-C gives what was found so far.
     work_limit: nominal seconds for each of the most promising limits that are solved (below 2 fewer are packed, too);
     with 0, or without the extra `optimal`, plans are heuristic and bounds come from volumes. progress: called with
@@ -122,7 +124,7 @@ def suggest_limits(
     if work is None:
         raise AlgorithmError("work_limit must be seconds here, from 0 to 1e9, as many limits are solved; got None")
     wanted = None if num_graphs is None else _ends(num_graphs)
-    rules = SweepRules(null_graphs, multiple_of, max_nodes, wanted, memory_bytes_per_pack)
+    rules = SweepRules(null_graphs, multiple_of, max_nodes, wanted, memory_bytes_per_pack, budgets or {})
     prices = prices_of(sizes.axes, bytes_per_node, bytes_per_edge, bytes_per_graph)
     with Interrupt() as interrupt:
         search = LimitSearch(sizes, rules, prices, time_limit, seed, progress, interrupt)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, Mapping, Sequence, Union
 
 import numpy as np
 
 from packer.errors import LimitsError
-from packer.graphs.axes import Axis
+from packer.graphs.axes import BUDGET, Axis, by_level
 from packer.limits.pack_limits import PackLimits
 from packer.limits.padding import NULL_GRAPHS, PADDING
 
@@ -33,6 +33,7 @@ class SweepRules:
     max_nodes: int | None = None
     num_graphs: tuple[int, int] | None = None
     memory_bytes_per_pack: float | None = None
+    budgets: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.null_graphs not in NULL_GRAPHS:
@@ -66,16 +67,19 @@ class Prices:
 
     def of_pack(self, limits: PackLimits, axes: tuple[Axis, ...]) -> float:
         slots = limits.slots(axes)
-        return sum(self.axes[key] * slots[key] for key in slots) + self.graph * float(limits.num_graphs or 0)
+        return sum(self.axes.get(key, 0.0) * slots[key] for key in slots) + self.graph * float(limits.num_graphs or 0)
 
 
 def prices_of(axes: tuple[Axis, ...], node: RowBytes, edge: RowBytes, graph: float) -> Prices:
-    """Numbers for all types of a level, or a dict by axis key."""
+    """Numbers for all types of a level, or a dict by axis key; further axes are among `edge`, budgets cost nothing."""
     by_axis: dict[str, float] = {}
     for axis in axes:
+        if axis.level == BUDGET:
+            continue
         given = node if axis.level == "node" else edge
         if isinstance(given, Mapping) and axis.key not in given:
-            raise LimitsError(f"bytes_per_{axis.level} has no entry for {axis.key!r}; it has {list(given)}")
+            level = "node" if axis.level == "node" else "edge"
+            raise LimitsError(f"bytes_per_{level} has no entry for {axis.key!r}; it has {list(given)}")
         by_axis[axis.key] = float(given[axis.key] if isinstance(given, Mapping) else given)
     for name, value in [*by_axis.items(), ("graph", graph)]:
         if not (value >= 0 and np.isfinite(value)):
@@ -134,7 +138,8 @@ class _Shape:
     @classmethod
     def of(cls, distinct: np.ndarray, count: np.ndarray, axes: tuple[Axis, ...], null_graphs: str) -> _Shape:
         padding = PADDING[null_graphs]
-        need = padding.counted(distinct) - padding.each
+        row = np.array([padding.takes_a_row(axis.level) for axis in axes])
+        need = np.maximum(distinct, row) - row
         weight = count.astype(np.float64) / float(count.sum())
         return cls(axes, weight @ need, need.max(axis=0), sum(count.tolist()))
 
@@ -159,14 +164,25 @@ def _limits(shape: _Shape, rules: SweepRules, graphs: float, edge_share: float, 
     padding = PADDING[rules.null_graphs]
     low, high = rules.num_graphs or (1 + padding.graphs, 2**31 - 1)
     slots = min(max(round(held) + padding.graphs, low), high)
-    by_level: dict[str, dict[Any, int]] = {"node": {}, "edge": {}}
+    wide: dict[Axis, int] = {}
     for axis, mean, most in zip(shape.axes, shape.mean.tolist(), shape.most.tolist()):
+        if axis.level == BUDGET:
+            wide[axis] = _budget(axis, int(most), rules)
+            continue
         share, reserved = edge_share if axis.level == "edge" else 1.0, padding.reserved(axis.level, slots)
         wanted = max(int(np.ceil(graphs * mean * share)), most) + reserved
         rounded = max(round(wanted / rules.multiple_of), -(-(most + reserved) // rules.multiple_of)) * rules.multiple_of
-        by_level[axis.level][axis.type] = max(rounded, rules.multiple_of)
-    nodes, edges = (level.get(None, level) for level in by_level.values())
-    return PackLimits(nodes, edges, slots, rules.null_graphs)  # pyright: ignore[reportArgumentType]
+        wide[axis] = max(rounded, rules.multiple_of)
+    nodes, edges, num, budgets = by_level(wide)
+    return PackLimits(nodes, edges, slots, rules.null_graphs, num, budgets)
+
+
+def _budget(axis: Axis, most: int, rules: SweepRules) -> int:
+    given = rules.budgets.get(axis.key)
+    if given is None or given < most:
+        what = "has no number" if given is None else f"is {given}, but one graph takes {most}"
+        raise LimitsError(f"the budget of {axis.key!r} {what}: pass budgets={{{axis.key!r}: NUMBER}} (--budget)")
+    return given
 
 
 def _none_left(smallest: PackLimits, axes: tuple[Axis, ...], rules: SweepRules, prices: Prices) -> str:
@@ -177,7 +193,8 @@ def _none_left(smallest: PackLimits, axes: tuple[Axis, ...], rules: SweepRules, 
         "memory_bytes_per_pack": rules.memory_bytes_per_pack,
     }
     given = ", ".join(f"{name}={value}" for name, value in asked.items() if value is not None)
-    slots = ", ".join(f"{number:,} {key}s" for key, number in smallest.slots(axes).items())
+    most = smallest.slots(axes)
+    slots = ", ".join(f"{most[axis.key]:,} {axis.rows}" for axis in axes)
     return (
         f"no limits keep {given}: the smallest that hold every graph are {slots} and {smallest.num_graphs} graphs, "
         f"{prices.of_pack(smallest, axes):,.0f} bytes a pack. Allow more, or leave the largest graphs out"

@@ -100,12 +100,11 @@ class _Check:
         self.counts()
         self.masks()
         nodes = [axis for axis in self.schema.axes if axis.level == "node"]
-        for axis in nodes:
-            self.pointers(axis)
+        for axis in self.schema.axes:
+            if axis.is_pointed:
+                self.pointers(axis)
         empty = self.in_use & (np.sum([self.sizes[axis.key] for axis in nodes], axis=0) < 1)
-        self.report(
-            empty.any(axis=1), nodes[0].column("ptr"), lambda k: f"real graph {np.argmax(empty[k])} has no nodes"
-        )
+        self.report(empty.any(axis=1), nodes[0].ptr_name, lambda k: f"real graph {np.argmax(empty[k])} has no nodes")
         for axis in self.schema.axes:
             if axis.level == "edge":
                 self.edges(axis)
@@ -115,6 +114,7 @@ class _Check:
                     self.index_field(field)
                 else:
                     self.padding(field)
+        self.budgets()
         self.graph_ids()
         return self.findings, SlotCounts(self.real_graphs, self.sizes, self.sound)
 
@@ -176,24 +176,26 @@ class _Check:
 
     def pointers(self, axis: Axis) -> None:
         slots, real = self.slots[axis.key], self.real[axis.key]
-        name, stored = axis.column("ptr"), self.block[axis.column("ptr")].astype(np.int64)
+        name, stored = axis.ptr_name, self.block[axis.ptr_name].astype(np.int64)
         steps = np.diff(stored, axis=1)
         broken = (stored[:, 0] != 0) | (stored[:, -1] != slots) | (steps < 0).any(axis=1)
         self.report(broken, name, lambda k: f"does not ascend from 0 to {slots}: {_some(stored[k])}")
         ptr = np.where(self.sound[:, None], stored, np.r_[np.zeros(self.graphs, dtype=np.int64), slots])
         steps = np.diff(ptr, axis=1)
         ends = ptr[np.arange(self.packs), self.real_graphs]
-        self.report(ends != real, name, lambda k: f"the real graphs end at {ends[k]}, num_real counts {real[k]} nodes")
+        self.report(
+            ends != real, name, lambda k: f"the real graphs end at {ends[k]}, num_real counts {real[k]} {axis.rows}"
+        )
         self.null_graphs(steps, slots - real, name)
         self.ptr[axis.key], self.sizes[axis.key] = ptr, steps
         owner = _labels(ptr[:, 1:], slots)
-        name, batch = axis.column("batch"), self.block[axis.column("batch")]
+        name, batch = axis.batch_name, self.block[axis.batch_name]
         wrong = batch != owner
         self.report(
             wrong.any(axis=1),
             name,
             lambda k: (
-                f"node {np.argmax(wrong[k])} is in graph {batch[k, np.argmax(wrong[k])]}, "
+                f"row {np.argmax(wrong[k])} is in graph {batch[k, np.argmax(wrong[k])]}, "
                 f"ptr puts it into {owner[k, np.argmax(wrong[k])]}"
             ),
         )
@@ -247,10 +249,12 @@ class _Check:
                 name,
                 lambda k: f"edge {np.argmax(back[k]) + 1} belongs to an earlier graph than the edge before it",
             )
-            # A padding edge's owner is below the slots too, so this stays in bounds.
-            flat = owner + np.arange(self.packs)[:, None] * self.graphs
-            sizes = np.bincount(flat.reshape(-1), minlength=self.packs * self.graphs)
-            self.sizes[axis.key] = sizes.reshape(self.packs, self.graphs)
+        # A padding edge's owner is below the slots too, so this stays in bounds.
+        flat = owner + np.arange(self.packs)[:, None] * self.graphs
+        sizes = np.bincount(flat.reshape(-1), minlength=self.packs * self.graphs).reshape(self.packs, self.graphs)
+        if field is not None:
+            self.sizes[axis.key] = sizes
+        self.ptr[axis.key] = np.cumsum(np.pad(sizes, ((0, 0), (1, 0))), axis=1)
         self.owner[axis.key] = owner
 
     def entries(self, field: Field) -> np.ndarray:
@@ -261,7 +265,7 @@ class _Check:
         return values.reshape(self.packs, values.shape[1], len(field.targets), -1)
 
     def index_field(self, field: Field) -> None:
-        """Every number points into the graph that its row belongs to; padding to that null graph's first node."""
+        """Every number points into the graph that its row belongs to; padding to that null graph's first row."""
         values = self.entries(field)
         axis = field.axis
         key = None if axis is None else axis.key
@@ -273,10 +277,10 @@ class _Check:
             first = np.take_along_axis(ptr, owner, axis=1)[:, :, None]
             after = np.take_along_axis(ptr, owner + 1, axis=1)[:, :, None]
             outside = (found < first) | (found >= after)
-            if key is not None and key not in self.sizes:  # nothing says whose edge it is
+            if (key is not None and key not in self.sizes) or target not in self.sizes:  # nothing says whose edge it is
                 outside = (found < 0) | (found >= self.slots[target])
             outside = (outside & real[:, :, None]).any(axis=2)
-            # Where one null graph owns all padding, slots may be unused, without a first node: its own stands for it.
+            # Where one null graph owns all padding, slots may be unused, without a first row: its own stands for it.
             null = np.take_along_axis(ptr, self.real_graphs[:, None], axis=1)[:, :, None]
             pad = np.where(first < self.slots[target], first, null)
             wrong = ((found != pad) & ~real[:, :, None]).any(axis=2)
@@ -290,6 +294,19 @@ class _Check:
                     ),
                     fatal=False,
                 )
+
+    def budgets(self) -> None:
+        """What the graphs of a pack take of each budget is within it."""
+        for key in self.schema.budgets:
+            taken = np.where(self.in_use, self.block[key], 0)
+            total, most = taken.sum(axis=1, dtype=np.float64), self.limits.budgets[key]
+            self.report(
+                (taken < 0).any(axis=1) | (total > most),
+                key,
+                lambda k, taken=taken, most=most: f"graphs take {_some(taken[k])}; the budget of a pack is {most}",
+                fatal=False,
+            )
+            self.sizes[key] = taken.astype(np.int64)
 
     def padding(self, field: Field) -> None:
         """Rows of padding hold the pad value, to the bit."""

@@ -48,7 +48,7 @@ def check_graphs(place: Place, manifest: Manifest, key: int) -> GraphsResult:
             last = int(ids[-1])
             status, places = _statuses(batch), (column["pack"], column["slot"])
             faults += _place_faults(status, *places, ids, manifest)
-            names = [size_column(axis) for axis in manifest.schema.axes]
+            names = [size_column(axis) for axis in manifest.schema.sized]
             faults += _first(np.any([column[name] < 0 for name in names], axis=0), ids, "graph {0} has a negative size")
             lost = np.stack([column[lost_column(axis)] for axis in manifest.schema.axes])
             faults += _first(np.any(lost < 0, axis=0), ids, "graph {0} lost a negative number of rows")

@@ -42,7 +42,7 @@ def _certificate_faults(place: Where, manifest: Manifest, stored: Any) -> list[s
     if not isinstance(stored, dict):
         return ["its certificate is not one"]
     sizes, count = distinct_sizes(place, manifest)
-    need, capacity = need_of(sizes, manifest.schema.axes, manifest.limits)
+    need, capacity = need_of(sizes, manifest.schema.sized, manifest.limits)
     proven = check_certificate(Certificate.from_dict(stored), need, capacity, count)
     if proven != manifest.plan["lower_bound"]:
         return [f"its certificate proves {proven} packs, the manifest says {manifest.plan['lower_bound']}"]
@@ -51,7 +51,7 @@ def _certificate_faults(place: Where, manifest: Manifest, stored: Any) -> list[s
 
 def distinct_sizes(place: Where, manifest: Manifest) -> tuple[np.ndarray, np.ndarray]:
     """Sizes of the graphs in packs, and how many have each: int64 [distinct, axes], int64 [distinct]."""
-    names = [size_column(axis) for axis in manifest.schema.axes]
+    names = [size_column(axis) for axis in manifest.schema.sized]
     sizes, count = np.zeros((0, len(names)), dtype=np.int64), np.zeros(0, dtype=np.int64)
     for batch in iter_graphs(place, manifest, ["pack", *names], verify=False):
         rows = np.stack([batch.column(name).to_numpy() for name in names], axis=1)

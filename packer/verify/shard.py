@@ -103,7 +103,7 @@ def graph_rows(block: dict[str, np.ndarray], counts: SlotCounts, axes: list[str]
 
 def sized_axes(schema: Schema) -> list[str]:
     """Keys of the axes on which a pack's columns tell the size of each graph."""
-    return [axis.key for axis in schema.axes if axis.level == "node" or edge_field(schema, axis) is not None]
+    return [axis.key for axis in schema.sized if axis.level != "edge" or edge_field(schema, axis) is not None]
 
 
 @functools.lru_cache(maxsize=2)

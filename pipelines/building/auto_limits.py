@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from packer.graphs.sizes import GraphSizes, with_columns
@@ -12,14 +14,15 @@ _SAMPLE = 6_000
 _WORK = 0.3
 
 
-def choose_limits(sizes: GraphSizes) -> PackLimits:
+def choose_limits(sizes: GraphSizes, budgets: Mapping[str, int] | None = None) -> PackLimits:
     """Limits under which `sizes` packs well, null_graphs="all": those that `suggest_limits` takes.
 
     Node and edge slots are multiples of 8, and each of the promising limits gets 0.3 nominal seconds of solving. At
     most 6,000 graphs are looked at, the largest of each axis among them. No clock and no randomness: the same sizes
-    give the same limits. Time: a few seconds.
+    give the same limits. budgets: as of PackLimits. Time: a few seconds.
     """
-    return suggest_limits(_sample(sizes), multiple_of=8, work_limit=_WORK, time_limit=None).best.limits
+    found = suggest_limits(_sample(sizes), multiple_of=8, work_limit=_WORK, time_limit=None, budgets=budgets)
+    return found.best.limits
 
 
 def _sample(sizes: GraphSizes) -> GraphSizes:

@@ -73,6 +73,8 @@ def build(
     exclude_keys: Iterable[str] | None = (),
     index_fields: Iterable[str] | Mapping[str, str | None] | None = (),
     guess_num_nodes: bool = False,
+    axes: Mapping[str, Iterable[str]] | None = None,
+    budgets: Mapping[str, int] | None = None,
     overwrite: bool = False,
     licence: str | None = None,
     executor: Executor | str = "process",
@@ -91,7 +93,9 @@ def build(
     or "trim-both", for graphs that fit no pack; what a trimmed graph loses is drawn by `seed`. on_empty: "error" or
     "skip", for graphs without nodes. levels: field name -> "node", "edge" or "graph". pad_values: by field or level.
     exclude_keys: attributes to leave out. index_fields: attributes that hold numbers of nodes though their names do not
-    say "index"; a mapping says of which node type. guess_num_nodes: where a graph says nothing of its nodes, take the
+    say "index"; a mapping says of which node type, or of "edge" or a further axis. axes: name of a further axis -> the
+    attributes that have its rows, {"triplet": ["idx_kj", "idx_ji"]}; budgets: name of a number that each graph has ->
+    the most of a pack, as in PackLimits. guess_num_nodes: where a graph says nothing of its nodes, take the
     largest number in edge_index + 1; else that is an error. licence: of the source, for the data set's card.
 
     executor: where tasks run: in `workers` processes, on "dask" or "ray" (on the cluster at `scheduler`, or in
@@ -119,6 +123,8 @@ def build(
         source_options = {**source_options, **({"storage_options": storage_options} if remote else {})}
     if isinstance(limits, str) and limits != "auto":
         raise LimitsError(f'limits must be PackLimits, a LimitsRule or "auto"; got {limits!r}')
+    if budgets and isinstance(limits, (PackLimits, LimitsRule)):
+        limits = replace(limits, budgets={**limits.budgets, **budgets})
     given = None if plan is None or isinstance(plan, PackPlan) else Path(plan)
     planned = PlanOptions(algorithm, seed, time_limit, given, work_limit=work_limit)
     job = check_job(
@@ -129,13 +135,14 @@ def build(
                 dict(levels or {}),
                 dict(pad_values or {}),
                 on_empty,
-                Attributes.of(exclude_keys, index_fields, guess_num_nodes),
+                Attributes.of(exclude_keys, index_fields, guess_num_nodes, axes),
             ),
             planned.holding(plan) if isinstance(plan, PackPlan) else planned,
             Splits.of(splits, split_seed, split_column, split_file),
             oversize,
             compression,
             licence,
+            dict(budgets or {}),
         )
     )
     check_workers(workers)

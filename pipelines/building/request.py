@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -29,7 +30,8 @@ OVERSIZE = ("error", "skip", *TRIM)
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that the output depends on; licence: of the source, for the card alone."""
+    """Everything that the output depends on; budgets: those that chosen limits keep; licence: of the source, for the
+    card alone."""
 
     source: Source
     limits: PackLimits | LimitsRule | None
@@ -39,19 +41,25 @@ class Job:
     oversize: str
     compression: str
     licence: str | None = None
+    budgets: Mapping[str, int] = field(default_factory=dict)
 
     def key(self) -> dict[str, Any]:
         """Plain values; two jobs with the same key write the same bytes, if the source is repeatable."""
         return {
             "source": self.source.key(),
             "scan": self.scan.key(),
-            "limits": "auto" if self.limits is None else self.limits.to_dict(),
+            "limits": self._limits(),
             "plan": self.plan.key(),
             "splits": None if self.splits is None else self.splits.key(),
             "oversize": {"policy": self.oversize, "seed": self.plan.seed} if self.oversize in TRIM else self.oversize,
             "compression": self.compression,
             "versions": versions(),
         }
+
+    def _limits(self) -> Any:
+        if self.limits is not None:
+            return self.limits.to_dict()
+        return {"auto": dict(self.budgets)} if self.budgets else "auto"
 
     def given(self) -> dict[str, Any]:
         """Source, files and licence as the user named them: outside of every hash, to repeat the build."""
@@ -92,7 +100,9 @@ def check_job(job: Job) -> Job:
     if job.limits is not None and job.limits.null_graphs == "none":
         raise LimitsError(f'null_graphs="none" leaves no place for padding: plan with it, but build with {IN_PACKS}')
     splits = None if job.splits is None else job.splits.pinned()
-    return replace(job, source=pinned(job.source), splits=splits)
+    budgets = tuple(job.budgets if job.limits is None else job.limits.budgets)
+    scan = replace(job.scan, attributes=job.scan.attributes.with_budgets(budgets))
+    return replace(job, source=pinned(job.source), splits=splits, scan=scan)
 
 
 def limits_for(sizes: GraphSizes, job: Job) -> PackLimits:
@@ -101,7 +111,7 @@ def limits_for(sizes: GraphSizes, job: Job) -> PackLimits:
         return job.limits.limits(sizes)
     if job.limits is not None:
         return job.limits
-    return choose_limits(sizes)
+    return choose_limits(sizes, job.budgets)
 
 
 def versions() -> dict[str, str]:

@@ -60,7 +60,7 @@ def build_command(
     config: options.Config = None,
 ) -> None:
     """Write packs: scan, plan, shards, manifest. The same command goes on after an interruption."""
-    chosen = None if plan is not None and not sizes.given else sizes.read()
+    chosen = None if plan is not None and not sizes.given else sizes.read(graphs.budgets)
     column = parts.split_column
     source = graphs.open([column] if column else ())
     engine, address = tasks.engine
@@ -97,6 +97,8 @@ def build_command(
             exclude_keys=attributes.exclude,
             index_fields=dict(attributes.index),
             guess_num_nodes=attributes.guess_num_nodes,
+            axes=graphs.axes,
+            budgets=graphs.budgets,
             overwrite=overwrite,
             licence=licence,
             executor=engine,

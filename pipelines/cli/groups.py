@@ -6,7 +6,7 @@ together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import wraps
 from inspect import Parameter, Signature, signature
@@ -75,6 +75,8 @@ class SourceOptions:
     field: options.FieldLevel = None
     exclude: options.Exclude = None
     index: options.Index = None
+    axis: options.FurtherAxis = None
+    budget: options.Budget = None
     guess_num_nodes: options.GuessNumNodes = False
     use_node_attr: options.NodeAttributes = False
     use_edge_attr: options.EdgeAttributes = False
@@ -105,9 +107,16 @@ class SourceOptions:
     def attributes(self) -> Attributes:
         pairs = (text.partition("=") for text in self.index or ())
         with usage():
-            return Attributes.of(
-                self.exclude or (), {name: target or None for name, _, target in pairs}, self.guess_num_nodes
-            )
+            index = {name: target or None for name, _, target in pairs}
+            return Attributes.of(self.exclude or (), index, self.guess_num_nodes, self.axes, self.budgets)
+
+    @property
+    def axes(self) -> dict[str, list[str]]:
+        return options.read_axes(self.axis)
+
+    @property
+    def budgets(self) -> dict[str, int]:
+        return options.read_counts("--budget", self.budget)
 
     def scan(self, on_empty: str | None) -> ScanOptions:
         """How to read them; padding is of no use to what writes no packs."""
@@ -121,6 +130,7 @@ class LimitOptions:
     num_nodes: options.NumNodes = None
     num_edges: options.NumEdges = None
     num_graphs: options.NumGraphs = None
+    num: options.NumRows = None
     null_graphs: options.NullGraphs = "all"
     limits: options.AutoLimits = None
 
@@ -128,13 +138,14 @@ class LimitOptions:
     def given(self) -> bool:
         return bool(self.num_nodes or self.num_edges or self.num_graphs or self.limits)
 
-    def read(self) -> PackLimits | LimitsRule | None:
+    def read(self, budgets: Mapping[str, int]) -> PackLimits | LimitsRule | None:
         """None for `--limits auto`, a rule for its other words. All three numbers or none of them. UsageError."""
         asked = {"--num-nodes": self.num_nodes, "--num-edges": self.num_edges, "--num-graphs": self.num_graphs}
-        named = [name for name, value in asked.items() if value]
+        named = [name for name, value in (asked | {"--num": self.num}).items() if value]
+        num = options.read_counts("--num", self.num)
         with usage():
             if self.limits not in (None, "auto"):
-                return self._rule(str(self.limits))
+                return self._rule(str(self.limits), budgets)
             if self.limits and named:
                 raise LimitsError(f"--limits auto chooses the limits: leave {', '.join(named)} out, or leave it out")
             if self.limits:
@@ -143,24 +154,26 @@ class LimitOptions:
             if missing and self.null_graphs != "none":
                 raise LimitsError(f"limits are missing: give {', '.join(missing)}, or --limits auto")
             nodes, edges = (options.read_slots(name, asked[name]) for name in ("--num-nodes", "--num-edges"))
-            return PackLimits(nodes, edges, self.num_graphs, self.null_graphs)
+            return PackLimits(nodes, edges, self.num_graphs, self.null_graphs, num, budgets)
 
-    def _rule(self, by: str) -> LimitsRule:
+    def _rule(self, by: str, budgets: Mapping[str, int]) -> LimitsRule:
         share = real_of(by)
         if by not in RULES and (share is None or not 0 < share <= 1):
             ways, meant = ", ".join(("auto", *RULES)), nearest(by, ("auto", *RULES))
             raise LimitsError(f"--limits takes {ways} or a share such as 0.95; got {by!r}{meant}")
-        if self.num_nodes or self.num_edges:
-            raise LimitsError(f"--limits {by} finds nodes and edges itself: leave --num-nodes and --num-edges out")
+        if self.num_nodes or self.num_edges or self.num:
+            raise LimitsError(
+                f"--limits {by} finds all but --num-graphs itself: leave --num-nodes, --num-edges and --num out"
+            )
         if self.num_graphs is None:
             raise LimitsError(f"--limits {by} needs --num-graphs G")
-        return LimitsRule(self.num_graphs, by if by in RULES else share or 0.0, self.null_graphs)
+        return LimitsRule(self.num_graphs, by if by in RULES else share or 0.0, self.null_graphs, budgets)
 
 
-def used_limits(chosen: PackLimits | LimitsRule | None, sizes: GraphSizes) -> PackLimits:
-    """The limits for graphs of these sizes."""
+def used_limits(chosen: PackLimits | LimitsRule | None, budgets: Mapping[str, int], sizes: GraphSizes) -> PackLimits:
+    """The limits for graphs of these sizes; budgets: those that chosen limits keep."""
     if chosen is None:
-        return choose_limits(sizes)
+        return choose_limits(sizes, budgets)
     return chosen.limits(sizes) if isinstance(chosen, LimitsRule) else chosen
 
 

@@ -34,10 +34,13 @@ class JobFile(BaseModel):
     use_node_attr: bool | None = None
     use_edge_attr: bool | None = None
     guess_num_nodes: bool | None = None
+    axis: dict[str, str | list[str]] | None = None
+    budget: dict[str, int] | None = None
     out: str | None = None
     num_nodes: Count | None = None
     num_edges: Count | None = None
     num_graphs: int | None = None
+    num: dict[str, int] | None = None
     null_graphs: Literal["all", "one", "jraph", "none"] | None = None
     limits: Literal["auto", "max", "mean", "batches"] | float | None = None
     algorithm: str | list[str] | None = None
@@ -100,7 +103,7 @@ def read_job(path: Path) -> dict[str, Any]:
 def _as_text(value: Any) -> Any:
     """Tables as NAME=VALUE texts, single words as they are."""
     if isinstance(value, dict):
-        return [f"{name}={item}" for name, item in value.items()]
+        return [f"{name}={','.join(item) if isinstance(item, list) else item}" for name, item in value.items()]
     return value
 
 

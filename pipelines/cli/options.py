@@ -152,9 +152,38 @@ Index = Annotated[
     list[str] | None,
     typer.Option(
         "--index",
-        metavar="NAME[=TYPE]",
-        help="Say that an attribute holds numbers of nodes, though not called index; may be repeated.",
+        metavar="NAME[=AXIS]",
+        help="Say that an attribute holds numbers of nodes, though not called index, or of another AXIS: a node type, "
+        "edge, or one of --axis; may be repeated.",
         rich_help_panel=_GRAPHS,
+    ),
+]
+FurtherAxis = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--axis",
+        metavar="AXIS=NAME,...",
+        help="Attributes whose rows are neither nodes nor edges, and what to call these: triplet=idx_kj,idx_ji; may be "
+        "repeated.",
+        rich_help_panel=_GRAPHS,
+    ),
+]
+Budget = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--budget",
+        metavar="NAME=MOST",
+        help="A number that each graph has, and the most that those of a pack add up to; may be repeated.",
+        rich_help_panel=_LIMITS,
+    ),
+]
+NumRows = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--num",
+        metavar="AXIS=N",
+        help="Slots of a pack on an axis of --axis; may be repeated.",
+        rich_help_panel=_LIMITS,
     ),
 ]
 NumNodes = Annotated[
@@ -328,6 +357,21 @@ def read_numbers(option: str, given: Sequence[str] | None) -> dict[str, float]:
             raise UsageError(f"{option} takes NAME=NUMBER; got {name}={text}")
         found[name] = number
     return found
+
+
+def read_axes(given: Sequence[str] | None) -> dict[str, list[str]]:
+    """["triplet=idx_kj,idx_ji"] -> {"triplet": ["idx_kj", "idx_ji"]}."""
+    found: dict[str, list[str]] = {}
+    for name, fields in ((name, text.split(",")) for name, text in read_pairs("--axis", given).items()):
+        found[name] = [field.strip() for field in fields if field.strip()]
+    return found
+
+
+def read_counts(option: str, given: Sequence[str] | None) -> dict[str, int]:
+    """["triplet=4000"] -> {"triplet": 4000}."""
+    texts = [part for text in given or () for part in text.split(",")]
+    with usage():
+        return {name: _whole(option, text) for name, text in read_pairs(option, texts).items()}
 
 
 def read_slots(option: str, given: Any) -> Any:

@@ -156,7 +156,11 @@ def _preview(
     graphs: SourceOptions, limits: LimitOptions, oversize: str, seed: int, workers: int
 ) -> tuple[Survey, PackLimits, GraphSizes]:
     """The source, the limits, and the sizes of the graphs that a build would pack, with progress on standard error."""
-    choose, source, asked = partial(used_limits, limits.read()), graphs.open(), graphs.scan(graphs.on_empty)
+    choose, source, asked = (
+        partial(used_limits, limits.read(graphs.budgets), graphs.budgets),
+        graphs.open(),
+        graphs.scan(graphs.on_empty),
+    )
     executor = make_executor(workers=workers)
     try:
         with progress() as report:

@@ -34,12 +34,12 @@ def scan(
     config: options.Config = None,
 ) -> None:
     """Sizes of the graphs, their fields, faults, and what would not fit the limits given. --plot draws the sizes."""
-    chosen = sizes.read() if sizes.given else None
+    chosen = sizes.read(graphs.budgets) if sizes.given else None
     source = graphs.open()
     # All faults are to be seen, not the first alone.
     refused = graphs.on_empty is None and source.on_empty == "error"
     found = survey(source, graphs.scan("skip" if refused else graphs.on_empty), workers)
-    used = used_limits(chosen, found.sizes) if sizes.given else None
+    used = used_limits(chosen, graphs.budgets, found.sizes) if sizes.given else None
     fits = None if used is None else fitting(found.sizes, used)
     if plot is not None:
         draw_sizes(found.sizes, plot)
@@ -73,8 +73,10 @@ def describe(limits: PackLimits) -> str:
         return "no limit on" if limit is None else str(limit)
 
     plain = limits.to_dict()
-    parts = ", ".join(f"{number(plain[f'num_{what}'])} {what}" for what in ("nodes", "edges", "graphs"))
-    return f"{parts} (null graphs: {limits.null_graphs})"
+    parts = [f"{number(plain[f'num_{what}'])} {what}" for what in ("nodes", "edges", "graphs")]
+    parts += [f"{slots} {name}s" for name, slots in limits.num.items()]
+    parts += [f"{name} up to {most}" for name, most in limits.budgets.items()]
+    return f"{', '.join(parts)} (null graphs: {limits.null_graphs})"
 
 
 def survey(source: Source, asked: ScanOptions, workers: int) -> Survey:

@@ -65,11 +65,12 @@ def suggest(
             max_nodes=max_nodes,
             memory_bytes_per_pack=max_bytes,
             bytes_per_node={axis.key: per_row[axis.key] for axis in found.schema.axes if axis.level == "node"},
-            bytes_per_edge={axis.key: per_row[axis.key] for axis in found.schema.axes if axis.level == "edge"},
+            bytes_per_edge={axis.key: per_row[axis.key] for axis in found.schema.axes if axis.level != "node"},
             bytes_per_graph=per_row["graph"],
             null_graphs=null_graphs,
             time_limit=60.0 if time_limit is None else time_limit,
             seed=seed,
+            budgets=graphs.budgets,
             progress=lambda done, total, seconds: report("suggest", done, total),
         )
     if csv is not None:
@@ -97,7 +98,7 @@ def suggest(
 
 def row_bytes(schema: Schema) -> dict[str, float]:
     """Axis key and "graph" -> bytes of one row of all its tensors, as the reader gives them (masks and batch too)."""
-    found: dict[str, float] = {axis.key: 1.0 + (8.0 if axis.level == "node" else 0.0) for axis in schema.axes}
+    found: dict[str, float] = {axis.key: 1.0 + (8.0 if axis.is_pointed else 0.0) for axis in schema.axes}
     found["graph"] = 1.0 + 8.0
     for field in schema.fields:
         key = "graph" if field.axis is None else Axis(field.level, field.type).key

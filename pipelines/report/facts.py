@@ -53,7 +53,7 @@ class Facts:
     def slots(self) -> dict[str, int]:
         """Axis key and "graph" -> slots of a pack."""
         limits = self.manifest.limits
-        return {**limits.slots(self.manifest.schema.axes), "graph": int(limits.num_graphs or 0)}
+        return {**limits.slots(self.manifest.schema.sized), "graph": int(limits.num_graphs or 0)}
 
     @property
     def fill(self) -> dict[str, float]:
@@ -84,7 +84,7 @@ def _sizes(folder: Place, manifest: Manifest) -> tuple[GraphSizes, np.ndarray]:
 
     From graphs.parquet alone: shards may be damaged, and the page is to say so.
     """
-    axes = manifest.schema.axes
+    axes = manifest.schema.sized
     parts: dict[str, list[np.ndarray]] = {axis.key: [np.zeros(0, np.int64)] for axis in axes}
     packs = [np.zeros(0, np.int64)]
     for batch in iter_graphs(folder, manifest):

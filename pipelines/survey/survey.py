@@ -67,8 +67,8 @@ def survey_source(source: Source, options: ScanOptions, executor: Executor, prog
     if not len(ids):
         raise SourceError(f"{source.name} holds no graph that can be packed")
     schema, ambiguous = options.decide(block.statistics for block in blocks)
-    columns = {axis.key: _joined(blocks, axis) for axis in schema.axes}
-    sizes = with_columns(schema.axes, columns)
+    columns = {axis.key: _joined(blocks, axis) for axis in schema.sized}
+    sizes = with_columns(schema.sized, columns)
     skips = Skips.joined(block.skips for block in blocks)
     return Survey(source.name, scanned, ids, sizes, schema, ambiguous, skips)
 

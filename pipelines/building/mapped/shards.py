@@ -215,6 +215,8 @@ def graph_part(
         ptr = table.ptr[axis.key]
         part[size_column(axis)] = np.where(is_there, ptr[at + 1] - ptr[at], 0)
         part[lost_column(axis)] = np.where(trimmed, lost[number, at], 0)
+    for axis in table.schema.sized[len(table.schema.axes) :]:
+        part[size_column(axis)] = np.where(is_there, table.columns[axis.key][at].astype(np.int64), 0)
     for name, column in string_columns(table.schema).items():
         texts = table.strings[name].slice(int(at[0]), int(at[-1] - at[0]) + 1).combine_chunks()
         texts = texts.take(pa.array(at - at[0], mask=~is_there))

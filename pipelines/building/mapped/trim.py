@@ -26,7 +26,7 @@ def trim_scan(scan: ScanResult, limits: PackLimits, policy: str, seed: int, work
     policy and seed. Raises SizesError and FieldError, as `packer.packs.trim.trim`.
     """
     table = scan.table
-    room = room_for_one(table.schema.axes, limits)
+    room = room_for_one(table.schema.sized, limits)
     if all((table.counts(key) <= most).all() for key, most in room.items()):
         return scan
     folder = work / _TRIMMED

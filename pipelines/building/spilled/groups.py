@@ -72,11 +72,11 @@ class GroupTask:
 
     def read(self, with_table: bool) -> GroupGraphs:
         """The group's graphs; with_table: their features too, which trimming and labels need in any case."""
-        axes = [axis.key for axis in self.schema.axes]
+        axes = [axis.key for axis in self.schema.sized]
         parts = [sizes_of_block(self.work, number, axes) for number in self.group.blocks]
         skips = {graph_id: skip for _, _, skipped in parts for graph_id, skip in skipped.items()}
         table: GraphTable | None = None
-        lost = np.zeros((len(axes), sum(len(ids) for ids, _, _ in parts)), dtype=np.int64)
+        lost = np.zeros((len(self.schema.axes), sum(len(ids) for ids, _, _ in parts)), dtype=np.int64)
         source_ids, sizes = np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
         if with_table or self.oversize in TRIM or self.members.needs_labels:
             table = table_of_blocks(self.work, self.group.blocks, self.schema)
@@ -84,9 +84,9 @@ class GroupTask:
         splits = self.members.of(all_ids, table, skips)
         if self.oversize in TRIM and table is not None:
             table, by_axis = trim(table, self.limits, self.oversize, self.seed)
-            lost = np.stack([by_axis[key] for key in axes])
+            lost = np.stack([by_axis[axis.key] for axis in self.schema.axes])
             sizes = np.stack([table.counts(key) for key in axes], axis=1)
-        need, capacity = need_of(sizes, self.schema.axes, self.limits)
+        need, capacity = need_of(sizes, self.schema.sized, self.limits)
         fits = np.all(need <= capacity, axis=1)
         return GroupGraphs(all_ids, splits, source_ids, sizes, np.asarray(fits), lost, skips, table)
 

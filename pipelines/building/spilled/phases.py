@@ -125,8 +125,8 @@ def scan(job: Job, on: Cluster) -> Scanned:
         raise SourceError(f"{job.source.name} holds no graph that can be packed")
     schema, ambiguous = job.scan.decide([statistics])
     keys, rows, count = _added(histograms)
-    columns = {axis.key: rows[:, keys.index(axis.key)] for axis in schema.axes}
-    return Scanned(work, blocks, schema, ambiguous, with_columns(schema.axes, columns, count), Skips.joined(skips))
+    columns = {axis.key: rows[:, keys.index(axis.key)] for axis in schema.sized}
+    return Scanned(work, blocks, schema, ambiguous, with_columns(schema.sized, columns, count), Skips.joined(skips))
 
 
 def content_hash(scanned: Scanned, on: Cluster) -> str:
@@ -185,7 +185,7 @@ def owner_of(job: Job, limits: PackLimits, plan_file: FileEntry) -> str:
 
 def planned_sizes(schema: Schema, counts: Sequence[SplitCount], order: bool) -> GraphSizes:
     """The sizes of the graphs of one data set: as a histogram, or in source order where that matters to the plan."""
-    axes = schema.axes
+    axes = schema.sized
     if order:
         rows = np.concatenate([count.sizes[count.order] for count in counts if count.order is not None])
         return with_columns(axes, {axis.key: rows[:, number] for number, axis in enumerate(axes)})
@@ -275,10 +275,10 @@ def _check_fit(job: Job, scanned: Scanned, limits: PackLimits) -> None:
         return
     fits = fitting(scanned.sizes, limits)
     if job.oversize == "error" and not fits.all():
-        axes = [axis.key for axis in scanned.schema.axes]
+        axes = [axis.key for axis in scanned.schema.sized]
         for block in scanned.blocks:
             ids, rows, _ = sizes_of_block(scanned.work, block.number, axes)
-            sizes = with_columns(scanned.schema.axes, {key: rows[:, i] for i, key in enumerate(axes)})
+            sizes = with_columns(scanned.schema.sized, {key: rows[:, i] for i, key in enumerate(axes)})
             first = np.flatnonzero(~fitting(sizes, limits))
             if len(first):
                 row = int(np.flatnonzero((scanned.sizes.distinct[0] == rows[first[0]]).all(axis=1))[0])
@@ -288,13 +288,13 @@ def _check_fit(job: Job, scanned: Scanned, limits: PackLimits) -> None:
 
 
 def _first_sizes(scanned: Scanned, graphs: int) -> GraphSizes:
-    axes = [axis.key for axis in scanned.schema.axes]
+    axes = [axis.key for axis in scanned.schema.sized]
     rows = np.zeros((0, len(axes)), dtype=np.int64)
     for block in scanned.blocks:
         rows = np.concatenate([rows, sizes_of_block(scanned.work, block.number, axes)[1]])
         if len(rows) >= graphs:
             break
-    return with_columns(scanned.schema.axes, {key: rows[:graphs, i] for i, key in enumerate(axes)})
+    return with_columns(scanned.schema.sized, {key: rows[:graphs, i] for i, key in enumerate(axes)})
 
 
 def _route_tasks(
