@@ -63,7 +63,8 @@ class JobFile(BaseModel):
     field: dict[str, Literal["node", "edge", "graph"]] | None = None
     exclude: str | list[str] | None = None
     index: str | list[str] | dict[str, str] | None = None
-    pad: dict[str, int | float] | None = None
+    pad: dict[str, int | float | list[int | float]] | None = None
+    pad_geometry: int | float | None = None
     overwrite: bool | None = None
     licence: str | None = None
     multiple_of: int | None = None
@@ -103,7 +104,9 @@ def read_job(path: Path) -> dict[str, Any]:
 def _as_text(value: Any) -> Any:
     """Tables as NAME=VALUE texts, single words as they are."""
     if isinstance(value, dict):
-        return [f"{name}={','.join(item) if isinstance(item, list) else item}" for name, item in value.items()]
+        return [
+            f"{name}={','.join(map(str, item)) if isinstance(item, list) else item}" for name, item in value.items()
+        ]
     return value
 
 

@@ -347,15 +347,19 @@ def read_levels(given: Sequence[str] | None) -> dict[str, str]:
     return found
 
 
-def read_numbers(option: str, given: Sequence[str] | None) -> dict[str, float]:
-    """["y=-1"] -> {"y": -1}; NaN and infinities too, which fields of floats may be padded with."""
-    found: dict[str, float] = {}
-    for name, text in read_pairs(option, given).items():
-        number = whole_of(text) if whole_of(text) is not None else real_of(text)
-        number = _NOT_FINITE.get(text.lower().removeprefix("+")) if number is None else number
-        if number is None:
-            raise UsageError(f"{option} takes NAME=NUMBER; got {name}={text}")
-        found[name] = number
+def read_pads(given: Sequence[str] | None) -> dict[str, float | list[float]]:
+    """["y=-1", "shifts=10,0,0"] -> {"y": -1, "shifts": [10, 0, 0]}; NaN and infinities too, which fields of floats may
+    be padded with."""
+    found: dict[str, float | list[float]] = {}
+    for name, text in read_pairs("--pad", given).items():
+        row: list[float] = []
+        for part in text.split(","):
+            number = whole_of(part) if whole_of(part) is not None else real_of(part)
+            number = _NOT_FINITE.get(part.lower().removeprefix("+")) if number is None else number
+            if number is None:
+                raise UsageError(f"--pad takes NAME=NUMBER, or NAME=NUMBER,NUMBER,...; got {name}={text}")
+            row.append(number)
+        found[name] = row if len(row) > 1 else row[0]
     return found
 
 

@@ -117,6 +117,7 @@ def _scan(scan: Mapping[str, Any]) -> list[str]:
     for option, pairs in (("--field", scan.get("levels", {})), ("--pad", scan.get("pads", {}))):
         for name, value in pairs.items():
             words += [option, f"{name}={value}"]
+    words += _unless(None, "--pad-geometry", scan.get("pad_geometry"))
     attributes: Mapping[str, Any] = scan.get("attributes", {})
     for name in attributes.get("exclude", []):
         words += ["--exclude", str(name)]
