@@ -34,6 +34,7 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/rot.py --places s3 --cases 100 --out benchmarks/results/rot-s3.md
 	$(BIN)/python benchmarks/time_limits.py
 	$(BIN)/python benchmarks/sampler.py
+	$(BIN)/python benchmarks/axes.py
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python benchmarks/atoms.py

@@ -68,6 +68,15 @@ def test_frames_of_atoms_are_measured(tmp_path):
     assert len({row[3] for row in rows}) == 1, "the same edges, which the benchmark compares with matscipy's"
 
 
+def test_further_axes_are_planned(tmp_path):
+    pytest.importorskip("ortools")
+    pytest.importorskip("rdkit")
+    run("benchmarks/axes.py", "--quick", "--out", tmp_path / "table.md")
+    rows = [line.split("|") for line in (tmp_path / "table.md").read_text().splitlines() if line.startswith("| nodes")]
+    assert [row[2].strip() for row in rows] == ["3", "4", "5", "6"]
+    assert all(row[8].strip() == "proven" for row in rows)
+
+
 def test_training_on_a_gpu_is_measured(tmp_path):
     """Without a GPU the same loops run on the CPU, but for CUDA graphs."""
     pytest.importorskip("torch_geometric")

@@ -17,7 +17,7 @@ from docs.hooks import command_reference
 from pipelines.cli.app import app
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-RUN = ("index", "concepts", "layers", "limits", "algorithms", "sampler")
+RUN = ("index", "concepts", "layers", "limits", "algorithms", "sampler", "axes")
 
 
 def blocks(page, language):

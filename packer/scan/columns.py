@@ -233,8 +233,8 @@ def _check_range(part: Part, counts: Mapping[str, np.ndarray], ids: np.ndarray, 
     """Raise FieldError for a number of a row that its graph does not have. rows: axis key -> how errors call them."""
     if part.values.dtype.kind not in "iu":
         raise FieldError(
-            f"graph {ids[0]}: {part.key!r} is {part.dtype}, but as an index it is shifted by a number of rows when "
-            "graphs are joined: make it whole numbers, or rename it without 'index'"
+            f"graph {ids[0]}: {part.key!r} is {part.dtype}, but as an index it is shifted by the number of "
+            f"{rows[part.targets[0]]} when graphs are joined: make it whole numbers, or rename it without 'index'"
         )
     owner = np.repeat(np.arange(len(ids)), part.sizes)
     values = flat_rows(part.values)
@@ -246,7 +246,7 @@ def _check_range(part: Part, counts: Mapping[str, np.ndarray], ids: np.ndarray, 
             at, column = wrong[0]
             count = int(nodes[at, 0])
             span = f" (0 to {count - 1})" if count else ""
-            remedy = ", or set num_nodes" if "node" in rows[target] else ""
+            remedy = ", or set num_nodes" if target == "node" or part.type is not None else ""
             if part.name not in ("edge_index", "face"):
                 remedy += f", rename the attribute if it numbers no {rows[target]}, or say what it numbers"
             raise FieldError(

@@ -92,7 +92,7 @@ class LimitSearch:
         self.totals = {
             axis.key: sum(n * c for n, c in zip(distinct[:, i].tolist(), times)) for i, axis in enumerate(sizes.axes)
         }
-        self.real_bytes = sum(prices.axes[key] * total for key, total in self.totals.items())
+        self.real_bytes = sum(price * self.totals[key] for key, price in prices.axes.items())
         self.real_bytes += prices.graph * sizes.num_graphs
         self.entries: list[Entry] = []
         need = None

@@ -42,9 +42,16 @@ class Candidate:
         return 1.0 - (1.0 - self.padding_share) * self.num_packs / self.lower_bound
 
     @property
+    def parts(self) -> str:
+        """What the numbers of `name` are of."""
+        return "/".join(["nodes", "edges", *(f"{name}s" for name in self.limits.num), "graphs"])
+
+    @property
     def name(self) -> str:
-        """The limits in short, "256/552/32"; several types of nodes or edges as "64+192/552/32"."""
-        slots = (self.limits.num_nodes, self.limits.num_edges, self.limits.num_graphs)
+        """The limits in short, "256/552/32"; several types of nodes or edges as "64+192/552/32"; further axes stand
+        before the graphs."""
+        limits = self.limits
+        slots = (limits.num_nodes, limits.num_edges, *limits.num.values(), limits.num_graphs)
         return "/".join("+".join(map(str, s.values())) if isinstance(s, dict) else str(s) for s in slots)
 
     def to_dict(self) -> dict[str, Any]:
@@ -175,5 +182,5 @@ def _choose(front: Sequence[Candidate]) -> tuple[Candidate, str]:
     said = f"{fill:.1f} % of the tensor bytes are real in {best.num_packs:,} pack{'s' * (best.num_packs != 1)}"
     return (
         best,
-        f"take {best.name} (nodes/edges/graphs), the smallest packs that fill nearly best: {said} ({proof}); {after}",
+        f"take {best.name} ({best.parts}), the smallest packs that fill nearly best: {said} ({proof}); {after}",
     )

@@ -195,7 +195,7 @@ class _Check:
             wrong.any(axis=1),
             name,
             lambda k: (
-                f"row {np.argmax(wrong[k])} is in graph {batch[k, np.argmax(wrong[k])]}, "
+                f"{axis.level} {np.argmax(wrong[k])} is in graph {batch[k, np.argmax(wrong[k])]}, "
                 f"ptr puts it into {owner[k, np.argmax(wrong[k])]}"
             ),
         )

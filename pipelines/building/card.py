@@ -12,7 +12,7 @@ from packer.files.atomic import open_plain, read_exactly, write_bytes_atomically
 from packer.shards import Manifest
 from pipelines.stores.layout import CARD
 from pipelines.text.clean import as_code, from_markdown, in_markdown
-from pipelines.text.plurals import rows_of, some
+from pipelines.text.plurals import some
 
 _MOST_LAST = 1 << 16
 """Bytes of a card that its last line may have."""
@@ -25,8 +25,8 @@ def card_text(manifest: Manifest, name: str, licence: str | None = None, ambiguo
     Names, reasons and the licence are anybody's texts: none of them adds a heading, a tag or a line.
     """
     limits, plan, counts = manifest.limits, manifest.plan, manifest.counts
-    slots = limits.slots(manifest.schema.axes)
-    shape = ", ".join(f"{value:,} {in_markdown(rows_of(key))}" for key, value in slots.items())
+    slots = limits.slots(manifest.schema.sized)
+    shape = ", ".join(f"{slots[axis.key]:,} {in_markdown(axis.rows)}" for axis in manifest.schema.sized)
     proven = plan["status"] == "optimal"
     proof = "no plan has fewer" if proven else f"at least {plan['lower_bound']:,} are needed"
     left_out = "".join(

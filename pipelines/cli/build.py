@@ -264,14 +264,15 @@ def pack_facts(folder: Where, pack: int) -> dict[str, Any]:
             own = np.isin(batch.column("id").to_numpy(), wanted.to_numpy())
             for found in batch.filter(pa.array(own)).to_pylist():
                 strings[found["id"]] = " ".join(str(found[name]) for name in manifest.schema.strings if name in found)
-    axes = [axis.key for axis in manifest.schema.axes]
+    known = manifest.schema.axes
+    axes = [axis.key for axis in known]
     real = columns["num_real"][0].tolist()
     return {
         "pack": pack,
         "shard": manifest.shards[shard].name,
         "block": block,
-        "axes": [f"{key}s" for key in axes],
-        "real": ", ".join(f"{count} {rows_of(key)}" for count, key in zip(real, [*axes, "graph"], strict=True)),
+        "axes": [rows_of(key, known) for key in axes],
+        "real": ", ".join(f"{count} {rows_of(key, known)}" for count, key in zip(real, [*axes, "graph"], strict=True)),
         "graphs": [
             {
                 "slot": slot,

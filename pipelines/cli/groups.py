@@ -70,6 +70,8 @@ class SourceOptions:
     delimiter: options.Delimiter = None
     cutoff: options.Cutoff = None
     float_dtype: options.FloatDtype = None
+    nodes_column: options.NodesColumn = None
+    edges_column: options.EdgesColumn = None
     root: options.Root = None
     on_empty: options.OnEmpty = None
     field: options.FieldLevel = None
@@ -93,6 +95,8 @@ class SourceOptions:
                 delimiter=self.delimiter,
                 cutoff=self.cutoff,
                 float_dtype=self.float_dtype,
+                nodes_column=self.nodes_column,
+                edges_column=self.edges_column,
                 root=self.root,
                 strings=strings,
                 use_node_attr=self.use_node_attr,

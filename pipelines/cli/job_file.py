@@ -30,6 +30,8 @@ class JobFile(BaseModel):
     delimiter: str | None = None
     cutoff: int | float | None = None
     float_dtype: Literal["float32", "float64"] | None = None
+    nodes_column: str | None = None
+    edges_column: str | None = None
     root: str | None = None
     use_node_attr: bool | None = None
     use_edge_attr: bool | None = None

@@ -38,7 +38,8 @@ SourceArgument = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="sample:nci, sample:g2, smiles:FILE.csv[.gz], smiles:URL, ase:FILE, tudataset:NAME or pyg:module:callable",
+        help="sample:nci, sample:g2, smiles:FILE.csv[.gz], smiles:URL, ase:FILE, tudataset:NAME, sizes:FILE or "
+        "pyg:module:callable",
         show_default=False,
     ),
 ]
@@ -94,6 +95,18 @@ FloatDtype = Annotated[
         help="ase: of positions, cells, shifts and targets.  [default: float32]",
         callback=one_of("--float-dtype", ("float32", "float64")),
         rich_help_panel=_GRAPHS,
+    ),
+]
+NodesColumn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="C", help="sizes: column of numbers of nodes.  [default: num_nodes, natoms]", rich_help_panel=_GRAPHS
+    ),
+]
+EdgesColumn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="C", help="sizes: column of numbers of edges.  [default: num_edges, if any]", rich_help_panel=_GRAPHS
     ),
 ]
 Root = Annotated[

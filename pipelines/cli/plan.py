@@ -27,6 +27,7 @@ from pipelines.executors import make_executor
 from pipelines.survey.preview import preview
 from pipelines.survey.survey import Survey
 from pipelines.survey.warm_plan import warm_plan
+from pipelines.text.plurals import rows_of
 
 
 def register(app: typer.Typer) -> None:
@@ -131,13 +132,13 @@ def plan(
     if plan_file is not None:
         store_plan(made, plan_file, by_graph=True)
     facts = {**_plan_facts(made, made.lower_bound), "stopped_by": made.stopped_by, "limits": used.to_dict()}
-    facts["bytes_per_pack"] = pack_bytes(found.schema, used)
+    facts["bytes_per_pack"] = pack_bytes(found.schema, used) if found.schema.fields else None
     facts["out"] = None if plan_file is None else str(plan_file)
     if json_output:
         show_json({"source": found.source, "graphs": sizes.num_graphs, **facts})
         return
     tell_skips(found.skips)
-    fills = ", ".join(f"{key}s {percent(value)}" for key, value in made.fill.items())
+    fills = ", ".join(f"{rows_of(key, made.sizes.axes)} {percent(value)}" for key, value in made.fill.items())
     proof = "proven: no plan has fewer" if made.status == "optimal" else f"no plan has fewer than {made.lower_bound:,}"
     proof += "; interrupted" if made.stopped_by == "interrupt" else ""
     show(
@@ -149,7 +150,8 @@ def plan(
         total = facts["bytes_per_pack"] * made.num_packs
         show(f"{facts['bytes_per_pack']:,} bytes a pack before compression, {total / 1e6:,.1f} MB in all")
     if plan_file is not None:
-        show(f"plan kept in {plan_file}: graph-pack build {found.source} ... --plan {plan_file}")
+        source = found.source if found.schema.fields else "SOURCE"
+        show(f"plan kept in {plan_file}: graph-pack build {source} ... --plan {plan_file}")
 
 
 def _preview(

@@ -57,7 +57,8 @@ def _show_scan(found: Survey, limits: PackLimits | None, fits: np.ndarray | None
     skipped = f", {len(found.skips):,} of them cannot be packed" if found.skips else ""
     faults = fault_table(found) if found.skips else "No faults found."
     about = f"{found.source}: {found.num_graphs:,} graphs{skipped}"
-    show(about, *size_tables(found.sizes), field_table(found), faults)
+    fields = [field_table(found)] if found.schema.fields else []
+    show(about, *size_tables(found.sizes), *fields, faults)
     for name in found.ambiguous:
         show(f"The data leave the level of {name} open: --field {name}=LEVEL decides otherwise.")
     if limits is not None and fits is not None:

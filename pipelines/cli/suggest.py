@@ -82,7 +82,7 @@ def suggest(
         return
     tell_skips(found.skips)
     fill, notes = fill_column(suggestion.best.fill)
-    columns: list[Heading] = ["", ("limits", "nodes/edges/graphs"), "packs", "bound", fill]
+    columns: list[Heading] = ["", ("limits", suggestion.best.parts), "packs", "bound", fill]
     show(
         f"{found.source}: {found.sizes.num_graphs:,} graphs; {suggestion.num_triples:,} limits looked at, "
         f"{suggestion.num_packed:,} packed, {suggestion.num_solved:,} solved in {suggestion.seconds:.1f} s",

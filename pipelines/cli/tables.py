@@ -14,10 +14,12 @@ from pipelines.survey.survey import Survey
 
 
 def size_tables(sizes: GraphSizes) -> list[Any]:
-    """The tables that PyG's `Summary` prints: nodes and edges of all types together, then of each type by itself."""
+    """The tables that PyG's `Summary` prints: nodes and edges of all types together beside further axes and budgets,
+    then of each type by itself."""
     axes = {level: [axis for axis in sizes.axes if axis.level == level] for level in ("node", "edge")}
     none = np.zeros_like(next(iter(sizes.columns.values())))
     whole = {f"#{level}s": sum((sizes.columns[axis.key] for axis in axes[level]), none) for level in axes}
+    whole |= {f"#{axis.rows}": sizes.columns[axis.key] for axis in sizes.axes if axis.level not in axes}
     found = [_summary_table(f"Sizes: {len(sizes.distinct[0]):,} distinct", whole)]
     for level, own in axes.items():
         if own and own[0].type is not None:

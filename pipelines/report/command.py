@@ -91,6 +91,8 @@ def _source(source: Mapping[str, Any]) -> list[str]:
 def _limits(asked: Any, manifest: Manifest) -> list[str]:
     if asked == "auto":
         return ["--limits", "auto"]
+    if isinstance(asked, Mapping) and "auto" in asked:
+        return ["--limits", "auto", *_numbers("--budget", asked["auto"])]
     limits: Mapping[str, Any] = asked if isinstance(asked, Mapping) else manifest.limits.to_dict()
     words = ["--limits", str(limits["by"])] if "by" in limits else []
     for option, key in (("--num-nodes", "num_nodes"), ("--num-edges", "num_edges"), ("--num-graphs", "num_graphs")):
@@ -98,7 +100,12 @@ def _limits(asked: Any, manifest: Manifest) -> list[str]:
             value = limits[key]
             by_type = ",".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, Mapping) else value
             words += [option, str(by_type)]
+    words += _numbers("--num", limits.get("num", {})) + _numbers("--budget", limits.get("budgets", {}))
     return words + _unless("all", "--null-graphs", limits["null_graphs"])
+
+
+def _numbers(option: str, given: Mapping[str, Any]) -> list[str]:
+    return [word for name, number in given.items() for word in (option, f"{name}={number}")]
 
 
 def _splits(split: Mapping[str, Any], file: str | None) -> list[str]:
@@ -123,4 +130,6 @@ def _scan(scan: Mapping[str, Any]) -> list[str]:
         words += ["--exclude", str(name)]
     for name, target in attributes.get("index", {}).items():
         words += ["--index", f"{name}={target}" if target else str(name)]
+    for name, fields in attributes.get("axes", []):
+        words += ["--axis", f"{name}={','.join(fields)}"]
     return words

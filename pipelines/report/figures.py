@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from packer.graphs.axes import Axis
 from packer.graphs.sizes import GraphSizes
 from packer.plan.pack_plan import PackPlan
 from packer.suggest.suggest import Suggestion
@@ -36,11 +37,10 @@ _FEW_BARS = 8
 @drawn
 def size_histogram(sizes: GraphSizes, key: str) -> Picture:
     """How many graphs have how many nodes or edges."""
-    level = next(axis.level for axis in sizes.axes if axis.key == key)
     values, count = _counted(sizes, key)
     figure, (axis,) = new_figure()
-    _bars(axis, values, count, LEVEL_COLOURS[level])
-    name = rows_of(key)
+    _bars(axis, values, count, colour_of(key))
+    name = rows_of(key, sizes.axes)
     finish(axis, f"{in_picture(name[0].upper() + name[1:])} per graph", f"number of {in_picture(name)}", "graphs")
     total = float(count.sum())
     mean = float(values @ count) / total
@@ -90,8 +90,9 @@ def joint_histogram(sizes: GraphSizes) -> Picture | None:
 
 
 @drawn
-def fill_over_packs(real: np.ndarray, slots: Mapping[str, int]) -> Picture:
-    """Real share of the slots along the packs. real: int [packs, axes]; slots: axis key -> slots, in that order.
+def fill_over_packs(real: np.ndarray, slots: Mapping[str, int], known: Sequence[Axis] = ()) -> Picture:
+    """Real share of the slots along the packs. real: int [packs, axes]; slots: axis key -> slots, in that order; known:
+    axes of the data set.
 
     Neighbouring packs are joined where there are many: the line is their mean, the band from the emptiest to the
     fullest.
@@ -108,8 +109,8 @@ def fill_over_packs(real: np.ndarray, slots: Mapping[str, int]) -> Picture:
         axis.step(np.append(starts, len(share)), np.append(mean, mean[-1]), where="post", color=colour, linewidth=1.3)
         axis.set_ylim(0, 105)
         axis.set_yticks([0, 50, 100], ["0 %", "50 %", "100 %"])
-        finish(axis, f"{in_picture(rows_of(key))}: {share.mean():.1f} % of {limit:,} slots", grid="y")
-        said.append(f"{rows_of(key)} {share.mean():.1f} % (from {share.min():.1f} to {share.max():.1f} %)")
+        finish(axis, f"{in_picture(rows_of(key, known))}: {share.mean():.1f} % of {limit:,} slots", grid="y")
+        said.append(f"{rows_of(key, known)} {share.mean():.1f} % (from {share.min():.1f} to {share.max():.1f} %)")
     axes[-1].set_xlabel("pack")
     whole_ticks(axes[-1].xaxis)
     alt = f"Real share of the slots over {some(len(real), 'pack')}: {', '.join(said)}."
@@ -131,18 +132,20 @@ def graphs_per_pack(held: np.ndarray, slots: int) -> Picture:
 
 
 @drawn
-def padding_by_level(fill: Mapping[str, float]) -> Picture:
-    """Real and padding share of the slots of all packs. fill: axis key and "graph" -> real share."""
+def padding_by_level(fill: Mapping[str, float], known: Sequence[Axis] = ()) -> Picture:
+    """Real and padding share of the slots of all packs. fill: axis key and "graph" -> real share; known: axes."""
     figure, (axis,) = new_figure(4.4, 0.42 * len(fill) + 1.0)
     keys = list(fill)
     for place, key in enumerate(keys):
         share_bar(axis, place, fill[key], f"{100 * fill[key]:.1f} % real", colour_of(key), whole=100.0)
-    axis.set_yticks(range(len(keys)), [in_picture(rows_of(key)) for key in keys])
+    axis.set_yticks(range(len(keys)), [in_picture(rows_of(key, known)) for key in keys])
     axis.invert_yaxis()
     axis.set_xlim(0, 100)
     finish(axis, x="share of all slots, %", grid="")
     figure.suptitle("Real and padding (hatched)", x=0.02, ha="left", fontsize=11, weight="bold")
-    alt = "Real share of all slots: " + ", ".join(f"{rows_of(key)} {100 * share:.1f} %" for key, share in fill.items())
+    alt = "Real share of all slots: " + ", ".join(
+        f"{rows_of(key, known)} {100 * share:.1f} %" for key, share in fill.items()
+    )
     return Picture("Padding by level", f"{alt}; the rest is padding.", figure)
 
 

@@ -45,7 +45,7 @@ def read_pack(folder: Path, number: int) -> Pack:
     manifest = Manifest.load(folder)
     columns = {name: values[0] for name, values in packs.read_pack(folder, manifest, number).items()}
     axes = manifest.schema.axes
-    owner = {axis.key: columns[axis.column("batch")].astype(np.int64) for axis in axes if axis.level == "node"}
+    owner = {axis.key: columns[axis.batch_name].astype(np.int64) for axis in axes if axis.is_pointed}
     edges: dict[str, np.ndarray] = {}
     for axis in axes:
         if axis.level == "edge":
@@ -99,7 +99,7 @@ def draw_pack(pack: Pack) -> Picture:
     more = f" ({left_out} slots not drawn)" if left_out else ""
     held = f"{some(real, 'graph')}, {some(slots - real, 'null graph')}"
     figure.suptitle(f"Pack {pack.number}: {held}{more}", weight="bold")
-    counts = ", ".join(f"{pack.num_real[a.key]} of {len(pack.owner[a.key])} {rows_of(a.key)}" for a in pack.axes)
+    counts = ", ".join(f"{pack.num_real[a.key]} of {len(pack.owner[a.key])} {a.rows}" for a in pack.axes)
     alt = (
         f"Pack {pack.number}: {some(real, 'real graph')} in {slots} slots, {counts} are real. "
         "Each graph is drawn with its nodes and edges; null graphs are hollow, their padding edges are loops on the "
@@ -186,7 +186,7 @@ def _name_types(figure: Any, pack: Pack) -> None:
     # A label that begins with "_" would be left out: the names are put in afterwards.
     legend = figure.legend(dots, ["."] * len(keys), loc="outside lower center", ncols=4, fontsize=9)
     for text, key in zip(legend.get_texts(), keys, strict=True):
-        text.set_text(in_picture(rows_of(key)))
+        text.set_text(in_picture(rows_of(key, pack.axes)))
 
 
 def _layout(nodes: int, links: np.ndarray, steps: int = 150) -> np.ndarray:

@@ -104,8 +104,8 @@ def _data_set(facts: Facts, prefix: str) -> Iterable[str]:
     yield "<h2>Sizes of the graphs</h2>" + _figures([*sizes, joint_histogram(facts.sizes)], f"{prefix}s")
     bound = int(plan["lower_bound"])
     pictures = [
-        fill_over_packs(facts.num_real, facts.slots),
-        padding_by_level(facts.fill),
+        fill_over_packs(facts.num_real, facts.slots, facts.sizes.axes),
+        padding_by_level(facts.fill, facts.sizes.axes),
         graphs_per_pack(facts.num_real[:, -1], facts.slots["graph"]),
     ]
     yield "<h2>Packs</h2>" + _figures(pictures, f"{prefix}p")
@@ -158,7 +158,7 @@ def _command(facts: Facts) -> str:
 
 def _how(facts: Facts) -> list[list[Any]]:
     manifest, plan = facts.manifest, facts.manifest.plan
-    slots = ", ".join(f"{value:,} {rows_of(key)}" for key, value in facts.slots.items())
+    slots = ", ".join(f"{value:,} {rows_of(key, facts.sizes.axes)}" for key, value in facts.slots.items())
     proven = plan["status"] == "optimal"
     gap = plan["num_packs"] - plan["lower_bound"]
     text = "proven optimal" if proven else f"{some(gap, 'pack')} above what is proven to be needed"

@@ -16,6 +16,7 @@ KINDS = {
     "smiles:FILE.csv[.gz]": "a CSV file of molecules, or its URL; --smiles-column C, --target C",
     "ase:FILE[,FILE...]": "frames of extxyz, .traj, .db or .aselmdb files, or of a folder; --cutoff R, --target C",
     "tudataset:NAME": "the raw files of a TUDataset; --root DIR",
+    "sizes:FILE": "sizes alone, in an npz, CSV or Parquet file, for scan, suggest, compare and plan; --nodes-column C",
     "pyg:module:callable": "whatever PyG data set, or iterable of Data, the callable returns",
 }
 
@@ -35,6 +36,8 @@ def parse_source(
     delimiter: str | None = None,
     cutoff: float | None = None,
     float_dtype: str | None = None,
+    nodes_column: str | None = None,
+    edges_column: str | None = None,
 ) -> Source:
     """The source that `text` and its options name. Reads nothing yet; SourceError for what names no source.
 
@@ -43,10 +46,11 @@ def parse_source(
     target_dtype: float32 (the default) or float64; missing: target cells that become NaN, "NA,nan," or a list, an empty
     one for empty cells (the default: nan,NaN,NAN,); delimiter: one character, "tab" for a tab; None: what the header
     shows of comma, semicolon and tab. cutoff: of neighbours, in the unit of positions (Å in ASE); float_dtype: of
-    positions, cells, shifts and targets, float32 (the default) or float64.
+    positions, cells, shifts and targets, float32 (the default) or float64. nodes_column, edges_column: of a file of
+    sizes; None: see SizesFile.
     """
     kind, _, rest = text.partition(":")
-    if kind not in ("sample", "smiles", "ase", "tudataset", "pyg") or not rest:
+    if kind not in ("sample", "smiles", "ase", "tudataset", "sizes", "pyg") or not rest:
         raise SourceError(f"unknown source {text!r}{_hint(text)} Sources are: {', '.join(KINDS)}")
     if kind != "smiles" and (smiles_column or (targets and kind != "ase")):
         raise SourceError(
@@ -54,7 +58,9 @@ def parse_source(
         )
     if kind != "ase" and not (cutoff is None and float_dtype is None):
         raise SourceError(f"cutoff and float_dtype (--cutoff, --float-dtype) are for ase: sources, not for {text}")
-    asked = {"target_dtype": target_dtype, "missing": missing, "delimiter": delimiter}
+    if kind != "sizes" and (nodes_column or edges_column):
+        raise SourceError(f"nodes_column and edges_column are for sizes: sources, not for {text}")
+    asked = {"target_dtype": target_dtype, "missing": missing, "delimiter": None if kind == "sizes" else delimiter}
     given = [f"{name} (--{name.replace('_', '-')})" for name, value in asked.items() if value is not None]
     if kind != "smiles" and given:
         raise SourceError(f"{', '.join(given)}: for smiles: sources, not for {text}")
@@ -89,6 +95,11 @@ def parse_source(
         if root is None:
             raise SourceError(f"{text} needs root=DIR (--root DIR), the folder that holds {rest}/raw")
         return tudataset(rest, Path(root), use_node_attr, use_edge_attr)
+    if kind == "sizes":
+        from pipelines.sources.sizes import SizesFile
+        from pipelines.sources.table import check_delimiter
+
+        return SizesFile(Path(rest), nodes_column, edges_column, check_delimiter(delimiter or ","))
     if kind == "pyg":
         from pipelines.sources.pyg import from_callable
 
@@ -123,6 +134,6 @@ def as_source(given: Any, **options: Any) -> Source:
 
 def _hint(text: str) -> str:
     near = get_close_matches(text, ["sample:nci", "sample:g2"], 1) or get_close_matches(
-        text.partition(":")[0], ["sample", "smiles", "ase", "tudataset", "pyg"], 1
+        text.partition(":")[0], ["sample", "smiles", "ase", "tudataset", "sizes", "pyg"], 1
     )
     return f"; did you mean {near[0]!r}?" if near else "."

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from packer.errors import SourceError
-from packer.graphs.axes import Axis
+from packer.graphs.axes import BUDGET, Axis
 from packer.graphs.schema import Schema
 from packer.graphs.sizes import GraphSizes, with_columns
 from packer.scan.attributes import ALL, Attributes
@@ -18,6 +18,7 @@ from pipelines.building.options import Progress, ScanOptions
 from pipelines.building.scan import check_skips
 from pipelines.executors import Executor, SerialExecutor
 from pipelines.sources.protocol import BlockTask, Source
+from pipelines.sources.sizes import SizesFile
 from pipelines.sources.skips import Skips
 
 
@@ -55,6 +56,8 @@ def survey_task(task: BlockTask, attributes: Attributes = ALL) -> BlockSurvey:
 
 def survey_source(source: Source, options: ScanOptions, executor: Executor, progress: Progress) -> Survey:
     """Read the whole source. Raises SourceError and FieldError, as a build would."""
+    if isinstance(source, SizesFile):
+        return _of_sizes(source, options)
     blocks: list[BlockSurvey] = []
     scanned = 0
     runner = executor if source.parallel else SerialExecutor()
@@ -71,6 +74,14 @@ def survey_source(source: Source, options: ScanOptions, executor: Executor, prog
     sizes = with_columns(schema.sized, columns)
     skips = Skips.joined(block.skips for block in blocks)
     return Survey(source.name, scanned, ids, sizes, schema, ambiguous, skips)
+
+
+def _of_sizes(source: SizesFile, options: ScanOptions) -> Survey:
+    sizes, ids, empty = source.read(options.attributes)
+    skips = Skips.of(empty)
+    check_skips(source, options, skips)
+    schema = Schema(tuple(axis for axis in sizes.axes if axis.level != BUDGET), (), budgets=tuple(sizes.budgets))
+    return Survey(source.name, len(ids) + len(empty), ids, sizes, schema, (), skips)
 
 
 def _joined(blocks: list[BlockSurvey], axis: Axis) -> np.ndarray:

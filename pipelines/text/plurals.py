@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 
-def rows_of(key: str) -> str:
-    """What the rows of an axis are called: "nodes", "author nodes", "author__writes__paper edges"."""
+from packer.graphs.axes import Axis
+
+
+def rows_of(key: str, axes: Iterable[Axis] = ()) -> str:
+    """What the rows of an axis are called: "nodes", "triplets", "author nodes", "author__writes__paper edges". axes: of
+    the data set, which tell a further axis from a node type."""
+    for axis in axes:
+        if axis.key == key:
+            return axis.rows
     if key in ("node", "edge", "graph"):
         return f"{key}s"
     return f"{key} edges" if "__" in key else f"{key} nodes"

@@ -23,6 +23,7 @@ from packer.algorithms.protocol import Options
 from packer.algorithms.registry import ALGORITHMS
 from packer.algorithms.solution import Solution
 from packer.certificate import check_certificate
+from packer.limits.fit import need_of
 
 SEES_SIZES = [name for name, entry in ALGORITHMS.items() if not entry.sees_order]
 GREEDY = [name for name, entry in ALGORITHMS.items() if entry.looks_at_the_clock and not entry.anytime]
@@ -181,3 +182,23 @@ def test_a_whole_plan_in_no_time(name: str, loaded: bool, monkeypatch: pytest.Mo
     assert (held <= [1000, 2000]).all() and np.diff(plan.pack_offsets).max() <= 8
     if ALGORITHMS[name].looks_at_the_clock and plan.status != "optimal":
         assert plan.stopped_by == "time"
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("null_graphs", ["all", "one", "none"])
+def test_further_axes_and_budgets_are_limits_like_others(name: str, null_graphs: str) -> None:
+    """Six dimensions: nodes, edges, two further axes, a budget and graphs."""
+    rng = np.random.default_rng(1)
+    nodes = rng.integers(1, 9, 80)
+    num = {"triplet": 3 * nodes, "label": rng.integers(0, 4, 80)}
+    sizes = GraphSizes(nodes, 2 * nodes, num=num, budgets={"built": nodes**2})
+    limits = PackLimits(40, 90, 9, null_graphs, {"triplet": 100, "label": 20}, {"built": 120})
+    plan = make_plan(sizes, limits, name, work_limit=0.05)
+    assert sorted(plan.graph_ids.tolist()) == list(range(80))
+    for key, most in {"node": 40, "edge": 90, "triplet": 100, "label": 20, "built": 120}.items():
+        held = np.add.reduceat(sizes.columns[key][plan.graph_ids], plan.pack_offsets[:-1])
+        assert held.max() <= most, key
+    distinct, count, _ = sizes.distinct
+    need, capacity = need_of(distinct, sizes.axes, limits)
+    assert need.shape[1] == 6
+    assert check_certificate(plan.certificate, need, capacity, count) == plan.lower_bound <= plan.num_packs

@@ -37,8 +37,26 @@ HETERO_SCHEMA = Schema(
         Field("y", "graph", "value", (1,), 0, "int64", "int8"),
     ),
 )
-KINDS = {"plain": (SCHEMA, LIMITS), "hetero": (HETERO_SCHEMA, HETERO_LIMITS)}
-FOLLOWED = {"plain": ("x", "edge_attr", "y"), "hetero": ("author/x", "y")}
+TRIPLET = Axis("triplet")
+AXES_LIMITS = PackLimits(12, 20, 4, "one", {"triplet": 15}, {"built": 60})
+AXES_SCHEMA = Schema(
+    (*HOMOGENEOUS, TRIPLET),
+    (
+        *SCHEMA.fields[:2],
+        Field("paths", "triplet", "index", (2,), 0, "int64", "uint8", targets=("edge", "node")),
+        Field("last", "triplet", "index", (2,), -1, "int64", "uint8", targets=("edge", "edge")),
+        Field("reverse", "edge", "index", (), 0, "int64", "uint8", targets=("edge",)),
+        Field("angle", "triplet", "value", (2,), 0, "float32", "float32"),
+        Field("built", "graph", "value", (), 0, "int64", "uint8", form="scalar"),
+    ),
+    budgets=("built",),
+)
+KINDS = {
+    "plain": (SCHEMA, LIMITS),
+    "hetero": (HETERO_SCHEMA, HETERO_LIMITS),
+    "axes": (AXES_SCHEMA, AXES_LIMITS),
+}
+FOLLOWED = {"plain": ("x", "edge_attr", "y"), "hetero": ("author/x", "y"), "axes": ("angle", "reverse", "built")}
 """Fields for follow_batch."""
 
 
@@ -48,6 +66,7 @@ def random_pack(seed: int, schema: Schema, limits: PackLimits, first_id: int) ->
     slots = limits.slots(schema.axes)
     real = int(rng.integers(1, limits.num_graphs))
     counts = {axis.key: rng.integers(1, 4, real) for axis in schema.axes}
+    first: dict[str, np.ndarray] = {}
     pack = {c.name: np.zeros(c.shape, c.storage) for c in pack_columns(schema, limits)}
     pack["num_real"][:] = [*(counts[axis.key].sum() for axis in schema.axes), real]
     pack["graph_ids"][:] = -1
@@ -56,18 +75,22 @@ def random_pack(seed: int, schema: Schema, limits: PackLimits, first_id: int) ->
     for axis in schema.axes:
         total = counts[axis.key].sum()
         pack[axis.mask_name][:total] = True
-        if axis.level == "node":
-            bounds = [0, *np.cumsum(counts[axis.key]), *[slots[axis.key]] * (limits.num_graphs - real)]
-            pack[axis.column("ptr")][:] = bounds
+        bounds = [0, *np.cumsum(counts[axis.key]), *[slots[axis.key]] * (limits.num_graphs - real)]
+        first[axis.key] = np.array(bounds)
+        if axis.is_pointed:
+            pack[axis.ptr_name][:] = bounds
             for slot in range(limits.num_graphs):
-                pack[axis.column("batch")][bounds[slot] : bounds[slot + 1]] = slot
+                pack[axis.batch_name][bounds[slot] : bounds[slot + 1]] = slot
     for field in schema.fields:
         column = pack[field.key]
         if field.role == "index":
-            source, target = (pack[f"{key}/ptr" if key != "node" else "ptr"] for key in field.targets)
             owner = np.repeat(np.arange(real), counts[field.axis.key])
-            column[0, :], column[1, :] = source[real], target[real]
-            column[0, : len(owner)], column[1, : len(owner)] = source[owner], target[owner]
+            for entry, key in enumerate(field.targets):
+                at = column if not field.shape else column[entry] if field.cat_dim == -1 else column[:, entry]
+                at[:] = first[key][real]
+                at[: len(owner)] = first[key][owner]
+        elif field.key in schema.budgets:
+            column[:real] = rng.integers(1, 4, real)
         else:
             rows = real if field.axis is None else counts[field.axis.key].sum()
             column[:rows] = rng.integers(0, 100, (rows, *field.shape))

@@ -216,8 +216,8 @@ LONG = torch.long
         (
             [pair(3, 4, v=torch.zeros(3)), pair(3, 4, v=torch.zeros(4))],
             "'v' belongs neither to nodes, edges nor graphs: not node: graph 1 has length 4 and 3 nodes; not edge: "
-            "graph 0 has length 3 and 4 edges; not graph: graph 1 has length 4, but 3 in graph 0. Make what its rows "
-            "stand for a node or edge type of HeteroData, reshape it, or leave it out (exclude_keys, --exclude)",
+            "graph 0 has length 3 and 4 edges; not graph: graph 1 has length 4, but 3 in graph 0. Give its rows an axis "
+            "of their own (axes={'NAME': ['v']}, --axis NAME=v), reshape it, or leave it out (exclude_keys, --exclude)",
         ),
         (
             [pair(2, 0, my_batch=torch.zeros(2))],
@@ -312,9 +312,7 @@ def test_a_class_that_joins_in_its_own_way_is_asked() -> None:
     assert (fields["target"].level, fields["target"].form, fields["target"].shape) == ("graph", "value", (2,))
     assert (fields["root"].role, fields["class_index"].role) == ("index", "value")
     graph.odd = torch.ones(1)
-    with pytest.raises(
-        FieldError, match=r"graph 0: 'odd' is shifted by 7 when graphs are joined \(__inc__\); packs shift"
-    ):
+    with pytest.raises(FieldError, match=r"graph 0: 'odd' is shifted by 7 when graphs are joined \(__inc__\), neither"):
         decided([graph])
 
 

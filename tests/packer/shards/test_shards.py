@@ -326,7 +326,7 @@ def test_unwritable_schemas_are_refused(tmp_path):
         (replace(fields[0], pad=300), "pad 300 does not fit its storage dtype uint8"),
         (replace(fields[0], storage="float32"), "dtype 'int64' cannot be stored as 'float32'"),
         (replace(fields[0], shape=(2**30,)), "bytes a pack; at most 2147483647 can be stored"),
-        (replace(fields[5], targets=("node",)), "an index must be integer and point to 2 node axes"),
+        (replace(fields[5], targets=("node",)), "an index must be integer and point to 2 axes"),
         (replace(fields[0], name="batch"), r"more than one column is named \['batch'\]"),
     ]
     for field, text in cases:

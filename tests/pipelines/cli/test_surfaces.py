@@ -20,10 +20,12 @@ IN_PYTHON = {
     "pad": "pad_values",
     "exclude": "exclude_keys",
     "index": "index_fields",
+    "axis": "axes",
+    "budget": "budgets",
     "target": "targets",
     "dask_scheduler": "scheduler",
     "ray_address": "scheduler",
-    **dict.fromkeys(("num_nodes", "num_edges", "num_graphs", "null_graphs"), "limits"),
+    **dict.fromkeys(("num_nodes", "num_edges", "num_graphs", "null_graphs", "num"), "limits"),
 }
 """Options that Python calls otherwise, or takes as one value."""
 COMMAND_LINE_ONLY = {"json_output", "config"}
