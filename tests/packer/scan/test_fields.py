@@ -216,8 +216,9 @@ LONG = torch.long
         (
             [pair(3, 4, v=torch.zeros(3)), pair(3, 4, v=torch.zeros(4))],
             "'v' belongs neither to nodes, edges nor graphs: not node: graph 1 has length 4 and 3 nodes; not edge: "
-            "graph 0 has length 3 and 4 edges; not graph: graph 1 has length 4, but 3 in graph 0. Give its rows an axis "
-            "of their own (axes={'NAME': ['v']}, --axis NAME=v), reshape it, or leave it out (exclude_keys, --exclude)",
+            "graph 0 has length 3 and 4 edges; not graph: graph 1 has length 4, but 3 in graph 0. Give its rows an "
+            "axis of their own (axes={'NAME': ['v']}, --axis NAME=v), reshape it, or leave it out (exclude_keys, "
+            "--exclude)",
         ),
         (
             [pair(2, 0, my_batch=torch.zeros(2))],
