@@ -235,7 +235,7 @@ def test_each_type_has_its_own_limit(tmp_path: Path) -> None:
         ({"z": float("inf")}, "'z' is int64: its padding value must be a whole number; got inf"),
         ({"x": "0"}, "the padding value of 'x' must be a number, or a row of them; got '0'"),
         ({"x": torch.zeros(2)}, r"the padding value of 'x' is \[2\] numbers; a row of it is"),
-        ({"edge_index": 3}, "for 'edge_index', an index, whose padding points at the first node of its null graph"),
+        ({"edge_index": 3}, "for 'edge_index', an index, whose padding points at the first row of its null graph"),
         ({"smiles": 3}, "for 'smiles', a string, which stays outside packs, in graphs.parquet: leave it out"),
         ({"num_nodes": 3}, "for 'num_nodes', which follows from the number of nodes: leave it out"),
         ({"w": 1}, "padding value is given for 'w'; the fields are"),
