@@ -210,9 +210,13 @@ class AseFiles:
     def files(self) -> tuple[Path, ...]:
         return files_of(self.text)
 
+    @cached_property
+    def _num_frames(self) -> int:
+        return sum(len(places_of(path)) for path in self.files)
+
     @property
     def num_graphs(self) -> int | None:
-        return sum(len(places_of(path)) for path in self.files)
+        return self._num_frames
 
     def pinned(self) -> AseFiles:
         """See `protocol.pinned`."""
