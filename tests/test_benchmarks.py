@@ -67,6 +67,15 @@ def test_batches_under_a_budget_are_counted(shared_data, tmp_path):
     assert bound <= planned < online
 
 
+def test_frames_of_atoms_are_measured(tmp_path):
+    for package in ("matscipy", "ase_db_backends"):
+        pytest.importorskip(package)
+    run("benchmarks/atoms.py", "--frames", 12, "--runs", 1, "--out", tmp_path / "table.md")
+    rows = [row.split("|") for row in (tmp_path / "table.md").read_text().splitlines() if row.startswith("| .")]
+    assert [row[1].strip() for row in rows] == [".extxyz", ".traj", ".db", ".aselmdb"]
+    assert len({row[3] for row in rows}) == 1, "the same edges, which the benchmark compares with matscipy's"
+
+
 def test_further_axes_are_planned(tmp_path):
     pytest.importorskip("ortools")
     pytest.importorskip("rdkit")

@@ -51,7 +51,18 @@ def build_command(
     compression: Annotated[str, typer.Option(metavar="zstd|lz4|none", help="Codec of the shards.")] = "zstd",
     pad: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Padding of a field, or of all fields of level node, edge or graph."),
+        typer.Option(
+            metavar="NAME=VALUE[,...]",
+            help="Padding of a field, a number or all of a row; or of all fields of level node, edge or graph.",
+        ),
+    ] = None,
+    pad_geometry: Annotated[
+        float | None,
+        typer.Option(
+            metavar="CUTOFF",
+            help="Padding for models of distances: edges longer than this, by shifts; cells that can be inverted.",
+            parser=number("pad_geometry"),
+        ),
     ] = None,
     licence: options.Licence = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the build that DIR holds.")] = False,
@@ -74,7 +85,7 @@ def build_command(
         if sizes.null_graphs == "none":
             raise PackerError("--null-graphs none leaves no place for padding: build with all, one or jraph")
     check_choice("--compression", compression, ("zstd", "lz4", "none"))
-    attributes, levels, pads = graphs.attributes, graphs.levels, options.read_numbers("--pad", pad)
+    attributes, levels, pads = graphs.attributes, graphs.levels, options.read_pads(pad)
     with progress() as report:
         result = build(
             source,
@@ -95,6 +106,7 @@ def build_command(
             compression=compression,
             levels=levels,
             pad_values=pads,
+            pad_geometry=pad_geometry,
             exclude_keys=attributes.exclude,
             index_fields=dict(attributes.index),
             guess_num_nodes=attributes.guess_num_nodes,
