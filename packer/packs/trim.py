@@ -10,7 +10,7 @@ import numpy as np
 from packer.errors import FieldError, SizesError
 from packer.graphs.axes import BUDGET, Axis
 from packer.graphs.ragged import flat_rows, pointers
-from packer.graphs.schema import Field
+from packer.graphs.schema import Field, Schema
 from packer.graphs.table import GraphTable, concatenate, stored_fields
 from packer.hashing import row_hashes
 from packer.limits.fit import reserved_beside_one
@@ -221,10 +221,17 @@ class _Cut:
 
     def _refuse_index(self, field: Field, row: Any) -> None:
         graph = int(row) if field.axis is None else int(self.owner[field.axis.key][row])
+        row = _a(self.table.schema, field)
         raise FieldError(
-            f"graph {self.table.source_ids[graph]}: {field.key!r} points to a row that trimming removes: pass "
+            f"graph {self.table.source_ids[graph]}: {field.key!r} points to {row} that trimming removes: pass "
             "oversize='trim-edges' or 'skip' (--oversize), raise the limits, or exclude the attribute"
         )
+
+
+def _a(schema: Schema, field: Field) -> str:
+    """ "a node", "an edge": what an index points to."""
+    level = schema.axis(field.targets[0]).level
+    return f"an {level}" if level[0] in "aeiou" else f"a {level}"
 
 
 def _rank(drawn: np.ndarray, keep: np.ndarray, owner: np.ndarray) -> np.ndarray:

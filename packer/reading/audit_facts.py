@@ -134,6 +134,8 @@ def _of_companions(found: Companions, epochs: int, graphs: int) -> Verdict:
         f"({redrawn / frozen:.1f} times as many, of {epochs:,} at most), {found.unpacked[-1]:,.1f} in unpacked batches"
         f"{sample}. {100 * found.alone:.1f} % of the graphs are alone in their size and keep their place"
     )
+    if found.alone >= 0.5:
+        text += "; redraw='swaps' exchanges graphs of any sizes"
     return Verdict(redrawn >= 0.5 * found.unpacked[-1], text + ".")
 
 

@@ -248,7 +248,7 @@ def _check_range(part: Part, counts: Mapping[str, np.ndarray], ids: np.ndarray, 
             span = f" (0 to {count - 1})" if count else ""
             remedy = ", or set num_nodes" if target == "node" or part.type is not None else ""
             if part.name not in ("edge_index", "face"):
-                remedy += f", rename the attribute if it numbers no {rows[target]}, or say what it numbers"
+                remedy += f", or rename the attribute if it numbers no {rows[target]}"
             raise FieldError(
                 f"graph {ids[owner[at]]}: {part.key!r} has the entry {numbers[at, column]}, but the graph has "
                 f"{count or 'no'} {rows[target]}{span}: correct the entry{remedy}"
