@@ -77,8 +77,8 @@ def check_padding(batch: Any) -> int:
     return int((~torch.as_tensor(np.asarray(batch["edges_mask"]))).sum())
 
 
-@pytest.mark.parametrize("redraw", [False, True])
-def test_every_loader_has_rows_of_padding(folder: Path, redraw: bool) -> None:
+@pytest.mark.parametrize("redraw", [False, True, "swaps"])
+def test_every_loader_has_rows_of_padding(folder: Path, redraw: Any) -> None:
     """Steps of 4 of 6 packs: the second is filled up with empty packs. take is what the device's ring is made of."""
     packs, options = PackDataset(folder), {"batch_size": 4, "redraw": redraw, "seed": 1}
     seen = [check_padding(batch) for batch in torch_loader(packs, **options)]
