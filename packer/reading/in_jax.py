@@ -12,6 +12,7 @@ from packer.reading.array_loader import ArrayLoader, reader_of
 from packer.reading.array_ops import BITS, JaxOps
 from packer.reading.blocks import Cast, DecodedBlock
 from packer.reading.calls import CallThread
+from packer.reading.in_jax_resident import ResidentSteps
 from packer.reading.order import LANES, MOST, Redraw, whole_number
 from packer.reading.prefetch import BlocksAhead
 from packer.reading.progress import Pass, Progress
@@ -39,6 +40,7 @@ def jax_loader(
     index_dtype: Any = "int32",
     float_dtype: Any = "float32",
     lanes: int = LANES,
+    resident: bool = False,
 ) -> ArrayLoader:
     """Iterate over the packs of a data set as dicts of jax.Arrays, every step of the same shapes.
 
@@ -51,7 +53,9 @@ def jax_loader(
     local devices. sharding: instead, how steps lie along their first dimension, such as a NamedSharding over a mesh of
     all processes' devices; then each process gives the packs of its own devices. rank, world_size: by default
     `jax.process_index()` and `jax.process_count()`, asked when a pass begins. index_dtype, float_dtype: see
-    `numpy_loader`; 64 bits need `jax_enable_x64`. Raises StateError for numbers out of range and for more devices than
+    `numpy_loader`; 64 bits need `jax_enable_x64`. resident: all packs stay on each device, as they are stored: after
+    the first pass nothing is read, and nothing goes there but the numbers of packs and, with redraws, 4 bytes a graph
+    slot an epoch (with redraw="swaps" all packs again). Raises StateError for numbers out of range and for more devices than
     there are, FieldError for integers that might not fit, MissingExtraError without JAX.
     """
     ops = JaxOps()
@@ -74,10 +78,9 @@ def jax_loader(
         redraw,
         lambda: (int(ops.jax.process_index()), int(ops.jax.process_count())),
     )
-    stacked = sharding is not None
-    return ArrayLoader(
-        reader, progress, _Steps(reader, progress, ops, batch_size, groups if stacked else None, sharding)
-    )
+    side_by_side = groups if sharding is not None else None
+    steps = ResidentSteps if resident else _Steps
+    return ArrayLoader(reader, progress, steps(reader, progress, ops, batch_size, side_by_side, sharding))
 
 
 def _placed(jax: Any, devices: int | None, sharding: Any) -> tuple[Any, int]:

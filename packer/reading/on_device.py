@@ -13,13 +13,14 @@ import torch
 from packer.errors import StateError
 from packer.reading.array_ops import TorchOps
 from packer.reading.batch import RESERVED, PackBatch
+from packer.reading.block_form import BlockForm, RingSize
 from packer.reading.calls import CallThread
 from packer.reading.dataset import PackDataset
 from packer.reading.loader import distributed
 from packer.reading.order import LANES, Redraw
 from packer.reading.progress import Pass, Progress
 from packer.reading.resumable import Resumable
-from packer.reading.ring import BlockForm, Ring, RingSize, ring_size
+from packer.reading.ring import Ring, ring_size
 from packer.reading.ring_plan import blocks_at_once, least_blocks, ring_plan
 from packer.reading.sharing import not_packed
 from packer.reading.stored import layout_of
