@@ -35,8 +35,10 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/time_limits.py
 	$(BIN)/python benchmarks/sampler.py
 	$(BIN)/python benchmarks/axes.py
+	$(BIN)/python benchmarks/companions.py
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/reading.py
+	$(BIN)/python benchmarks/atoms.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/training_rounding.py
 	$(BIN)/python benchmarks/scaling.py

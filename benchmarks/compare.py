@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from instances import DATA, Instance, records, tu_sets
 from provenance import provenance
+from tables import put_between
 
 from packer import GraphSizes, PackPlan, make_plan
 from packer.algorithms.registry import ALGORITHMS
@@ -112,10 +113,7 @@ def write_readme(text: str) -> None:
     ]
     lines.append("|---|--:|--:|--:|--:|")
     lines.extend(f"|{name}|{packs}|{gap}|{fill}|{seconds}|" for name, packs, _, gap, fill, seconds in rows)
-    readme = Path(__file__).parents[1] / "README.md"
-    before, begin, rest = readme.read_text().partition("<!-- compare: begin -->\n")
-    _, end, after = rest.partition("<!-- compare: end -->")
-    readme.write_text("".join([before, begin, *(f"{line}\n" for line in lines), end, after]))
+    put_between(Path(__file__).parents[1] / "README.md", "compare", lines)
 
 
 def main() -> None:

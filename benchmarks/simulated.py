@@ -27,7 +27,9 @@ from packer.scan.attributes import ALL
 from packer.shards import Layout, ShardEntry, shard_name
 from packer.shards.layout import BLOCK_BYTES
 from packer.shards.manifest import MANIFEST, PLAN
+from packer.shards.targets import Watched
 from pipelines.building.job import run
+from pipelines.building.mapped.shards import TARGETS
 from pipelines.building.options import ScanOptions
 from pipelines.building.plan import PlanOptions
 from pipelines.building.request import Job, check_job
@@ -195,7 +197,8 @@ class NoExecutor:
         name, crc = shard_name(item.number), tuple((1 << 31) + 7919 * number for number in range(blocks))
         digest = hashlib.sha256(name.encode()).hexdigest()
         size = blocks * BLOCK_BYTES + 4096  # with a footer
-        return asdict(ShardEntry(name, packs, size, digest, (BLOCK_BYTES,) * blocks, crc, 1 << 31))
+        entry = asdict(ShardEntry(name, packs, size, digest, (BLOCK_BYTES,) * blocks, crc, 1 << 31))
+        return {**entry, TARGETS: Watched([], item.target.schema).plain()}
 
 
 @dataclass(frozen=True)

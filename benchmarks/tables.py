@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 MB = 1e6
@@ -12,6 +13,13 @@ def table(head: str, rows: list[list[Any]], words: int) -> list[str]:
     names = head.split("|")
     rule = ["---"] * words + ["--:"] * (len(names) - words)
     return ["| " + " | ".join(map(str, row)) + " |" for row in (names, rule, *rows)]
+
+
+def put_between(page: Path, name: str, lines: list[str]) -> None:
+    """Lines of a page of documentation, between its markers of this name."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, _, rest = page.read_text().partition(begin)
+    page.write_text("\n".join([before + begin, *lines, end]) + rest.partition(end)[2])
 
 
 def power(n: float) -> str:

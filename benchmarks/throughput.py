@@ -115,7 +115,7 @@ def write_ours(packs: Packs, folder: Path) -> int:
         task = ShardTask(
             packs.source, str(folder), number, first, stop, layout.packs_per_block, "zstd", layout.uncompressed
         )
-        total += run_task(task).bytes
+        total += run_task(task)["bytes"]
     return total
 
 

@@ -23,11 +23,13 @@ def on_config(config: Any) -> Any:
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Add commands.md and pictures/*.svg to the pages."""
+    """Add commands.md and pictures/*.svg to the pages, what benchmarks drew among them."""
     from mkdocs.structure.files import File
 
     files.append(File.generated(config, "commands.md", content=command_reference()))
-    for name, svg in pictures().items():
+    results = Path(config.docs_dir).parent / "benchmarks" / "results"
+    drawn = {path.stem: path.read_text() for path in results.glob("*.svg")}
+    for name, svg in {**pictures(), **drawn}.items():
         files.append(File.generated(config, f"pictures/{name}.svg", content=svg))
     return files
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from packer.reading import PackDataset as PackDataset
     from packer.reading import PackReader as PackReader
     from packer.reading import PlanBatchSampler as PlanBatchSampler
+    from packer.reading import audit_packs as audit_packs
     from packer.reading import device_loader as device_loader
     from packer.reading import ipu_loss as ipu_loss
     from packer.reading import jax_loader as jax_loader
@@ -61,6 +62,7 @@ _HOME = {
     "Packing": "plan",
     "Suggestion": "suggest",
     "VerifyReport": "verify",
+    "audit_packs": "reading",
     "check_certificate": "certificate",
     "device_loader": "reading",
     "ipu_loss": "reading",

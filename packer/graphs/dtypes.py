@@ -39,13 +39,15 @@ def narrowest(dtype: str, low: float | int | None, high: float | int | None, who
 
 
 def pad_item(field: Field) -> np.ndarray:
-    """The field's padding value as a 0-d array in storage dtype."""
+    """The field's padding in storage dtype: 0-d where one number fills rows, else a row, [*field.shape]."""
+    pad = np.asarray(field.pad)
     if field.dtype != "bfloat16":
-        return np.asarray(field.pad).astype(field.storage)
-    bits = int(np.asarray(field.pad, dtype=np.float32).view(np.uint32))
-    if np.isnan(field.pad):
-        return np.asarray(0x7FC0, dtype=np.uint16)
-    return np.asarray((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16, dtype=np.uint16)  # round to nearest even
+        found = pad.astype(field.storage)
+    else:
+        bits = pad.astype(np.float32).view(np.uint32).astype(np.uint64)
+        rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16  # to nearest even
+        found = np.where(np.isnan(pad), 0x7FC0, rounded).astype(np.uint16)
+    return found.reshape(field.shape) if pad.ndim else found
 
 
 def all_whole(values: np.ndarray) -> bool:

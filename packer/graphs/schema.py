@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Mapping
+from typing import Any, Mapping, Tuple, Union
 
 import numpy as np
 
 from packer.errors import FormatError
 from packer.graphs.axes import BUDGET, Axis, Type
+
+Pad = Union[float, int, bool, Tuple[Union[float, int, bool], ...]]
 
 MAX_NAME, MAX_DIMS = 200, 16
 """Characters of an attribute's name; dimensions of a row of it."""
@@ -43,7 +45,7 @@ class Field:
     cat_dim: int
     dtype: str
     storage: str
-    pad: float | int | bool = 0
+    pad: Pad = 0
     form: str = "rows"
     type: Type = None
     targets: tuple[str, ...] = ()
@@ -103,7 +105,7 @@ class Schema:
                     "shape": list(f.shape),
                     "targets": list(f.targets),
                     "type": _plain_type(f.type),
-                    "pad": f.pad if np.isfinite(f.pad) else str(f.pad),
+                    "pad": [_plain_pad(one) for one in f.pad] if isinstance(f.pad, tuple) else _plain_pad(f.pad),
                 }
                 for f in self.fields
             ],
@@ -128,9 +130,17 @@ def _field(plain: Mapping[str, Any]) -> Field:
         "shape": tuple(plain["shape"]),
         "targets": tuple(plain["targets"]),
         "type": _type(plain["type"]),
-        "pad": float(pad) if isinstance(pad, str) else pad,
+        "pad": tuple(map(_read_pad, pad)) if isinstance(pad, list) else _read_pad(pad),
     }
     return Field(**{**plain, **parsed})
+
+
+def _plain_pad(pad: float) -> Any:
+    return pad if np.isfinite(pad) else str(pad)
+
+
+def _read_pad(plain: Any) -> Any:
+    return float(plain) if isinstance(plain, str) else plain
 
 
 def _plain_type(value: Type) -> Any:

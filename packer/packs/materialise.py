@@ -37,8 +37,12 @@ class Layout:
 
     def first_rows(self, axis_key: str) -> np.ndarray:
         """The first row of each slot; of the first null graph for slots beyond the last row: int64 [P, G]."""
-        ptr = self.ptr[axis_key]
-        return np.where(ptr[:, :-1] < ptr[:, -1:], ptr[:, :-1], np.take_along_axis(ptr, self.real[:, None], axis=1))
+        return first_rows(self.ptr[axis_key], self.real)
+
+
+def first_rows(ptr: np.ndarray, real: np.ndarray) -> np.ndarray:
+    """See `Layout.first_rows`. ptr: int64 [P, G+1]; real: int64 [P]."""
+    return np.where(ptr[:, :-1] < ptr[:, -1:], ptr[:, :-1], np.take_along_axis(ptr, real[:, None], axis=1))
 
 
 def lay_out(

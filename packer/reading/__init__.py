@@ -14,6 +14,7 @@ from packer.errors import MissingExtraError
 if TYPE_CHECKING:
     from packer.reading.array_loader import ArrayLoader as ArrayLoader
     from packer.reading.arrays import numpy_loader as numpy_loader
+    from packer.reading.audit import audit_packs as audit_packs
     from packer.reading.batch import PackBatch as PackBatch
     from packer.reading.dataset import PackDataset as PackDataset
     from packer.reading.graphs_tuple import to_graphs_tuple as to_graphs_tuple
@@ -34,6 +35,7 @@ _HOME = {
     "PackDataset": "dataset",
     "PackReader": "reader",
     "PlanBatchSampler": "sampler",
+    "audit_packs": "audit",
     "device_loader": "on_device",
     "ipu_loss": "loss",
     "jax_loader": "in_jax",
@@ -43,7 +45,7 @@ _HOME = {
     "to_graphs_tuple": "graphs_tuple",
     "torch_loader": "loader",
 }
-_WITHOUT_TORCH = ("ArrayLoader", "PackReader", "jax_loader", "numpy_loader", "to_graphs_tuple")
+_WITHOUT_TORCH = ("ArrayLoader", "PackReader", "jax_loader", "numpy_loader", "to_graphs_tuple", "audit_packs")
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
 

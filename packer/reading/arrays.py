@@ -11,7 +11,7 @@ from packer.errors import StateError
 from packer.reading.array_loader import ArrayLoader, reader_of
 from packer.reading.blocks import DecodedBlock
 from packer.reading.collate import PackShape
-from packer.reading.order import LANES, MOST, whole_number
+from packer.reading.order import LANES, MOST, Redraw, whole_number
 from packer.reading.prefetch import BlocksAhead
 from packer.reading.progress import Pass, Progress
 from packer.reading.reader import Arrays, PackReader, Rows
@@ -23,7 +23,7 @@ def numpy_loader(
     devices: int | None = None,
     shuffle: bool = True,
     seed: int = 0,
-    redraw: bool | None = None,
+    redraw: Redraw | None = None,
     rank: int = 0,
     world_size: int = 1,
     index_dtype: Any = "int32",

@@ -21,7 +21,7 @@ CACHED_BYTES = 8 << 20
 nothing is gained by keeping it."""
 OPEN_SHARDS = 64  # file descriptors a process holds at most
 _BOOL = np.dtype(bool)
-_OF_THIS_PROCESS = ("_pid", "_lock", "_open", "_cache", "_last")
+_OF_THIS_PROCESS = ("_pid", "_lock", "_open", "_cache", "_last", "_spare")
 
 
 class Cast(NamedTuple):
@@ -129,6 +129,7 @@ class Blocks:
         self._open: OrderedDict[int, ShardReader] = OrderedDict()
         self._cache: OrderedDict[tuple[int, int], DecodedBlock] = OrderedDict()
         self._last: tuple[tuple[int, int], DecodedBlock | None] = (-1, 0), None
+        self._spare: dict[str, np.ndarray] = {}  # arrays of the block redrawn last, as it was stored: for the next one
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in _OF_THIS_PROCESS}
@@ -141,7 +142,11 @@ class Blocks:
         """Read and decode a block now. redraw: the key of its graphs' redraw, 0 for packs as they are stored."""
         columns = self.columns(block, self._to_redraw if redraw else self._stored)
         if redraw:
-            columns = redrawn(columns, self.manifest.schema, block, redraw)
+            stored = columns
+            with self._lock:
+                spare, self._spare = self._spare, {}
+            columns = redrawn(stored, self.manifest.schema, self.manifest.limits, block, redraw, spare)
+            self._spare = {name: values for name, values in stored.items() if columns[name] is not values}
         return decoded_block(columns, self.casts, self.masks)
 
     def columns(self, block: int, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -182,6 +187,7 @@ class Blocks:
             self._open.clear()
             self._cache.clear()
             self._last = (-1, 0), None
+            self._spare = {}
 
     def _reader(self, shard: int) -> ShardReader:
         reader = self._open.get(shard)

@@ -21,6 +21,7 @@ from packer.reading.blocks import Blocks, DecodedBlock
 from packer.reading.collate import PackShape, join
 from packer.reading.reader import CACHE_BLOCKS, PackReader, Rows
 from packer.shards.manifest import Manifest
+from packer.shards.targets import TargetStats
 
 Pack = Dict[str, torch.Tensor]
 
@@ -130,6 +131,11 @@ class PackDataset(Dataset[Pack]):
     @property
     def fields(self) -> tuple[Field, ...]:
         return self.manifest.schema.fields
+
+    @property
+    def target_stats(self) -> Mapping[str, TargetStats]:
+        """Field key -> count, mean and standard deviation of each column, see `PackReader.target_stats`."""
+        return self.manifest.target_stats
 
     def __len__(self) -> int:
         """Packs."""

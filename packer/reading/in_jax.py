@@ -12,7 +12,7 @@ from packer.reading.array_loader import ArrayLoader, reader_of
 from packer.reading.array_ops import BITS, JaxOps
 from packer.reading.blocks import Cast, DecodedBlock
 from packer.reading.calls import CallThread
-from packer.reading.order import LANES, MOST, whole_number
+from packer.reading.order import LANES, MOST, Redraw, whole_number
 from packer.reading.prefetch import BlocksAhead
 from packer.reading.progress import Pass, Progress
 from packer.reading.reader import PackReader
@@ -33,7 +33,7 @@ def jax_loader(
     sharding: Any = None,
     shuffle: bool = True,
     seed: int = 0,
-    redraw: bool | None = None,
+    redraw: Redraw | None = None,
     rank: int | None = None,
     world_size: int | None = None,
     index_dtype: Any = "int32",

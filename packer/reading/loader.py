@@ -11,7 +11,7 @@ from packer.errors import StateError
 from packer.reading.batch import RESERVED, PackBatch
 from packer.reading.collate import PackShape, join
 from packer.reading.dataset import Pack, PackDataset
-from packer.reading.order import LANES
+from packer.reading.order import LANES, Redraw
 from packer.reading.prefetch import BlocksAhead
 from packer.reading.progress import Pass, Progress
 from packer.reading.resumable import Resumable
@@ -35,7 +35,7 @@ def torch_loader(
     pin_memory: bool = False,
     as_dataloader: bool = False,
     lanes: int = LANES,
-    redraw: bool | None = None,
+    redraw: Redraw | None = None,
     **dataloader_options: Any,
 ) -> PackLoader | PackDataLoader:
     """Iterate over the packs of a data set, `batch_size` joined packs a step, every step of the same shapes.
@@ -46,7 +46,8 @@ def torch_loader(
     world_size: those of torch.distributed where it is initialised when a pass begins, else 0 of 1; each rank takes
     every world_size-th pack, and as many steps. lanes: blocks that a shuffled epoch reads in turn. redraw: whether
     graphs of equal size change places within their block in every epoch, so that each meets others: by (seed, epoch)
-    too; None: where shuffle is on. The number of packs, their shapes and what is read stay the same.
+    too; None: where shuffle is on. "swaps": graphs of any sizes do, where the packs still hold them, for data sets in
+    which few graphs share a size. The number of packs, their shapes and what is read stay the same.
 
     num_workers=0 decodes blocks in one thread ahead of the loop. More workers, or as_dataloader=True for tools that
     ask for one, give a torch DataLoader, to which dataloader_options go; worker processes cost more than they give

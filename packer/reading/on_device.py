@@ -16,7 +16,7 @@ from packer.reading.batch import RESERVED, PackBatch
 from packer.reading.calls import CallThread
 from packer.reading.dataset import PackDataset
 from packer.reading.loader import distributed
-from packer.reading.order import LANES
+from packer.reading.order import LANES, Redraw
 from packer.reading.progress import Pass, Progress
 from packer.reading.resumable import Resumable
 from packer.reading.ring import BlockForm, Ring, RingSize, ring_size
@@ -37,7 +37,7 @@ def device_loader(
     batch_size: int = 8,
     shuffle: bool = True,
     seed: int = 0,
-    redraw: bool | None = None,
+    redraw: Redraw | None = None,
     memory: float | None = None,
     rank: int | None = None,
     world_size: int | None = None,
@@ -47,9 +47,10 @@ def device_loader(
 
     Blocks are kept in device memory in the narrow dtypes that they are stored in. Where all of them fit the ring is
     resident: after the first epoch nothing is read, and nothing copied but the numbers of packs and, with redraws, 4
-    bytes a graph slot. Otherwise it is streaming: a thread reads, checks and decodes blocks ahead of the steps into
-    pinned memory, from which each is copied once, beside the steps. Steps hold the tensors of `torch_loader` to the
-    bit, in its order, with its redraws, ranks, filled tail and state; a state moves between the two.
+    bytes a graph slot; with redraw="swaps" every block is read and copied again. Otherwise it is streaming: a thread
+    reads, checks and decodes blocks ahead of the steps into pinned memory, from which each is copied once, beside the
+    steps. Steps hold the tensors of `torch_loader` to the bit, in its order, with its redraws, ranks, filled tail and
+    state; a state moves between the two.
 
     dataset: its columns, follow_batch, index_dtype and float_dtype count; it must have no transform. device: "cuda", a
     torch.device, or "cpu" where there is no GPU. batch_size: packs that are joined in a step. memory: of the ring, in
@@ -72,7 +73,7 @@ def device_loader(
     progress = Progress(dataset.manifest, shuffle, seed, rank, world_size, batch_size, lanes, redraw, distributed)
     layout = layout_of(dataset.reader, TorchOps())
     layout = replace(layout, columns=tuple(sorted(layout.columns, key=lambda column: column.kind == "mask")))
-    form = BlockForm(dataset.reader, layout, redraw=shuffle and redraw is not False)
+    form = BlockForm(dataset.reader, layout, redraw=shuffle and redraw in (None, True))
     least = least_blocks(
         form.all_blocks, form.capacity, lanes if shuffle else 1, batch_size * progress.world, batch_size
     )
@@ -153,7 +154,7 @@ class DeviceLoader(Resumable):
     def load_state_dict(self, state: Any) -> None:
         """As `Resumable` has it; StateError also for a state with redraws where the ring was made without."""
         if not self.ring.form.redraw and isinstance(state, Mapping) and state.get("redraw") is True:
-            raise StateError("this state has redraws, the device_loader was made with redraw=False: leave it out")
+            raise StateError("this state has redraw=True, which the device_loader was made without: leave it out")
         super().load_state_dict(state)
 
     def _numbers(self, run: Pass) -> Iterator[torch.Tensor]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import asdict, dataclass
-from typing import Any, Mapping
+from typing import Any, Mapping, Union
 
 import numpy as np
 
@@ -20,6 +20,9 @@ EMPTY = -1  # the id of an empty pack, which fills the last steps so that every 
 LANES = 8
 MOST_LANES = 1 << 16  # far more blocks in turn than any memory holds
 MOST = 2**63 - 1  # of epochs, positions and seeds
+SWAPS = "swaps"
+Redraw = Union[bool, str]
+"""Whether graphs of one size change places in every epoch; SWAPS: graphs of any sizes do."""
 _KEYS = {"epoch", "packs_seen", "seed", "lanes", "fingerprint"}
 
 
@@ -28,7 +31,7 @@ class State:
     """How far an epoch was consumed; all that resuming needs.
 
     packs_seen: positions of the epoch that all ranks together have consumed, empty packs included; fingerprint: which
-    data set and which packs of it (`order_fingerprint`); redraw: whether graphs change places in every epoch.
+    data set and which packs of it (`order_fingerprint`); redraw: whether and how graphs change places in every epoch.
     """
 
     epoch: int
@@ -36,7 +39,7 @@ class State:
     seed: int
     lanes: int
     fingerprint: str
-    redraw: bool = False  # states of earlier versions do not say
+    redraw: Redraw = False  # states of earlier versions do not say
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, fit for any checkpoint."""
@@ -52,9 +55,9 @@ class State:
                 f"epoch, packs_seen, seed, lanes and fingerprint. Missing: {', '.join(missing)}"
             )
         found, redraw = plain["fingerprint"], plain.get("redraw", False)
-        if not isinstance(found, str) or not isinstance(redraw, bool):
+        if not isinstance(found, str) or not is_redraw(redraw):
             raise StateError(
-                "not a loader state: fingerprint must be text and redraw True or False; "
+                'not a loader state: fingerprint must be text and redraw True, False or "swaps"; '
                 f"got {_shown(found)} and {_shown(redraw)}"
             )
         if found != fingerprint:
@@ -72,6 +75,11 @@ class State:
             fingerprint=found,
             redraw=redraw,
         )
+
+
+def is_redraw(given: Any) -> bool:
+    """Whether a value says how graphs are redrawn."""
+    return isinstance(given, bool) or (isinstance(given, str) and given == SWAPS)
 
 
 def whole_number(name: str, given: Any, least: int = 0, most: int = MOST) -> int:

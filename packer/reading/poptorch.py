@@ -10,7 +10,7 @@ from torch.utils.data import Sampler
 from packer.errors import MissingExtraError, StateError
 from packer.reading.collate import join_unshifted, stack
 from packer.reading.dataset import Pack, PackDataset
-from packer.reading.order import LANES, MOST, whole_number
+from packer.reading.order import LANES, MOST, Redraw, whole_number
 from packer.reading.progress import Pass, Progress
 from packer.reading.sharing import not_packed
 from packer.reading.steps import Packs
@@ -29,7 +29,7 @@ def poptorch_loader(
     mode: Any = None,
     state: Mapping[str, Any] | None = None,
     lanes: int = LANES,
-    redraw: bool | None = None,
+    redraw: Redraw | None = None,
     **loader_options: Any,
 ) -> Any:
     """A poptorch.DataLoader that gives each iteration of the model `batch_size` packs, as a dict of tensors.

@@ -13,8 +13,10 @@ from packer.reading.order import (
     LANES,
     MOST,
     MOST_LANES,
+    Redraw,
     State,
     epoch_order,
+    is_redraw,
     num_steps,
     order_fingerprint,
     share,
@@ -87,7 +89,7 @@ class Progress:
         world: int | None = 1,
         step: int = 1,
         lanes: int = LANES,
-        redraw: bool | None = None,
+        redraw: Redraw | None = None,
         placed: Callable[[], Place] | None = None,
     ) -> None:
         if (rank is None) != (world is None):
@@ -102,20 +104,20 @@ class Progress:
             raise StateError(f"batch_size and lanes must be at least 1; got {step} and {lanes}")
         if lanes > MOST_LANES:
             raise StateError(f"lanes must be at most {MOST_LANES}; got {lanes}")
-        if redraw is not None and not isinstance(redraw, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise StateError(f"redraw must be True, False or None; got {redraw!r}")
+        if redraw is not None and not is_redraw(redraw):
+            raise StateError(f'redraw must be True, False, "swaps" or None; got {redraw!r}')
         if not isinstance(shuffle, (bool, np.bool_)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise StateError(f"shuffle must be True or False; got {shuffle!r}")
         if redraw and not shuffle:
-            raise StateError("redraw=True needs shuffle=True: without it packs come as they are stored")
+            raise StateError(f"redraw={redraw!r} needs shuffle=True: without it packs come as they are stored")
         self.num_packs, self.num_graphs = manifest.num_packs, manifest.num_graphs
         self.packs_per_block = manifest.packs_per_block
         self.shuffle = shuffle
         self.step = step
         self._place = rank, world
         self.fingerprint = order_fingerprint(manifest.sha256, shuffle)
-        redraw = shuffle if redraw is None else bool(redraw)
-        self._next = State(0, 0, whole_number("seed", seed), lanes, self.fingerprint, redraw)
+        drawn = bool(shuffle) if redraw is None else redraw
+        self._next = State(0, 0, whole_number("seed", seed), lanes, self.fingerprint, drawn)
         self._latest: Pass | None = None  # the state is this one's, once something of it was taken
         self._named = ""  # what has named the start of the next pass since the latest began: "epoch", "state" or ""
 
@@ -158,7 +160,7 @@ class Progress:
         start = self._next
         rank, world = self.place
         ids = share(self.order(start, world), start.packs_seen, rank, world, self.step)
-        key = redraw_key(start.seed, start.epoch) if start.redraw else 0
+        key = redraw_key(start.seed, start.epoch, start.redraw)
         self._latest = Pass(start, ids, key, self.step * world, self.step)
         self._named = ""
         return self._latest
@@ -219,7 +221,7 @@ class Progress:
         no state, or one of another data set; then nothing has changed."""
         found = State.from_dict(state, self.fingerprint)
         if found.redraw and not self.shuffle:
-            raise StateError("not a loader state: redraw is True without shuffle")
+            raise StateError(f"not a loader state: redraw is {found.redraw!r} without shuffle")
         self._next = found
         self._name("state")
 

@@ -25,6 +25,7 @@ from packer.reading.order import LANES
 from packer.shards.graphs_file import iter_graphs
 from packer.shards.manifest import Manifest, read_manifest_bytes
 from packer.shards.reader import VERIFY
+from packer.shards.targets import TargetStats
 
 Arrays = Dict[str, np.ndarray]
 Rows = List[Tuple[str, np.ndarray]]
@@ -146,6 +147,12 @@ class PackReader:
     @property
     def fields(self) -> tuple[Field, ...]:
         return self.manifest.schema.fields
+
+    @property
+    def target_stats(self) -> Mapping[str, TargetStats]:
+        """Field key -> count, mean and standard deviation of each column, of every floating field of graphs; {} where
+        there is none, and in data sets built before these were kept."""
+        return self.manifest.target_stats
 
     def __len__(self) -> int:
         """Packs."""

@@ -13,7 +13,7 @@ import torch
 
 from packer.errors import StateError
 from packer.reading.reader import PackReader
-from packer.reading.redraw import SizeClasses, needed_columns
+from packer.reading.redraw import SizeClasses, is_swapping, needed_columns, redrawn
 from packer.reading.ring_plan import Load
 from packer.reading.stored import stored_arrays, stored_names
 from packer.reading.take import TakeLayout
@@ -91,11 +91,16 @@ class BlockForm:
         other = self.block_bytes // max(1, self.capacity) + self.staging_bytes
         return RingSize(blocks, self.all_blocks, self.block_bytes, other)
 
-    def read(self, block: int) -> tuple[dict[str, np.ndarray], SizeClasses | None]:
-        """Read, check and decode a block: name -> [capacity, *shape], filled with empty packs; what redraws need."""
-        columns = self.reader.blocks.columns(block, self.wanted)
+    def read(self, block: int, swaps: int) -> tuple[dict[str, np.ndarray], SizeClasses | None]:
+        """Read, check and decode a block: name -> [capacity, *shape], filled with empty packs; what redraws need.
+        swaps: the key of its swaps, 0 for none."""
+        manifest = self.reader.manifest
+        names = [*self.wanted, *needed_columns(manifest.schema)] if swaps else self.wanted
+        columns = self.reader.blocks.columns(block, list(dict.fromkeys(names)))
+        if swaps:
+            columns = redrawn(columns, manifest.schema, manifest.limits, block, swaps)
         arrays = stored_arrays(columns, self.reader, self.layout, self.capacity, self.redraw)
-        classes = SizeClasses.of(columns, self.reader.manifest.schema) if self.redraw else None
+        classes = SizeClasses.of(columns, manifest.schema) if self.redraw else None
         return {name: values[: self.capacity] for name, values in arrays.items()}, classes
 
     def table(self, load: Load, classes: SizeClasses, key: int) -> np.ndarray:
@@ -155,6 +160,11 @@ def free_memory(device: torch.device) -> int:
         return 4 << 30
 
 
+def _swaps(key: int) -> int:
+    """The key, where it is one of swaps."""
+    return key if is_swapping(key) else 0
+
+
 class Ring:
     """The places, and what lies in each. `arrays` and `slots` are what `take` takes: they stay the same tensors.
 
@@ -189,7 +199,7 @@ class Ring:
         self.turn = 0
         """Counts passes: the ring is that of the latest."""
         self._held = [-1] * size.blocks
-        self._keys = [0] * size.blocks
+        self._keys, self._swaps = [0] * size.blocks, [0] * size.blocks
         self._classes: list[SizeClasses | None] = [None] * size.blocks
         self.num_read = self.num_copied = 0
         """Blocks read so far, and bytes copied to the device."""
@@ -216,7 +226,8 @@ class Ring:
 
     def ready(self, load: Load, key: int) -> bool:
         """Whether there is nothing to do for a block, asked when a pass begins."""
-        return load.kept and (not self.form.redraw or self._keys[load.slot] == key)
+        same = self._swaps[load.slot] == _swaps(key)
+        return load.kept and same and (not self.form.redraw or self._keys[load.slot] == key)
 
     def moment(self) -> Any:
         """Now, on the stream that steps run on: what is loaded after it disturbs no step before it."""
@@ -228,21 +239,23 @@ class Ring:
 
     def load(self, load: Load, key: int, turn: int, after: Any) -> Any:
         """Bring a block to its place, or where it lies there already its table of slots alone; what to `wait` for.
+        A block whose graphs are swapped is another one in every epoch.
 
         key: of the pass' redraws; after: a `moment`. Does nothing once another pass has begun.
         """
         arrays: dict[str, np.ndarray] = {}
-        classes = self._classes[load.slot]
-        if self._held[load.slot] != load.block:
-            arrays, classes = self.form.read(load.block)
+        classes, swaps = self._classes[load.slot], _swaps(key)
+        if self._held[load.slot] != load.block or self._swaps[load.slot] != swaps:
+            arrays, classes = self.form.read(load.block, swaps)
         if classes is not None:
-            arrays[SLOTS] = self.form.table(load, classes, key)
+            arrays[SLOTS] = self.form.table(load, classes, 0 if swaps else key)
         with self._lock:
             if turn != self.turn:
                 return None
             self._held[load.slot] = -1  # in case of an error
             ready = self._send(arrays, load.slot, after)
             self._held[load.slot], self._keys[load.slot], self._classes[load.slot] = load.block, key, classes
+            self._swaps[load.slot] = swaps
             self.num_read += len(arrays) > 1 or SLOTS not in arrays
         return ready
 

@@ -213,6 +213,10 @@ class _PlanProgress(Progress):
         world: int | None,
         redraw: bool | None,
     ) -> None:
+        if redraw is not None and not isinstance(redraw, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise StateError(
+                f"redraw of a plan must be True, False or None: its graphs keep their size; got {redraw!r}"
+            )
         super().__init__(batches, shuffle, seed, rank, world, redraw=redraw, placed=distributed)
         self._batches = batches
 

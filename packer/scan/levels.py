@@ -170,31 +170,53 @@ def _field(field: FieldStatistics, level: str, pads: Mapping[str, Any]) -> Field
     elif field.role == "count":
         storage, pad = field.dtype, 0
     else:
-        pad = _pad(field, level, pads)
+        pad = _pad(field, level, shape, pads)
         low, high, whole = field.low, field.high, field.whole
         if field.dtype not in ("bool", "bfloat16"):
-            whole = whole and all_whole(np.asarray(pad, dtype=np.float64))
-            low, high = (min(pad, pad if low is None else low), max(pad, pad if high is None else high))
+            own = pad if isinstance(pad, tuple) else (pad,)
+            whole = whole and all_whole(np.asarray(own, dtype=np.float64))
+            low, high = min(own if low is None else (*own, low)), max(own if high is None else (*own, high))
         storage = narrowest(field.dtype, low, high, whole)
     return Field(
         field.name, level, field.role, shape, field.cat_dim, field.dtype, storage, pad, form, field.type, targets
     )
 
 
-def _pad(field: FieldStatistics, level: str, pads: Mapping[str, Any]) -> Any:
-    """The padding value asked for, as a Python number that the field's dtype holds."""
+def _pad(field: FieldStatistics, level: str, shape: tuple[int, ...], pads: Mapping[str, Any]) -> Any:
+    """The padding asked for, as a Python number that the field's dtype holds; a tuple of them, flat, for rows whose
+    numbers differ."""
     given = next((name for name in (field.key, field.name, level) if name in pads), None)
     asked: Any = 0 if given is None else pads[given]
     if getattr(asked, "ndim", None) == 0:  # a number of numpy or torch
         asked = asked.item()
-    if not isinstance(asked, (bool, int, float)):
-        raise FieldError(f"the padding value of {field.key!r} must be a number; got {asked!r}")
-    fault = _misfit(asked, field.dtype)
-    if fault:
-        its_own = f"pad_values={{{field.key!r}: VALUE}} (--pad {field.key}=VALUE)"
-        hint = f"; all fields of level {level} were given it: give this one its own, {its_own}"
-        raise FieldError(f"{field.key!r} is {field.dtype}: its padding value {fault}{hint if given == level else ''}")
-    return _kind_of(field.dtype)(asked)
+    its_own = f"pad_values={{{field.key!r}: VALUE}} (--pad {field.key}=VALUE)"
+    hint = f"; all fields of level {level} were given it: give this one its own, {its_own}" if given == level else ""
+    row = None if isinstance(asked, (bool, int, float)) else _row(asked, field, shape, hint)
+    for number in (asked,) if row is None else row:
+        fault = _misfit(number, field.dtype)
+        if fault:
+            raise FieldError(f"{field.key!r} is {field.dtype}: its padding value {fault}{hint}")
+    kind = _kind_of(field.dtype)
+    if row is None:
+        return kind(asked)
+    found = tuple(map(kind, row))
+    return found if len(set(map(repr, found))) > 1 else found[0]
+
+
+def _row(asked: Any, field: FieldStatistics, shape: tuple[int, ...], hint: str) -> list[Any]:
+    """The numbers of a row, given in its shape, with a leading 1 or flat. Raises FieldError for anything else."""
+    plain = asked.tolist() if hasattr(asked, "tolist") else asked
+    try:
+        row: Any = np.array(plain) if isinstance(plain, (list, tuple)) else None
+    except (ValueError, OverflowError):  # of lists that are no array
+        row = None
+    if row is None or row.dtype.kind not in "biuf" or not row.size:
+        raise FieldError(f"the padding value of {field.key!r} must be a number, or a row of them; got {asked!r}{hint}")
+    if row.shape not in (shape, (1, *shape), (math.prod(shape),)):
+        raise FieldError(
+            f"the padding value of {field.key!r} is {list(row.shape)} numbers; a row of it is {list(shape)}{hint}"
+        )
+    return row.reshape(-1).tolist()
 
 
 def _kind_of(dtype: str) -> type:

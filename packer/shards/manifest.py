@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +20,7 @@ from packer.packs.columns import Column, pack_columns
 from packer.shards.layout import MAX_BLOCK_BYTES, MAX_BLOCK_PACKS
 from packer.shards.pages import CODECS, BlockFormat, block_format
 from packer.shards.schema import check_schema
+from packer.shards.targets import TargetStats, target_fields
 
 FORMAT = "graph-packer/1"
 MANIFEST, GRAPHS, PLAN = "manifest.json", "graphs.parquet", "plan.parquet"
@@ -86,7 +88,9 @@ class Manifest:
     the last of its shard holds packs_per_block. plan: plain values, with algorithm, seed, num_packs, lower_bound,
     status, stopped_by (and, where stored here, certificate). files: graphs.parquet and plan.parquet. source: plain
     values that name where the graphs came from; content_hash: of the graphs themselves; versions: name -> version.
-    uncompressed: columns that are stored as they are, since the codec would hardly shrink them.
+    uncompressed: columns that are stored as they are, since the codec would hardly shrink them. target_stats: field key
+    -> mean and standard deviation over the packed graphs, of every floating field of graphs; {} where there is none,
+    and in data sets built before these were kept.
     """
 
     schema: Schema
@@ -102,6 +106,7 @@ class Manifest:
     content_hash: str
     versions: Mapping[str, str]
     uncompressed: tuple[str, ...] = ()
+    target_stats: Mapping[str, TargetStats] = field(default_factory=dict)
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:
@@ -133,6 +138,7 @@ class Manifest:
         """Canonical JSON; the last member is the SHA-256 of the rest. The same data set gives the same bytes."""
         entries = {name: {"bytes": entry.bytes, "sha256": entry.sha256} for name, entry in self.files.items()}
         counts = self.counts
+        stats = {key: {name: list(v) for name, v in vars(found).items()} for key, found in self.target_stats.items()}
         return canonical.seal(
             {
                 "format": FORMAT,
@@ -149,6 +155,7 @@ class Manifest:
                     "skipped": counts.skipped,
                     "trimmed": counts.trimmed,
                 },
+                **({"target_stats": stats} if stats else {}),
                 "plan": dict(self.plan),
                 "source": dict(self.source),
                 "content_hash": self.content_hash,
@@ -220,6 +227,7 @@ def _plain_shard(shard: ShardEntry) -> dict[str, Any]:
 
 def _parse(found: dict[str, Any]) -> Manifest:
     names = ["format", "schema", "limits", "num_packs", "packs_per_block", "compression", "uncompressed", "counts"]
+    names += ["target_stats"] if "target_stats" in found else []
     names += ["plan", "source", "content_hash", "versions", "files", "shards"]
     if list(found) != names or found["format"] != FORMAT:
         raise FormatError(f"{MANIFEST} has members {list(found)[:20]}, not {names}")
@@ -259,6 +267,7 @@ def _parse(found: dict[str, Any]) -> Manifest:
         _text(found["content_hash"], "content_hash"),
         {name: _text(v, f"version of {name}") for name, v in _members(found["versions"], "versions").items()},
         tuple(plain),
+        _target_stats(_members(found["target_stats"], "target_stats"), schema) if "target_stats" in found else {},
     )
     _check_shards(manifest, pack_bytes, sum(column.width > 0 for column in columns))
     _check_counts(manifest)
@@ -316,6 +325,11 @@ def _check_counts(manifest: Manifest) -> None:
         raise FormatError(f"{MANIFEST}: {counts.graphs} graphs do not fit into the {size} bytes of {GRAPHS}")
     if manifest.num_packs > counts.in_packs:
         raise FormatError(f"{MANIFEST}: {manifest.num_packs} packs for {counts.in_packs} graphs: some would be empty")
+    for key, stats in manifest.target_stats.items():
+        if max(stats.count) > counts.in_packs:
+            raise FormatError(
+                f"{MANIFEST}: target_stats of {key!r} count {max(stats.count)} of {counts.in_packs} graphs"
+            )
 
 
 def _shard(entry: Any, number: int) -> ShardEntry:
@@ -341,6 +355,25 @@ def _counts(found: Mapping[str, Any]) -> GraphCounts:
     reasons = {name: _whole(n, "count of a reason") for name, n in _members(found["reasons"], "reasons").items()}
     numbers = (_whole(found[name], name) for name in ("graphs", "packed", "trimmed", "skipped"))
     return GraphCounts(*numbers, reasons=reasons)
+
+
+def _target_stats(found: Mapping[str, Any], schema: Schema) -> dict[str, TargetStats]:
+    columns = {field.key: math.prod(field.shape) for field in target_fields(schema)}
+    if not found or set(found) != set(columns):
+        raise FormatError(f"{MANIFEST}: target_stats must be of {list(columns)[:20]}; got {sorted(found)[:20]}")
+    return {key: _stats_of(_members(found[key], key), key, columns[key]) for key in columns}
+
+
+def _stats_of(found: Mapping[str, Any], key: str, columns: int) -> TargetStats:
+    what = f"target_stats of {key!r}"
+    rows = {name: _list(found[name], what) for name in ("count", "mean", "std") if name in found}
+    if set(found) != {"count", "mean", "std"} or any(len(row) != columns for row in rows.values()):
+        raise FormatError(f"{MANIFEST}: {what} must be count, mean and std of {columns} columns; got {str(found)[:80]}")
+    count = tuple(_whole(n, f"count in {what}") for n in rows["count"])
+    for number, mean, std in zip(count, rows["mean"], rows["std"]):
+        if not (type(mean) is type(std) is float and std >= 0) or (not number and (mean or std)):
+            raise FormatError(f"{MANIFEST}: {what} has the mean {str(mean)[:80]} and std {str(std)[:80]} of {number}")
+    return TargetStats(count, tuple(rows["mean"]), tuple(rows["std"]))
 
 
 def _files(found: Mapping[str, Any]) -> dict[str, FileEntry]:

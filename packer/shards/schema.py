@@ -112,8 +112,11 @@ def _check_field(field: Field, axes: set[Axis], slots: Mapping[Any, int]) -> Non
         width *= size
     if width > _MAX_WIDTH:
         raise FormatError(f"{where}: takes {width} bytes a pack; at most {_MAX_WIDTH} can be stored")
-    if type(field.pad) not in (bool, int, float):
+    pads = field.pad if isinstance(field.pad, tuple) else (field.pad,)
+    if any(type(pad) not in (bool, int, float) for pad in pads):
         raise FormatError(f"{where}: pad {str(field.pad)[:80]!r} is not a number")
+    if isinstance(field.pad, tuple) and (len(pads) != math.prod(field.shape) or field.role != "value"):
+        raise FormatError(f"{where}: pad has {len(pads)} numbers for rows of shape {str(field.shape)[:80]}")
     if field.role == "index":
         entries = max(1, field.shape[0]) if field.shape else 1
         known = set(field.targets) <= slots.keys() - {None}
@@ -128,12 +131,12 @@ def _check_field(field: Field, axes: set[Axis], slots: Mapping[Any, int]) -> Non
         ):
             raise FormatError(f"{where}: edges lead between nodes, not {str(field.targets)[:200]}")
     else:
-        _check_pad(field, where)
+        for pad in pads:
+            _check_pad(field, pad, where)
 
 
-def _check_pad(field: Field, where: str) -> None:
+def _check_pad(field: Field, pad: float, where: str) -> None:
     storage = "float32" if field.dtype == "bfloat16" else field.storage
-    pad = field.pad
     if storage in _INTEGERS:
         info = np.iinfo(storage)
         fits = math.isfinite(pad) and pad == int(pad) and info.min <= pad <= info.max

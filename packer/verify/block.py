@@ -320,7 +320,8 @@ class _Check:
             return
         part = np.ascontiguousarray(part)
         bits = f"u{part.dtype.itemsize}"
-        wrong = part.view(bits) != pad_item(field).reshape(1).view(bits)
+        pad = pad_item(field)
+        wrong = part.view(bits) != pad.reshape(-1).view(bits).reshape(pad.shape)
         wrong = wrong.reshape(*wrong.shape[:2], -1).any(axis=2)
         wrong &= np.arange(first, first + part.shape[1]) >= real[:, None]
         self.report(

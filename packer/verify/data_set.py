@@ -16,6 +16,7 @@ from packer.files.cache import scratch_copies
 from packer.files.open import place_of
 from packer.files.protocol import Place, Where
 from packer.shards.manifest import GRAPHS, MANIFEST, PLAN, Manifest
+from packer.shards.targets import target_stats
 from packer.verify.content import DIFFERS, compare_content
 from packer.verify.graphs import check_graphs, find_differences
 from packer.verify.plan import check_plan
@@ -76,6 +77,7 @@ def verify_shards(
     shards: list[ShardResult] = list(map(verify_shard, tasks))
     for result in shards:
         faults += result.faults
+    faults += _target_faults(manifest, shards)
     with scratch_copies(place, manifest.sha256, manifest.files.values()) as copies:
         faults += _file_faults(copies, manifest, shards, key)
     packs, graphs = sum(result.packs for result in shards), sum(result.graphs for result in shards)
@@ -115,6 +117,26 @@ def _folder_faults(place: Place, manifest: Manifest) -> Iterator[Fault]:
     if len(strangers) > _STRANGERS:
         more = len(strangers) - _STRANGERS
         yield Fault(strangers[_STRANGERS], None, None, None, f"nor does it list this one and {more - 1:,} more")
+
+
+def _target_faults(manifest: Manifest, shards: list[ShardResult]) -> Iterator[Fault]:
+    """What the manifest says of targets against the graphs, where all of these could be read; old manifests say
+    nothing."""
+    if not manifest.target_stats or not all(result.readable.all() and not result.faults for result in shards):
+        return
+    found = target_stats([result.moments for result in shards], manifest.schema)
+    for key, stated in manifest.target_stats.items():
+        if found[key] != stated:
+            name, column, here, there = next(
+                (name, column, *pair)
+                for name, rows in vars(stated).items()
+                for column, pair in enumerate(zip(vars(found[key])[name], rows))
+                if pair[0] != pair[1]
+            )
+            what = (
+                f"the {name} of column {column} over the graphs in its packs is {here!r}, the manifest says {there!r}"
+            )
+            yield Fault(MANIFEST, None, None, key, what)
 
 
 def _file_faults(place: Place, manifest: Manifest, shards: list[ShardResult], key: int) -> Iterator[Fault]:

@@ -17,6 +17,7 @@ from packer.hashing import row_hashes
 from packer.shards.manifest import Manifest
 from packer.shards.pages import CODECS, Page, check_page, decode_page, empty_column, walk_pages
 from packer.shards.reader import MAGIC, open_shard, start_of_pages
+from packer.shards.targets import Moments, block_moments, merged, no_moments
 from packer.verify.block import SlotCounts, check_block, edge_field
 from packer.verify.footer import check_footer
 
@@ -50,13 +51,15 @@ class ShardTask(NamedTuple):
 
 
 class ShardResult(NamedTuple):
-    """sums: uint64 [blocks], hashes of the graphs found; readable: bool [blocks], whether sums can be compared."""
+    """sums: uint64 [blocks], hashes of the graphs found; readable: bool [blocks], whether sums can be compared;
+    moments: of the target fields of all graphs, where every block is readable."""
 
     faults: list[Fault]
     sums: np.ndarray
     readable: np.ndarray
     packs: int
     graphs: int
+    moments: Moments
 
 
 def verify_shard(task: ShardTask) -> ShardResult:
@@ -64,23 +67,24 @@ def verify_shard(task: ShardTask) -> ShardResult:
     manifest = load_manifest(task.place, task.manifest)
     entry = manifest.shards[task.shard]
     result = ShardResult(
-        [], np.zeros(entry.blocks, dtype=np.uint64), np.zeros(entry.blocks, dtype=bool), entry.packs, 0
+        [], np.zeros(entry.blocks, dtype=np.uint64), np.zeros(entry.blocks, dtype=bool), entry.packs, 0, {}
     )
     reader = open_shard(task.place, manifest, task.shard, verify="off")
     found = hashlib.sha256()
     pages: list[list[Page]] = []
-    graphs = 0
+    graphs, moments = 0, no_moments(manifest.schema)
     try:
         for block in range(entry.blocks):
             data = reader.raw_block(block)
             found.update(data)
-            faults, of_block, rows = _verify_block(data, manifest, task.shard, block)
+            faults, of_block, rows, of_targets = _verify_block(data, manifest, task.shard, block)
             result.faults.extend(faults)
             pages.append(of_block)
             if rows:
                 result.readable[block] = True
                 result.sums[block] = np.sum(row_hashes(rows, task.key), dtype=np.uint64)
                 graphs += len(rows[0])
+                moments = merged(moments, of_targets)
         footer = bytes(reader.raw_footer())
     except FormatError as error:
         return result._replace(faults=[*result.faults, Fault(entry.name, None, None, None, str(error))])
@@ -91,7 +95,7 @@ def verify_shard(task: ShardTask) -> ShardResult:
     if found.hexdigest() != entry.sha256:
         what = f"SHA-256 of the file is {found.hexdigest()}, the manifest says {entry.sha256}"
         result.faults.append(Fault(entry.name, None, None, None, what))
-    return result._replace(graphs=graphs)
+    return result._replace(graphs=graphs, moments=moments)
 
 
 def graph_rows(block: dict[str, np.ndarray], counts: SlotCounts, axes: list[str], first_pack: int) -> list[np.ndarray]:
@@ -117,8 +121,8 @@ def load_manifest(place: Place, sha256: str) -> Manifest:
 
 def _verify_block(
     data: bytearray, manifest: Manifest, shard: int, block: int
-) -> tuple[list[Fault], list[Page], list[np.ndarray]]:
-    """Faults, pages with places in the file, and the block's graphs (neither when they cannot be told)."""
+) -> tuple[list[Fault], list[Page], list[np.ndarray], Moments]:
+    """Faults, pages with places in the file, the block's graphs and their moments (none when they cannot be told)."""
     entry = manifest.shards[shard]
     first_pack = shard * manifest.packs_per_shard + block * manifest.packs_per_block
     rows = min(manifest.packs_per_block, entry.packs - block * manifest.packs_per_block)
@@ -145,14 +149,16 @@ def _verify_block(
             columns[page.column.name] = decode_page(data, page, rows, codec)
     except FormatError as error:
         fault(str(error))
-        return faults, [], []
+        return faults, [], [], {}
     findings, counts = check_block(columns, manifest.schema, manifest.limits)
     for finding in findings:
         fault(finding.what, finding.field, finding.pack)
     offset = entry.block_offsets[block]
     moved = [p._replace(header=p.header + offset, start=p.start + offset, stop=p.stop + offset) for p in pages]
-    graphs = graph_rows(columns, counts, sized_axes(manifest.schema), first_pack) if counts.sound.all() else []
-    return faults, moved, graphs
+    if not counts.sound.all():
+        return faults, moved, [], {}
+    graphs = graph_rows(columns, counts, sized_axes(manifest.schema), first_pack)
+    return faults, moved, graphs, block_moments(columns, manifest.schema)
 
 
 def _verify_footer(footer: bytes, manifest: Manifest, shard: int, pages: list[list[Page]]) -> list[Fault]:

@@ -21,6 +21,7 @@ from packer.limits.limits_rule import LimitsRule
 from packer.limits.pack_limits import PackLimits
 from packer.plan.pack_plan import PackPlan
 from packer.scan.attributes import Attributes
+from packer.scan.geometry import check_cutoff
 from pipelines.building import target as output
 from pipelines.building.job import run
 from pipelines.building.mapped import shards as mapped_shards
@@ -69,7 +70,8 @@ def build(
     on_empty: str | None = None,
     compression: str = "zstd",
     levels: Mapping[str, str] | None = None,
-    pad_values: Mapping[str, float] | None = None,
+    pad_values: Mapping[str, Any] | None = None,
+    pad_geometry: float | None = None,
     exclude_keys: Iterable[str] | None = (),
     index_fields: Iterable[str] | Mapping[str, str | None] | None = (),
     guess_num_nodes: bool = False,
@@ -86,12 +88,13 @@ def build(
 ) -> BuildResult:
     """Pack a source into the folder or URL `out`.
 
-    source: text such as "sample:nci" (then source_options are smiles_column, targets, root), a PyG data set, or an
-    iterable of Data or HeteroData. limits: of every pack; a LimitsRule, by which they follow from the sizes; or "auto".
+    source: text such as "sample:nci" (source_options are smiles_column, targets, cutoff, root then), a PyG data set, or
+    an iterable of Data or HeteroData. limits: of every pack; a LimitsRule, by which they follow from sizes; or "auto".
     plan: a PackPlan, or the file of one (plan.parquet), instead of algorithm and seed. splits: {"train": 0.8, ...}, or
     split_column or split_file: one data set each, in `out`/NAME. oversize: "error", "skip", "trim-nodes", "trim-edges"
     or "trim-both", for graphs that fit no pack; what a trimmed graph loses is drawn by `seed`. on_empty: "error" or
-    "skip", for graphs without nodes. levels: field name -> "node", "edge" or "graph". pad_values: by field or level.
+    "skip", for graphs without nodes. levels: field name -> "node", "edge" or "graph". pad_values: by field or level,
+    a number or a row. pad_geometry: a cutoff; padding edges are then longer, by `shifts`, and cells can be inverted.
     exclude_keys: attributes to leave out. index_fields: attributes that hold numbers of nodes though their names do not
     say "index"; a mapping says of which node type, or of "edge" or a further axis. axes: name of a further axis -> the
     attributes that have its rows, {"triplet": ["idx_kj", "idx_ji"]}; budgets: name of a number that each graph has ->
@@ -136,6 +139,7 @@ def build(
                 dict(pad_values or {}),
                 on_empty,
                 Attributes.of(exclude_keys, index_fields, guess_num_nodes, axes),
+                None if pad_geometry is None else check_cutoff(pad_geometry),
             ),
             planned.holding(plan) if isinstance(plan, PackPlan) else planned,
             Splits.of(splits, split_seed, split_column, split_file),

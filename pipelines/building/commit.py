@@ -19,7 +19,9 @@ from packer.shards import GraphCounts, Manifest, ShardEntry, shard_name
 from packer.shards.graphs_file import TRIMMED
 from packer.shards.layout import Layout
 from packer.shards.manifest import GRAPHS, MANIFEST, PLAN
+from packer.shards.targets import target_stats
 from pipelines.building.card import card_text, card_title
+from pipelines.building.mapped.shards import TARGETS
 from pipelines.building.request import Job, versions
 from pipelines.sources.protocol import Skip
 from pipelines.stores.layout import BUILD_FILE, CARD, SPLITS_FILE, inside
@@ -51,7 +53,8 @@ def manifest_of(job: Job, held: Contents, files: Mapping[str, dict[str, Any]]) -
     source = job.source.key()
     if job.splits is not None:
         source["split"] = {"name": held.split, **job.splits.key()}
-    shards = [files[shard_name(number)] for number in range(len(files) - 1)]
+    shards = [dict(files[shard_name(number)]) for number in range(len(files) - 1)]
+    stats = target_stats([shard.pop(TARGETS) for shard in shards], held.schema)
     return Manifest(
         schema=held.schema,
         limits=plan.limits,
@@ -73,6 +76,7 @@ def manifest_of(job: Job, held: Contents, files: Mapping[str, dict[str, Any]]) -
         source=source,
         content_hash=held.content_hash,
         versions=versions(),
+        target_stats=stats,
     )
 
 

@@ -14,6 +14,7 @@ from typer.main import get_command
 
 from packer.errors import MissingExtraError, PackerError
 from packer.version import __version__
+from pipelines.cli import audit as cli_audit
 from pipelines.cli import build as cli_build
 from pipelines.cli import plan as cli_plan
 from pipelines.cli import report as cli_report
@@ -37,7 +38,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit status: 0 done, 1 a fault in the data or in what was asked of it, 2 wrong usage.",
 )
-for module in (cli_scan, cli_suggest, cli_plan, cli_build, cli_report, cli_tools):
+for module in (cli_scan, cli_suggest, cli_plan, cli_build, cli_audit, cli_report, cli_tools):
     module.register(app)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,7 +51,18 @@ def build_command(
     compression: Annotated[str, typer.Option(metavar="zstd|lz4|none", help="Codec of the shards.")] = "zstd",
     pad: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Padding of a field, or of all fields of level node, edge or graph."),
+        typer.Option(
+            metavar="NAME=VALUE[,...]",
+            help="Padding of a field, a number or all of a row; or of all fields of level node, edge or graph.",
+        ),
+    ] = None,
+    pad_geometry: Annotated[
+        float | None,
+        typer.Option(
+            metavar="CUTOFF",
+            help="Padding for models of distances: edges longer than this, by shifts; cells that can be inverted.",
+            parser=number("pad_geometry"),
+        ),
     ] = None,
     licence: options.Licence = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the build that DIR holds.")] = False,
@@ -73,7 +85,7 @@ def build_command(
         if sizes.null_graphs == "none":
             raise PackerError("--null-graphs none leaves no place for padding: build with all, one or jraph")
     check_choice("--compression", compression, ("zstd", "lz4", "none"))
-    attributes, levels, pads = graphs.attributes, graphs.levels, options.read_numbers("--pad", pad)
+    attributes, levels, pads = graphs.attributes, graphs.levels, options.read_pads(pad)
     with progress() as report:
         result = build(
             source,
@@ -94,6 +106,7 @@ def build_command(
             compression=compression,
             levels=levels,
             pad_values=pads,
+            pad_geometry=pad_geometry,
             exclude_keys=attributes.exclude,
             index_fields=dict(attributes.index),
             guess_num_nodes=attributes.guess_num_nodes,
@@ -221,6 +234,7 @@ def manifest_facts(manifest: Manifest) -> dict[str, Any]:
         "reasons": dict(counts.reasons),
         "fields": [field.key for field in manifest.schema.fields],
         "strings": list(manifest.schema.strings),
+        "target_stats": {key: asdict(found) for key, found in manifest.target_stats.items()},
         "shards": len(manifest.shards),
         "bytes": sum(shard.bytes for shard in manifest.shards),
         "compression": manifest.compression,
@@ -328,9 +342,17 @@ def _show_manifest(name: str, manifest: Manifest) -> None:
         + (f" ({reasons})" if reasons else ""),
         f"plan: {plan['algorithm']}, seed {plan['seed']}; {proof}; stopped by {plan['stopped_by']}",
         f"fields: {', '.join([*facts['fields'], *facts['strings']])}",
+        *(
+            f"{key}: mean {_few(found['mean'])}, standard deviation {_few(found['std'])} over packed graphs"
+            for key, found in facts["target_stats"].items()
+        ),
         f"{some(facts['shards'], 'shard')}, {facts['bytes']:,} bytes, {facts['compression']}; "
         f"manifest {facts['sha256'][:12]}",
     )
+
+
+def _few(numbers: list[float]) -> str:
+    return ", ".join(f"{number:.6g}" for number in numbers[:8]) + (", ..." if len(numbers) > 8 else "")
 
 
 def _build_json(result: BuildResult) -> dict[str, Any]:

@@ -39,6 +39,12 @@ def draw_suggestion(found: Any, path: Path) -> None:
     _save([suggested(found)], path)
 
 
+def draw_audit(audit: Any, path: Path) -> None:
+    from pipelines.report.audit_figures import learning
+
+    _save(learning(audit), path)
+
+
 def pack_as_text(folder: Where, pack: int) -> list[str]:
     """The slots of a pack, a sign each, in lines."""
     from pipelines.report.pack_drawing import draw_text, read_pack

@@ -68,6 +68,8 @@ class SourceOptions:
     target_dtype: options.TargetDtype = None
     missing: options.Missing = None
     delimiter: options.Delimiter = None
+    cutoff: options.Cutoff = None
+    float_dtype: options.FloatDtype = None
     nodes_column: options.NodesColumn = None
     edges_column: options.EdgesColumn = None
     root: options.Root = None
@@ -91,6 +93,8 @@ class SourceOptions:
                 target_dtype=self.target_dtype,
                 missing=self.missing or None,
                 delimiter=self.delimiter,
+                cutoff=self.cutoff,
+                float_dtype=self.float_dtype,
                 nodes_column=self.nodes_column,
                 edges_column=self.edges_column,
                 root=self.root,

@@ -17,8 +17,8 @@ Count = int | dict[str, int]
 
 class JobFile(BaseModel):
     """Keys of a job file: the long options of the commands, with - or _. Keys that a command does not take are for the
-    other commands: `out` is the folder of `build`, not the file of `plan --out`; beside a smiles: source `target` names
-    its columns, else what `train` learns. Tables may stand where the command line repeats NAME=VALUE."""
+    other commands: `out` is the folder of `build`, not the file of `plan --out`; beside a smiles: or ase: source
+    `target` names its columns, else what `train` learns. Tables may stand where the command line repeats NAME=VALUE."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -28,6 +28,8 @@ class JobFile(BaseModel):
     target_dtype: Literal["float32", "float64"] | None = None
     missing: str | list[str] | None = None
     delimiter: str | None = None
+    cutoff: int | float | None = None
+    float_dtype: Literal["float32", "float64"] | None = None
     nodes_column: str | None = None
     edges_column: str | None = None
     root: str | None = None
@@ -63,7 +65,8 @@ class JobFile(BaseModel):
     field: dict[str, Literal["node", "edge", "graph"]] | None = None
     exclude: str | list[str] | None = None
     index: str | list[str] | dict[str, str] | None = None
-    pad: dict[str, int | float] | None = None
+    pad: dict[str, int | float | list[int | float]] | None = None
+    pad_geometry: int | float | None = None
     overwrite: bool | None = None
     licence: str | None = None
     multiple_of: int | None = None
@@ -103,7 +106,9 @@ def read_job(path: Path) -> dict[str, Any]:
 def _as_text(value: Any) -> Any:
     """Tables as NAME=VALUE texts, single words as they are."""
     if isinstance(value, dict):
-        return [f"{name}={','.join(item) if isinstance(item, list) else item}" for name, item in value.items()]
+        return [
+            f"{name}={','.join(map(str, item)) if isinstance(item, list) else item}" for name, item in value.items()
+        ]
     return value
 
 

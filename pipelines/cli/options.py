@@ -39,8 +39,8 @@ SourceArgument = Annotated[
     typer.Argument(
         metavar="SOURCE",
         help=(
-            "sample:nci, smiles:FILE (.csv, .csv.gz, .parquet), smiles:URL, tudataset:NAME, sizes:FILE or "
-            "pyg:module:callable"
+            "sample:nci, sample:g2, smiles:FILE (.csv, .csv.gz, .parquet), smiles:URL, ase:FILE, tudataset:NAME, "
+            "sizes:FILE or pyg:module:callable"
         ),
         show_default=False,
     ),
@@ -50,7 +50,11 @@ SmilesColumn = Annotated[
 ]
 Target = Annotated[
     list[str] | None,
-    typer.Option(metavar="C", help="smiles: column of numbers to learn; may be repeated.", rich_help_panel=_GRAPHS),
+    typer.Option(
+        metavar="C",
+        help="smiles: column of numbers to learn; ase: such as energy or forces; may be repeated.",
+        rich_help_panel=_GRAPHS,
+    ),
 ]
 TargetDtype = Annotated[
     str | None,
@@ -74,6 +78,24 @@ Delimiter = Annotated[
     typer.Option(
         metavar="C",
         help="smiles: what parts cells; tab for a tab.  [default: , ; or tab, as the header shows]",
+        rich_help_panel=_GRAPHS,
+    ),
+]
+Cutoff = Annotated[
+    float | None,
+    typer.Option(
+        metavar="R",
+        help="ase: edges join atoms, and images of them, nearer than this.",
+        parser=number("cutoff"),
+        rich_help_panel=_GRAPHS,
+    ),
+]
+FloatDtype = Annotated[
+    str | None,
+    typer.Option(
+        metavar="float32|float64",
+        help="ase: of positions, cells, shifts and targets.  [default: float32]",
+        callback=one_of("--float-dtype", ("float32", "float64")),
         rich_help_panel=_GRAPHS,
     ),
 ]
@@ -118,7 +140,7 @@ OnEmpty = Annotated[
     str | None,
     typer.Option(
         metavar="error|skip",
-        help="Graphs without nodes, texts that are no molecule.  [default: error; sample:nci: skip]",
+        help="Graphs without nodes, texts that are no molecule, faulty frames.  [default: error; samples: skip]",
         callback=one_of("--on-empty", ("error", "skip")),
         rich_help_panel=_GRAPHS,
     ),
@@ -340,15 +362,19 @@ def read_levels(given: Sequence[str] | None) -> dict[str, str]:
     return found
 
 
-def read_numbers(option: str, given: Sequence[str] | None) -> dict[str, float]:
-    """["y=-1"] -> {"y": -1}; NaN and infinities too, which fields of floats may be padded with."""
-    found: dict[str, float] = {}
-    for name, text in read_pairs(option, given).items():
-        number = whole_of(text) if whole_of(text) is not None else real_of(text)
-        number = _NOT_FINITE.get(text.lower().removeprefix("+")) if number is None else number
-        if number is None:
-            raise UsageError(f"{option} takes NAME=NUMBER; got {name}={text}")
-        found[name] = number
+def read_pads(given: Sequence[str] | None) -> dict[str, float | list[float]]:
+    """["y=-1", "shifts=10,0,0"] -> {"y": -1, "shifts": [10, 0, 0]}; NaN and infinities too, which fields of floats may
+    be padded with."""
+    found: dict[str, float | list[float]] = {}
+    for name, text in read_pairs("--pad", given).items():
+        row: list[float] = []
+        for part in text.split(","):
+            number = whole_of(part) if whole_of(part) is not None else real_of(part)
+            number = _NOT_FINITE.get(part.lower().removeprefix("+")) if number is None else number
+            if number is None:
+                raise UsageError(f"--pad takes NAME=NUMBER, or NAME=NUMBER,NUMBER,...; got {name}={text}")
+            row.append(number)
+        found[name] = row if len(row) > 1 else row[0]
     return found
 
 

@@ -79,6 +79,10 @@ def _source(source: Mapping[str, Any]) -> list[str]:
             *targets,
             *option_words(asked),
         ]
+    if kind == "ase":
+        targets = [word for target in source["targets"] for word in ("--target", str(target))]
+        asked = {name: source[name] for name in ("cutoff", "float_dtype")}
+        return [f"ase:{','.join(map(str, source['files']))}", *option_words(asked), *targets]
     if kind == "tudataset":
         return [f"tudataset:{source['name']}", "--root", "DIR"]
     return [kind] if kind.startswith("sample:") else [f"pyg:{source.get('name', SOURCE)}"]
@@ -120,6 +124,7 @@ def _scan(scan: Mapping[str, Any]) -> list[str]:
     for option, pairs in (("--field", scan.get("levels", {})), ("--pad", scan.get("pads", {}))):
         for name, value in pairs.items():
             words += [option, f"{name}={value}"]
+    words += _unless(None, "--pad-geometry", scan.get("pad_geometry"))
     attributes: Mapping[str, Any] = scan.get("attributes", {})
     for name in attributes.get("exclude", []):
         words += ["--exclude", str(name)]

@@ -10,10 +10,14 @@ from typing import Any, cast
 import numpy as np
 
 from packer.algorithms.registry import ALGORITHMS
+from packer.errors import FormatError
 from packer.files.canonical import MAX_BYTES
 from packer.files.open import place_of
 from packer.files.protocol import Place
 from packer.graphs.sizes import GraphSizes, with_columns
+from packer.reading.audit import audit_packs
+from packer.reading.audit_facts import PackAudit
+from packer.reading.reader import PackReader
 from packer.shards import Manifest, iter_graphs
 from packer.shards.graphs_file import size_column
 from packer.verify.data_set import verify_shards
@@ -38,7 +42,7 @@ class PlanRow:
 class Facts:
     """One data set. num_real: int64 [packs, axes + 1], real rows of each axis and real graphs; sizes: of the graphs in
     packs; rows: algorithms, the one that was used last; faults: None where nothing was verified; build: what build.json
-    says, {} where it is absent."""
+    says, {} where it is absent; audit: of shuffled epochs, or why there is none."""
 
     name: str
     folder: Where
@@ -48,6 +52,7 @@ class Facts:
     rows: tuple[PlanRow, ...]
     faults: tuple[Fault, ...] | None
     build: Mapping[str, Any]
+    audit: PackAudit | str
 
     @property
     def slots(self) -> dict[str, int]:
@@ -76,7 +81,12 @@ def read_facts(
     faults = tuple(verify_shards(place).faults) if verify else None
     sizes, num_real = _sizes(place, manifest)
     build = _build(at, storage_options)
-    return Facts(name, at, manifest, num_real, sizes, _compare(sizes, manifest), faults, build)
+    try:
+        reader = PackReader(at, storage_options=storage_options, cache_bytes=0)
+        audit = audit_packs(reader, target="" if faults else None)  # which looks into shards for classes alone
+    except FormatError as error:
+        audit = str(error)
+    return Facts(name, at, manifest, num_real, sizes, _compare(sizes, manifest), faults, build, audit)
 
 
 def _sizes(folder: Place, manifest: Manifest) -> tuple[GraphSizes, np.ndarray]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from packer.reading.audit_facts import PackAudit
 from packer.version import __version__
+from pipelines.report.audit_figures import learning
 from pipelines.report.command import SOURCE, command_of
 from pipelines.report.facts import Facts
 from pipelines.report.figures import (
@@ -56,6 +58,7 @@ code { overflow-wrap: anywhere; }
 pre { background: var(--card); border-radius: .5rem; padding: .8rem; overflow-x: auto; white-space: pre-wrap;
   overflow-wrap: anywhere; }
 .good { color: var(--good); font-weight: 600; } .bad { color: var(--bad); font-weight: 600; }
+.said { padding-left: 1.2rem; } .said .good, .said .bad { font-weight: 400; }
 nav a { color: var(--link); margin-right: 1rem; }
 """
 
@@ -109,6 +112,7 @@ def _data_set(facts: Facts, prefix: str) -> Iterable[str]:
         graphs_per_pack(facts.num_real[:, -1], facts.slots["graph"]),
     ]
     yield "<h2>Packs</h2>" + _figures(pictures, f"{prefix}p")
+    yield "<h2>Learning</h2>" + _learning(facts.audit, f"{prefix}l")
     compared = algorithms([(row.name, row.packs) for row in facts.rows], bound)
     yield (
         '<h2>Algorithms</h2><div class="pair">'
@@ -144,6 +148,17 @@ def _data_set(facts: Facts, prefix: str) -> Iterable[str]:
         yield "<h2>Time</h2>" + _table(["stage", "seconds"], rows)
         yield f'<p class="soft">Finished {escape(facts.build.get("finished", "?"))}; {escape(where)}.</p>'
     yield "<h2>The command to repeat it</h2>" + _command(facts)
+
+
+def _learning(audit: PackAudit | str, prefix: str) -> str:
+    """What shuffled epochs do to learning: verdicts, then pictures."""
+    if isinstance(audit, str):
+        return f'<p class="bad">This could not be told: {escape(audit)}</p>'
+    said = "".join(
+        f'<li class="{"good" if verdict.good else "bad"}">{escape(verdict.text)}</li>' for verdict in audit.verdicts
+    )
+    note = f"{some(audit.epochs, 'shuffled epoch')}, {some(audit.batch_size, 'pack')} a step, seed {audit.seed}."
+    return f'<ul class="said">{said}</ul>{_figures(learning(audit), prefix)}<p class="soft">{note}</p>'
 
 
 def _command(facts: Facts) -> str:

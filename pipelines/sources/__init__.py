@@ -12,7 +12,9 @@ from pipelines.sources.protocol import Source
 
 KINDS = {
     "sample:nci": "4,991 real NCI molecules with their polar surface as target (the default)",
+    "sample:g2": "86 small molecules with energies and forces of ASE's EMT calculator",
     "smiles:FILE.csv[.gz]": "a CSV or Parquet file of molecules, or its URL; --smiles-column C, --target C",
+    "ase:FILE[,FILE...]": "frames of extxyz, .traj, .db or .aselmdb files, or of a folder; --cutoff R, --target C",
     "tudataset:NAME": "the raw files of a TUDataset; --root DIR",
     "sizes:FILE": "sizes alone, in an npz, CSV or Parquet file, for scan, suggest, compare and plan; --nodes-column C",
     "pyg:module:callable": "whatever PyG data set, or iterable of Data, the callable returns",
@@ -32,6 +34,8 @@ def parse_source(
     target_dtype: str | None = None,
     missing: str | Sequence[str] | None = None,
     delimiter: str | None = None,
+    cutoff: float | None = None,
+    float_dtype: str | None = None,
     nodes_column: str | None = None,
     edges_column: str | None = None,
 ) -> Source:
@@ -41,15 +45,19 @@ def parse_source(
     shown. use_node_attr, use_edge_attr: whether a TUDataset's continuous attributes are kept, as PyG's reader has it.
     target_dtype: float32 (the default) or float64; missing: target cells that become NaN, "NA,nan," or a list, an empty
     one for empty cells (the default: nan,NaN,NAN,); delimiter: one character, "tab" for a tab; None: what the header
-    shows of comma, semicolon and tab. nodes_column, edges_column: of a file of sizes; None: see SizesFile.
+    shows of comma, semicolon and tab. cutoff: of neighbours, in the unit of positions (Å in ASE); float_dtype: of
+    positions, cells, shifts and targets, float32 (the default) or float64. nodes_column, edges_column: of a file of
+    sizes; None: see SizesFile.
     """
     kind, _, rest = text.partition(":")
-    if kind not in ("sample", "smiles", "tudataset", "sizes", "pyg") or not rest:
+    if kind not in ("sample", "smiles", "ase", "tudataset", "sizes", "pyg") or not rest:
         raise SourceError(f"unknown source {text!r}{_hint(text)} Sources are: {', '.join(KINDS)}")
-    if kind != "smiles" and (smiles_column or targets):
+    if kind != "smiles" and (smiles_column or (targets and kind != "ase")):
         raise SourceError(
             f"smiles_column and targets (--smiles-column, --target) are for smiles: sources; {text} has its own columns"
         )
+    if kind != "ase" and not (cutoff is None and float_dtype is None):
+        raise SourceError(f"cutoff and float_dtype (--cutoff, --float-dtype) are for ase: sources, not for {text}")
     if kind != "sizes" and (nodes_column or edges_column):
         raise SourceError(f"nodes_column and edges_column are for sizes: sources, not for {text}")
     asked = {"target_dtype": target_dtype, "missing": missing, "delimiter": None if kind == "sizes" else delimiter}
@@ -77,6 +85,10 @@ def parse_source(
             missing=MISSING if missing is None else missing_of(missing),
             delimiter=None if delimiter is None else check_delimiter(delimiter),
         )
+    if kind == "ase":
+        from pipelines.sources.atoms import ase_files
+
+        return ase_files(rest, cutoff, tuple(targets), tuple(strings), float_dtype or "float32")
     if kind == "tudataset":
         from pipelines.sources.tudataset import tudataset
 
@@ -95,8 +107,12 @@ def parse_source(
         if not module or not name:
             raise SourceError(f"{text!r} names no callable: write pyg:module:callable, e.g. pyg:mydata:load")
         return from_callable(module, name)
+    if rest == "g2":
+        from pipelines.sources.atoms import G2Sample
+
+        return G2Sample()
     if rest != "nci":
-        raise SourceError(f"unknown sample {rest!r}; there is sample:nci")
+        raise SourceError(f"unknown sample {rest!r}; there are sample:nci and sample:g2")
     from pipelines.sources.smiles import NciSample
 
     return NciSample()
@@ -117,7 +133,7 @@ def as_source(given: Any, **options: Any) -> Source:
 
 
 def _hint(text: str) -> str:
-    near = get_close_matches(text, ["sample:nci"], 1) or get_close_matches(
-        text.partition(":")[0], ["sample", "smiles", "tudataset", "sizes", "pyg"], 1
+    near = get_close_matches(text, ["sample:nci", "sample:g2"], 1) or get_close_matches(
+        text.partition(":")[0], ["sample", "smiles", "ase", "tudataset", "sizes", "pyg"], 1
     )
     return f"; did you mean {near[0]!r}?" if near else "."

@@ -12,7 +12,7 @@ from packer.errors import FieldError
 from packer.graphs.axes import HOMOGENEOUS
 from packer.graphs.dtypes import narrowest, value_range
 from packer.scan.block import RawBlock
-from packer.scan.statistics import FieldStatistics, Statistics
+from packer.scan.statistics import RELATIONS, FieldStatistics, Statistics
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,15 @@ class FlatField:
     """One tensor attribute of all graphs of a block.
 
     values: [rows, *shape], the graphs one after the other; sizes: int64 [graphs], rows of each. An index field (numbers
-    of nodes, local to the graph) is joined along its last dimension in PyG, every other one along its first.
+    of nodes, local to the graph) is joined along its last dimension in PyG, every other one along its first. level:
+    "node", "edge" or "graph" (one row each), where the source knows; None: what the sizes admit.
     """
 
     name: str
     values: np.ndarray
     sizes: np.ndarray
     index: bool = False
+    level: str | None = None
 
 
 def block_of_arrays(
@@ -70,7 +72,7 @@ def _describe(field: FlatField, counts: Mapping[str, np.ndarray], ids: np.ndarra
         shape=tuple(field.values.shape[1:]),
         size=int(field.sizes[0]),
         first=int(ids[0]),
-        against=tuple(_contradictions(field.sizes, counts, ids)),
+        against=tuple(_contradictions(field, counts, ids)),
         targets=("node",) if field.index else (),
         **value_range(field.values, dtype),
     )
@@ -82,9 +84,14 @@ def _describe_string(name: str, first: int) -> FieldStatistics:
 
 
 def _contradictions(
-    sizes: np.ndarray, counts: Mapping[str, np.ndarray], ids: np.ndarray
+    field: FlatField, counts: Mapping[str, np.ndarray], ids: np.ndarray
 ) -> Iterator[tuple[str, int, str]]:
     """For each relation that some graph does not admit: (relation, the first such graph, what it has)."""
+    sizes = field.sizes
+    if field.level is not None:
+        own = "row" if field.level == "graph" else field.level
+        yield from ((other, int(ids[0]), f"has one row for each {field.level}") for other in RELATIONS if other != own)
+        return
     for relation, expected in (*counts.items(), ("row", np.ones_like(sizes)), ("value", np.full_like(sizes, sizes[0]))):
         wrong = np.flatnonzero(sizes != expected)
         if not len(wrong):

@@ -47,6 +47,12 @@ def _digest(path: Path, *_: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def written(path: Path) -> tuple[int, int, int]:
+    """What changes when a file is written to: its number, size and time. SourceError where it cannot be opened."""
+    with open_file(path) as file:
+        return _written(file)
+
+
 def _stamp(path: Path) -> tuple[int, ...]:
     """What changes when a file does."""
     with open_file(path) as file:

@@ -81,6 +81,8 @@ NUMBERS = {
     "split_seed": _SEED,
     "time_limit": Range(0, int(SECONDS_MOST), whole=False, above=True),
     "work_limit": Range(0, int(SECONDS_MOST), whole=False, above=True),
+    "cutoff": Range(0, 10**6, whole=False, above=True),
+    "pad_geometry": Range(0, 10**6, whole=False, above=True),
     "workers": Range(1, 4096),
     "multiple_of": Range(1, SLOTS_MOST),
     "max_nodes": Range(2, SLOTS_MOST),

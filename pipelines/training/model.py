@@ -24,14 +24,29 @@ class Nodes(NamedTuple):
 
 
 class Edges(NamedTuple):
-    """One edge type: the node types it leads from and to, names of its ends and features, and their encoder."""
+    """One edge type: the node types it leads from and to, names of its ends and features, and their encoder.
+
+    positions: name of the nodes' positions where the features are the lengths of edges; features then names what is to
+    be added to the vectors of edges that lead to a periodic image, None for nothing.
+    """
 
     key: str
     source: str
     target: str
     edge_index: str
-    features: str
+    features: str | None
     encoder: int | None
+    positions: str | None = None
+
+    def rows(self, batch: Any) -> torch.Tensor:
+        """What the encoder takes."""
+        added = None if self.features is None else batch[self.features]
+        if self.positions is None:
+            assert added is not None
+            return added
+        source, target = batch[self.edge_index]
+        vectors = batch[self.positions][target] - batch[self.positions][source]
+        return (vectors if added is None else vectors + added).norm(dim=1, keepdim=True)
 
 
 class GNN(torch.nn.Module):
@@ -71,7 +86,7 @@ class GNN(torch.nn.Module):
             else:
                 h[node.key] = self.encoders[node.encoder](batch[node.features])
         features = [
-            () if edge.encoder is None else (self.encoders[edge.encoder](batch[edge.features]),) for edge in self.edges
+            () if edge.encoder is None else (self.encoders[edge.encoder](edge.rows(batch)),) for edge in self.edges
         ]
         for convs in self.convs:
             after = dict(h)
@@ -123,6 +138,22 @@ class ColumnEmbedding(torch.nn.Module):
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         columns = rows.reshape(len(rows), -1).long().clamp(min=0)
         return self.table(torch.minimum(columns, self.largest) + self.start).sum(dim=1)
+
+
+class LengthEncoder(torch.nn.Module):
+    """Lengths [rows, 1] to [rows, hidden], by how near they are to each of 16 lengths up to the largest."""
+
+    centres: torch.Tensor
+
+    def __init__(self, largest: float, hidden: int) -> None:
+        super().__init__()
+        self.register_buffer("centres", torch.linspace(0, largest, 16))
+        self.width = max(largest, 1e-6) / 15
+        self.linear = torch.nn.Linear(16, hidden)
+
+    def forward(self, lengths: torch.Tensor) -> torch.Tensor:
+        near = torch.exp(-(((lengths - self.centres) / self.width) ** 2))
+        return self.linear(near.to(self.linear.weight.dtype))
 
 
 def _conv(with_features: bool, hidden: int) -> torch.nn.Module:

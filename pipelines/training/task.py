@@ -8,6 +8,7 @@ from typing import Any
 
 from packer.errors import MissingExtraError, SourceError
 from packer.graphs.axes import Axis, Type
+from packer.graphs.schema import Field
 from packer.reading import PackDataset
 
 try:
@@ -53,7 +54,8 @@ class Task:
 
 
 def find_task(packs: PackDataset, target: str) -> Task:
-    """Level, kind and width of the target, from the schema and the known values."""
+    """Level, kind and width of the target, from the schema and the known values; mean and standard deviation of numbers
+    of graphs from the manifest, where it has them."""
     fields = [field for field in packs.fields if field.role == "value"]
     keys = [field.key for field in fields if target == field.key] or [f.key for f in fields if target == f.name]
     if len(keys) != 1:
@@ -66,9 +68,14 @@ def find_task(packs: PackDataset, target: str) -> Task:
     found = next(field for field in fields if field.key == keys[0])
     kind = "regression" if found.dtype.startswith(("float", "bfloat")) else "classification"
     task = Task(found.key, found.level, kind, 0, type=found.type)
+    stats = packs.target_stats.get(found.key)
+    if stats is not None:
+        if not any(stats.count):
+            raise _nothing_known(found)
+        return replace(task, outputs=len(stats.mean), mean=stats.mean, std=tuple(std or 1.0 for std in stats.std))
     known = torch.cat([task.known(pack) for pack in packs_of(packs)])
     if not known.any():
-        raise SourceError(f"{found.key!r} is known of no {found.level}: there is nothing to learn")
+        raise _nothing_known(found)
     rows = torch.cat([pack[found.key] for pack in packs_of(packs)]).reshape(len(known), -1)
     if kind == "classification":
         if rows.shape[1] != 1 or rows[known].min() < 0:
@@ -91,6 +98,10 @@ def find_task(packs: PackDataset, target: str) -> Task:
     std = (torch.where(known, rows - mean, 0).square().sum(dim=0) / count).sqrt()
     std[std == 0] = 1.0
     return replace(task, outputs=rows.shape[1], mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+
+
+def _nothing_known(field: Field) -> SourceError:
+    return SourceError(f"{field.key!r} is known of no {field.level}: there is nothing to learn")
 
 
 def packs_of(dataset: PackDataset) -> Iterable[dict[str, torch.Tensor]]:

@@ -22,7 +22,7 @@ from packer.verify.block import check_block
 from pipelines.report.style import Picture, drawn, finish, new_figure, save_picture, whole_ticks
 from pipelines.stores.locations import below, data_sets_below, is_data_set, label, where
 from pipelines.training.ipu import train_on_ipu
-from pipelines.training.model import GNN, ColumnEmbedding, DenseEncoder, Edges, Nodes
+from pipelines.training.model import GNN, ColumnEmbedding, DenseEncoder, Edges, LengthEncoder, Nodes
 from pipelines.training.task import MOST_VALUES, packs_of
 from pipelines.training.task import Task as Task
 from pipelines.training.task import find_task as find_task
@@ -203,18 +203,34 @@ def build_model(packs: PackDataset, task: Task, hidden: int, layers: int) -> GNN
         encoders.append(made)
         return len(encoders) - 1
 
-    nodes = [
-        Nodes(axis.key, axis.column("x"), axis.column("batch"), encoder(axis, "x"))
-        for axis in axes
-        if axis.level == "node"
-    ]
-    edges = [
-        Edges(axis.key, *axis.ends, axis.column("edge_index"), axis.column("edge_attr"), encoder(axis, "edge_attr"))
-        for axis in axes
-        if axis.level == "edge" and axis.column("edge_index") in keys
-    ]
+    def nodes_of(axis: Axis) -> Nodes:
+        name = "x" if axis.column("x") in keys or axis.column("z") not in keys else "z"
+        return Nodes(axis.key, axis.column(name), axis.column("batch"), encoder(axis, name))
+
+    def edges_of(axis: Axis) -> Edges:
+        name, ends = axis.column("edge_attr"), (axis.key, *axis.ends, axis.column("edge_index"))
+        if name in keys or axis.type is not None or not _has_positions(packs):
+            return Edges(*ends, name, encoder(axis, "edge_attr"))
+        edges = Edges(*ends, "shifts" if "shifts" in keys else None, len(encoders), "pos")
+        encoders.append(LengthEncoder(_longest(packs, edges), hidden))
+        return edges
+
+    nodes = [nodes_of(axis) for axis in axes if axis.level == "node"]
+    edges = [edges_of(axis) for axis in axes if axis.level == "edge" and axis.column("edge_index") in keys]
     readout = None if task.level == "graph" else Axis(task.level, task.type).key
     return GNN(nodes, edges, encoders, hidden=hidden, layers=layers, outputs=task.outputs, readout=readout)
+
+
+def _has_positions(packs: PackDataset) -> bool:
+    """Whether nodes have places, whose distances are then features of edges without others."""
+    return any(
+        field.key == "pos" and field.level == "node" and field.dtype.startswith("float") for field in packs.fields
+    )
+
+
+def _longest(packs: PackDataset, edges: Edges) -> float:
+    lengths = (edges.rows(pack)[pack["edges_mask"]] for pack in packs_of(packs))
+    return max((float(found.max()) for found in lengths if len(found)), default=1.0)
 
 
 def _encoder(packs: PackDataset, axis: Axis, key: str, hidden: int) -> torch.nn.Module | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -150,7 +150,7 @@ class MappedCarrier:
         packs = sum(entry.get("packs", 0) for entry in entries.values())
         self._progress("write", packs, total)
         for name, entry in zip(missing, self._executor.map(run_task, missing.values()), strict=True):
-            entries[name] = asdict(entry)
+            entries[name] = entry
             self._journal.add("file", name, entry=entries[name])
             packs += entries[name].get("packs", 0)
             self._progress("write", packs, total)

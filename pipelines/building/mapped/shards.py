@@ -5,8 +5,8 @@ Workers import neither torch nor PyG: everything that they need is memory-mapped
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
@@ -18,19 +18,24 @@ import pyarrow.compute as pc
 from packer.errors import FormatError
 from packer.files.atomic import FileEntry, hash_file
 from packer.files.checked import CheckedFolder
+from packer.graphs.schema import Schema
 from packer.graphs.table import HASH_GRAPHS, GraphTable
 from packer.limits.pack_limits import PackLimits
 from packer.packs.materialise import materialise
 from packer.plan.pack_plan import make_plan
-from packer.shards import Layout, ShardEntry, choose_layout, shard_name, write_graphs, write_shard
+from packer.shards import Layout, choose_layout, shard_name, write_graphs, write_shard
 from packer.shards.graphs_file import TOO_LARGE, TRIMMED, lost_column, size_column, string_columns
 from packer.shards.manifest import GRAPHS
+from packer.shards.targets import Watched
 from pipelines.sources.protocol import Skip
 from pipelines.sources.skips import Skips
 
 SAMPLE_PACKS = 64
 _GRAPHS_PER_PART = 1 << 16
 _ROWS, _OFFSETS, _MEMBERS = "rows.npy", "pack_offsets.npy", "members.npy"
+
+TARGETS = "targets"
+"""Member of a shard's entry on its way to the manifest: Moments, which become part of those of the data set."""
 
 LOST = "lost.npy"
 """Beside a table of trimmed graphs: int64 [axes, graphs], the rows that each graph lost."""
@@ -126,9 +131,9 @@ def sample_layout(table: GraphTable, rows: np.ndarray, limits: PackLimits, compr
     return choose_layout(materialise(first, plan.graph_ids[: offsets[-1]], offsets, limits), compression)
 
 
-def run_task(task: Task) -> ShardEntry | FileEntry:
-    """Write one file of a data set."""
-    return _write_shard(task) if isinstance(task, ShardTask) else _write_graphs(task)
+def run_task(task: Task) -> dict[str, Any]:
+    """Write one file of a data set; its entry in the manifest as plain values, and the moments of a shard's targets."""
+    return _write_shard(task) if isinstance(task, ShardTask) else asdict(_write_graphs(task))
 
 
 def hash_of_file(task: Task) -> str:
@@ -146,7 +151,7 @@ def hash_task(item: tuple[str, int, int]) -> bytes:
     return b"".join(table.block_hash(first) for first in range(start, stop, HASH_GRAPHS))
 
 
-def _write_shard(task: ShardTask) -> ShardEntry:
+def _write_shard(task: ShardTask) -> dict[str, Any]:
     """Gather, pad, narrow, compress and write one shard, a block at a time."""
     table, *_ = _open(task.source)
 
@@ -154,15 +159,25 @@ def _write_shard(task: ShardTask) -> ShardEntry:
         for first in range(task.first, task.stop, task.packs_per_block):
             yield task.source.columns(first, min(first + task.packs_per_block, task.stop))
 
-    return write_shard(
+    return written_shard(
         task.folder,
-        shard_name(task.number),
+        task.number,
         blocks(),
         table.schema,
         task.source.limits,
         task.compression,
         task.uncompressed,
     )
+
+
+def written_shard(
+    folder: str | Path, number: int, blocks: Iterable[Mapping[str, np.ndarray]], schema: Schema, *how: Any
+) -> dict[str, Any]:
+    """Write a shard: its entry and, under `targets`, the moments of its graphs, plain. how: what `write_shard`
+    takes after the schema."""
+    watched = Watched(blocks, schema)
+    entry = write_shard(folder, shard_name(number), watched, schema, *how)
+    return {**asdict(entry), TARGETS: watched.plain()}
 
 
 def _write_graphs(task: GraphsTask) -> FileEntry:

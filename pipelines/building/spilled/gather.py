@@ -15,10 +15,10 @@ from packer.files.atomic import hash_file
 from packer.graphs.schema import Schema
 from packer.limits.pack_limits import PackLimits
 from packer.packs.spill import join
-from packer.shards import shard_name, write_graphs, write_shard
+from packer.shards import shard_name, write_graphs
 from packer.shards.layout import Layout
 from packer.shards.manifest import GRAPHS
-from pipelines.building.mapped.shards import pack_columns_of
+from pipelines.building.mapped.shards import pack_columns_of, written_shard
 from pipelines.building.spilled.route import check_places, graphs_name, read_segment, routed_name
 from pipelines.stores.layout import inside
 from pipelines.stores.sealed import SealedStore
@@ -94,12 +94,12 @@ def write_file(task: ShardTask | GraphsTask) -> dict[str, Any]:
     if entry_there is not None:
         return entry_there
     with task.target.out.scratch() as folder:
-        entry = _write_shard(task, folder) if isinstance(task, ShardTask) else _write_graphs(task, folder)
+        entry = _write_shard(task, folder) if isinstance(task, ShardTask) else asdict(_write_graphs(task, folder))
         task.target.out.put_file(task.label, folder / file)
-    return task.target.keep(file, asdict(entry))
+    return task.target.keep(file, entry)
 
 
-def _write_shard(task: ShardTask, folder: Any) -> Any:
+def _write_shard(task: ShardTask, folder: Any) -> dict[str, Any]:
     target = task.target
 
     def segment(group: int) -> bytes:
@@ -115,8 +115,8 @@ def _write_shard(task: ShardTask, folder: Any) -> Any:
             stop = min(first + task.layout.packs_per_block, count)
             yield pack_columns_of(routed.table, rows, offsets, first, stop, target.limits)
 
-    name = shard_name(task.number)
-    return write_shard(folder, name, blocks(), target.schema, target.limits, task.compression, task.layout.uncompressed)
+    form = task.compression, task.layout.uncompressed
+    return written_shard(folder, task.number, blocks(), target.schema, target.limits, *form)
 
 
 def _write_graphs(task: GraphsTask, folder: Any) -> Any:

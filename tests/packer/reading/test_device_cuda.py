@@ -37,9 +37,9 @@ def same(batch: Any, expected: Any) -> bool:
     return all(batch[name].is_cuda and torch.equal(batch[name].cpu(), tensor) for name, tensor in expected)
 
 
-@pytest.mark.parametrize("redraw", [True, False])
+@pytest.mark.parametrize("redraw", [True, False, "swaps"])
 @pytest.mark.parametrize("blocks", [None, 4, 6])
-def test_steps_are_those_of_torch_loader(folder: Path, blocks: int | None, redraw: bool) -> None:
+def test_steps_are_those_of_torch_loader(folder: Path, blocks: int | None, redraw: Any) -> None:
     ours, theirs = on_gpu(folder, blocks, redraw=redraw), torch_loader(PackDataset(folder), redraw=redraw, **OPTIONS)
     for _ in range(4):
         kept = list(ours)  # nothing waits for the device between the steps

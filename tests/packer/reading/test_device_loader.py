@@ -62,11 +62,11 @@ def assert_equal(found: list[Any], expected: list[Any]) -> None:
             assert one[name].dtype == tensor.dtype and torch.equal(one[name], tensor), name
 
 
-@pytest.mark.parametrize("redraw", [None, False])
+@pytest.mark.parametrize("redraw", [None, False, "swaps"])
 @pytest.mark.parametrize("blocks", [None, 4])
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_steps_are_those_of_torch_loader(
-    folder: Path, kind: str, batch_size: int, blocks: int | None, redraw: bool | None
+    folder: Path, kind: str, batch_size: int, blocks: int | None, redraw: Any
 ) -> None:
     names = [column.name for column in PackDataset(folder).columns]
     dataset = PackDataset(folder, columns=[*names, "graph_ids"], follow_batch=FOLLOWED[kind])
@@ -98,9 +98,9 @@ def test_ranks_share_an_epoch(folder: Path, blocks: int | None) -> None:
             assert_equal(list(ours), list(theirs))
 
 
-@pytest.mark.parametrize("redraw", [None, False])
+@pytest.mark.parametrize("redraw", [None, False, "swaps"])
 @pytest.mark.parametrize("blocks", [None, 4])
-def test_resuming_at_every_step(folder: Path, blocks: int | None, redraw: bool | None) -> None:
+def test_resuming_at_every_step(folder: Path, blocks: int | None, redraw: Any) -> None:
     """In the same loader, whose ring holds blocks of the pass before, and with states of either loader."""
     ours, theirs = loaders(folder, blocks, redraw=redraw)
     theirs.set_epoch(2)
@@ -122,10 +122,34 @@ def test_a_state_may_turn_redraws_off_and_not_on(plain: Path) -> None:
     ours, theirs = loaders(plain, 4, redraw=False)
     state = theirs.state_dict()
     drawing, _ = loaders(plain, 4)
-    with pytest.raises(StateError, match="made with redraw=False: leave it out"):
+    with pytest.raises(StateError, match="has redraw=True, which the device_loader was made without"):
         ours.load_state_dict(drawing.state_dict())
     drawing.load_state_dict(state)
     assert_equal(list(drawing), list(theirs))
+
+
+def test_a_state_with_swaps_goes_on_in_any_ring_and_back(plain: Path) -> None:
+    """Also where the ring holds the same blocks with other graphs in them."""
+    for redraw in (True, False, "swaps"):
+        ours, theirs = loaders(plain, redraw=redraw)
+        _, swapping = loaders(plain, redraw="swaps")
+        assert_equal(list(ours), list(theirs))
+        swapping.set_epoch(4)
+        ours.load_state_dict(swapping.state_dict())
+        for _ in range(2):
+            assert_equal(list(ours), list(swapping))
+        ours.load_state_dict(theirs.state_dict())
+        for _ in range(2):
+            assert_equal(list(ours), list(theirs))
+    with pytest.raises(StateError, match="has redraw=True, which the device_loader was made without"):
+        ours.load_state_dict(loaders(plain)[0].state_dict())
+
+
+def test_swapped_blocks_are_read_in_every_epoch(plain: Path) -> None:
+    ours, _ = loaders(plain, redraw="swaps")
+    for epoch in range(3):
+        list(ours)
+        assert ours.ring.num_read == 9 * (epoch + 1)
 
 
 def test_a_resident_ring_reads_once(plain: Path) -> None:

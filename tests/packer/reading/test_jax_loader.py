@@ -44,9 +44,9 @@ def assert_equal(found: list[Any], expected: list[Any]) -> None:
             np.testing.assert_array_equal(np.asarray(one[name]), values, err_msg=name)
 
 
-@pytest.mark.parametrize("redraw", [None, False])
+@pytest.mark.parametrize("redraw", [None, False, "swaps"])
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_steps_are_those_of_numpy_loader(folder: Path, kind: str, batch_size: int, redraw: bool | None) -> None:
+def test_steps_are_those_of_numpy_loader(folder: Path, kind: str, batch_size: int, redraw: Any) -> None:
     names = [column.name for column in PackReader(folder).columns]
     reader = PackReader(folder, columns=[*names, "graph_ids"], follow_batch=FOLLOWED[kind])
     options: dict[str, Any] = {"batch_size": batch_size, "seed": 3, "redraw": redraw}
@@ -101,8 +101,8 @@ def test_ranks_are_jaxs_own_unless_given(folder: Path, monkeypatch: pytest.Monke
     assert_equal(list(loader), list(numpy_loader(folder, seed=3, rank=1, world_size=3)))
 
 
-@pytest.mark.parametrize("redraw", [None, False])
-def test_resuming_at_every_step(folder: Path, redraw: bool | None) -> None:
+@pytest.mark.parametrize("redraw", [None, False, "swaps"])
+def test_resuming_at_every_step(folder: Path, redraw: Any) -> None:
     whole = _epoch(numpy_loader(folder, seed=3, redraw=redraw), 2)
     second = jax_loader(folder, seed=9)
     for taken in range(len(whole) + 1):

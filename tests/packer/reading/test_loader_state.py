@@ -351,7 +351,7 @@ def test_a_state_s_other_values(folder: Path) -> None:
     loader = make(folder, "thin")
     state = loader.state_dict()
     for wrong in (1, 0, "True", None, [True], math.nan):
-        with pytest.raises(StateError, match="not a loader state: fingerprint must be text and redraw True or False"):
+        with pytest.raises(StateError, match="not a loader state: fingerprint must be text and redraw True, False or"):
             loader.load_state_dict({**state, "redraw": wrong})
     for wrong in (None, 7, b"ab", ["ab"]):
         with pytest.raises(StateError, match="not a loader state: fingerprint must be text"):
@@ -402,7 +402,7 @@ def test_other_numbers_are_whole_too(folder: Path, kind: str, name: str) -> None
             make(folder, kind, **{**place, name: wrong})
     with pytest.raises(StateError, match="lanes must be at most 65536; got 65537"):
         make(folder, kind, lanes=65537)
-    with pytest.raises(StateError, match="redraw must be True, False or None; got 'no'"):
+    with pytest.raises(StateError, match="redraw must be True, False, \"swaps\" or None; got 'no'"):
         make(folder, kind, redraw="no")
 
 

@@ -62,8 +62,8 @@ def test_arrays_are_the_callers_own(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
-@pytest.mark.parametrize("redraw", [None, False])
-def test_steps_are_those_of_torch_loader(folder: Path, batch_size: int, redraw: bool | None) -> None:
+@pytest.mark.parametrize("redraw", [None, False, "swaps"])
+def test_steps_are_those_of_torch_loader(folder: Path, batch_size: int, redraw: Any) -> None:
     options: dict[str, Any] = {"batch_size": batch_size, "seed": 3, "redraw": redraw}
     arrays = numpy_loader(folder, index_dtype="int64", float_dtype=None, **options)
     tensors = torch_loader(PackDataset(folder), layout="dict", **options)

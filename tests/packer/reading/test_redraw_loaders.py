@@ -21,6 +21,7 @@ from pipelines import build
 
 GRAPHS = 90
 SEED = 5
+REDRAWS = [True, "swaps"]
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than processors
 
 
@@ -84,55 +85,59 @@ def assert_equal_steps(found: list[Any], expected: list[Any]) -> None:
             assert torch.equal(one[name], other[name]), name
 
 
+@pytest.mark.parametrize("redraw", REDRAWS)
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_ranks_and_workers_give_the_same_graphs_in_the_same_slots(packed: Any, batch_size: int) -> None:
-    dataset = with_ids(packed[0])
+def test_ranks_and_workers_give_the_same_graphs_in_the_same_slots(packed: Any, batch_size: int, redraw: Any) -> None:
+    dataset, options = with_ids(packed[0]), {"seed": SEED, "layout": "dict", "redraw": redraw}
     for epoch in (0, 3):
-        whole = steps(torch_loader(dataset, batch_size, seed=SEED, layout="dict"), epoch)
-        assert_equal_steps(
-            steps(torch_loader(dataset, batch_size, seed=SEED, layout="dict", as_dataloader=True), epoch), whole
-        )
-    assert_equal_steps(steps(torch_loader(dataset, batch_size, seed=SEED, layout="dict", num_workers=2), 3), whole)
+        whole = steps(torch_loader(dataset, batch_size, **options), epoch)
+        assert_equal_steps(steps(torch_loader(dataset, batch_size, as_dataloader=True, **options), epoch), whole)
+    assert_equal_steps(steps(torch_loader(dataset, batch_size, num_workers=2, **options), 3), whole)
     if batch_size == 1:
         for rank in range(3):
-            part = steps(torch_loader(dataset, seed=SEED, layout="dict", rank=rank, world_size=3), 3)
+            part = steps(torch_loader(dataset, rank=rank, world_size=3, **options), 3)
             real = [step for step in part if step["graphs_mask"].any()]
             assert_equal_steps(real, whole[rank::3])
 
 
-def test_poptorch_sees_the_same_graphs_in_the_same_slots(packed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("redraw", REDRAWS)
+def test_poptorch_sees_the_same_graphs_in_the_same_slots(
+    packed: Any, redraw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "poptorch", double)
     dataset = with_ids(packed[0])
-    loader = poptorch_loader(dataset, Options(device_iterations=2), seed=SEED, num_workers=2)
+    loader = poptorch_loader(dataset, Options(device_iterations=2), seed=SEED, num_workers=2, redraw=redraw)
     loader.pack_sampler.set_epoch(4)
     found = [seen["graph_ids"] for step in loader for seen in device_iterations(step, 2)]
-    expected = [step["graph_ids"] for step in steps(torch_loader(dataset, seed=SEED, layout="dict"), 4)]
+    expected = [step["graph_ids"] for step in steps(torch_loader(dataset, seed=SEED, layout="dict", redraw=redraw), 4)]
     assert found[0].dtype == torch.int32
     assert [ids.tolist() for ids in found[: len(expected)]] == [ids.tolist() for ids in expected]
 
 
+@pytest.mark.parametrize("redraw", REDRAWS)
 @pytest.mark.parametrize("options", [{}, {"as_dataloader": True}])
-def test_resuming_at_every_step(packed: Any, options: dict[str, Any]) -> None:
+def test_resuming_at_every_step(packed: Any, options: dict[str, Any], redraw: Any) -> None:
     dataset = with_ids(packed[0])
-    whole = steps(torch_loader(dataset, seed=SEED, layout="dict"), 2)
+    whole = steps(torch_loader(dataset, seed=SEED, layout="dict", redraw=redraw), 2)
     for taken in range(len(whole) + 1):
-        first = torch_loader(dataset, seed=SEED, layout="dict", **options)
+        first = torch_loader(dataset, seed=SEED, layout="dict", redraw=redraw, **options)
         first.set_epoch(2)
         running = iter(first)
         for _ in range(taken):
             next(running)
         state = first.state_dict()
-        assert state["redraw"] is True
+        assert state["redraw"] == redraw
         other = torch_loader(dataset, seed=99, layout="dict")
         other.load_state_dict(state)
         assert_equal_steps([dict(step) for step in other], whole[taken:])
 
 
-def test_every_graph_comes_once_an_epoch_and_equals_its_source(packed: Any) -> None:
+@pytest.mark.parametrize("redraw", REDRAWS)
+def test_every_graph_comes_once_an_epoch_and_equals_its_source(packed: Any, redraw: Any) -> None:
     folder, graphs = packed
     dataset = with_ids(folder)
     schema, limits = dataset.manifest.schema, dataset.limits
-    loader = torch_loader(dataset, seed=SEED, layout="dict")
+    loader = torch_loader(dataset, seed=SEED, layout="dict", redraw=redraw)
     for epoch in range(5):
         seen = torch.cat([step["graph_ids"] for step in steps(loader, epoch)])
         assert sorted(seen[seen >= 0].tolist()) == list(range(GRAPHS))
@@ -142,8 +147,8 @@ def test_every_graph_comes_once_an_epoch_and_equals_its_source(packed: Any) -> N
         from packer.reading.unpack_graphs import graphs_of
 
         for block in range(-(-len(dataset) // dataset.manifest.packs_per_block)):
-            stored = dataset.blocks._reader(0).block(block)
-            table, ids = unpack_table(redrawn(stored, schema, block, redraw_key(SEED, epoch)), schema, limits)
+            stored, key = dataset.blocks._reader(0).block(block), redraw_key(SEED, epoch, redraw)
+            table, ids = unpack_table(redrawn(stored, schema, limits, block, key), schema, limits)
             for graph, number in zip(graphs_of(table), ids.tolist(), strict=True):
                 assert_same(graph, graphs[number])
 
@@ -166,6 +171,29 @@ def test_layout_and_packs_stay_and_companions_change(packed: Any) -> None:
         assert sum(changed) > 0.9 * GRAPHS
 
 
+def test_graphs_alone_in_their_size_meet_others_where_swaps_are_asked_for(tmp_path: Path) -> None:
+    """40 graphs of 40 sizes, 4 in a pack: none has another of its size, so that a redraw moves none."""
+    graphs = [Data(x=torch.full((20 + number, 1), number + 1)) for number in range(40)]
+    build(graphs, tmp_path / "packs", PackLimits(180, 8, 7), workers=1)
+    dataset = PackDataset(tmp_path / "packs", columns=["graph_ids", "x", "batch"])
+
+    def companions(redraw: Any) -> list[int]:
+        """How many different graphs each of them meets in 10 epochs."""
+        met: list[set[int]] = [set() for _ in graphs]
+        loader = torch_loader(dataset, seed=SEED, layout="dict", redraw=redraw)
+        for epoch in range(10):
+            for step in steps(loader, epoch):
+                ids = [number for number in step["graph_ids"].tolist() if number >= 0]
+                assert step["x"][:, 0].bincount(minlength=41)[1:][ids].tolist() == [20 + number for number in ids]
+                for number in ids:
+                    met[number].update(ids)
+        return [len(others) - 1 for others in met]
+
+    stored, within, swapped = (companions(redraw) for redraw in (False, True, "swaps"))
+    assert within == stored
+    assert sum(swapped) > 4 * sum(stored)
+
+
 def test_nine_of_ten_molecules_change_their_pack(tmp_path: Path) -> None:
     """Of an optimal plan, which mixes sizes in a pack; where a pack is all of one size, fewer do."""
     pytest.importorskip("rdkit")
@@ -186,9 +214,10 @@ def packs_of_graphs(loader: Any, epoch: int) -> dict[int, int]:
     return {graph: number for number, step in steps for graph in step["graph_ids"].tolist() if graph >= 0}
 
 
-def test_a_data_set_is_sound_and_unpacks_as_before(packed: Any) -> None:
+@pytest.mark.parametrize("redraw", REDRAWS)
+def test_a_data_set_is_sound_and_unpacks_as_before(packed: Any, redraw: Any) -> None:
     folder, graphs = packed
-    for _ in torch_loader(PackDataset(folder), seed=1):
+    for _ in torch_loader(PackDataset(folder), seed=1, redraw=redraw):
         pass
     assert verify_shards(folder).ok
     for found, graph in zip(unpack(folder), graphs, strict=True):
@@ -215,9 +244,10 @@ def test_a_state_of_an_earlier_version_goes_on_without_redraws(packed: Any) -> N
     assert_equal_steps([dict(step) for step in other], rest)
 
 
-def test_any_choice_of_columns_gives_the_same_graphs(packed: Any) -> None:
+@pytest.mark.parametrize("redraw", REDRAWS)
+def test_any_choice_of_columns_gives_the_same_graphs(packed: Any, redraw: Any) -> None:
     folder, _ = packed
-    whole = steps(torch_loader(with_ids(folder), seed=SEED, layout="dict"), 1)
+    whole = steps(torch_loader(with_ids(folder), seed=SEED, layout="dict", redraw=redraw), 1)
     for column in ("y", "graph_ids"):
-        some = steps(torch_loader(PackDataset(folder, columns=[column]), seed=SEED, layout="dict"), 1)
+        some = steps(torch_loader(PackDataset(folder, columns=[column]), seed=SEED, layout="dict", redraw=redraw), 1)
         assert [step[column].tolist() for step in some] == [step[column].tolist() for step in whole]

@@ -99,6 +99,8 @@ def test_redraws_change_companions_and_nothing_else() -> None:
         assert np.mean([before[graph] != after[graph] for graph in before]) > 0.9
     with pytest.raises(StateError, match="shuffle=True"):
         PlanBatchSampler(plan, shuffle=False, redraw=True)
+    with pytest.raises(StateError, match="redraw of a plan must be True, False or None"):
+        PlanBatchSampler(plan, redraw="swaps")
 
 
 @pytest.mark.parametrize("world", [2, 3, 5])

@@ -16,7 +16,7 @@ from strategies import heterogeneous, homogeneous, limits_of, packings
 from packer import PackDataset, PackReader, torch_loader
 from packer.packs.materialise import materialise
 from packer.reading.array_ops import ops_of
-from packer.reading.redraw import redraw_key, redrawn, slots_of_block
+from packer.reading.redraw import needed_columns, redraw_key, redrawn, slots_of_block
 from packer.reading.stored import layout_of, stored_arrays, stored_names
 from packer.reading.take import take
 from packer.scan.block import join
@@ -43,7 +43,8 @@ def folder(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def held(reader: PackReader, library: str, redraw: int) -> tuple[Any, Any, Any]:
     """The only block of a data set for `take`: layout, arrays, table of slots."""
     layout = layout_of(reader, ops_of(library))
-    columns = reader.blocks.columns(0, stored_names(layout, redraw=True))
+    names = [*stored_names(layout, redraw=True), *needed_columns(reader.manifest.schema)]
+    columns = reader.blocks.columns(0, list(dict.fromkeys(names)))
     arrays = stored_arrays(columns, reader, layout, PACKS + 2, redraw=bool(redraw))
     slots = None
     if redraw:
@@ -194,7 +195,7 @@ def test_any_packs_with_any_redraw(graphs: list[Any], data: st.DataObject) -> No
     limits = limits_of(schema.axes, slots, num_slots, null_graphs)
     packs = materialise(table, ids, offsets, limits)
     reader: Any = _Reader(schema, limits)
-    expected = redrawn(packs, schema, 4, 99)
+    expected = redrawn(packs, schema, limits, 4, 99)
     for library in ("numpy", "torch"):
         layout = layout_of(reader, ops_of(library))
         number = len(offsets) - 1

@@ -124,6 +124,9 @@ def test_narrowing_loses_nothing(dtype: str, numbers: list[int]) -> None:
     assert np.dtype(narrow).itemsize <= values.itemsize
 
 
+NO_ROW = "the padding value of 'v' must be a number, or a row of them; got"
+
+
 @pytest.mark.parametrize(
     ("value", "pad", "message"),
     [
@@ -140,7 +143,26 @@ def test_narrowing_loses_nothing(dtype: str, numbers: list[int]) -> None:
         ),
         (torch.ones(2, dtype=torch.bool), 2, "'v' is bool: its padding value must be 0 or 1; got 2"),
         (torch.ones(2), 1e39, "'v' is float32: its padding value 1e+39 overflows"),
-        (torch.ones(2), "x", "the padding value of 'v' must be a number; got 'x'"),
+        (torch.ones(2), "x", "the padding value of 'v' must be a number, or a row of them; got 'x'"),
+        (torch.ones(2), [1.0, 2.0], "the padding value of 'v' is [2] numbers; a row of it is []"),
+        (torch.ones(2, 3), [1.0, 2.0], "the padding value of 'v' is [2] numbers; a row of it is [3]"),
+        (
+            torch.ones(2, 3),
+            [[1, 2], [3]],
+            "the padding value of 'v' must be a number, or a row of them; got [[1, 2], [3]]",
+        ),
+        (torch.ones(2, 3), [], f"{NO_ROW} []"),
+        (
+            torch.ones(2, 3),
+            ["a", "b", "c"],
+            "the padding value of 'v' must be a number, or a row of them; got ['a', 'b', 'c']",
+        ),
+        (torch.ones(2, 3), [0, 0, 1e39], "'v' is float32: its padding value 1e+39 overflows"),
+        (
+            torch.ones(2, 2, dtype=torch.int8),
+            [0, 0.5],
+            "'v' is int8: its padding value must be a whole number; got 0.5",
+        ),
     ],
 )
 def test_padding_values_that_do_not_fit(value: Any, pad: Any, message: str) -> None:
@@ -194,8 +216,9 @@ LONG = torch.long
         (
             [pair(3, 4, v=torch.zeros(3)), pair(3, 4, v=torch.zeros(4))],
             "'v' belongs neither to nodes, edges nor graphs: not node: graph 1 has length 4 and 3 nodes; not edge: "
-            "graph 0 has length 3 and 4 edges; not graph: graph 1 has length 4, but 3 in graph 0. Give its rows an axis "
-            "of their own (axes={'NAME': ['v']}, --axis NAME=v), reshape it, or leave it out (exclude_keys, --exclude)",
+            "graph 0 has length 3 and 4 edges; not graph: graph 1 has length 4, but 3 in graph 0. Give its rows an "
+            "axis of their own (axes={'NAME': ['v']}, --axis NAME=v), reshape it, or leave it out (exclude_keys, "
+            "--exclude)",
         ),
         (
             [pair(2, 0, my_batch=torch.zeros(2))],

@@ -283,7 +283,7 @@ def test_verify_tells_faults_and_its_exit_status(call: Callable[..., Any], packs
         ([*LIMITS, "--time-limit", "-3"], "--time-limit must be above 0; got -3"),
         (["--limits", "atuo"], "or a share such as 0.95; got 'atuo'. Did you mean 'auto'?"),
         (["--limits", "max"], "--limits max needs --num-graphs G"),
-        ([*LIMITS, "--pad", "x=red"], "--pad takes NAME=NUMBER; got x=red"),
+        ([*LIMITS, "--pad", "x=red"], "--pad takes NAME=NUMBER, or NAME=NUMBER,NUMBER,...; got x=red"),
         ([*LIMITS, "--workers", "0"], "greater than or equal to 1"),
         ([*LIMITS, "--algoritm", "optimal"], "--algorithm"),
     ],
@@ -325,7 +325,7 @@ def test_options_are_checked_before_the_source_is_read(
     ("arguments", "status", "fault"),
     [
         (["scan", "smiles:/nowhere.csv"], 1, "cannot read /nowhere.csv: No such file or directory"),
-        (["scan", "sample:other"], 2, "unknown sample 'other'; there is sample:nci"),
+        (["scan", "sample:other"], 2, "unknown sample 'other'; there are sample:nci"),
         (["scan", "tudatasets:MUTAG"], 2, "did you mean 'tudataset'?"),
         (["verify", "/nowhere"], 1, "holds no packs: neither manifest.json nor splits.json"),
         (["inspect", "/nowhere"], 1, "holds no packs"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from packer import GraphSizes, PackDataset, PackLimits, make_plan, suggest_limits, verify_shards
+from packer import GraphSizes, PackDataset, PackLimits, audit_packs, make_plan, suggest_limits, verify_shards
 from packer.errors import FormatError, MissingExtraError, PackerError
 from packer.shards import Manifest
 from pipelines.building.card import card_text, write_card
@@ -19,6 +19,7 @@ from pipelines.entry import main
 from pipelines.report import figures
 from pipelines.report.facts import read_facts
 from pipelines.report.pack_drawing import draw_pack, draw_text, read_pack
+from pipelines.report.page import page as page_of
 from pipelines.report.report import write_report
 from pipelines.report.style import inline_svg, save_picture
 
@@ -87,8 +88,8 @@ def test_ids_are_unique_and_every_reference_has_its_target(page):
 
 def test_every_picture_has_an_alternative_text(page):
     pictures = [attrs for tag, attrs in Reader(page).elements if tag == "svg"]
-    # Nodes, edges, both; fill, padding, graphs per pack; algorithms.
-    assert len(pictures) == 7
+    # Nodes, edges, both; fill, padding, graphs per pack; sizes along the epoch, companions, weights; algorithms.
+    assert len(pictures) == 10
     assert all(attrs["role"] == "img" and len(attrs["aria-label"]) > 30 for attrs in pictures)
     assert "80 graphs, from 3 to 6" in pictures[0]["aria-label"]
 
@@ -107,6 +108,20 @@ def test_the_page_states_what_is_in_the_folder(page, folder):
     assert f"{100 * 360 / (24 * manifest.num_packs):.1f} % of the node slots are real" in text
     for name in ("pad-to-max", "stream", "first-fit", "histogram", "best-fit-decreasing"):
         assert name in text
+
+
+def test_the_page_says_what_packs_do_to_learning(page, folder):
+    found, text = audit_packs(folder), Reader(page).text
+    assert len(found.verdicts) == 5 and all(verdict.text in text for verdict in found.verdicts)
+    assert "10 shuffled epochs, 1 pack a step, seed 0." in text
+
+
+def test_an_audit_that_fails_is_told_on_the_page(folder, monkeypatch):
+    def fails(*_, **__):
+        raise FormatError("graphs.parquet leaves slots free")
+
+    monkeypatch.setattr("pipelines.report.facts.audit_packs", fails)
+    assert "This could not be told: graphs.parquet leaves slots free" in page_of([read_facts(folder, verify=False)])
 
 
 def test_a_damaged_byte_is_on_the_page(folder, tmp_path):

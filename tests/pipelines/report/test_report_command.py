@@ -98,6 +98,17 @@ def test_a_tudataset_keeps_its_folder(place, shared_data):
     assert main([*command, "--workers", "1"]) == 0
 
 
+def test_frames_of_atoms_keep_their_options(place):
+    pytest.importorskip("matscipy")
+    Path("in/a.extxyz").write_text("2\nenergy=1\nH 0 0 0\nH 0 0 0.7\n" * 3)
+    options = ["ase:in/a.extxyz", "--cutoff", "2.5", "--float-dtype", "float64", "--target", "energy"]
+    assert main(["build", *options, "--out", "out", "--limits", "auto", *FAST, "--workers", "1"]) == 0
+    assert shown(Path("out"))[1:8] == options
+    assert main([*shown(Path("out")), "--workers", "1"]) == 0
+    Path("out/build.json").unlink()
+    assert shown(Path("out"))[1:8] == ["ase:a.extxyz", *options[1:]]
+
+
 def test_python_objects_and_lost_notes_are_said(place):
     import torch
     from torch_geometric.data import Data

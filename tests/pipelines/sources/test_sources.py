@@ -190,9 +190,9 @@ def test_a_callable_of_the_working_folder_gives_graphs(tmp_path: Path, monkeypat
 @pytest.mark.parametrize(
     ("text", "options", "fault"),
     [
-        ("sample:nci2", {}, "unknown sample 'nci2'; there is sample:nci"),
+        ("sample:nci2", {}, "unknown sample 'nci2'; there are sample:nci and sample:g2"),
         ("smile:f.csv", {}, "unknown source 'smile:f.csv'; did you mean 'smiles'"),
-        ("whatever", {}, r"unknown source 'whatever'\. Sources are: sample:nci, smiles:FILE"),
+        ("whatever", {}, r"unknown source 'whatever'\. Sources are: sample:nci, sample:g2, smiles:FILE"),
         ("pyg:module", {}, "names no callable: write pyg:module:callable"),
         ("tudataset:MUTAG", {}, r"needs root=DIR \(--root DIR\)"),
         (

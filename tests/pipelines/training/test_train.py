@@ -215,3 +215,23 @@ def test_ranks_with_unequal_graphs_share_one_mean(tmp_path):
     torch.multiprocessing.spawn(_rank_gradient, (2, str(tmp_path / "store"), results), nprocs=2)
     # d/dw mean((w - y)^2) at w = 1 over y = 1, 2, 3, 6: 2 * (0 - 1 - 2 - 5) / 4.
     assert results.tolist() == [-4.0, -4.0]
+
+
+def test_energies_of_molecules_are_learned(tmp_path):
+    """From atomic numbers and edge lengths, which follow the images of periodic graphs and not padding."""
+    pytest.importorskip("matscipy")
+    build("sample:g2", tmp_path / "packs", workers=1, algorithm="histogram")
+    report = train(tmp_path / "packs", target="energy", epochs=20, hidden=32, lr=5e-3)
+    assert report.metrics["train"]["evaluated"] == 86
+    assert report.metrics["train"]["mae"] < report.metrics["train"]["mae_of_training_mean"] / 2
+    packs = PackDataset(tmp_path / "packs")
+    model = build_model(packs, find_task(packs, "energy"), 8, 2)
+    (edges,) = model.edges
+    batch = next(iter(torch_loader(packs, shuffle=False)))
+    before = edges.rows(batch)
+    assert before.shape == (batch.num_edges, 1) and 0 < before[batch.edges_mask].max() < 5
+    source, target = batch.edge_index
+    batch.pos[target[0]] += 9 * (torch.arange(3) == 0)
+    batch.shifts[:] = torch.where((target == target[0])[:, None], torch.tensor([-9.0, 0, 0]), 0.0)
+    batch.shifts[source == target[0]] = torch.tensor([9.0, 0, 0])
+    assert torch.allclose(edges.rows(batch), before, atol=1e-5), "an atom moved by a cell, and its images"

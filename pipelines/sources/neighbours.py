@@ -1,0 +1,160 @@
+"""Structures to graphs: which atoms have each other, or an image of each other, within the cutoff."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from packer.graphs.ragged import pointers
+
+_MOST_IMAGES = 127  # what int8 holds
+_MOST_BINS = 1_000_000
+_LARGEST, _BEYOND = float(np.finfo(np.float32).max), "beyond float32"
+_FLAT = 1e-8
+"""Volume of a cell by that of a box with its edges, below which matrices made of it mean nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class Structures:
+    """Some structures, one after another.
+
+    num_atoms: int64 [structures]; positions: float64 [atoms, 3]; cells: float64 [structures, 3, 3], zero where there is
+    none; pbc: bool [structures, 3].
+    """
+
+    num_atoms: np.ndarray
+    positions: np.ndarray
+    cells: np.ndarray
+    pbc: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Edges:
+    """The directed edges of all structures without a fault, by structure, source, target and image.
+
+    num_edges: int64 [structures]; ends: int64 [edges, 2], numbers of atoms within their structure; images: int8 [edges,
+    3]: how many cells along each vector the target is away, so that
+    positions[target] - positions[source] + images @ cell is the vector from source to target; faults: structure -> why
+    it is no graph.
+    """
+
+    num_edges: np.ndarray
+    ends: np.ndarray
+    images: np.ndarray
+    faults: dict[int, str]
+
+
+def edges_within(given: Structures, cutoff: float) -> Edges:
+    """All pairs nearer than the cutoff, both directions of each, with images where the structure is periodic; an atom
+    and its own images too. Time and memory O(atoms + edges). No randomness."""
+    from matscipy.neighbours import neighbour_list
+
+    faults: dict[int, str] = {}
+
+    def mark(wrong: Any, reason: str) -> None:
+        for at in np.flatnonzero(wrong).tolist():
+            faults.setdefault(at, reason)
+
+    owner = np.repeat(np.arange(len(given.num_atoms)), given.num_atoms)
+    mark(given.num_atoms == 0, "no atoms")
+    mark(_any(~(np.abs(given.positions) <= _LARGEST).all(axis=1), owner, given), f"a position is NaN or {_BEYOND}")
+    mark(~(np.abs(given.cells) <= _LARGEST).all(axis=(1, 2)), f"the cell holds NaN or what is {_BEYOND}")
+    mark((given.pbc & ~given.cells.any(axis=2)).any(axis=1), "it is periodic along a vector that its cell lacks")
+    starts = pointers(given.num_atoms)
+    boxes: dict[int, tuple[np.ndarray, np.ndarray]] = {
+        at: _box(given.positions[starts[at] : starts[at + 1]], given.cells[at], given.pbc[at])
+        for at in range(len(given.num_atoms))
+        if at not in faults
+    }
+    _check_boxes(boxes, given, cutoff, faults)
+    parts: list[Any] = []
+    sound = [at for at in range(len(given.num_atoms)) if at not in faults]
+    for at in sound:
+        cell, origin = boxes[at]
+        parts.append(
+            neighbour_list(
+                "ijdS",
+                positions=given.positions[starts[at] : starts[at + 1]],
+                cell=cell,
+                pbc=given.pbc[at],
+                cutoff=cutoff,
+                cell_origin=origin,
+            )
+        )
+    source, target, distance, images = (
+        [np.concatenate(part) for part in zip(*parts, strict=True)]
+        if parts
+        else [np.zeros(shape, dtype=np.int64) for shape in (0, 0, 0, (0, 3))]
+    )
+    of = np.repeat(np.array(sound, dtype=np.int64), [len(part[0]) for part in parts])
+    mark(_any(distance == 0, of, given), "two atoms are at one place")
+    mark(_any((np.abs(images) > _MOST_IMAGES).any(axis=1), of, given), _TOO_FAR)
+    first = source + starts[of]
+    alone = np.bincount(first, minlength=len(owner)) == 0
+    mark(_any(alone, owner, given) & (given.num_atoms > 1), "an atom has no other within the cutoff")
+    if faults:
+        kept = ~np.isin(of, list(faults))
+        of, first, source, target, images = (part[kept] for part in (of, first, source, target, images))
+    order = _order(first, target, images)
+    return Edges(
+        np.bincount(of, minlength=len(given.num_atoms)),
+        np.stack([source, target], axis=1)[order].astype(np.int64),
+        images[order].astype(np.int8),
+        faults,
+    )
+
+
+_TOO_FAR = f"images within the cutoff are more than {_MOST_IMAGES} cells away (unit_shifts are int8): wrap its atoms"
+
+
+def _any(wrong: Any, of: np.ndarray, given: Structures) -> np.ndarray:
+    """Which structures have a row that is wrong. of: the structure of each row."""
+    return np.bincount(of[wrong], minlength=len(given.num_atoms)) > 0
+
+
+def _box(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(cell, origin) to search in: along what is not periodic, whatever its cell says, a box around the atoms."""
+    if pbc.all():
+        return cell, np.zeros(3)
+    across = np.linalg.svd(cell[pbc])[2][pbc.sum() :]  # unit vectors, orthogonal to the periodic ones
+    along = positions @ across.T
+    low = along.min(axis=0)
+    box = cell.copy()
+    box[~pbc] = across * (along.max(axis=0) - low + 1)[:, None]
+    return box, low @ across
+
+
+def _check_boxes(
+    boxes: dict[int, tuple[np.ndarray, np.ndarray]], given: Structures, cutoff: float, faults: dict[int, str]
+) -> None:
+    """Find the faults of cells that must be found before a search, which could take any time and memory."""
+    if not boxes:
+        return
+    ids = np.array(list(boxes))
+    cells = np.stack([cell for cell, _ in boxes.values()])
+    lengths = np.linalg.norm(cells, axis=2)
+    with np.errstate(over="ignore", invalid="ignore"):
+        flat = ~(np.abs(np.linalg.det(cells / lengths[:, :, None])) >= _FLAT)
+    inverse = np.linalg.inv(np.where(flat[:, None, None], np.eye(3), cells))
+    heights = 1 / np.linalg.norm(inverse, axis=1)  # between the faces of each direction
+    for wrong, reason in (
+        (flat, "its cell is singular"),
+        (((cutoff / heights > _MOST_IMAGES) & given.pbc[ids]).any(axis=1), _TOO_FAR),
+        (
+            ~(np.maximum(heights / cutoff, 1).prod(axis=1) <= _MOST_BINS),
+            f"it spreads over more than {_MOST_BINS:,} boxes of the cutoff's size",
+        ),
+    ):
+        for at in ids[wrong].tolist():
+            faults.setdefault(at, reason)
+
+
+def _order(first: np.ndarray, target: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """How to sort edges by source, target and image: one number for each, sorted."""
+    if not len(first):
+        return first
+    low = images.min(axis=0)
+    sizes = (first.max() + 1, target.max() + 1, *(images.max(axis=0) - low + 1))
+    return np.argsort(np.ravel_multi_index((first, target, *(images - low).T), sizes))
