@@ -55,8 +55,8 @@ def jax_loader(
     `jax.process_index()` and `jax.process_count()`, asked when a pass begins. index_dtype, float_dtype: see
     `numpy_loader`; 64 bits need `jax_enable_x64`. resident: all packs stay on each device, as they are stored: after
     the first pass nothing is read, and nothing goes there but the numbers of packs and, with redraws, 4 bytes a graph
-    slot an epoch (with redraw="swaps" all packs again). Raises StateError for numbers out of range and for more devices than
-    there are, FieldError for integers that might not fit, MissingExtraError without JAX.
+    slot an epoch (with redraw="swaps" all packs again). Raises StateError for numbers out of range and for more devices
+    than there are, FieldError for integers that might not fit, MissingExtraError without JAX.
     """
     ops = JaxOps()
     reader = reader_of(dataset, "jax_loader")
