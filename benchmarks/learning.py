@@ -5,8 +5,8 @@
 One small GIN (2 layers, hidden 32, BatchNorm masked by `mask_norms` on packs) and one loop of Adam, whose loss is a sum
 over the step's graphs divided by the mean number of graphs a step. Unpacked: PyG's DataLoader, shuffled. Packs: limits
 are chosen for each algorithm such that a step of one pack holds as many graphs on average as an unpacked batch. Each
-seed gives all ways the same first weights, and an order of their own. The validation loss is taken unpacked, by one
-code for all. The band of unpacked training is the mean over its seeds, two standard deviations up and down. `late` is
+seed gives all ways the same first weights, and has an order and plans of its own. The validation loss is taken
+unpacked, by one code for all. The band of unpacked training is the mean over its seeds, two standard deviations up and down. `late` is
 the mean of the last quarter of the epochs; `off` is how far that lies from unpacked training, seed by seed, with the
 standard error of that difference. More than 3.5 of these is called a difference: with 10 seeds and 9 comparisons,
 chance alone gives one in some 16 such pages.
@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -198,24 +199,24 @@ def curves(case: Case, seeds: int) -> tuple[dict[str, np.ndarray], dict[str, flo
 
     found[UNPACKED] = np.array([curve(of, s, case.epochs, lambda s=s: plain(s)) for s in range(seeds)])
     graphs[UNPACKED] = len(of.train) / len(plain(0))
-    with tempfile.TemporaryDirectory() as folder:
-        for way, (algorithm, redraw) in WAYS.items():
-            out = f"{folder}/{algorithm}"
-            build(of.train, out, of.limits(algorithm, graphs[UNPACKED]), algorithm=algorithm, time_limit=10, workers=1)
-            packs = PackDataset(out)
-            graphs[way] = packs.manifest.num_graphs / len(packs)
-            found[way] = np.array(
-                [
-                    curve(
-                        of,
-                        s,
-                        case.epochs,
-                        lambda s=s, p=packs, r=redraw: torch_loader(p, shuffle=True, seed=s, redraw=r),
-                    )
-                    for s in range(seeds)
-                ]
-            )
-    return found, graphs
+    limits = {algorithm: of.limits(algorithm, graphs[UNPACKED]) for algorithm in ("stream", "optimal")}
+    by_seed: dict[str, list[list[float]]] = {way: [] for way in WAYS}
+    for seed in range(seeds):
+        with tempfile.TemporaryDirectory() as folder:
+            packs = {name: _packs(of, f"{folder}/{name}", name, limits[name], seed) for name in limits}
+            for way, (algorithm, redraw) in WAYS.items():
+                own = packs[algorithm]
+                graphs[way] = own.manifest.num_graphs / len(own)
+                loader = partial(torch_loader, own, shuffle=True, seed=seed, redraw=redraw)
+                by_seed[way].append(curve(of, seed, case.epochs, loader))
+    return {**found, **{way: np.array(losses) for way, losses in by_seed.items()}}, graphs
+
+
+def _packs(of: Learned, out: str, algorithm: str, limits: PackLimits, seed: int) -> PackDataset:
+    """A plan of each seed's own: of the graphs in an order of its own."""
+    graphs = [of.train[i] for i in np.random.default_rng(seed).permutation(len(of.train)).tolist()]
+    build(graphs, out, limits, algorithm=algorithm, seed=seed, time_limit=10, workers=1)
+    return PackDataset(out)
 
 
 def rows_of(name: str, found: dict[str, np.ndarray], graphs: dict[str, float]) -> tuple[list[list[str]], list[str]]:
