@@ -6,10 +6,10 @@ One small GIN (2 layers, hidden 32, BatchNorm masked by `mask_norms` on packs) a
 over the step's graphs divided by the mean number of graphs a step. Unpacked: PyG's DataLoader, shuffled. Packs: limits
 are chosen for each algorithm such that a step of one pack holds as many graphs on average as an unpacked batch. Each
 seed gives all ways the same first weights, and has an order and plans of its own. The validation loss is taken
-unpacked, by one code for all. The band of unpacked training is the mean over its seeds, two standard deviations up and down. `late` is
-the mean of the last quarter of the epochs; `off` is how far that lies from unpacked training, seed by seed, with the
-standard error of that difference. More than 3.5 of these is called a difference: with 10 seeds and 9 comparisons,
-chance alone gives one in some 16 such pages.
+unpacked, by one code for all. The band of unpacked training is the mean over its seeds, two standard deviations up and
+down. `late` is the mean of the last quarter of the epochs; `off` is how far that lies from unpacked training, seed by
+seed, with the standard error of that difference. More than 3.5 of these is called a difference: with 10 seeds and 9
+comparisons, chance alone gives one in some 16 such pages.
 """
 
 from __future__ import annotations
