@@ -237,7 +237,7 @@ def found(**changes: Any) -> PackAudit:
             False,
             "Companions: a graph meets 42.0 in 10 epochs with redraws, 8.0 without (5.2 times as many, of 10 at most), "
             "85.0 in unpacked batches; 50 graphs followed. 50.0 % of the graphs are alone in their size and keep their "
-            "place.",
+            "place; redraw='swaps' exchanges graphs of any sizes.",
         ),
         (
             {"epochs": 1, "companions": Companions(100, (8.0,), (8.0,), (8.0,), 0.5, 0.5)},
