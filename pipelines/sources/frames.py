@@ -10,7 +10,7 @@ import io
 import sqlite3
 import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from glob import has_magic
@@ -59,13 +59,29 @@ class Pin(NamedTuple):
 
     @classmethod
     def of(cls, path: Path) -> Pin:
+        check_settled(path)
         stamp = written(path)
         return cls(digest(path), stamp)
 
     def check(self, path: Path) -> None:
         """Raise SourceError for another file. A copy on another machine is read once, for its hash."""
+        check_settled(path)
         if written(path) != self.stamp and digest(path) != self.sha256:
             raise has_changed(path, digest(path), self.sha256)
+
+
+def check_settled(path: Path) -> None:
+    """SourceError for a database of which SQLite keeps some in another file: a pin is of the file alone."""
+    if path.suffix != ".db":
+        return
+    for ending in ("-wal", "-journal"):
+        beside = Path(f"{path.resolve()}{ending}")
+        with suppress(OSError):
+            if beside.stat().st_size:
+                raise SourceError(
+                    f"{beside} holds changes of {path}, which is being written to, or was not closed. Close what has "
+                    f"it open, then run: sqlite3 {path} 'PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode=DELETE'"
+                )
 
 
 def unreadable(error: Exception) -> FaultyFrame:
@@ -112,6 +128,7 @@ def _named(part: str) -> list[Path]:
 
 def places_of(path: Path) -> Places:
     """The places of all frames of a file. SourceError for what is no such file."""
+    check_settled(path)
     return _places(path, *written(path))
 
 
@@ -128,6 +145,7 @@ def _places(path: Path, *_: int) -> Places:
 
 def frames_in(path: Path) -> AbstractContextManager[Read]:
     """A function that reads frames of the file by their places, while the file is open."""
+    check_settled(path)
     return KINDS[path.suffix].opened(path)
 
 

@@ -346,6 +346,33 @@ def test_the_files_of_a_job_are_those_that_it_began_with(tmp_path: Path, frames:
         task.scan()
 
 
+@pytest.mark.parametrize("mode", ["WAL", "PERSIST"])
+def test_a_database_of_which_some_lies_in_another_file_is_refused(
+    tmp_path: Path, frames: list[Atoms], mode: str
+) -> None:
+    path = write_frames(tmp_path / "a.db", frames[:4])
+    source = pinned(parse_source(f"ase:{path}", cutoff=4.0))
+    (task,) = source.tasks()
+    data = path.read_bytes()
+    database = sqlite3.connect(path)
+    database.execute(f"PRAGMA journal_mode={mode}")
+    database.execute("UPDATE systems SET unique_id = id WHERE id = 1")
+    database.commit()
+    beside = {"WAL": "-wal", "PERSIST": "-journal"}[mode]
+    link = tmp_path / "sub"
+    link.mkdir()
+    (link / "b.db").symlink_to(path)
+    again = parse_source(f"ase:{link / 'b.db'}", cutoff=4.0)
+    for late in (task.scan, lambda: list(source.tasks()), lambda: pinned(again), lambda: list(again.tasks())):
+        with pytest.raises(SourceError, match=rf"a\.db{beside} holds changes of .*PRAGMA journal_mode=DELETE"):
+            late()
+    database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    database.execute("PRAGMA journal_mode=DELETE")
+    database.close()
+    assert path.read_bytes() != data
+    assert not next(iter(again.tasks())).scan().skips
+
+
 def test_the_key_tells_what_graphs_depend_on(tmp_path: Path, frames: list[Atoms]) -> None:
     path = write_frames(tmp_path / "a.traj", frames)
     key = parse_source(f"ase:{path}", cutoff=4.0).key()
