@@ -101,14 +101,27 @@ def files_of(text: str) -> tuple[Path, ...]:
     if "://" in text:
         raise SourceError(f"ase:{text}: files of frames are read in pieces by every worker: copy them to a disk first")
     parts = [text] if Path(text).exists() else text.split(",")
+    if not all(part.strip() for part in parts):
+        raise SourceError(f"ase:{text} names a file with an empty name: leave out the comma; a dot is this folder")
     found = [path for part in parts for path in _named(part)]
     for path in found:
         if path.suffix not in KINDS:
             raise SourceError(f"{path} is of no known kind: frames are read from {', '.join(KINDS)}")
-    twice = next((path for path in found if found.count(path) > 1), None) if len(set(found)) < len(found) else None
-    if twice is not None:
-        raise SourceError(f"ase:{text} names {twice} twice: name each file once")
+    first: dict[object, Path] = {}
+    for path in found:
+        other = first.setdefault(_same(path), path)
+        if other is not path:
+            also = "" if other == path else f", once as {other}"
+            raise SourceError(f"ase:{text} names {path} twice{also}: name each file once")
     return tuple(found)
+
+
+def _same(path: Path) -> object:
+    """What all names of a file have in common."""
+    with suppress(OSError, ValueError):
+        about = path.stat()
+        return about.st_dev, about.st_ino
+    return path
 
 
 def _named(part: str) -> list[Path]:

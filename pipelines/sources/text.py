@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 import re
+import stat
 import zlib
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -78,6 +79,9 @@ def open_file(path: TextFile) -> io.BufferedReader:
     if isinstance(path, RemoteText):
         return path.open()
     try:
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # whose end may never come
+            raise SourceError(f"{path} is no plain file, but a pipe, a device or a socket: write it to a file first")
         return path.open("rb")
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise SourceError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}. Check the path") from error

@@ -145,9 +145,13 @@ BAD_SOURCES = [
     ({"cutoff": 5, "target_dtype": "float64"}, "a.extxyz", r"target_dtype \(--target-dtype\): for smiles: sources"),
     ({"cutoff": 5}, "gone.extxyz", r"cannot read .*gone\.extxyz: No such file"),
     ({"cutoff": 5}, "a.cif", r"a\.cif is of no known kind: frames are read from \.extxyz, \.xyz, \.traj"),
-    ({"cutoff": 5}, "*.xyz", r"no file is called .*\*\.xyz"),
+    ({"cutoff": 5}, "q*.xyz", r"no file is called .*q\*\.xyz"),
     ({"cutoff": 5}, "empty", r"the folder .*empty holds no file of frames"),
-    ({"cutoff": 5}, "a.extxyz,a.extxyz", r"names .*a\.extxyz twice"),
+    ({"cutoff": 5}, "a.extxyz,a.extxyz", r"names .*a\.extxyz twice: "),
+    ({"cutoff": 5}, "a.extxyz,empty/../a.extxyz", r"empty/\.\./a\.extxyz twice, once as .*/a\.extxyz: name each"),
+    ({"cutoff": 5}, "a.extxyz,link.xyz", r"link\.xyz twice, once as .*a\.extxyz"),
+    ({"cutoff": 5}, "twice", r"twice/b\.extxyz twice, once as .*twice/a\.extxyz"),
+    ({"cutoff": 5}, "pipe.xyz", r"pipe\.xyz is no plain file, but a pipe"),
     (
         {"cutoff": 5, "targets": ["enrgy"]},
         "a.extxyz",
@@ -183,11 +187,25 @@ def test_what_is_no_source_of_frames(tmp_path: Path, options: dict[str, Any], fi
     database.close()
     with ulm.open(tmp_path / "other.traj", "w", tag="Other") as other:
         other.write(a=1)
+    (tmp_path / "link.xyz").symlink_to("a.extxyz")
+    os.mkfifo(tmp_path / "pipe.xyz")
+    (tmp_path / "twice").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "twice" / f"{name}.extxyz").symlink_to(tmp_path / "a.extxyz")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     text = ",".join(str(tmp_path / part) for part in file.split(","))
     with pytest.raises(SourceError, match=message):
         scans(parse_source(f"ase:{text}", **options))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
+@pytest.mark.parametrize("text", [" ", "a.extxyz,", ",a.extxyz", "a.extxyz,,b.extxyz", "a.extxyz, "])
+def test_an_empty_name_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.extxyz").write_text(SOUND)
+    with pytest.raises(SourceError, match="names a file with an empty name"):
+        scans(parse_source(f"ase:{text}", cutoff=5.0))
 
 
 class Bomb:
