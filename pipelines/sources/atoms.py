@@ -103,7 +103,7 @@ class Ask:
             _joined([np.asarray(frame.cell)[None] for frame in read], (3, 3)),
             _joined([np.asarray(frame.pbc)[None] for frame in read], (3,)).astype(bool),
         )
-        edges = edges_within(given, self.cutoff)
+        edges = edges_within(given, self.cutoff, self.float_dtype)
         ids = list(values)
         faults.update((ids[at], reason) for at, reason in edges.faults.items())
         kept = [at for at in ids if at not in faults]
@@ -129,13 +129,11 @@ class Ask:
         sound = np.array([at not in edges.faults for at in range(len(given.num_atoms))], dtype=bool)
         num_nodes, num_edges, cells = given.num_atoms[sound], edges.num_edges[sound], given.cells[sound]
         ones = np.ones(len(kept), dtype=np.int64)
-        # Adding zero turns -0.0 into 0.0: shifts that are zero are whole numbers, and stored as such.
-        shifts = np.einsum("ek,ekl->el", edges.images, np.repeat(cells, num_edges, axis=0)) + 0.0
         fields = [
             FlatField("z", _joined([row[0] for row in values], ()).astype(np.int64), num_nodes, level="node"),
             FlatField("pos", self._cast(given.positions[np.repeat(sound, given.num_atoms)]), num_nodes, level="node"),
             FlatField("edge_index", edges.ends, num_edges, index=True),
-            FlatField("shifts", self._cast(shifts), num_edges, level="edge"),
+            FlatField("shifts", self._cast(edges.shifts), num_edges, level="edge"),
             FlatField("unit_shifts", edges.images, num_edges, level="edge"),
             FlatField("cell", self._cast(cells), ones, level="graph"),
             FlatField("pbc", given.pbc[sound], ones, level="graph"),

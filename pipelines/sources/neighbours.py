@@ -36,19 +36,20 @@ class Edges:
 
     num_edges: int64 [structures]; ends: int64 [edges, 2], numbers of atoms within their structure; images: int8 [edges,
     3]: how many cells along each vector the target is away, so that
-    positions[target] - positions[source] + images @ cell is the vector from source to target; faults: structure -> why
-    it is no graph.
+    positions[target] - positions[source] + images @ cell is the vector from source to target; shifts: float64 [edges,
+    3], images @ cell; faults: structure -> why it is no graph.
     """
 
     num_edges: np.ndarray
     ends: np.ndarray
     images: np.ndarray
+    shifts: np.ndarray
     faults: dict[int, str]
 
 
-def edges_within(given: Structures, cutoff: float) -> Edges:
+def edges_within(given: Structures, cutoff: float, stored: str = "float64") -> Edges:
     """All pairs nearer than the cutoff, both directions of each, with images where the structure is periodic; an atom
-    and its own images too. Time and memory O(atoms + edges). No randomness."""
+    and its own images too. stored: the dtype in which positions and shifts are stored. Time and memory O(atoms + edges). No randomness."""
     from matscipy.neighbours import neighbour_list
 
     faults: dict[int, str] = {}
@@ -94,18 +95,37 @@ def edges_within(given: Structures, cutoff: float) -> Edges:
     first = source + starts[of]
     alone = np.bincount(first, minlength=len(owner)) == 0
     mark(_any(alone, owner, given) & (given.num_atoms > 1), "an atom has no other within the cutoff")
+    # Adding zero turns -0.0 into 0.0: shifts that are zero are whole numbers, and stored as such.
+    shifts = np.einsum("ek,ekl->el", images, np.repeat(given.cells, np.bincount(of, minlength=len(starts) - 1), axis=0))
+    shifts += 0.0
+    if stored != "float64":
+        with np.errstate(all="ignore"):  # of what has a fault anyway
+            vectors = given.positions.astype(stored).take(target + starts[of], axis=0)
+            vectors -= given.positions.astype(stored).take(first, axis=0)
+            vectors += shifts.astype(stored)
+            squares = np.einsum("el,el->e", vectors, vectors)
+            changed = ~(np.abs(squares - distance**2) <= 2 * _MOST_CHANGE * distance**2)
+        mark(_any(changed, of, given), f"{stored} {_CHANGED}")
     if faults:
         kept = ~np.isin(of, list(faults))
-        of, first, source, target, images = (part[kept] for part in (of, first, source, target, images))
+        of, first, source, target, images, shifts = (
+            part[kept] for part in (of, first, source, target, images, shifts)
+        )
     order = _order(first, target, images)
     return Edges(
         np.bincount(of, minlength=len(given.num_atoms)),
         np.stack([source, target], axis=1)[order].astype(np.int64),
         images[order].astype(np.int8),
+        shifts[order],
         faults,
     )
 
 
+_MOST_CHANGE = 1e-3
+_CHANGED = (
+    f"changes the length of an edge by more than {_MOST_CHANGE:.1%}, so far from 0 are its atoms: pass --float-dtype "
+    "float64, or move them"
+)
 _TOO_FAR = f"images within the cutoff are more than {_MOST_IMAGES} cells away (unit_shifts are int8): wrap its atoms"
 
 

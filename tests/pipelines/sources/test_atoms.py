@@ -271,6 +271,26 @@ def test_faults_of_frames(tmp_path: Path, reason: str) -> None:
     assert len(unpack(built)) == 2
 
 
+@pytest.mark.parametrize(
+    ("atoms", "cell"),
+    [
+        ("H 99999999 0 0\nH 100000000 0 0", ""),  # float32 has one number for both
+        ("H 99999.003 0 0\nH 100000.013 0 0", ""),  # and here 0.5% of the distance are added
+        ("H 0 0 0\nH 99998.4 0 0", ' Lattice="100000 0 0 0 6 0 0 0 6"'),  # where images meet
+        ("H 0 0 0\nH 1e-30 0 0", ""),  # whose square is 0 in float32
+    ],
+)
+def test_lengths_that_float32_changes_are_faults(tmp_path: Path, atoms: str, cell: str) -> None:
+    path = tmp_path / "md.extxyz"
+    path.write_text(f"{SOUND}2\n{PLAIN}{cell}\n{atoms}\n{SOUND}")
+    (scan,) = scans(parse_source(f"ase:{path}", cutoff=2.0))
+    assert scan.graphs.ids.tolist() == [0, 2] and [skip.where for skip in scan.skips] == ["md.extxyz, frame 1"]
+    assert scan.skips[0].reason.startswith("float32 changes the length of an edge by more than 0.1%")
+    assert "--float-dtype float64" in scan.skips[0].reason
+    (scan,) = scans(parse_source(f"ase:{path}", cutoff=2.0, float_dtype="float64"))
+    assert not scan.skips
+
+
 def test_a_file_of_faults_alone_says_so(tmp_path: Path) -> None:
     path = tmp_path / "md.xyz"
     path.write_text(FAULTS["its cell is singular"] * 3)
