@@ -298,9 +298,14 @@ class _Data(Mapping[str, Any]):
 
 
 def _places_of_lmdb(path: Path) -> np.ndarray:
-    with _lmdb(path) as get:
-        rows = np.arange(1, int(get("nextid") or 1))
-        rows = np.setdiff1d(rows, np.array(get("deleted_ids") or [], dtype=np.int64))
+    with _lmdb(path) as (get, entries):
+        last, deleted = int(get("nextid") or 1) - 1, np.unique(np.array(get("deleted_ids") or [], dtype=np.int64))
+        if last - len(deleted) > entries:
+            raise SourceError(
+                f"{path} is damaged: it says that it has {last - len(deleted):,} rows, and holds {entries:,} values. "
+                "Restore it, or write it again"
+            )
+        rows = np.setdiff1d(np.arange(1, last + 1), deleted)
         return np.stack([rows, rows], axis=1)
 
 
@@ -308,7 +313,7 @@ def _places_of_lmdb(path: Path) -> np.ndarray:
 def _opened_lmdb(path: Path) -> Generator[Read]:
     from ase.db.row import AtomsRow
 
-    with _lmdb(path) as get:
+    with _lmdb(path) as (get, _):
 
         def read(row: int, _: int) -> Frame:
             held = get(str(row))
@@ -327,21 +332,33 @@ def _arrays(frame: Frame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @contextmanager
-def _lmdb(path: Path) -> Generator[Callable[[str], Any]]:
-    """The values of the file by their keys, None for none. What ase-db-backends writes, without its other databases."""
+def _lmdb(path: Path) -> Generator[tuple[Callable[[str], Any], int]]:
+    """The values of the file by their keys, None for none, and their number. What ase-db-backends writes, without its other databases."""
     try:
         import lmdb
     except ImportError as error:
         raise MissingExtraError("lmdb", "atoms", "reading .aselmdb") from error
     from ase.io.jsonio import decode
 
-    with lmdb.open(str(path), subdir=False, readonly=True, lock=False) as environment, environment.begin() as values:
+    try:
+        opened = lmdb.open(str(path), subdir=False, readonly=True, lock=False)
+    except lmdb.Error as error:
+        if "already open in this process" in str(error):
+            raise SourceError(f"{path} is open in this process: close the database that has it open") from error
+        raise
+    with opened as environment:
+        needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+        if (found := path.stat().st_size) < needed:  # to look beyond the end of a mapped file ends the process
+            raise SourceError(
+                f"{path} is damaged: it is {found:,} bytes of {needed:,}. Restore it, or write it again"
+            )
+        with environment.begin() as values:
 
-        def get(key: str) -> Any:
-            held: Any = values.get(key.encode())
-            return None if held is None else decode(zlib.decompress(held).decode())
+            def get(key: str) -> Any:
+                held: Any = values.get(key.encode())
+                return None if held is None else decode(zlib.decompress(held).decode())
 
-        yield get
+            yield get, environment.stat()["entries"]
 
 
 class Kind(NamedTuple):

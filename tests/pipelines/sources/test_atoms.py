@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import sys
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -276,7 +277,7 @@ def test_faults_of_frames(tmp_path: Path, reason: str) -> None:
     [
         ("H 99999999 0 0\nH 100000000 0 0", ""),  # float32 has one number for both
         ("H 99999.003 0 0\nH 100000.013 0 0", ""),  # and here 0.5% of the distance are added
-        ("H 0 0 0\nH 99998.4 0 0", ' Lattice="100000 0 0 0 6 0 0 0 6"'),  # where images meet
+        ("H 0 0 0\nH 99998.995 0 0", ' Lattice="100000 0 0 0 6 0 0 0 6"'),  # where images meet
         ("H 0 0 0\nH 1e-30 0 0", ""),  # whose square is 0 in float32
     ],
 )
@@ -309,6 +310,27 @@ def test_damaged_rows_are_faults_of_their_frames(tmp_path: Path, frames: list[At
     assert [(skip.graph_id, skip.where) for skip in scan.skips] == [(0, "a.db, frame 0"), (1, "a.db, frame 1")]
     assert scan.skips[0].reason.startswith("ASE cannot read it: ValueError")
     assert scan.skips[1].reason == "positions, cell and pbc have not the shapes of its atoms"
+
+
+def test_what_is_wrong_with_a_database_of_lmdb(tmp_path: Path, frames: list[Atoms]) -> None:
+    pytest.importorskip("ase_db_backends")
+    lmdb = pytest.importorskip("lmdb")
+    path = write_frames(tmp_path / "a.aselmdb", frames[:20])
+    whole = path.read_bytes()
+    with lmdb.open(str(path), subdir=False, readonly=True, lock=False):
+        with pytest.raises(SourceError, match=r"a\.aselmdb is open in this process: close the database"):
+            scans(parse_source(f"ase:{path}", cutoff=4.0))
+    (task,) = parse_source(f"ase:{path}", cutoff=4.0).tasks()
+    for pages in (2, len(whole) // 4096 - 1):
+        path.write_bytes(whole[: 4096 * pages + 1])
+        for late in (task.scan, lambda: scans(parse_source(f"ase:{path}", cutoff=4.0))):
+            with pytest.raises(SourceError, match=r"a\.aselmdb is damaged: it is [\d,]+ bytes of [\d,]+\. Restore"):
+                late()
+    path.write_bytes(whole)
+    with lmdb.open(str(path), subdir=False, lock=False) as environment, environment.begin(write=True) as values:
+        values.put(b"nextid", zlib.compress(str(10**15).encode()))
+    with pytest.raises(SourceError, match=r"it says that it has 999,999,999,999,999 rows, and holds 2\d values"):
+        scans(parse_source(f"ase:{path}", cutoff=4.0))
 
 
 def test_nothing_is_unpickled(tmp_path: Path, frames: list[Atoms]) -> None:
