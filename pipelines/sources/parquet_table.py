@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from bisect import bisect_left, bisect_right
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,22 +45,22 @@ class Column:
 
 @dataclass(frozen=True)
 class Bytes:
-    """Those of some columns of row group `number`: (start, size) of the file's footer, and of what holds the columns.
+    """Those of some columns of row groups `numbers`: (start, size) of what holds the columns.
 
-    digest: of all these bytes; sha256: of the file.
+    digest: of these bytes; footer: of the file, its (start, size) and digest; sha256: of the file.
     """
 
     path: TextFile
     sha256: str
-    number: int
-    footer: tuple[int, int]
+    numbers: tuple[int, ...]
+    footer: tuple[int, int, bytes]
     spans: tuple[tuple[int, int], ...]
     digest: bytes
 
 
 @dataclass(frozen=True)
 class Group:
-    """Rows `start` to `stop` of a row group, which begins with row `first` of the file."""
+    """Rows `start` to `stop` of row groups, which begin with row `first` of the file."""
 
     held: Bytes
     columns: tuple[Column, ...]
@@ -88,7 +89,8 @@ def num_rows(path: TextFile) -> int:
 
 
 def groups(path: TextFile, columns: Sequence[Column], sha256: str | None, least: int, most: int) -> Iterator[Group]:
-    """The rows of a file in parts of `least` rows, or more where a row group is large, up to `most`. No cell is read.
+    """The rows of a file in parts of `least` rows, or more where a row group is large, up to `most`; small row groups
+    are joined, up to `least` rows. No cell is read.
 
     Raises SourceError for columns that are not there or hold something else, and where the file is not of this hash.
     """
@@ -97,19 +99,37 @@ def groups(path: TextFile, columns: Sequence[Column], sha256: str | None, least:
         size, tail = _footer(file)
         held = _parquet(size, tail)
         found = tuple(Column(_name_of(path, held.schema_arrow, column), column.kind) for column in columns)
-        about = [held.metadata.row_group(number) for number in range(held.metadata.num_row_groups)]
-        spans = [tuple(_spans(group, {column.name for column in found})) for group in about]
-        digests = [_digest([tail[1], *_read(file, group)]) for group in spans]
+        names, metadata = {column.name for column in found}, held.metadata
+        rows = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+        joined = list(_joined(rows, least))
+        spans = [tuple(span for number in part for span in _spans(metadata.row_group(number), names)) for part in joined]
+        digests = [_digest(_read(file, part)) for part in spans]
     if digest(path) != stated:
         raise has_changed(path, digest(path), stated)
     there = path.absolute() if isinstance(path, Path) else path
+    footer = tail[0], size - tail[0], _digest([tail[1]])
     first = 0
-    for number, group in enumerate(about):
-        step = min(max(least, -(-group.num_rows // _MOST_PARTS)), most)
-        bytes_of_group = Bytes(there, stated, number, (tail[0], size - tail[0]), spans[number], digests[number])
-        for start in range(0, group.num_rows, step):
-            yield Group(bytes_of_group, found, first, start, min(start + step, group.num_rows))
-        first += group.num_rows
+    for part, span, sum_of in zip(joined, spans, digests, strict=True):
+        num_rows = sum(rows[number] for number in part)
+        step = min(max(least, -(-num_rows // _MOST_PARTS)), most)
+        held_bytes = Bytes(there, stated, part, footer, span, sum_of)
+        for start in range(0, num_rows, step):
+            yield Group(held_bytes, found, first, start, min(start + step, num_rows))
+        first += num_rows
+
+
+def _joined(rows: Sequence[int], least: int) -> Iterator[tuple[int, ...]]:
+    """Numbers of row groups that follow each other and have no more than `least` rows together, or of one alone."""
+    part: list[int] = []
+    held = 0
+    for number, count in enumerate(rows):
+        if part and held + count > least:
+            yield tuple(part)
+            part, held = [], 0
+        part.append(number)
+        held += count
+    if part:
+        yield tuple(part)
 
 
 def _name_of(path: TextFile, schema: pa.Schema, column: Column) -> str:
@@ -172,18 +192,30 @@ def _first_fault(values: pa.ChunkedArray, first: int) -> int:
 
 @lru_cache(maxsize=1)
 def _table(of: Bytes, names: tuple[str, ...]) -> pa.Table:
-    """The columns of a row group, of the very bytes that were hashed. It stays for the tasks of its other rows."""
+    """The columns of row groups, of the very bytes that were hashed. It stays for the tasks of their other rows."""
     with _file(of.path) as file, _faults(of.path):
-        tail, *parts = _read(file, (of.footer, *of.spans))
-        if _digest([tail, *parts]) != of.digest:
+        parts = _read(file, of.spans)
+        if _digest(parts) != of.digest:
             raise has_changed(of.path, digest(of.path), of.sha256)
-        places = [of.footer[0], *(start for start, _ in of.spans)]
-        held = _parquet(sum(of.footer), *zip(places, (tail, *parts), strict=True))
-        table = held.read_row_group(of.number, list(dict.fromkeys(names)), use_threads=False)
+        known = [(start, data) for (start, _), data in zip(of.spans, parts, strict=True)]
+        metadata = _metadata(of.path, of.sha256, of.footer)
+        held = pq.ParquetFile(pa.PythonFile(_Parts(sum(of.footer[:2]), known), mode="r"), metadata=metadata)
+        table = held.read_row_groups(list(of.numbers), list(dict.fromkeys(names)), use_threads=False)
         for at, field in enumerate(table.schema):
             if pa.types.is_dictionary(field.type):
                 table = table.set_column(at, field.name, table.column(at).cast(field.type.value_type))
         return table
+
+
+@lru_cache(maxsize=4)
+def _metadata(path: TextFile, sha256: str, footer: tuple[int, int, bytes]) -> Any:
+    """What the footer says, read once by a process: it is of the bytes that were hashed, whatever lies there later."""
+    start, size, sum_of = footer
+    with _file(path) as file:
+        (tail,) = _read(file, ((start, size),))
+    if _digest([tail]) != sum_of:
+        raise has_changed(path, digest(path), sha256)
+    return _parquet(start + size, (start, tail)).metadata
 
 
 def _spans(group: Any, names: set[str]) -> Iterator[tuple[int, int]]:
@@ -248,7 +280,8 @@ class _Parts(io.RawIOBase):
     """Parts of a file, with zeros between them: pyarrow reads a little more than it looks at."""
 
     def __init__(self, size: int, parts: Sequence[tuple[int, bytes]]) -> None:
-        self._size, self._parts, self._at = size, parts, 0
+        self._size, self._parts, self._at = size, sorted(parts), 0
+        self._starts = [start for start, _ in self._parts]
 
     def readable(self) -> bool:
         return True
@@ -266,7 +299,8 @@ class _Parts(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         count = max(min(len(buffer), self._size - self._at), 0)
         buffer[:count] = bytes(count)
-        for start, data in self._parts:
+        first = max(bisect_right(self._starts, self._at) - 1, 0)
+        for start, data in self._parts[first : bisect_left(self._starts, self._at + count)]:
             begin, end = max(start, self._at), min(start + len(data), self._at + count)
             if begin < end:
                 buffer[begin - self._at : end - self._at] = memoryview(data)[begin - start : end - start]

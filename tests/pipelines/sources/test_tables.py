@@ -22,7 +22,7 @@ from packer.errors import SourceError
 from packer.limits.pack_limits import PackLimits
 from pipelines import build
 from pipelines.executors import make_executor
-from pipelines.sources import parse_source, smiles, stretches
+from pipelines.sources import parquet_table, parse_source, smiles, stretches
 from pipelines.sources.smiles import ReadingTask
 from pipelines.sources.table import Row, csv_rows
 
@@ -204,6 +204,30 @@ def test_a_large_row_group_is_shared_by_tasks(tmp_path: Path, monkeypatch: pytes
     assert [task.first_id for task in source.tasks()] == [*range(0, 6000, 40), 6000]
     assert [task.label for task in source.tasks()][-2:] == ["rows 5960 to 5999 of m", "rows 6000 to 6001 of m"]
     assert source.num_graphs == 6002
+
+
+def test_small_row_groups_are_joined_and_the_footer_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(smiles, "_ROWS_PER_BLOCK", 10)
+    rows = [*range(1, 8), 30, 3, 8]
+    whole = pa.table({"smiles": ["C"] * sum(rows), "y": list(range(sum(rows)))})
+    with pq.ParquetWriter(tmp_path / "m", whole.schema) as writer:
+        first = 0
+        for count in rows:
+            writer.write_table(whole.slice(first, count))
+            first += count
+    source = parse_source(f"smiles:{tmp_path / 'm'}", targets=["y"])
+    tasks = list(source.tasks())
+    assert [task.first_id for task in tasks] == [0, 10, 15, 21, 28, 38, 48, 58, 61]
+    made: list[Any] = []
+    parquet = parquet_table._parquet
+    monkeypatch.setattr(parquet_table, "_parquet", lambda *given: made.append(given) or parquet(*given))
+    found = [row for task in tasks for row in task.rows]  # type: ignore[attr-defined]
+    assert [row.cells[1] for row in found] == [str(y) for y in range(sum(rows))] and len(made) == 1
+    pq.write_table(whole, tmp_path / "m")
+    with pytest.raises(SourceError, match="m has changed while it was read"):
+        tasks[0].scan()
 
 
 def refused(path: Path, **asked: Any) -> str:
