@@ -99,6 +99,12 @@ def check_job(job: Job) -> Job:
             job = replace(job, limits=planned)
     if job.limits is not None and job.limits.null_graphs == "none":
         raise LimitsError(f'null_graphs="none" leaves no place for padding: plan with it, but build with {IN_PACKS}')
+    cutoff = getattr(job.source, "cutoff", 0.0)
+    if job.scan.pad_geometry is not None and job.scan.pad_geometry < cutoff:
+        raise BuildError(
+            f"pad_geometry (--pad-geometry) is {job.scan.pad_geometry:g}, but edges of {job.source.name} go up to a "
+            f"cutoff (--cutoff) of {cutoff:g}, and padding is to lie beyond: give {cutoff:g} or more"
+        )
     splits = None if job.splits is None else job.splits.pinned()
     budgets = tuple(job.budgets if job.limits is None else job.limits.budgets)
     scan = replace(job.scan, attributes=job.scan.attributes.with_budgets(budgets))

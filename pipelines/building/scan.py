@@ -23,7 +23,7 @@ from pipelines.building.mapped.shards import hash_task
 from pipelines.building.options import Progress, ScanOptions
 from pipelines.executors import Executor, SerialExecutor
 from pipelines.sources.protocol import BlockTask, Source
-from pipelines.sources.skips import Skips
+from pipelines.sources.skips import Skips, nothing_left
 from pipelines.stores.journal import Journal, clear
 from pipelines.stores.sealed import HEAD, DamagedError, check_seal, damaged, digest_of, seal_of
 
@@ -148,7 +148,7 @@ def _read_blocks(
             progress("scan", scanned, source.num_graphs)
         done = journal.find("block")
         if not sum(block["graphs"] for block in done.values()):
-            raise SourceError(f"{source.name} holds no graph that can be packed")
+            raise nothing_left(source.name, Skips.joined(Skips.from_plain(block["skips"]) for block in done.values()))
         journal.add("scan", "all", blocks=len(done))
     return [done[name] for name in sorted(done, key=int)]
 

@@ -238,6 +238,8 @@ class AseFiles:
             if name in _OWN:
                 raise SourceError(f"{name!r} is what graphs of atoms have anyway: leave --target {name} out")
             check_name(name, None, 0)
+        if not self._num_frames:
+            raise SourceError(f"{self.name} holds no frame")
         ask = Ask(self.cutoff, self.float_dtype, self._find_targets(), self.strings)
         called = Counter(path.name for path in self.files)
         first_id = 0
@@ -269,10 +271,12 @@ class AseFiles:
                 others.update(dict.fromkeys(map(str, chain(frame.arrays, frame.info))))
         for name in self.targets:
             if name not in found:
+                each = " ".join(f"--target {part.strip()}" for part in name.split(","))
+                hint = f": one name each, {each}" if "," in name else ""
                 known = ", ".join(line(other) for other in list(others)[:20]) or "nothing but structures"
                 raise SourceError(
-                    f"none of the first {_FRAMES_LOOKED_AT:,} frames of {self.name} has {name!r} (--target {name}); "
-                    f"there are: {known}"
+                    f"none of the first {_FRAMES_LOOKED_AT:,} frames of {self.name} has {name!r} (--target {name}{hint}); there "
+                    f"are: {known}"
                 )
         return tuple(found[name] for name in self.targets)
 
@@ -347,7 +351,7 @@ class G2Task:
                 Frame(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, results, {}, {"name": name})
             )
         targets = tuple(Target(name, *_SHAPES[name]) for name in ("energy", "forces"))
-        scan = Ask(5.0, "float32", targets, ("name",)).scan(0, frames, lambda at: g2.names[at])
+        scan = Ask(G2Sample.cutoff, "float32", targets, ("name",)).scan(0, frames, lambda at: g2.names[at])
         return replace(scan, graphs=without(scan.graphs, attributes))
 
 
@@ -361,6 +365,7 @@ class G2Sample:
     name: str = "sample:g2"
     argv: tuple[str, ...] = ("sample:g2",)
     num_graphs: int | None = 162
+    cutoff: float = 5.0
 
     def key(self) -> dict[str, Any]:
         return {"kind": "sample:g2", **versions()}

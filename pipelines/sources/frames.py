@@ -210,9 +210,16 @@ def _opened_text(path: Path) -> Generator[Read]:
             number, lines = int(text.partition("\n")[0]), text.count("\n") + (not text.endswith("\n"))
             if lines < number + 2:
                 raise FaultyFrame("the file ends within it")
+            if not text.endswith("\n"):  # a number may have lost digits
+                raise FaultyFrame("the file ends within its last line, which lacks its line end")
             if not number:
                 raise FaultyFrame("no atoms")
-            atoms: Any = next(read_xyz(io.StringIO(text), 0))
+            try:
+                atoms: Any = next(read_xyz(io.StringIO(text), 0))
+            except KeyError as error:
+                if error.args[0] in text.split("\n", 2)[2].split():
+                    raise FaultyFrame(f"unknown element {line(str(error.args[0]))[:40]}") from error
+                raise
             results = {} if atoms.calc is None else atoms.calc.results
             return Frame(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, results, atoms.arrays, atoms.info)
 
@@ -333,7 +340,8 @@ def _arrays(frame: Frame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @contextmanager
 def _lmdb(path: Path) -> Generator[tuple[Callable[[str], Any], int]]:
-    """The values of the file by their keys, None for none, and their number. What ase-db-backends writes, without its other databases."""
+    """The values of the file by their keys, None for none, and their number. What ase-db-backends
+    writes, without its other databases."""
     try:
         import lmdb
     except ImportError as error:
@@ -349,9 +357,7 @@ def _lmdb(path: Path) -> Generator[tuple[Callable[[str], Any], int]]:
     with opened as environment:
         needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
         if (found := path.stat().st_size) < needed:  # to look beyond the end of a mapped file ends the process
-            raise SourceError(
-                f"{path} is damaged: it is {found:,} bytes of {needed:,}. Restore it, or write it again"
-            )
+            raise SourceError(f"{path} is damaged: it is {found:,} bytes of {needed:,}. Restore it, or write it again")
         with environment.begin() as values:
 
             def get(key: str) -> Any:

@@ -11,6 +11,7 @@ from packer.graphs.ragged import pointers
 
 _MOST_IMAGES = 127  # what int8 holds
 _MOST_BINS = 1_000_000
+_MOST_EDGES = 50_000_000  # of a structure; a search takes some 150 bytes for each
 _LARGEST, _BEYOND = float(np.finfo(np.float32).max), "beyond float32"
 _FLAT = 1e-8
 """Volume of a cell by that of a box with its edges, below which matrices made of it mean nothing."""
@@ -49,7 +50,8 @@ class Edges:
 
 def edges_within(given: Structures, cutoff: float, stored: str = "float64") -> Edges:
     """All pairs nearer than the cutoff, both directions of each, with images where the structure is periodic; an atom
-    and its own images too. stored: the dtype in which positions and shifts are stored. Time and memory O(atoms + edges). No randomness."""
+    and its own images too. stored: the dtype in which positions and shifts are stored. Time and memory
+    O(atoms + edges). No randomness."""
     from matscipy.neighbours import neighbour_list
 
     faults: dict[int, str] = {}
@@ -108,9 +110,7 @@ def edges_within(given: Structures, cutoff: float, stored: str = "float64") -> E
         mark(_any(changed, of, given), f"{stored} {_CHANGED}")
     if faults:
         kept = ~np.isin(of, list(faults))
-        of, first, source, target, images, shifts = (
-            part[kept] for part in (of, first, source, target, images, shifts)
-        )
+        of, first, source, target, images, shifts = (part[kept] for part in (of, first, source, target, images, shifts))
     order = _order(first, target, images)
     return Edges(
         np.bincount(of, minlength=len(given.num_atoms)),
@@ -169,6 +169,41 @@ def _check_boxes(
     ):
         for at in ids[wrong].tolist():
             faults.setdefault(at, reason)
+    _check_numbers(ids, boxes, heights, given, cutoff, faults)
+
+
+def _check_numbers(
+    ids: np.ndarray,
+    boxes: dict[int, tuple[np.ndarray, np.ndarray]],
+    heights: np.ndarray,
+    given: Structures,
+    cutoff: float,
+    faults: dict[int, str],
+) -> None:
+    """Find structures with more edges than memory holds, before they are searched for: from how many atoms share a bin
+    of about the cutoff's size, as if each bin were spread evenly and had neighbours like itself."""
+    pbc, num_atoms, starts = given.pbc[ids], given.num_atoms[ids].astype(np.float64), pointers(given.num_atoms)
+    with np.errstate(all="ignore"):  # of cells with faults
+        bins = np.maximum(heights // cutoff, 1)
+        # What a sphere of the cutoff reaches: no more than the box, where no images follow.
+        reach = np.where(pbc, np.inf, heights).clip(max=2 * cutoff).prod(axis=1).clip(max=4 / 3 * np.pi * cutoff**3)
+        volumes = np.abs(np.linalg.det(np.stack([cell for cell, _ in boxes.values()])))
+        around = reach * bins.prod(axis=1) / volumes
+        many = ~(num_atoms**2 * np.where(pbc.any(axis=1), around, around.clip(max=1)) <= _MOST_EDGES)
+    for row in np.flatnonzero(many).tolist():
+        at = int(ids[row])
+        if at in faults:
+            continue
+        cell, origin = boxes[at]
+        own = bins[row].astype(np.int64)
+        rows = (given.positions[starts[at] : starts[at + 1]] - origin) @ np.linalg.inv(cell)
+        number = np.ravel_multi_index(tuple((np.floor(rows * own).astype(np.int64) % own).T), tuple(own.tolist()))
+        estimate = float(np.square(np.bincount(number), dtype=np.float64).sum() * around[row])
+        if estimate > _MOST_EDGES:
+            faults[at] = (
+                f"its {given.num_atoms[at]:,} atoms would have about {estimate:,.0f} edges, more than {_MOST_EDGES:,}: "
+                "choose a smaller cutoff"
+            )
 
 
 def _order(first: np.ndarray, target: np.ndarray, images: np.ndarray) -> np.ndarray:

@@ -102,7 +102,9 @@ def groups(path: TextFile, columns: Sequence[Column], sha256: str | None, least:
         names, metadata = {column.name for column in found}, held.metadata
         rows = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
         joined = list(_joined(rows, least))
-        spans = [tuple(span for number in part for span in _spans(metadata.row_group(number), names)) for part in joined]
+        spans = [
+            tuple(span for number in part for span in _spans(metadata.row_group(number), names)) for part in joined
+        ]
         digests = [_digest(_read(file, part)) for part in spans]
     if digest(path) != stated:
         raise has_changed(path, digest(path), stated)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
+from packer.errors import SourceError
 from pipelines.sources.protocol import Skip
 
 
@@ -95,6 +97,18 @@ class Skips(Sequence[Skip]):
 
     def __repr__(self) -> str:
         return repr(self[:5]) if len(self) <= 5 else f"<{len(self)} skips>"
+
+
+def nothing_left(name: str, skips: Iterable[Skip]) -> SourceError:
+    """The error that a source has no graphs but those that are skipped."""
+    reasons = Counter(skip.reason for skip in skips)
+    if not reasons:
+        return SourceError(f"{name} holds no graph that can be packed: it has none at all")
+    reason, count = reasons.most_common(1)[0]
+    return SourceError(
+        f"{name} holds no graph that can be packed: {reasons.total():,} are left out, {count:,} of them "
+        f"because of this: {reason}"
+    )
 
 
 def _unpacked(block: _Block) -> Iterator[Skip]:

@@ -8,7 +8,6 @@ from functools import partial
 
 import numpy as np
 
-from packer.errors import SourceError
 from packer.graphs.axes import BUDGET, Axis
 from packer.graphs.schema import Schema
 from packer.graphs.sizes import GraphSizes, with_columns
@@ -19,7 +18,7 @@ from pipelines.building.scan import check_skips
 from pipelines.executors import Executor, SerialExecutor
 from pipelines.sources.protocol import BlockTask, Source
 from pipelines.sources.sizes import SizesFile
-from pipelines.sources.skips import Skips
+from pipelines.sources.skips import Skips, nothing_left
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def survey_source(source: Source, options: ScanOptions, executor: Executor, prog
         progress("scan", scanned, source.num_graphs)
     ids = np.concatenate([block.ids for block in blocks]) if blocks else np.zeros(0, dtype=np.int64)
     if not len(ids):
-        raise SourceError(f"{source.name} holds no graph that can be packed")
+        raise nothing_left(source.name, Skips.joined(block.skips for block in blocks))
     schema, ambiguous = options.decide(block.statistics for block in blocks)
     columns = {axis.key: _joined(blocks, axis) for axis in schema.sized}
     sizes = with_columns(schema.sized, columns)

@@ -63,7 +63,7 @@ def find_task(packs: PackDataset, target: str) -> Task:
         raise SourceError(
             f"{target!r} may be {' or '.join(keys)}: name one of them"
             if keys
-            else f"no field {target!r} to learn; there are: {usable}"
+            else f"no field {target!r} to learn; there are: {usable}. Name one by target (--target)"
         )
     found = next(field for field in fields if field.key == keys[0])
     kind = "regression" if found.dtype.startswith(("float", "bfloat")) else "classification"

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from packer.errors import SourceError
 from packer.files.atomic import FileEntry
 from packer.graphs.schema import Schema
 from packer.graphs.sizes import GraphSizes, with_columns
@@ -57,7 +56,7 @@ from pipelines.building.spilled.groups import (
 from pipelines.building.spilled.members import Membership, membership
 from pipelines.building.spilled.route import PlanRef, RouteTask, Way, route_group
 from pipelines.executors import Executor, SerialExecutor
-from pipelines.sources.skips import Skips
+from pipelines.sources.skips import Skips, nothing_left
 from pipelines.stores.layout import inside
 from pipelines.stores.sealed import SealedStore, digest_of
 from pipelines.stores.store import Store
@@ -122,7 +121,7 @@ def scan(job: Job, on: Cluster) -> Scanned:
         on.progress("scan", records, job.source.num_graphs)
     blocks = Blocks.of(held)
     if statistics is None or not blocks.graphs.any():
-        raise SourceError(f"{job.source.name} holds no graph that can be packed")
+        raise nothing_left(job.source.name, Skips.joined(skips))
     schema, ambiguous = job.scan.decide([statistics])
     keys, rows, count = _added(histograms)
     columns = {axis.key: rows[:, keys.index(axis.key)] for axis in schema.sized}

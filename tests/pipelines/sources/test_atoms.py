@@ -26,7 +26,7 @@ from ase.io import read, ulm
 from structures import ENDINGS, structures, write_frames
 
 from packer import PackLimits, unpack
-from packer.errors import FieldError, MissingExtraError, SourceError
+from packer.errors import BuildError, FieldError, MissingExtraError, SourceError
 from packer.graphs.table import GraphTable
 from packer.scan.block import join
 from packer.scan.levels import decide
@@ -158,6 +158,9 @@ BAD_SOURCES = [
         "a.extxyz",
         r"none of the first 1,000 frames .* 'enrgy' .* there are: .*energy",
     ),
+    ({"cutoff": 5, "targets": ["energy,forces"]}, "a.extxyz", "one name each, --target energy --target forces"),
+    ({"cutoff": 5}, "none.extxyz", r"none\.extxyz holds no frame"),
+    ({"cutoff": 5, "targets": ["energy"]}, "none.extxyz", r"none\.extxyz holds no frame"),
     ({"cutoff": 5, "targets": ["pos"]}, "a.extxyz", "'pos' is what graphs of atoms have anyway"),
     ({"cutoff": 5}, "pickled.traj", "is no ASE trajectory, or damaged"),
     ({"cutoff": 5}, "text.db", "is no ASE database, or damaged: DatabaseError"),
@@ -176,6 +179,7 @@ def test_what_is_no_source_of_frames(tmp_path: Path, options: dict[str, Any], fi
     for name, text in (
         ("a.extxyz", one),
         ("a.cif", "data_"),
+        ("none.extxyz", "\n"),
         ("count.extxyz", f"{one}two\n"),
         ("minus.extxyz", "-1\n\n"),
         ("text.db", one),
@@ -250,8 +254,9 @@ FAULTS = {
     "energy is not made of numbers": f"2\n{PLAIN} energy=low\n{H2.format('')}",
     "dipole is [2], not [3]": f'2\n{PLAIN} dipole="1 2"\n{H2.format("")}',
     "an atomic number is none of 0 to 118": "2\nProperties=Z:I:1:pos:R:3\n1 0 0 0\n119 0 0 1\n",
-    "ASE cannot read it: KeyError: 'Xq'": f"2\n{PLAIN}\nH 0 0 0\nXq 0 0 0.7\n",
+    "unknown element Xq": f"2\n{PLAIN}\nH 0 0 0\nXq 0 0 0.7\n",
     "ASE cannot read it: ValueError: could not convert string to float: 'O'": f"2\n{PLAIN}\nH 0 0 0\nH 0 O 0.7\n",
+    "the file ends within its last line, which lacks its line end": f"2\n{PLAIN}\n{H2.format('').rstrip()}",
     "the file ends within it": f"3\n{PLAIN}\n{H2.format('')}",
 }
 SOUND = f'2\n{WITH_FORCES} energy=-1 dipole="0 0 1"\n{H2.format(" 1 2 3")}'
@@ -294,9 +299,18 @@ def test_lengths_that_float32_changes_are_faults(tmp_path: Path, atoms: str, cel
 
 def test_a_file_of_faults_alone_says_so(tmp_path: Path) -> None:
     path = tmp_path / "md.xyz"
-    path.write_text(FAULTS["its cell is singular"] * 3)
-    with pytest.raises(SourceError, match="holds no graph that can be packed"):
+    path.write_text(FAULTS["two atoms are at one place"] + FAULTS["its cell is singular"] * 2)
+    with pytest.raises(SourceError, match=r"packed: 3 are left out, 2 of them .*: its cell is singular"):
         build(f"ase:{path}", tmp_path / "out", workers=1, cutoff=5.0, on_empty="skip")
+
+
+def test_padding_within_the_cutoff_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "md.xyz"
+    path.write_text(SOUND)
+    for source, options, cutoff in ((f"ase:{path}", {"cutoff": 6.0}, 6), ("sample:g2", {}, 5)):
+        with pytest.raises(BuildError, match=rf"\(--pad-geometry\) is 4.5, but edges .* \(--cutoff\) of {cutoff}, "):
+            build(source, tmp_path / "out", workers=1, pad_geometry=4.5, **options)
+    assert build(f"ase:{path}", tmp_path / "out", PackLimits(9, 20, 4), workers=1, pad_geometry=6, cutoff=6.0)
 
 
 def test_damaged_rows_are_faults_of_their_frames(tmp_path: Path, frames: list[Atoms]) -> None:
@@ -317,9 +331,10 @@ def test_what_is_wrong_with_a_database_of_lmdb(tmp_path: Path, frames: list[Atom
     lmdb = pytest.importorskip("lmdb")
     path = write_frames(tmp_path / "a.aselmdb", frames[:20])
     whole = path.read_bytes()
-    with lmdb.open(str(path), subdir=False, readonly=True, lock=False):
-        with pytest.raises(SourceError, match=r"a\.aselmdb is open in this process: close the database"):
-            scans(parse_source(f"ase:{path}", cutoff=4.0))
+    held = lmdb.open(str(path), subdir=False, readonly=True, lock=False)
+    with pytest.raises(SourceError, match=r"a\.aselmdb is open in this process: close the database"):
+        scans(parse_source(f"ase:{path}", cutoff=4.0))
+    held.close()
     (task,) = parse_source(f"ase:{path}", cutoff=4.0).tasks()
     for pages in (2, len(whole) // 4096 - 1):
         path.write_bytes(whole[: 4096 * pages + 1])

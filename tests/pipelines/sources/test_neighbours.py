@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ pytest.importorskip("matscipy")
 
 from ase.neighborlist import primitive_neighbor_list
 
+from pipelines.sources import neighbours
 from pipelines.sources.neighbours import Edges, Structures, edges_within
 
 
@@ -106,3 +108,26 @@ def test_faults_leave_the_others_as_they_are() -> None:
     found = edges_within(given, 2.0)
     assert list(found.faults) == [1] and found.num_edges.tolist() == [2, 0, 2]
     assert found.ends.tolist() == [[0, 1], [1, 0]] * 2
+
+
+@pytest.mark.parametrize("pbc", [(False,) * 3, (True,) * 3, (True, False, False)])
+def test_more_edges_than_memory_holds_are_a_fault_before_the_search(
+    monkeypatch: pytest.MonkeyPatch, pbc: tuple[bool, ...]
+) -> None:
+    """About as many as there are; atoms far from a crowd do not hide it."""
+    crowd = np.random.default_rng(0).random((400, 3)) * 4
+    cells = np.eye(3) * 30 + [[0, 9, 0], [0, 0, 0], [0, 0, 0]]
+    positions = np.concatenate([crowd, [[20, 20, 20], [21, 20, 20]]])
+    real = int(edges_of(positions, cells, pbc).num_edges[0])
+    monkeypatch.setattr(neighbours, "_MOST_EDGES", real // 4)
+    found = edges_of(positions, cells, pbc)
+    assert not len(found.ends) and list(found.faults) == [0]
+    told = re.fullmatch(r"its 402 atoms would have about ([\d,]+) edges, more than .*smaller cutoff", found.faults[0])
+    assert told and real / 4 < int(told[1].replace(",", "")) < 4 * real
+    monkeypatch.setattr(neighbours, "_MOST_EDGES", 4 * real)
+    assert not edges_of(positions, cells, pbc).faults
+
+
+def test_a_small_cell_with_a_large_cutoff_is_not_searched() -> None:
+    found = edges_of(np.random.default_rng(0).random((300, 3)), np.eye(3), (True,) * 3, 20.0)
+    assert found.faults[0].startswith("its 300 atoms would have about 3,015,928,947 edges, more than 50,000,000")

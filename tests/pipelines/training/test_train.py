@@ -190,7 +190,7 @@ def test_what_cannot_be_trained_on(folder, tmp_path):
         train(tmp_path / "nan")
     tmp_path = tmp_path / "empty"
     tmp_path.mkdir()
-    with pytest.raises(SourceError, match=r"no field 'z' to learn; there are: .*y"):
+    with pytest.raises(SourceError, match=r"no field 'z' to learn; there are: .*y.*\. Name one by target"):
         train(folder, target="z")
     with pytest.raises(SourceError, match="holds no packs"):
         open_splits(tmp_path)
