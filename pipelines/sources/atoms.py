@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -34,6 +34,7 @@ from pipelines.sources.frames import (
 from pipelines.sources.neighbours import Edges, Structures, edges_within
 from pipelines.sources.protocol import Scan, Skip
 from pipelines.sources.smiles import option_words
+from pipelines.sources.targets import is_lost
 from pipelines.text.clean import line, stored
 
 FLOATS = ("float32", "float64")
@@ -96,6 +97,9 @@ class Ask:
                     values[at] = self._values(frame)
                 except FaultyFrame as fault:
                     faults[at] = str(fault)
+        for at, reason in self._find_lost(values):
+            faults.setdefault(at, reason)
+            values.pop(at, None)
         read = [frame for at, frame in enumerate(frames) if at in values and isinstance(frame, Frame)]
         given = Structures(
             np.array([len(frame.numbers) for frame in read], dtype=np.int64),
@@ -111,6 +115,22 @@ class Ask:
         skips = tuple(Skip(first_id + at, faults[at], where(at)) for at in sorted(faults))
         return Scan(len(frames), graphs, skips)
 
+    def _find_lost(self, values: Mapping[int, list[Any]]) -> list[tuple[int, str]]:
+        """(frame, reason) of targets that the dtype cannot hold, by the rule of SMILES' targets."""
+        found: list[tuple[int, str]] = []
+        for number, target in enumerate(self.targets, 1):
+            rows = [row[number].reshape(-1) for row in values.values()]
+            of = np.repeat(np.array(list(values), dtype=np.int64), np.array(list(map(len, rows)), dtype=np.int64))
+            given = _joined(rows, ())
+            with np.errstate(over="ignore", under="ignore"):
+                cast = self._cast(given)
+            for place in np.flatnonzero(is_lost(given, cast)).tolist():
+                reason = f"{target.name} is {given[place]:.17g}, of which {self.float_dtype} makes {cast[place]:.17g}"
+                reason += ": pass --float-dtype float64" if self.float_dtype != "float64" else ""
+                infinite = f"{target.name} is infinite or beyond {self.float_dtype}"
+                found.append((int(of[place]), infinite if np.isinf(cast[place]) else reason))
+        return found
+
     def _values(self, frame: Frame) -> list[Any]:
         """Atomic numbers and the targets, checked, then the texts."""
         z = np.asarray(frame.numbers)
@@ -119,10 +139,6 @@ class Ask:
         if z.dtype.kind not in "iu" or (len(z) and not 0 <= z.min() <= z.max() <= 118):
             raise FaultyFrame("an atomic number is none of 0 to 118")
         values = [target.of(frame) for target in self.targets]
-        largest = np.finfo(self.float_dtype).max
-        for target, value in zip(self.targets, values, strict=True):
-            if (np.abs(value) > largest).any():
-                raise FaultyFrame(f"{target.name} is infinite or beyond {self.float_dtype}")
         return [z, *values, *(_text(frame.find(name)) for name in self.strings)]
 
     def _block(self, first_id: int, kept: list[int], values: list[Any], given: Structures, edges: Edges) -> RawBlock:
@@ -275,8 +291,8 @@ class AseFiles:
                 hint = f": one name each, {each}" if "," in name else ""
                 known = ", ".join(line(other) for other in list(others)[:20]) or "nothing but structures"
                 raise SourceError(
-                    f"none of the first {_FRAMES_LOOKED_AT:,} frames of {self.name} has {name!r} (--target {name}{hint}); there "
-                    f"are: {known}"
+                    f"none of the first {_FRAMES_LOOKED_AT:,} frames of {self.name} has {name!r} "
+                    f"(--target {name}{hint}); there are: {known}"
                 )
         return tuple(found[name] for name in self.targets)
 

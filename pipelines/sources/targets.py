@@ -102,12 +102,17 @@ def _numbers(cells: Sequence[str], missing: Sequence[str]) -> np.ndarray | int:
     return found
 
 
+def is_lost(values: np.ndarray, cast: np.ndarray) -> np.ndarray:
+    """bool [values]: which numbers became infinite or zero, or are whole and became others."""
+    with np.errstate(invalid="ignore"):
+        whole = (np.abs(values) < _EXACT) & (np.trunc(values) == values)
+        return np.isinf(cast) | (whole & (cast != values)) | ((cast == 0) & (values != 0))
+
+
 def _lost(cells: Sequence[str], values: np.ndarray, cast: np.ndarray) -> int | None:
     """The place of the first number that the cast turned into one that it must not become."""
     with np.errstate(invalid="ignore"):
-        size = np.abs(values)
-        whole = (size < _EXACT) & (np.trunc(values) == values)
-        lost = np.isinf(cast) | (whole & (cast != values)) | ((cast == 0) & (values != 0))
+        size, lost = np.abs(values), is_lost(values, cast)
         for at in np.flatnonzero(values == 0).tolist():  # 1e-400 is zero as a double already
             lost[at] |= not _ZERO.fullmatch(cells[at].strip())
         for at in np.flatnonzero((size >= _EXACT) & ~lost).tolist():

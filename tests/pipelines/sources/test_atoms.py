@@ -251,6 +251,12 @@ FAULTS = {
     "forces of 2 atoms is [2, 2], not [2, 3]": f"2\n{PLAIN}:forces:R:2\n{H2.format(' 1 2')}",
     "forces is infinite or beyond float32": f"2\n{WITH_FORCES}\n{H2.format(' 1 2 1e39')}",
     "energy is infinite or beyond float32": f"2\n{PLAIN} energy=inf\n{H2.format('')}",
+    "energy is 16777217, of which float32 makes 16777216: pass --float-dtype float64": (
+        f"2\n{PLAIN} energy=16777217\n{H2.format('')}"
+    ),
+    "forces is 1e-50, of which float32 makes 0: pass --float-dtype float64": (
+        f"2\n{WITH_FORCES}\n{H2.format(' 0 1e-50 2')}"
+    ),
     "energy is not made of numbers": f"2\n{PLAIN} energy=low\n{H2.format('')}",
     "dipole is [2], not [3]": f'2\n{PLAIN} dipole="1 2"\n{H2.format("")}',
     "an atomic number is none of 0 to 118": "2\nProperties=Z:I:1:pos:R:3\n1 0 0 0\n119 0 0 1\n",
@@ -302,6 +308,13 @@ def test_a_file_of_faults_alone_says_so(tmp_path: Path) -> None:
     path.write_text(FAULTS["two atoms are at one place"] + FAULTS["its cell is singular"] * 2)
     with pytest.raises(SourceError, match=r"packed: 3 are left out, 2 of them .*: its cell is singular"):
         build(f"ase:{path}", tmp_path / "out", workers=1, cutoff=5.0, on_empty="skip")
+
+
+def test_a_block_without_a_sound_target_is_faults_alone(tmp_path: Path) -> None:
+    path = tmp_path / "md.xyz"
+    path.write_text(FAULTS["forces of 2 atoms is [2, 2], not [2, 3]"] * 2)
+    (scan,) = scans(parse_source(f"ase:{path}", cutoff=5.0, targets=["forces"]))
+    assert not len(scan.graphs.ids) and len(scan.skips) == 2
 
 
 def test_padding_within_the_cutoff_is_refused(tmp_path: Path) -> None:
