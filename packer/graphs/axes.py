@@ -94,6 +94,16 @@ def by_level(values: Mapping[Axis, Any]) -> tuple[Any, Any, dict[str, Any], dict
     return nodes.get(None, nodes), edges.get(None, edges), num, budgets
 
 
+def check_keys(axes: Iterable[Axis], error: type[PackerError]) -> None:
+    """Raise `error` where a budget or further axis is called like another axis: keys tell them apart everywhere."""
+    seen: dict[str, Axis] = {}
+    for axis in axes:
+        other = seen.setdefault(axis.key, axis)
+        if other != axis:
+            kinds = [f"a {one.level}" if one.type else f"the {one.rows}" for one in (other, axis)]
+            raise error(f"{axis.key!r} names {kinds[0]} and {kinds[1]}: rename the attribute or the axis")
+
+
 def check_names(num: Iterable[Any], budgets: Iterable[Any], error: type[PackerError]) -> None:
     """Raise `error` for names of further axes and budgets that packs cannot write or tell apart."""
     names, budgets = list(num), list(budgets)
@@ -102,6 +112,9 @@ def check_names(num: Iterable[Any], budgets: Iterable[Any], error: type[PackerEr
             raise error(f"an axis is named by letters, digits and _, as 'triplet'; got {name!r}")
         if name.rstrip("s") in _TAKEN or name == BUDGET:
             raise error(f"{name!r} is no name for a further axis: every graph has nodes, edges and budgets already")
+    taken = [name for name in budgets if name in (*_TAKEN, BUDGET)]
+    if taken:
+        raise error(f"{taken[0]!r} is no name for a budget: packs limit it already. Rename the attribute")
     twice = set(names) & set(budgets)
     if twice:
         raise error(f"{sorted(twice)[0]!r} is both an axis and a budget: rename the axis")

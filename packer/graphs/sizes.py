@@ -10,7 +10,7 @@ from typing import Any, Mapping, Tuple, Union, cast
 import numpy as np
 
 from packer.errors import SizesError
-from packer.graphs.axes import BUDGET, Axis, by_level, check_names
+from packer.graphs.axes import BUDGET, Axis, by_level, check_keys, check_names
 
 NodeSizes = Union[np.ndarray, Mapping[str, np.ndarray]]
 EdgeSizes = Union[np.ndarray, Mapping[Tuple[str, str, str], np.ndarray]]
@@ -58,6 +58,7 @@ class GraphSizes:
             raise SizesError(f"num_nodes, num_edges and count must have one entry a graph each; got lengths {lengths}")
         if lengths == {0} or self.num_graphs == 0:
             raise SizesError("no graphs: the sizes are empty")
+        check_keys(self.axes, SizesError)
         total = sum(self.columns[axis.key] for axis in self.axes if axis.level == "node")
         if np.min(total) < 1:
             raise SizesError(

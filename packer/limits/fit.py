@@ -108,7 +108,9 @@ def _would_hold_all(sizes: GraphSizes, limits: PackLimits) -> str:
     slots = limits.slots(sizes.axes)
     most = {axis: int(sizes.columns[axis.key].max()) + reserved_beside_one(axis, limits) for axis in sizes.axes}
     return " and ".join(
-        _with_number(axis, needed) for axis, needed in most.items() if needed > (slots[axis.key] or needed)
+        _with_number(axis, needed)
+        for axis, needed in most.items()
+        if (limit := slots[axis.key]) is not None and needed > limit
     )
 
 

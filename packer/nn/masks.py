@@ -18,8 +18,9 @@ class masks_of:
     """Tell the masked norms inside a model which rows are real: `with masks_of(batch): out = model(batch)`.
 
     batch: a PackBatch, what `batch.to_pyg()` gives, or a dict with `nodes_mask`, `edges_mask` and `graphs_mask` (bool,
-    one entry a slot); of heterogeneous graphs `TYPE/mask`. A norm takes the mask that has as many entries as its input
-    has rows. None: all rows are real, for batches without padding. Of blocks in one another the innermost counts.
+    one entry a slot), and those of further axes; of heterogeneous graphs `TYPE/mask`. A norm takes the mask that has as
+    many entries as its input has rows. None: all rows are real, for batches without padding. Of blocks in one another
+    the innermost counts.
 
     It may stand around a compiled model, inside what is compiled, and around a step and its capture as a CUDA graph.
     The backward pass belongs inside where activations are recomputed (`torch.utils.checkpoint`). One thread at a time.
@@ -76,6 +77,12 @@ def _of_length(masks: dict[str, torch.Tensor], rows: int, axis: str | None, laye
     return masks[fitting[0]]
 
 
+def _of_further_axis(key: str, named: Mapping[Any, Any]) -> bool:
+    """Whether this is the mask of a further axis: packs have its `batch` and `ptr` beside it."""
+    name = key[: -len("_mask")]
+    return key.endswith("s_mask") and f"{name}_batch" in named and f"{name}_ptr" in named
+
+
 def _masks_in(batch: Any) -> dict[str, torch.Tensor]:
     """Axis -> mask. Of PyG's heterogeneous batches each store is a dict of its own."""
     named: Mapping[Any, Any] = batch if isinstance(batch, Mapping) else batch.to_dict()
@@ -85,7 +92,7 @@ def _masks_in(batch: Any) -> dict[str, torch.Tensor]:
             found = {name: value[name] for name in ("mask", "graphs_mask") if name in value}
             owner = key if isinstance(key, str) else "__".join(key)
             masks.update({owner if name == "mask" else "graphs": mask for name, mask in found.items()})
-        elif key in ("nodes_mask", "edges_mask", "graphs_mask"):
+        elif key in ("nodes_mask", "edges_mask", "graphs_mask") or _of_further_axis(key, named):
             masks[key[: -len("_mask")]] = value
         elif key.endswith("/mask"):
             masks[key[: -len("/mask")]] = value

@@ -50,7 +50,7 @@ def followed(manifest: Manifest, names: Sequence[str] | str | None, loaded: Coll
             raise FieldError(
                 f"follow_batch of {field.key!r} takes the columns {sorted(need)}: add them to columns=[...]"
             )
-        taken = {f"{field.key}_batch", f"{field.key}_ptr"} & {other.key for other in manifest.schema.fields}
+        taken = {f"{field.key}_batch", f"{field.key}_ptr"} & {column.name for column in manifest.columns}
         if taken:
             raise FieldError(f"follow_batch of {field.key!r} makes {sorted(taken)}, which the packs already have")
     return found

@@ -42,6 +42,11 @@ def to_graphs_tuple(step: Mapping[str, Any], dataset: Any) -> Any:
     numpy = np if isinstance(step["ptr"], np.ndarray) else _jax_numpy()
     levels: dict[str, dict[str, Any]] = {"node": {}, "edge": {}, "graph": {}}
     for field in reader.fields:
+        if field.level not in levels:
+            raise FieldError(
+                f"{field.key!r} has the rows of axis {field.level!r}, for which a GraphsTuple has no place: leave it "
+                "out (columns=[...]), and take it from the step itself"
+            )
         if field.key in step and field.name != "edge_index":
             levels[field.level][field.name] = step[field.key]
     if "graph_ids" in step:

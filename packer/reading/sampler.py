@@ -124,6 +124,8 @@ class _Plan:
                     f"graph_ids must hold a whole number for each of the {len(self.graph_ids):,} graphs of the plan; "
                     f"got {given.dtype} {list(given.shape)}"
                 )
+            if len(given) and (given.min() < 0 or len(np.unique(given)) < len(given)):
+                raise StateError("graph_ids must be distinct numbers from 0 on: every graph comes once an epoch")
             self.graph_ids = given.astype(np.int64)[self.graph_ids]
         digest = hashlib.sha256(np.ascontiguousarray(self.graph_ids).data)
         digest.update(np.ascontiguousarray(plan.pack_offsets).data)

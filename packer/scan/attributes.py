@@ -106,6 +106,10 @@ class Attributes:
                 where = "budgets" if axis == BUDGET else f"axis {axis!r}"
                 if name not in known:
                     raise FieldError(f"{name!r} is named in {where}; the attributes are {', '.join(known)}")
+                if known[name].type is not None:
+                    raise FieldError(
+                        f"{name!r} is named in {where}, but belongs to a type: only whole graphs have them"
+                    )
                 if known[name].axis != axis:
                     raise FieldError(
                         f"{name!r} is named in {where}, which this source does not take: give its graphs as PyG "

@@ -15,6 +15,7 @@ from packer.graphs.dtypes import narrowest, value_range
 from packer.graphs.ragged import flat_rows
 from packer.scan.attributes import ALL, Attributes
 from packer.scan.block import RawBlock
+from packer.scan.joining import EITHER
 from packer.scan.parts import Part, budget_counts, further_counts
 from packer.scan.statistics import RELATIONS, FieldStatistics, Statistics, joined_axes
 
@@ -234,11 +235,12 @@ def _check_range(part: Part, counts: Mapping[str, np.ndarray], ids: np.ndarray, 
     if part.values.dtype.kind not in "iu":
         raise FieldError(
             f"graph {ids[0]}: {part.key!r} is {part.dtype}, but as an index it is shifted by the number of "
-            f"{rows[part.targets[0]]} when graphs are joined: make it whole numbers, or rename it without 'index'"
+            f"{rows.get(part.targets[0], 'nodes')} when graphs are joined: make it whole numbers, or rename it without "
+            "'index'"
         )
     owner = np.repeat(np.arange(len(ids)), part.sizes)
     values = flat_rows(part.values)
-    for entry, target in enumerate(part.targets):
+    for entry, target in enumerate("node" if target == EITHER else target for target in part.targets):
         numbers = values if len(part.targets) == 1 else flat_rows(part.values[:, entry])
         nodes = counts[target][part.positions][owner][:, None]
         wrong = np.argwhere((numbers < 0) | (numbers >= nodes))
@@ -249,6 +251,7 @@ def _check_range(part: Part, counts: Mapping[str, np.ndarray], ids: np.ndarray, 
             remedy = ", or set num_nodes" if target == "node" or part.type is not None else ""
             if part.name not in ("edge_index", "face"):
                 remedy += f", or rename the attribute if it numbers no {rows[target]}"
+                remedy += "" if part.type else f", or say what it numbers (--index {part.key}=AXIS)"
             raise FieldError(
                 f"graph {ids[owner[at]]}: {part.key!r} has the entry {numbers[at, column]}, but the graph has "
                 f"{count or 'no'} {rows[target]}{span}: correct the entry{remedy}"

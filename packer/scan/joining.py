@@ -13,6 +13,9 @@ from packer.graphs.axes import Axis, Type
 from packer.scan.attributes import ALL, Attributes
 from packer.scan.items import is_hetero, is_tensor
 
+EITHER = "node|edge"
+"""The target of an index whose shifts are the number of nodes and that of edges, as far as graphs have shown."""
+_NODES = ("edge_index", "edge_label_index", "face")
 _OWN = {"__inc__": ("Data", "HeteroData"), "__cat_dim__": ("Data", "HeteroData"), "num_nodes": ("Data", "HeteroData")}
 
 
@@ -83,7 +86,10 @@ def numbering(
     graph, graph_id, key = owners.graphs[0], int(owners.ids[0]), Axis("graph", type_).column(name)
     declared, target = attributes.declared(type_, name)
     if declared and target is not None:
-        return "index", (_known_axis(owners, key, target, attributes),)
+        axis = _known_axis(owners, key, target, attributes)
+        if not owners.by_name and type_ is None and not is_hetero(graph):
+            _check_declared(owners, name, values, axis, attributes)
+        return "index", (axis,)
     if owners.by_name:
         # PyG's rule, not asked: for an edge type whose node type a graph lacks it fails.
         is_index = (
@@ -91,8 +97,8 @@ def numbering(
         )
     else:
         shifted = _shifted_by(owners, type_, name, values, key)
-        if shifted == "edge":
-            return "index", ("edge",)
+        if shifted in ("edge", EITHER) and name not in _NODES:
+            return "index", (shifted,)
         is_index = bool(shifted)
     if not is_index and not declared:
         return "value", ()
@@ -129,8 +135,8 @@ def _cat_dim(graph: Any, type_: Type, name: str, value: Any, key: str, graph_id:
 
 
 def _shifted_by(owners: Owners, type_: Type, name: str, values: Sequence[Any], key: str) -> str:
-    """By what all graphs shift the attribute: "node" or "edge", their number of these; "" for nothing. FieldError for
-    all else."""
+    """By what all graphs shift the attribute: "node" or "edge", their number of these, EITHER where the two are one; ""
+    for nothing. FieldError for all else."""
     shifts = _shifts(owners, type_, name, values, key)
     if not any(shift.any() for shift in shifts):
         return ""
@@ -147,12 +153,11 @@ def _shifted_by(owners: Owners, type_: Type, name: str, values: Sequence[Any], k
         and _keeps_shape(shift, value)
         for shift, due, value in zip(shifts, wanted, values)
     ]
+    by_edges = not hetero and _is(shifts, owners.counts.get(Axis("edge"), none))
     if all(right):
-        return "node"
-    if not hetero:
-        edges = owners.counts.get(Axis("edge"), none)
-        if all(shift.size == 1 and int(shift.reshape(())) == due for shift, due in zip(shifts, edges.tolist())):
-            return "edge"
+        return EITHER if by_edges else "node"
+    if by_edges:
+        return "edge"
     at = right.index(False)
     said = f"graph {owners.ids[at]}: {key!r} is shifted by {_plain(shifts[at])} when graphs are joined (__inc__)"
     other = next((i for i, shift in enumerate(shifts) if not np.array_equal(shift, shifts[at])), None)
@@ -170,6 +175,39 @@ def _shifted_by(owners: Owners, type_: Type, name: str, values: Sequence[Any], k
         f"{said}, neither the number of nodes nor that of edges: say which axis it numbers, index_fields={{{key!r}: "
         f"AXIS}} (--index {key}=AXIS), or leave the attribute out"
     )
+
+
+def _is(shifts: Sequence[np.ndarray], counts: np.ndarray) -> bool:
+    """Whether each shift is that one number."""
+    return all(shift.size == 1 and int(shift.reshape(())) == due for shift, due in zip(shifts, counts.tolist()))
+
+
+def _check_declared(owners: Owners, name: str, values: Sequence[Any], axis: str, attributes: Attributes) -> None:
+    """Raise FieldError where the graphs' class shifts an index by something else than the axis it is declared of."""
+    shifts = _shifts(owners, None, name, values, name)
+    if not any(shift.any() for shift in shifts):
+        return
+    counts = owners.counts.get(Axis(axis))
+    if counts is None:
+        fields = dict(attributes.axes).get(axis, ())
+        counts = np.array([_rows_of(graph, fields) for graph in owners.graphs])
+    if not _is(shifts, counts):
+        at = next(i for i, due in enumerate(counts.tolist()) if not _is([shifts[i]], np.array([due])))
+        split = "" if shifts[at].size == 1 else "; give what is shifted by unlike numbers an attribute each"
+        raise FieldError(
+            f"graph {owners.ids[at]}: {name!r} is declared an index of {Axis(axis).rows}, of which there are "
+            f"{counts[at]}, but is shifted by {_plain(shifts[at])} when graphs are joined (__inc__): correct one of "
+            f"them{split}"
+        )
+
+
+def _rows_of(graph: Any, fields: Sequence[str]) -> int:
+    """Rows of a further axis that a graph has, by the first attribute of it that there is."""
+    for field in fields:
+        value = getattr(graph, field, None)
+        if value is not None and getattr(value, "ndim", 0):
+            return int(value.shape[graph.__cat_dim__(field, value)])
+    return 0
 
 
 def _shifts(owners: Owners, type_: Type, name: str, values: Sequence[Any], key: str) -> list[np.ndarray]:

@@ -9,7 +9,7 @@ from typing import Any, Mapping, Sequence
 import numpy as np
 
 from packer.errors import FieldError
-from packer.graphs.axes import BUDGET, HOMOGENEOUS
+from packer.graphs.axes import BUDGET, HOMOGENEOUS, check_keys
 from packer.graphs.dtypes import all_whole, narrow_index, narrowest
 from packer.graphs.schema import MAX_DIMS, MAX_NAME, Field, Schema
 from packer.scan.statistics import RELATIONS, FieldStatistics, Statistics
@@ -65,7 +65,9 @@ def decide(
             )
     axes = statistics.axes if statistics.hetero else (*HOMOGENEOUS, *further)
     budgets = tuple(field.key for field in statistics.fields if field.axis == BUDGET)
-    return Schema(axes, tuple(fields), strings, budgets), tuple(ambiguous)
+    schema = Schema(axes, tuple(fields), strings, budgets)
+    check_keys(schema.sized, FieldError)
+    return schema, tuple(ambiguous)
 
 
 def _check_storable(field: FieldStatistics) -> None:
@@ -162,6 +164,11 @@ def _field(field: FieldStatistics, level: str, pads: Mapping[str, Any]) -> Field
         if form == "value" and field.ndim and not field.stacked:
             shape = (*shape, field.size) if field.cat_dim == -1 else (field.size, *shape)
     targets = field.targets
+    if "|" in "".join(targets):
+        raise FieldError(
+            f"{field.key!r} is shifted by the number of nodes, which is that of edges in all graphs (__inc__): say "
+            f"which it numbers, index_fields={{{field.key!r}: 'nodes'}} or 'edges' (--index {field.key}=edges)"
+        )
     if field.role == "index":
         storage = narrow_index(int(field.high or 0))
         if len(targets) == 1:

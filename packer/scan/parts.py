@@ -85,8 +85,21 @@ def budget_counts(parts: Sequence[Part], graph_ids: np.ndarray, attributes: Attr
         if len(lacking):
             raise FieldError(f"graph {lacking[0]} has no {name!r}, which has a budget: give every graph a number")
         ids, values = graph_ids[part.positions], np.asarray(part.values)
-        if part.form == "string" or values.dtype.kind not in "iu" or values.size != len(ids) or (part.sizes != 1).any():
-            raise FieldError(f"graph {ids[0]}: {name!r} has a budget, but is not one whole number of each graph")
+        if part.role != "value":
+            what = (
+                "an index, which is shifted" if part.role == "index" else "the number of nodes, which num_nodes limits"
+            )
+            raise FieldError(f"graph {ids[0]}: {name!r} has a budget, but is {what}: give another attribute the number")
+        if (
+            part.form == "string"
+            or values.dtype.kind not in "iu"
+            or values.shape != ids.shape
+            or (part.sizes != 1).any()
+        ):
+            raise FieldError(
+                f"graph {ids[0]}: {name!r} has a budget, but is not one whole number of each graph (a number, or a "
+                "tensor of shape [] or [1])"
+            )
         wrong = np.flatnonzero((values.reshape(-1) < 0) | (values.reshape(-1) >= 2**31))
         if len(wrong):
             raise FieldError(

@@ -107,6 +107,7 @@ def joined_axes(axes: Sequence[Axis]) -> tuple[Axis, ...]:
 
 
 def _merge_fields(a: FieldStatistics, b: FieldStatistics) -> FieldStatistics:
+    a, b = _agreed(a, b), _agreed(b, a)
     check_alike(a, b)
     against = {relation: (graph, text) for relation, graph, text in b.against}
     against.update((relation, (graph, text)) for relation, graph, text in a.against)
@@ -123,6 +124,12 @@ def _merge_fields(a: FieldStatistics, b: FieldStatistics) -> FieldStatistics:
         high=max((high for _, high in bounds), default=None),
         whole=whole,
     )
+
+
+def _agreed(a: FieldStatistics, b: FieldStatistics) -> FieldStatistics:
+    """a, with what it numbers as b tells it where its own graphs leave two open."""
+    is_open = any("|" in target for target in a.targets) and b.targets
+    return replace(a, targets=b.targets) if is_open and b.targets[0] in a.targets[0].split("|") else a
 
 
 def check_alike(a: FieldStatistics, b: FieldStatistics) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Iterable, Mapping
 import numpy as np
 
 from packer.errors import FormatError
-from packer.graphs.axes import MAX_AXES, MAX_FIELDS, Axis, check_names
+from packer.graphs.axes import MAX_AXES, MAX_FIELDS, Axis, check_keys, check_names
 from packer.graphs.schema import MAX_DIMS, MAX_NAME, Field, Schema
 from packer.limits.pack_limits import PackLimits
 from packer.packs.columns import Column, check_targets, pack_columns
@@ -51,6 +51,7 @@ def check_schema(schema: Schema, limits: PackLimits) -> tuple[Column, ...]:
     axes = set(schema.axes)
     for field in schema.fields:
         _check_field(field, axes, slots)
+    check_keys(schema.sized, FormatError)
     _check_budgets(schema, limits)
     check_targets(schema, limits)
     columns = pack_columns(schema, limits)

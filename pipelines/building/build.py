@@ -127,6 +127,9 @@ def build(
     if isinstance(limits, str) and limits != "auto":
         raise LimitsError(f'limits must be PackLimits, a LimitsRule or "auto"; got {limits!r}')
     if budgets and isinstance(limits, (PackLimits, LimitsRule)):
+        unlike = next((name for name in budgets if limits.budgets.get(name, budgets[name]) != budgets[name]), None)
+        if unlike is not None:
+            raise LimitsError(f"budgets says {budgets[unlike]} of {unlike!r}, the limits {limits.budgets[unlike]}")
         limits = replace(limits, budgets={**limits.budgets, **budgets})
     given = None if plan is None or isinstance(plan, PackPlan) else Path(plan)
     planned = PlanOptions(algorithm, seed, time_limit, given, work_limit=work_limit)

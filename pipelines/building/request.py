@@ -95,6 +95,11 @@ def check_job(job: Job) -> Job:
         planned = job.plan.load().limits
         if isinstance(job.limits, PackLimits) and job.limits != planned:
             raise BuildError(f"{job.plan.given} was made for {planned}; leave the limits out, or give these")
+        if job.budgets and dict(job.budgets) != dict(planned.budgets):
+            raise BuildError(
+                f"{job.plan.given} was made with budgets {dict(planned.budgets)}, not {dict(job.budgets)}: leave "
+                "budgets (--budget) out, or plan anew"
+            )
         if job.limits is None:  # a rule finds its limits in the sizes; they are compared with the plan's then
             job = replace(job, limits=planned)
     if job.limits is not None and job.limits.null_graphs == "none":

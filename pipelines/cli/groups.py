@@ -109,9 +109,11 @@ class SourceOptions:
 
     @property
     def attributes(self) -> Attributes:
-        pairs = (text.partition("=") for text in self.index or ())
+        index: dict[str, str | None] = {}
+        for name, _, target in (text.partition("=") for text in self.index or ()):
+            if index.setdefault(name, target or None) != (target or None):
+                raise UsageError(f"--index {name} is given twice, of {index[name]} and {target}: give it once")
         with usage():
-            index = {name: target or None for name, _, target in pairs}
             return Attributes.of(self.exclude or (), index, self.guess_num_nodes, self.axes, self.budgets)
 
     @property
@@ -140,7 +142,7 @@ class LimitOptions:
 
     @property
     def given(self) -> bool:
-        return bool(self.num_nodes or self.num_edges or self.num_graphs or self.limits)
+        return bool(self.num_nodes or self.num_edges or self.num_graphs or self.num or self.limits)
 
     def read(self, budgets: Mapping[str, int]) -> PackLimits | LimitsRule | None:
         """None for `--limits auto`, a rule for its other words. All three numbers or none of them. UsageError."""

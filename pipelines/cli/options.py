@@ -350,6 +350,8 @@ def read_pairs(option: str, given: Sequence[str] | None) -> dict[str, str]:
         name, separator, value = text.partition("=")
         if not separator or not name or not value:
             raise UsageError(f"{option} takes NAME=VALUE; got {text!r}")
+        if name in found:
+            raise UsageError(f"{option} {name} is given twice, {found[name]} and {value}: give it once")
         found[name] = value
     return found
 

@@ -75,6 +75,12 @@ class SizesFile:
         edges = self._named(stored, self.edges, EDGES, "edges")
         columns = {axis: self._numbers(stored, name) for axis, name in names.items()}
         columns[edge] = self._numbers(stored, edges) if edges else np.zeros(len(columns[node]), dtype=np.int64)
+        for axis, values in columns.items():
+            if len(values) != len(columns[node]):
+                raise SourceError(
+                    f"{self.name}: column {names.get(axis, edges)!r} has {len(values)} rows, {names[node]!r} has "
+                    f"{len(columns[node])}: one a graph each"
+                )
         kept = np.flatnonzero(columns[node] > 0)
         if not len(kept):
             raise SourceError(f"{self.name} has no graph with nodes, in {len(columns[node])} rows")
@@ -115,6 +121,9 @@ class SizesFile:
             return there[0]
         if asked is not None or not there:
             if asked is None and what == "edges":
+                near = [name for name in stored if "edge" in name.lower() or "neighbo" in name.lower()]
+                if near:
+                    raise SourceError(f"{self.name} has {near}: say which counts edges, --edges-column NAME")
                 return ""
             return asked or f"{known[0]}"
         raise SourceError(f"{self.name} has {there}: say which counts {what} (--{what}-column)")
@@ -144,7 +153,7 @@ class SizesFile:
         wrong = np.flatnonzero((values < 0) | (values >= 2**31))
         if len(wrong):
             raise SourceError(
-                f"{self.name}: column {column!r} is {values[wrong[0]]} in row {wrong[0] + 1}; sizes are below 2**31"
+                f"{self.name}: column {column!r} is {values[wrong[0]]} in row {wrong[0] + 1}; sizes are 0 to 2**31 - 1"
             )
         return values.astype(np.int64)
 

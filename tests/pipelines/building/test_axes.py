@@ -14,20 +14,25 @@ from hypothesis import strategies as st
 from jobs import hashes, in_small_parts
 from strategies import assert_same
 from torch_geometric.data import Batch, Data, HeteroData
+from typer.testing import CliRunner
 
 from packer import (
     GraphSizes,
     PackDataset,
     PackLimits,
     PackPlan,
+    PackReader,
     check_certificate,
     make_plan,
+    mask_norms,
+    masks_of,
     numpy_loader,
+    to_graphs_tuple,
     torch_loader,
     unpack,
     verify_shards,
 )
-from packer.errors import FieldError, LimitsError, PackerError, SizesError
+from packer.errors import FieldError, LimitsError, MaskError, PackerError, SizesError
 from packer.files.open import place_of
 from packer.limits.fit import need_of
 from packer.packs.materialise import materialise
@@ -36,10 +41,12 @@ from packer.scan.attributes import Attributes
 from packer.scan.block import narrowed
 from packer.scan.from_objects import block_of_graphs
 from packer.scan.levels import decide
+from packer.scan.statistics import merge
 from packer.shards.manifest import Manifest
 from packer.shards.reader import open_shard
 from packer.verify.block import check_block
 from pipelines import build
+from pipelines.cli.app import app
 
 OWN = ("nodes_mask", "edges_mask", "graphs_mask", "batch", "ptr")
 
@@ -391,3 +398,139 @@ def test_limits_and_plans_keep_axes_and_budgets(tmp_path: Path) -> None:
         make_plan(sizes, PackLimits(20, 30, 4, num={"row": 9}))
     with pytest.raises(LimitsError, match="num has no limit for 'row'"):
         make_plan(sizes, PackLimits(20, 30, 4, budgets={"takes": 7}))
+
+
+def ring(nodes: int) -> torch.Tensor:
+    around = torch.arange(nodes)
+    return torch.stack([torch.cat([around, around.roll(1)]), torch.cat([around.roll(1), around])])
+
+
+@pytest.mark.parametrize("name", ["node", "edge", "graph", "budget"])
+def test_a_budget_is_called_like_no_other_axis(tmp_path: Path, name: str) -> None:
+    """Keys tell axes apart in every array: a budget `edge` would have taken the place of the edges."""
+    with pytest.raises(LimitsError, match=f"'{name}' is no name for a budget"):
+        PackLimits(70, 20, 8, budgets={name: 100})
+    with pytest.raises(SizesError, match=f"'{name}' is no name for a budget"):
+        GraphSizes([5] * 10, [8] * 10, budgets={name: [1] * 10})
+    with pytest.raises(PackerError, match="no name for a budget"):
+        build([plain(**{name: 1})], tmp_path / "packs", "auto", budgets={name: 9}, workers=1)
+
+
+def test_nor_is_it_called_like_a_type(tmp_path: Path) -> None:
+    graph = hetero()
+    del graph.rows
+    graph.a__to__a = 1
+    with pytest.raises(PackerError, match="'a__to__a' names"):
+        build([graph], tmp_path / "packs", PackLimits(20, 20, 4, budgets={"a__to__a": 9}), workers=1)
+    sizes = {"a": np.array([2])}, {("a", "to", "a"): np.array([1])}
+    with pytest.raises(SizesError, match="'a' names"):
+        GraphSizes(*sizes, budgets={"a": np.array([1])})
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"num_nodes": 3}, "'num_nodes' has a budget, but is the number of nodes"),
+        ({"take_index": torch.tensor([1])}, "'take_index' has a budget, but is an index"),
+        ({"takes": torch.ones(1, 1, dtype=torch.long)}, "'takes' has a budget, but is not one whole number"),
+    ],
+)
+def test_what_is_no_budget_is_told(tmp_path: Path, given: dict[str, Any], said: str) -> None:
+    budgets = dict.fromkeys(given, 20)
+    with pytest.raises(FieldError, match=said):
+        build([plain(**given)] * 3, tmp_path / "packs", PackLimits(20, 20, 4, budgets=budgets), workers=1)
+
+
+def test_a_plan_has_its_own_budgets(tmp_path: Path) -> None:
+    graphs = [Data(x=torch.rand(n, 2), edge_index=ring(n), takes=n * n) for n in [2, 3, 5, 7] * 9]
+    nodes = np.array([graph.num_nodes for graph in graphs])
+    plain_plan = make_plan(GraphSizes(nodes, 2 * nodes), PackLimits(40, 90, 8))
+    with pytest.raises(PackerError, match=r"was made with budgets \{\}, not \{'takes': 50\}"):
+        build(graphs, tmp_path / "packs", "auto", plan=plain_plan, budgets={"takes": 50}, workers=1)
+    limits = PackLimits(40, 90, 8, budgets={"takes": 50})
+    plan = make_plan(GraphSizes(nodes, 2 * nodes, budgets={"takes": nodes**2}), limits)
+    build(graphs, tmp_path / "packs", "auto", plan=plan, budgets={"takes": 50}, workers=1)
+    assert all(int(pack["takes"].sum()) <= 50 for pack in PackDataset(tmp_path / "packs"))
+    with pytest.raises(LimitsError, match="budgets says 20 of 'takes', the limits 50"):
+        build(graphs, tmp_path / "other", limits, budgets={"takes": 20}, workers=1)
+
+
+class Bipartite(Data):
+    def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
+        if key == "links":
+            return torch.tensor([[self.xs.shape[0]], [self.xt.shape[0]]])
+        return self.num_edges if key == "numbers" else super().__inc__(key, value, *args, **kwargs)
+
+
+def test_what_a_class_shifts_by_is_what_is_declared(tmp_path: Path) -> None:
+    links = [
+        Bipartite(num_nodes=1, xs=torch.rand(n, 1), xt=torch.rand(n + 1, 1), links=torch.randint(0, n, (2, 5)))
+        for n in [2, 3, 5]
+    ]
+    axes = {"s": ["xs"], "t": ["xt"], "e": ["links"]}
+    limits = PackLimits(20, 20, 4, num={"s": 20, "t": 20, "e": 30})
+    with pytest.raises(FieldError, match=r"'links' is declared an index of ts.*__inc__.*an attribute each"):
+        build(links, tmp_path / "a", limits, axes=axes, index_fields={"links": "t"}, workers=1)
+    edges = [Bipartite(x=torch.rand(3, 1), edge_index=ring(3), numbers=torch.tensor([5, 0])) for _ in range(3)]
+    told: dict[str, Any] = {"axes": {"n": ["numbers"]}, "workers": 1}
+    limits = PackLimits(20, 40, 4, num={"n": 20})
+    with pytest.raises(
+        FieldError, match="'numbers' is declared an index of nodes, of which there are 3, but is shifted"
+    ):
+        build(edges, tmp_path / "b", limits, index_fields={"numbers": "nodes"}, **told)
+    build(edges, tmp_path / "b", limits, index_fields={"numbers": "edges"}, **told)
+
+
+def test_numbers_of_nodes_and_edges_that_are_one_leave_an_index_open() -> None:
+    def cycle(nodes: int, extra: int = 0) -> Any:
+        around = torch.arange(nodes)
+        edges = torch.cat([torch.stack([around, around.roll(1)]), torch.zeros(2, extra, dtype=torch.long)], dim=1)
+        return Bipartite(x=torch.rand(nodes, 1), edge_index=edges, numbers=torch.zeros(nodes % 4, dtype=torch.long))
+
+    attributes = Attributes.of(axes={"n": ["numbers"]})
+    alike = block_of_graphs([cycle(n) for n in (2, 3, 5)], attributes=attributes)
+    with pytest.raises(FieldError, match="shifted by the number of nodes, which is that of edges in all graphs"):
+        decide(alike.statistics)
+    other = block_of_graphs([cycle(n, 2) for n in (2, 3, 5)], 3, attributes=attributes)
+    for first, second in ((alike, other), (other, alike)):
+        schema, _ = decide(merge(first.statistics, second.statistics))
+        assert schema.fields[-1].targets == ("edge",)
+
+
+def test_nothing_overwrites_the_columns_of_an_axis(tmp_path: Path) -> None:
+    graphs = [Data(x=torch.rand(n, 2), edge_index=ring(n), us=torch.rand(n), q=torch.rand(n % 3)) for n in [2, 3, 5]]
+    limits = PackLimits(40, 90, 6, num={"u": 9})
+    build(graphs, tmp_path / "packs", limits, axes={"u": ["q"]}, levels={"us": "node"}, workers=1)
+    with pytest.raises(FieldError, match="'us_batch'"):
+        PackDataset(tmp_path / "packs", follow_batch=["us"])
+
+
+def test_norms_know_the_rows_of_an_axis(tmp_path: Path) -> None:
+    graphs = [Data(x=torch.rand(n, 2), edge_index=ring(n), t=torch.rand(n % 3 + 1, 2)) for n in [2, 3, 5, 7] * 4]
+    build(graphs, tmp_path / "packs", PackLimits(40, 90, 7, num={"t": 25}), axes={"t": ["t"]}, workers=1)
+    batch = next(iter(torch_loader(PackDataset(tmp_path / "packs"), shuffle=False)))
+    model = mask_norms(torch.nn.Sequential(torch.nn.BatchNorm1d(2, affine=False)))
+    with masks_of(batch):
+        found = model(batch["t"])[batch["ts_mask"]]
+    assert torch.allclose(
+        found, torch.nn.functional.batch_norm(batch["t"][batch["ts_mask"]], None, None, training=True)
+    )
+    build(graphs, tmp_path / "alike", PackLimits(40, 90, 7, num={"t": 40}), axes={"t": ["t"]}, workers=1)
+    batch = next(iter(torch_loader(PackDataset(tmp_path / "alike"), shuffle=False)))
+    with pytest.raises(MaskError, match="as have nodes and ts"), masks_of(batch):
+        model(batch["t"])
+
+
+def test_a_graphs_tuple_has_no_further_axes(tmp_path: Path) -> None:
+    graphs = [Data(x=torch.rand(n, 2), edge_index=ring(n), t=torch.rand(n % 3 + 1, 2)) for n in [2, 3, 5, 7]]
+    limits = PackLimits(40, 90, 6, "jraph", num={"t": 20})
+    build(graphs, tmp_path / "packs", limits, axes={"t": ["t"]}, workers=1)
+    step = next(iter(numpy_loader(tmp_path / "packs")))
+    with pytest.raises(FieldError, match="'t' has the rows of axis 't', for which a GraphsTuple has no place"):
+        to_graphs_tuple(step, PackReader(tmp_path / "packs"))
+
+
+@pytest.mark.parametrize("words", [["--axis", "p=a", "--axis", "p=b"], ["--index", "i=edges", "--index", "i=nodes"]])
+def test_nothing_is_given_twice_on_the_command_line(words: list[str]) -> None:
+    result = CliRunner().invoke(app, ["scan", "sample:nci", *words])
+    assert result.exit_code != 0 and "is given twice" in str(result.exception) + result.output

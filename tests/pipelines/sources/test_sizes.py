@@ -84,6 +84,8 @@ def test_graphs_without_nodes_are_told_or_left_out(tmp_path: Path) -> None:
         ("npz", {"num_nodes": np.array([1, None], dtype=object)}, "is no column of whole numbers"),
         ("npz", {"num_nodes": np.array([4, -1])}, "'num_nodes' is -1 in row 2"),
         ("npz", {"num_nodes": np.array([0, 0])}, "has no graph with nodes, in 2 rows"),
+        ("npz", {"num_nodes": NODES, "num_edges": NODES[1:]}, "column 'num_edges' has 399 rows, 'num_nodes' has 400"),
+        ("npz", {"num_nodes": NODES, " num_edges": NODES}, "say which counts edges"),
         ("csv", {"num_nodes": [3, "4.5"]}, "'num_nodes' is no column of whole numbers: .*Row #3"),
         ("csv", {"num_nodes": [3, ""]}, "'num_nodes' has no number in row 2"),
         ("parquet", {"num_nodes": [3, None]}, "'num_nodes' has no number in row 2"),
