@@ -15,7 +15,6 @@ from packer.graphs.dtypes import narrowest, value_range
 from packer.graphs.ragged import flat_rows
 from packer.scan.attributes import ALL, Attributes
 from packer.scan.block import RawBlock
-from packer.scan.joining import EITHER
 from packer.scan.parts import Part, budget_counts, further_counts
 from packer.scan.statistics import RELATIONS, FieldStatistics, Statistics, joined_axes
 
@@ -240,7 +239,7 @@ def _check_range(part: Part, counts: Mapping[str, np.ndarray], ids: np.ndarray, 
         )
     owner = np.repeat(np.arange(len(ids)), part.sizes)
     values = flat_rows(part.values)
-    for entry, target in enumerate("node" if target == EITHER else target for target in part.targets):
+    for entry, target in enumerate(target if target in counts else "node" for target in part.targets):
         numbers = values if len(part.targets) == 1 else flat_rows(part.values[:, entry])
         nodes = counts[target][part.positions][owner][:, None]
         wrong = np.argwhere((numbers < 0) | (numbers >= nodes))

@@ -12,9 +12,8 @@ from packer.errors import FieldError
 from packer.graphs.axes import Axis, Type
 from packer.scan.attributes import ALL, Attributes
 from packer.scan.items import is_hetero, is_tensor
+from packer.scan.statistics import EITHER
 
-EITHER = "node|edge"
-"""The target of an index whose shifts are the number of nodes and that of edges, as far as graphs have shown."""
 _NODES = ("edge_index", "edge_label_index", "face")
 _OWN = {"__inc__": ("Data", "HeteroData"), "__cat_dim__": ("Data", "HeteroData"), "num_nodes": ("Data", "HeteroData")}
 

@@ -12,7 +12,7 @@ from packer.errors import FieldError
 from packer.graphs.axes import BUDGET, HOMOGENEOUS, check_keys
 from packer.graphs.dtypes import all_whole, narrow_index, narrowest
 from packer.graphs.schema import MAX_DIMS, MAX_NAME, Field, Schema
-from packer.scan.statistics import RELATIONS, FieldStatistics, Statistics
+from packer.scan.statistics import EITHER, RELATIONS, FieldStatistics, Statistics
 
 _NAMED = {"node": ("x", "feat", "pos", "node_type", "n_id"), "edge": ("edge_attr", "edge_weight", "edge_type", "e_id")}
 
@@ -40,6 +40,12 @@ def decide(
             asked = overrides.get(field.key, overrides.get(field.name))
             if not field.axis:
                 _check_named(field, asked, statistics.hetero)
+            if field.targets == (EITHER,) and not statistics.hetero:
+                raise FieldError(
+                    f"{field.key!r} is shifted by the number of nodes, which is that of edges in all graphs (__inc__): "
+                    f"say which it numbers, index_fields={{{field.key!r}: 'nodes'}} or 'edges' "
+                    f"(--index {field.key}=edges)"
+                )
             level, is_open = _level(field, asked)
             if is_open:
                 ambiguous.append(field.key)
@@ -164,11 +170,6 @@ def _field(field: FieldStatistics, level: str, pads: Mapping[str, Any]) -> Field
         if form == "value" and field.ndim and not field.stacked:
             shape = (*shape, field.size) if field.cat_dim == -1 else (field.size, *shape)
     targets = field.targets
-    if "|" in "".join(targets):
-        raise FieldError(
-            f"{field.key!r} is shifted by the number of nodes, which is that of edges in all graphs (__inc__): say "
-            f"which it numbers, index_fields={{{field.key!r}: 'nodes'}} or 'edges' (--index {field.key}=edges)"
-        )
     if field.role == "index":
         storage = narrow_index(int(field.high or 0))
         if len(targets) == 1:

@@ -10,6 +10,8 @@ from packer.graphs.axes import Axis, Type
 
 # How a field's values can relate to its graph: a row for each node, a row for each edge, one row, or one fixed shape.
 RELATIONS = ("node", "edge", "row", "value")
+EITHER = "node|edge"
+"""The target of an index whose shifts are the number of nodes and that of edges, as far as graphs have shown."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def merge(a: Statistics, b: Statistics) -> Statistics:
         )
     others = {field.key: field for field in b.fields}
     fields = [
-        _merge_fields(field, others.pop(field.key)) if field.key in others else _lacking(field, b.first)
+        _merge_fields(field, others.pop(field.key), a.hetero) if field.key in others else _lacking(field, b.first)
         for field in a.fields
     ]
     fields += [_lacking(field, a.first) for field in others.values()]
@@ -106,8 +108,9 @@ def joined_axes(axes: Sequence[Axis]) -> tuple[Axis, ...]:
     return distinct
 
 
-def _merge_fields(a: FieldStatistics, b: FieldStatistics) -> FieldStatistics:
-    a, b = _agreed(a, b), _agreed(b, a)
+def _merge_fields(a: FieldStatistics, b: FieldStatistics, hetero: bool) -> FieldStatistics:
+    if not hetero:
+        a, b = _agreed(a, b), _agreed(b, a)
     check_alike(a, b)
     against = {relation: (graph, text) for relation, graph, text in b.against}
     against.update((relation, (graph, text)) for relation, graph, text in a.against)
@@ -128,8 +131,8 @@ def _merge_fields(a: FieldStatistics, b: FieldStatistics) -> FieldStatistics:
 
 def _agreed(a: FieldStatistics, b: FieldStatistics) -> FieldStatistics:
     """a, with what it numbers as b tells it where its own graphs leave two open."""
-    is_open = any("|" in target for target in a.targets) and b.targets
-    return replace(a, targets=b.targets) if is_open and b.targets[0] in a.targets[0].split("|") else a
+    told = a.targets == (EITHER,) and b.targets in (("node",), ("edge",))
+    return replace(a, targets=b.targets) if told else a
 
 
 def check_alike(a: FieldStatistics, b: FieldStatistics) -> None:
