@@ -16,7 +16,7 @@ from small_packs import FOLLOWED, KINDS, write_packs
 
 from packer import PackReader, jax_loader, numpy_loader
 from packer.errors import FormatError, StateError
-from packer.reading import in_jax
+from packer.reading import in_jax, in_jax_resident
 
 jax = pytest.importorskip("jax")
 PACKS = 23
@@ -44,13 +44,14 @@ def assert_equal(found: list[Any], expected: list[Any]) -> None:
             np.testing.assert_array_equal(np.asarray(one[name]), values, err_msg=name)
 
 
+@pytest.mark.parametrize("resident", [False, True])
 @pytest.mark.parametrize("redraw", [None, False, "swaps"])
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_steps_are_those_of_numpy_loader(folder: Path, kind: str, batch_size: int, redraw: Any) -> None:
+def test_steps_are_those_of_numpy_loader(folder: Path, kind: str, batch_size: int, redraw: Any, resident: bool) -> None:
     names = [column.name for column in PackReader(folder).columns]
     reader = PackReader(folder, columns=[*names, "graph_ids"], follow_batch=FOLLOWED[kind])
     options: dict[str, Any] = {"batch_size": batch_size, "seed": 3, "redraw": redraw}
-    ours, theirs = jax_loader(reader, **options), numpy_loader(reader, **options)
+    ours, theirs = jax_loader(reader, **options, resident=resident), numpy_loader(reader, **options)
     assert len(ours) == len(theirs)
     for _ in range(2):  # every pass is the next epoch in both
         assert_equal(list(ours), list(theirs))
@@ -232,3 +233,67 @@ def test_without_jax_the_extra_is_named(folder: Path, monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "jax", None)
     with pytest.raises(ImportError, match=r"graph-packer\[jax\]"):
         jax_loader(folder)
+
+
+def test_resident_packs_in_their_order(folder: Path) -> None:
+    loader = jax_loader(folder, batch_size=2, shuffle=False, resident=True)
+    for _ in range(2):
+        assert_equal(list(loader), list(numpy_loader(folder, batch_size=2, shuffle=False)))
+
+
+@pytest.mark.parametrize("redraw", [True, "swaps"])
+def test_resident_packs_resume_with_the_redraws_of_the_state(folder: Path, redraw: Any) -> None:
+    first = numpy_loader(folder, seed=3, redraw=redraw)
+    first.set_epoch(2)
+    whole = list(first)
+    second = jax_loader(folder, seed=9, redraw=False, resident=True)
+    for taken in range(0, len(whole) + 1, 4):
+        first.set_epoch(2)
+        running = iter(first)
+        for _ in range(taken):
+            next(running)
+        second.load_state_dict(first.state_dict())
+        assert_equal(list(second), whole[taken:])
+
+
+def test_resident_packs_are_read_and_traced_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[int] = []
+    traces: list[int] = []
+    reader = PackReader(folder)
+    real_read, real_take = type(reader.blocks).columns, in_jax_resident.take
+
+    def columns(blocks: Any, block: int, names: Any) -> Any:
+        reads.append(block)
+        return real_read(blocks, block, names)
+
+    def counted(*given: Any) -> Any:
+        traces.append(1)
+        return real_take(*given)
+
+    monkeypatch.setattr(type(reader.blocks), "columns", columns)
+    monkeypatch.setattr(in_jax_resident, "take", counted)
+    loader = jax_loader(reader, batch_size=2, resident=True)
+    assert sum(1 for _ in range(3) for _ in loader) == 36
+    assert len(reads) == len(set(reads)) and len(traces) == 1
+
+
+def test_resident_packs_on_a_mesh(folder: Path) -> None:
+    ours = jax_loader(folder, seed=3, batch_size=2, devices=1, resident=True)
+    assert_equal(list(ours), list(numpy_loader(folder, seed=3, batch_size=2, devices=1)))
+
+
+def test_resident_packs_need_a_mesh(folder: Path) -> None:
+    single = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    with pytest.raises(StateError, match="resident=True takes a NamedSharding"):
+        jax_loader(folder, sharding=single, resident=True)
+
+
+def test_a_damaged_resident_block_is_no_step(tmp_path: Path) -> None:
+    write_packs(tmp_path, PACKS)
+    shard = tmp_path / "shard-00001.parquet"
+    data = bytearray(shard.read_bytes())
+    data[200] ^= 1
+    shard.write_bytes(data)
+    loader = jax_loader(tmp_path, resident=True)
+    with pytest.raises(FormatError):
+        list(loader)
