@@ -57,9 +57,7 @@ def further_counts(
                 continue
             ids = graph_ids[part.positions]
             if part.form != "tensor" or part.ndim == 0 or part.cat_dim is None:
-                raise FieldError(
-                    f"graph {ids[0]}: {part.name!r} has no rows, which axis {name!r} would be of: leave it out"
-                )
+                raise FieldError(f"graph {ids[0]}: {part.name!r} is one value, no rows of axis {name!r}: leave it out")
             known = counts[part.positions]
             wrong = np.flatnonzero((known >= 0) & (known != part.sizes))
             if len(wrong):
