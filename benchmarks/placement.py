@@ -73,7 +73,7 @@ def _place(task: RouteTask, sample: Sample) -> Places:
     graphs = GroupGraphs(
         ids, np.zeros_like(ids), ids, sample.sizes[order], np.ones(len(ids), bool), np.zeros((2, 0)), {}, None
     )
-    packs, positions = route._places(graphs, np.arange(len(ids)), way)
+    packs, positions = route._pack_positions(graphs, np.arange(len(ids)), way)
     assert way.plan is not None
     sizes, kind_of_size, slots = route._slots(way.plan)
     kind = dict(zip(map(tuple, sizes.tolist()), kind_of_size.tolist(), strict=True))

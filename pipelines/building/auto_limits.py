@@ -21,8 +21,8 @@ def choose_limits(sizes: GraphSizes, budgets: Mapping[str, int] | None = None) -
     most 6,000 graphs are looked at, the largest of each axis among them. No clock and no randomness: the same sizes
     give the same limits. budgets: as of PackLimits. Time: a few seconds.
     """
-    found = suggest_limits(_sample(sizes), multiple_of=8, work_limit=_WORK, time_limit=None, budgets=budgets)
-    return found.best.limits
+    suggestion = suggest_limits(_sample(sizes), multiple_of=8, work_limit=_WORK, time_limit=None, budgets=budgets)
+    return suggestion.best.limits
 
 
 def _sample(sizes: GraphSizes) -> GraphSizes:

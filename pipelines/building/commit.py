@@ -97,7 +97,7 @@ def commit(
     """All files are there: say so, manifests last."""
     about = {
         "job": key,
-        "given": job.given(),
+        "given": job.as_named(),
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "machine": {"system": platform.platform(), "cpus": os.cpu_count(), "python": platform.python_version()},

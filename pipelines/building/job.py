@@ -42,13 +42,13 @@ from pipelines.stores.work_folder import CLAIM, WORK
 
 
 @dataclass(frozen=True)
-class _There:
-    """What an output holds. earlier: the claim of an unfinished build of this job; finished: data sets of this very
-    job, whose source has to be read to be known; again: whether what is there is to be replaced."""
+class _Earlier:
+    """What an output holds. claim: of an unfinished build of this job; finished: data sets of this very job, whose
+    source has to be read to be known; replaced: whether all of it is to go."""
 
-    earlier: Mapping[str, Any] | None
+    claim: Mapping[str, Any] | None
     finished: Mapping[str, Manifest]
-    again: bool
+    replaced: bool
 
 
 def run(job: Job, out: Store, opened: Opened, progress: Progress, overwrite: bool = False) -> BuildResult:
@@ -56,10 +56,10 @@ def run(job: Job, out: Store, opened: Opened, progress: Progress, overwrite: boo
     key, journal = job.key(), Journal(out.below(WORK), overwrite)
     own_names = own_files(out, journal.find("target"))
     refuse_foreign(out, own_names)
-    earlier = None if overwrite else _claimed(out)
-    again = overwrite or bool(journal.find("target") and earlier is None)
+    claim = None if overwrite else _claimed(out)
+    replaced = overwrite or bool(journal.find("target") and claim is None)
     # A claim without a journal is what a finished build left that was killed as it tidied up: the journal goes first.
-    begun = again or bool(earlier and journal.find("target"))
+    begun = replaced or bool(claim and journal.find("target"))
     finished = {} if begun else finished_targets(out)
     refuse_strangers(out, () if job.splits is None else job.splits.known_names, own_names)
     if finished:
@@ -68,37 +68,37 @@ def run(job: Job, out: Store, opened: Opened, progress: Progress, overwrite: boo
             if isinstance(out, FolderStore):  # whose lock is held
                 remove(out.folder / WORK)
             return already(out, finished, job)
-    if earlier is not None:
-        _refuse_other(out, differences(earlier["key"], key), "holds an unfinished build of another job")
+    if claim is not None:
+        _refuse_other(out, differences(claim["key"], key), "holds an unfinished build of another job")
     with opened(journal) as carrier:
-        return _carry_out(job, out, carrier, journal, _There(earlier, finished, again), progress)
+        return _carry_out(job, out, carrier, journal, _Earlier(claim, finished, replaced), progress)
 
 
 def _carry_out(
-    job: Job, out: Store, carrier: Carrier, journal: Journal, there: _There, progress: Progress
+    job: Job, out: Store, carrier: Carrier, journal: Journal, earlier: _Earlier, progress: Progress
 ) -> BuildResult:
     key, clock = job.key(), Clock()
     try:
         with clock("scan"):
-            scanned = carrier.scan(anew=there.earlier is None)
-        if there.finished:
-            return _same_content(out, carrier, there.finished, scanned, job)
-        if there.earlier is not None and there.earlier["content_hash"] != scanned.content_hash:
+            scanned = carrier.scan(anew=earlier.claim is None)
+        if earlier.finished:
+            return _same_content(out, carrier, earlier.finished, scanned, job)
+        if earlier.claim is not None and earlier.claim["content_hash"] != scanned.content_hash:
             raise BuildError(f"{job.source.name} has changed since the unfinished build in {out}: pass {OVERWRITE}")
         with clock("limits"):
             limits = carrier.limits()
             check_schema(scanned.schema, limits)
         with clock("choose"):
             splits = carrier.choose(limits)
-        if job.plan.given is not None:
+        if job.plan.file is not None:
             obtain_plan(carrier.sizes(splits[0]), limits, job.plan)
         layout = carrier.layout(limits)
         refuse_strangers(out, splits, own_files(out, journal.find("target")))
     except (PackerError, MissingExtraError) as error:
-        if there.earlier is None and not journal.find("target") and out.below(WORK).size(CLAIM) is None:
+        if earlier.claim is None and not journal.find("target") and out.below(WORK).size(CLAIM) is None:
             carrier.give_up(error)
         raise
-    if there.again:  # only now: whatever could refuse this job has been asked
+    if earlier.replaced:  # only now: whatever could refuse this job has been asked
         _remove_earlier(out, journal)
     out.below(WORK).create(CLAIM, to_line({"key": key, "content_hash": scanned.content_hash}))
     targets: list[Target] = []
@@ -112,7 +112,7 @@ def _carry_out(
         target.split: manifest_of(job, _contents(scanned, carrier, target, layout), files[target.split])
         for target in targets
     }
-    if there.earlier is not None:
+    if earlier.claim is not None:
         remove_half_written(out, own_files(out, journal.find("target")))
     commit(out, job, key, manifests, scanned.ambiguous, scanned.skips, clock.seconds)
     if any(entry["bytes"] > LARGE for held in files.values() for entry in held.values()):

@@ -24,14 +24,14 @@ from pipelines.sources.text import digest, has_changed, open_file
 
 @dataclass(frozen=True)
 class PlanOptions:
-    """How the plan is made; `given` is the path of one made before, and `sha256` of the file that is to be read there,
-    whatever it is where that is None. content: of the file, for a plan that is in memory; `given` is then what errors
-    call it. time_limit, work_limit: see `make_plan`."""
+    """How the plan is made; `file` is the path of one made before, and `sha256` of what is to be read there, whatever
+    it is where that is None. content: of the file, for a plan that is in memory; `file` is then what errors call it.
+    time_limit, work_limit: see `make_plan`."""
 
     algorithm: str
     seed: int
     time_limit: float | None
-    given: Path | None = None
+    file: Path | None = None
     sha256: str | None = None
     work_limit: float | None = None
     content: bytes | None = field(default=None, repr=False)
@@ -42,10 +42,10 @@ class PlanOptions:
             path = Path(folder) / "plan.parquet"
             plan.save(path)
             content = path.read_bytes()
-        return replace(self, given=Path("the plan"), sha256=hashlib.sha256(content).hexdigest(), content=content)
+        return replace(self, file=Path("the plan"), sha256=hashlib.sha256(content).hexdigest(), content=content)
 
     def key(self) -> dict[str, Any]:
-        if self.given is not None:
+        if self.file is not None:
             return {"plan": self.pinned().sha256}
         seconds = DEFAULT_SECONDS if self.time_limit is None else self.time_limit
         named: dict[str, Any] = {"algorithm": self.algorithm, "seed": self.seed, "time_limit": seconds}
@@ -57,21 +57,21 @@ class PlanOptions:
 
     def pinned(self) -> PlanOptions:
         """The same, and no other plan may lie there when it is loaded."""
-        if self.given is None or self.sha256 is not None:
+        if self.file is None or self.sha256 is not None:
             return self
-        return replace(self, sha256=digest(self.given))
+        return replace(self, sha256=digest(self.file))
 
     def load(self) -> PackPlan:
         """The given plan. Raises as `PackPlan.load`, and SourceError where its file has changed."""
-        assert self.given is not None
+        assert self.file is not None
         if self.content is not None:
-            return PackPlan.load(self.content, self.given.name)
-        with open_file(self.given) as file:
-            data = file.read()
+            return PackPlan.load(self.content, self.file.name)
+        with open_file(self.file) as stream:
+            data = stream.read()
         sha256 = hashlib.sha256(data).hexdigest()
         if self.sha256 not in (None, sha256):
-            raise has_changed(self.given, sha256, str(self.sha256))
-        return PackPlan.load(data, self.given.name)
+            raise has_changed(self.file, sha256, str(self.sha256))
+        return PackPlan.load(data, self.file.name)
 
 
 def check_fit(sizes: GraphSizes, limits: PackLimits, source_ids: np.ndarray, oversize: str) -> np.ndarray:
@@ -107,7 +107,7 @@ def obtain_plan(
     Algorithms that pack sizes see how many graphs have each, and not in which order: so a plan is the same wherever the
     graphs are.
     """
-    if options.given is None:
+    if options.file is None:
         seen = sizes if needs_order(options) else histogram_of(sizes)
         plan = make_plan(
             seen,
@@ -123,15 +123,15 @@ def obtain_plan(
         return plan.of(sizes)
     plan = options.load()
     if plan.limits != limits:
-        raise PlanError(f"{options.given} was made for {plan.limits}, not for {limits}")
+        raise PlanError(f"{options.file} was made for {plan.limits}, not for {limits}")
     try:
         return plan.of(sizes)
     except PlanError as error:
-        raise PlanError(f"{options.given}: {error}") from None
+        raise PlanError(f"{options.file}: {error}") from None
 
 
 def needs_order(options: PlanOptions) -> bool:
     """Whether the order of the graphs has a part in the plan."""
-    if options.given is not None:
+    if options.file is not None:
         return not options.load().by_patterns
     return find_algorithm(options.algorithm).sees_order

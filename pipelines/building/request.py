@@ -61,10 +61,10 @@ class Job:
             return self.limits.to_dict()
         return {"auto": dict(self.budgets)} if self.budgets else "auto"
 
-    def given(self) -> dict[str, Any]:
+    def as_named(self) -> dict[str, Any]:
         """Source, files and licence as the user named them: outside of every hash, to repeat the build."""
         split_file = None if self.splits is None else self.splits.file
-        plan = None if self.plan.content is not None else self.plan.given
+        plan = None if self.plan.content is not None else self.plan.file
         others = {"plan": plan, "split_file": split_file, "licence": self.licence}
         return {"source": list(self.source.argv), **{name: str(value) for name, value in others.items() if value}}
 
@@ -85,19 +85,19 @@ def check_job(job: Job) -> Job:
     if job.splits is not None:
         job = replace(job, splits=replace(job.splits, seed=check_seed("split_seed", job.splits.seed)))
     for name in ("time_limit", "work_limit"):
-        given = getattr(job.plan, name)
-        if given is not None and not given > 0:
-            raise AlgorithmError(f"{name} must be above 0 seconds; got {given}")
-    if job.plan.given is not None:
+        seconds = getattr(job.plan, name)
+        if seconds is not None and not seconds > 0:
+            raise AlgorithmError(f"{name} must be above 0 seconds; got {seconds}")
+    if job.plan.file is not None:
         if job.splits is not None:
             raise BuildError("a plan is of one data set: it cannot be used with splits")
         job = replace(job, plan=job.plan.pinned())
         planned = job.plan.load().limits
         if isinstance(job.limits, PackLimits) and job.limits != planned:
-            raise BuildError(f"{job.plan.given} was made for {planned}; leave the limits out, or give these")
+            raise BuildError(f"{job.plan.file} was made for {planned}; leave the limits out, or give these")
         if job.budgets and dict(job.budgets) != dict(planned.budgets):
             raise BuildError(
-                f"{job.plan.given} was made with budgets {dict(planned.budgets)}, not {dict(job.budgets)}: leave "
+                f"{job.plan.file} was made with budgets {dict(planned.budgets)}, not {dict(job.budgets)}: leave "
                 "budgets (--budget) out, or plan anew"
             )
         if job.limits is None:  # a rule finds its limits in the sizes; they are compared with the plan's then

@@ -131,17 +131,17 @@ def _read_blocks(
     if len(done) != journal.find("scan").get("all", {}).get("blocks"):
         folder.mkdir(exist_ok=True)
         numbers: list[int] = []
-        there = folder.absolute()  # workers may stand elsewhere
+        blocks_folder = folder.absolute()  # workers may stand elsewhere
 
         def missing() -> Iterator[tuple[BlockTask, str, str]]:
             for number, task in enumerate(source.tasks()):
                 if str(number) not in done:
                     numbers.append(number)
-                    yield task, str(there / f"{number:06d}"), _whose(owner, number)
+                    yield task, str(blocks_folder / f"{number:06d}"), _whose(owner, number)
 
         scanned = sum(block["records"] for block in done.values())
-        place = executor if source.parallel else SerialExecutor()
-        for i, block in enumerate(place.map(partial(scan_and_save, attributes=options.attributes), missing())):
+        runner = executor if source.parallel else SerialExecutor()
+        for i, block in enumerate(runner.map(partial(scan_and_save, attributes=options.attributes), missing())):
             check_skips(source, options, Skips.from_plain(block["skips"]))
             journal.add("block", str(numbers[i]), **block)
             scanned += block["records"]

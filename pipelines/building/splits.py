@@ -48,11 +48,11 @@ class Splits:
             raise BuildError(f"a split is named twice: {', '.join(name for name, _ in self.fractions)}")
 
     @classmethod
-    def of(cls, given: str | Mapping[str, float] | None, seed: int, column: str | None, file: Any) -> Splits | None:
+    def of(cls, shares: str | Mapping[str, float] | None, seed: int, column: str | None, file: Any) -> Splits | None:
         """From what a user passes, "train=0.8,valid=0.2" or a dict; None where nothing asks for splits."""
-        if given is None and column is None and file is None:
+        if shares is None and column is None and file is None:
             return None
-        fractions = tuple(given.items()) if isinstance(given, Mapping) else parse_fractions(given or "")
+        fractions = tuple(shares.items()) if isinstance(shares, Mapping) else parse_fractions(shares or "")
         return cls(fractions, seed, column, None if file is None else Path(file))
 
     def key(self) -> dict[str, Any]:
@@ -126,17 +126,17 @@ def ids_of_file(path: Path, sha256: str | None = None) -> dict[str, np.ndarray]:
     sha256: of the file that it is to be; SourceError for another one.
     """
     is_json = path.name.lower().removesuffix(".gz").endswith(".json")
-    found = _json_ids(path, sha256) if is_json else _csv_ids(path, sha256)
-    for name in found:
+    ids_by_name = _json_ids(path, sha256) if is_json else _csv_ids(path, sha256)
+    for name in ids_by_name:
         check_name(name)
-    return found
+    return ids_by_name
 
 
 def by_file(path: Path, num_graphs: int, sha256: str | None = None) -> dict[str, np.ndarray]:
     """Split name -> int64 ids, ascending, from a file that names every graph once; see `ids_of_file`."""
-    found = ids_of_file(path, sha256)
+    ids_by_name = ids_of_file(path, sha256)
     times = np.zeros(num_graphs, dtype=np.int64)
-    for name, ids in found.items():
+    for name, ids in ids_by_name.items():
         if len(ids) and (ids.min() < 0 or ids.max() >= num_graphs):
             bad = ids[(ids < 0) | (ids >= num_graphs)][0]
             raise SourceError(f"{path}: split {name!r} names graph {bad}; the source has graphs 0 to {num_graphs - 1}")
@@ -147,7 +147,7 @@ def by_file(path: Path, num_graphs: int, sha256: str | None = None) -> dict[str,
             f"{path}: graph {wrong[0]} is in {times[wrong[0]]} splits, and {len(wrong)} graphs are not in exactly one; "
             "name every graph of the source once"
         )
-    return {name: np.sort(ids) for name, ids in found.items()}
+    return {name: np.sort(ids) for name, ids in ids_by_name.items()}
 
 
 def _json_ids(path: Path, sha256: str | None) -> dict[str, np.ndarray]:
@@ -166,11 +166,11 @@ def _json_ids(path: Path, sha256: str | None) -> dict[str, np.ndarray]:
 
 
 def _csv_ids(path: Path, sha256: str | None) -> dict[str, np.ndarray]:
-    found: dict[str, list[int]] = {}
+    ids_by_name: dict[str, list[int]] = {}
     for row in csv_rows(path, ("graph_id", "split"), sha256):
         text, name = row.cells
         number = whole_of(text.strip())
         if number is None or not 0 <= number < 2**63:
             raise SourceError(f"{path}, line {row.line}: graph_id is {text[:60]!r}, not a whole number")
-        found.setdefault(name, []).append(number)
-    return {name: np.array(ids, dtype=np.int64) for name, ids in found.items()}
+        ids_by_name.setdefault(name, []).append(number)
+    return {name: np.array(ids, dtype=np.int64) for name, ids in ids_by_name.items()}

@@ -81,10 +81,10 @@ def remove_files(out: Store, names: Collection[str]) -> None:
     out.remove(sorted(names, key=lambda name: (Path(name).name not in (SPLITS_FILE, MANIFEST), name)))
 
 
-def remove_half_written(out: Store, own: Iterable[str]) -> None:
-    """Remove what a killed process left of files (`own`) that have been written by another way since."""
+def remove_half_written(out: Store, names: Iterable[str]) -> None:
+    """Remove what a killed process left of files (`names`) that have been written by another way since."""
     if isinstance(out, FolderStore):  # in object stores files appear whole
-        out.remove([name for name in own if name.endswith(TEMPORARY)])
+        out.remove([name for name in names if name.endswith(TEMPORARY)])
 
 
 def check_replaceable(path: Path, begins: Collection[bytes]) -> None:
@@ -126,11 +126,11 @@ def same_job(out: Store, job: Mapping[str, Any], targets: Mapping[str, Manifest]
     return differing
 
 
-def differences(there: Mapping[str, Any], here: Mapping[str, Any], at: str = "") -> list[str]:
+def differences(stored: Mapping[str, Any], here: Mapping[str, Any], at: str = "") -> list[str]:
     """One line for each value that differs between two plain dicts."""
     lines: list[str] = []
-    for name in sorted({*there, *here}):
-        old, new = there.get(name), here.get(name)
+    for name in sorted({*stored, *here}):
+        old, new = stored.get(name), here.get(name)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             lines += differences(old, new, f"{at}{name}.")
         elif old != new:

@@ -130,21 +130,21 @@ class _Starter:
     """
 
     def __init__(self) -> None:
-        self._lock, self._of = threading.Lock(), -1
+        self._lock, self._process_id = threading.Lock(), -1
         self._asked: SimpleQueue[tuple[Callable[[], Any], SimpleQueue[Any]]] = SimpleQueue()
 
     def start(self, begin: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
         with self._lock:
-            if self._of != os.getpid():  # the first time, and after a fork, which threads do not survive
-                self._asked, self._of = SimpleQueue(), os.getpid()
+            if self._process_id != os.getpid():  # the first time, and after a fork, which threads do not survive
+                self._asked, self._process_id = SimpleQueue(), os.getpid()
                 # A daemon: it must outlive threads of the caller's that go on after the main one.
                 threading.Thread(target=_serve, args=(self._asked,), name="graph-packer workers", daemon=True).start()
         answer: SimpleQueue[Any] = SimpleQueue()
         self._asked.put((begin, answer))
-        failed, found = answer.get()
+        failed, result = answer.get()
         if failed:
-            raise found
-        return found
+            raise result
+        return result
 
 
 def _serve(asked: SimpleQueue[tuple[Callable[[], Any], SimpleQueue[Any]]]) -> None:

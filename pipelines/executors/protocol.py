@@ -88,19 +88,19 @@ def _portable(error: Exception) -> Any:
     return RuntimeError("in a worker:\n" + "".join(traceback.format_exception(error)).rstrip())
 
 
-def check_answers(address: str, what: str) -> None:
+def check_answers(address: str, engine: str) -> None:
     """Raise BuildError if nobody listens at HOST:PORT (or SCHEME://HOST:PORT): engines keep trying for minutes."""
-    found = urlsplit(address if "://" in address else f"tcp://{address}")
+    url = urlsplit(address if "://" in address else f"tcp://{address}")
     try:
-        host, port = found.hostname, found.port
+        host, port = url.hostname, url.port
     except ValueError as error:
-        raise BuildError(f"{address} is no address of {what}: {error}") from None
+        raise BuildError(f"{address} is no address of {engine}: {error}") from None
     if host is None or port is None:
         return  # a word of the engine's own, such as "auto"
     try:
         socket.create_connection((host, port), timeout=_PATIENCE).close()
     except OSError as error:
-        raise BuildError(f"no {what} answers at {address}: {error}. Check the address, and that it runs") from None
+        raise BuildError(f"no {engine} answers at {address}: {error}. Check the address, and that it runs") from None
 
 
 def label_of(item: Any) -> str:

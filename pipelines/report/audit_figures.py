@@ -25,8 +25,8 @@ _MOST_CLASSES = 12
 
 def learning(audit: PackAudit) -> list[Picture]:
     """All that there are of an audit."""
-    found = [size_along_epoch(audit), companions_met(audit), weights_of_graphs(audit)]
-    return found if audit.balance is None else [*found, classes_a_step(audit.balance)]
+    pictures = [size_along_epoch(audit), companions_met(audit), weights_of_graphs(audit)]
+    return pictures if audit.balance is None else [*pictures, classes_a_step(audit.balance)]
 
 
 @drawn
@@ -45,29 +45,29 @@ def size_along_epoch(audit: PackAudit) -> Picture:
     axis.set_xlim(0, 100)
     axis.legend(fontsize=8, loc="upper right", ncols=3)
     finish(axis, "Size along the epoch", "position in the epoch, %", "off the mean, %")
-    said = ", ".join(f"{drift.of} {drift.correlation:+.3f}" for drift in audit.drifts)
+    correlations = ", ".join(f"{drift.of} {drift.correlation:+.3f}" for drift in audit.drifts)
     epochs = some(max(drift.epochs for drift in audit.drifts), "epoch")
     alt = f"Mean size in each twentieth of an epoch, over {epochs}: off the mean by {most:.1f} % at most. "
-    return Picture("Size along the epoch", alt + f"Rank correlation with the position: {said}.", figure)
+    return Picture("Size along the epoch", alt + f"Rank correlation with the position: {correlations}.", figure)
 
 
 @drawn
 def companions_met(audit: PackAudit) -> Picture:
     """Distinct companions by epoch."""
-    found = audit.companions
+    companions = audit.companions
     figure, (axis,) = new_figure()
     epochs = np.arange(1, audit.epochs + 1)
-    axis.plot(epochs, found.unpacked, color=GREY, linestyle="--", label="unpacked batches")
-    axis.plot(epochs, found.with_redraws, color=BLUE, marker="o", markersize=3, label="packs, redrawn")
-    axis.plot(epochs, found.without, color=ORANGE, marker="o", markersize=3, label="packs as they are")
+    axis.plot(epochs, companions.unpacked, color=GREY, linestyle="--", label="unpacked batches")
+    axis.plot(epochs, companions.with_redraws, color=BLUE, marker="o", markersize=3, label="packs, redrawn")
+    axis.plot(epochs, companions.without, color=ORANGE, marker="o", markersize=3, label="packs as they are")
     axis.set_ylim(bottom=0)
     whole_ticks(axis.xaxis)
     axis.legend(fontsize=8)
     finish(axis, "Companions a graph has met", "epochs", "distinct graphs")
     alt = (
         f"Distinct graphs that a graph has shared a step with, after {some(audit.epochs, 'epoch')}: "
-        f"{found.with_redraws[-1]:,.1f} with redraws, {found.without[-1]:,.1f} without, {found.unpacked[-1]:,.1f} in "
-        f"unpacked batches."
+        f"{companions.with_redraws[-1]:,.1f} with redraws, {companions.without[-1]:,.1f} without, "
+        f"{companions.unpacked[-1]:,.1f} in unpacked batches."
     )
     return Picture("Companions a graph has met", alt, figure)
 
@@ -75,37 +75,37 @@ def companions_met(audit: PackAudit) -> Picture:
 @drawn
 def weights_of_graphs(audit: PackAudit) -> Picture:
     """The weights of graphs in a mean of the means of steps."""
-    found = audit.weights
+    weights = audit.weights
     figure, (axis,) = new_figure()
-    weights, share = np.array(found.relative), 100 * np.array(found.share)
-    most = max(2.0, float(weights[share > 0.1].max(initial=1.0)))
+    relative, share = np.array(weights.relative), 100 * np.array(weights.share)
+    most = max(2.0, float(relative[share > 0.1].max(initial=1.0)))
     edges = (np.arange(-0.5, 41) * most / 40).tolist()
-    axis.hist(np.minimum(weights, most), bins=edges, weights=share, color=BLUE)
+    axis.hist(np.minimum(relative, most), bins=edges, weights=share, color=BLUE)
     axis.axvline(1, color=RED, linewidth=1.2)
     axis.set_xlim(0, edges[-1])
     finish(axis, "Weight of a graph in a mean of means", "weight over the mean weight", "share of graphs, %")
     alt = (
-        f"Weights of graphs in a mean of the means of steps: up to {found.ratio:.2f} to 1, as if "
-        f"{100 * found.effective:.1f} % of the graphs weighed alike; heavier ones than shown stand at the right end."
+        f"Weights of graphs in a mean of the means of steps: up to {weights.ratio:.2f} to 1, as if "
+        f"{100 * weights.effective:.1f} % of the graphs weighed alike; heavier ones than shown stand at the right end."
     )
     return Picture("Weight of a graph in a mean of means", alt, figure)
 
 
 @drawn
-def classes_a_step(found: Balance) -> Picture:
+def classes_a_step(balance: Balance) -> Picture:
     """The spread of each class over steps, against chance: the commonest classes."""
-    kept = np.argsort(-np.array(found.shares), kind="stable")[:_MOST_CLASSES]
+    kept = np.argsort(-np.array(balance.shares), kind="stable")[:_MOST_CLASSES]
     figure, (axis,) = new_figure()
     at = np.arange(len(kept))
-    axis.bar(at - 0.2, 100 * np.array(found.sd)[kept], 0.38, color=BLUE, label="packs")
-    axis.bar(at + 0.2, 100 * np.array(found.chance)[kept], 0.38, color=GREY, label="random batches")
-    axis.set_xticks(at, [str(found.classes[number]) for number in kept])
+    axis.bar(at - 0.2, 100 * np.array(balance.sd)[kept], 0.38, color=BLUE, label="packs")
+    axis.bar(at + 0.2, 100 * np.array(balance.chance)[kept], 0.38, color=GREY, label="random batches")
+    axis.set_xticks(at, [str(balance.classes[number]) for number in kept])
     axis.set_ylim(top=1.25 * axis.get_ylim()[1])
     axis.legend(fontsize=8, ncols=2, loc="upper right")
-    name = in_picture(found.field)
+    name = in_picture(balance.field)
     finish(axis, f"Spread of the classes of {name} a step", f"class of {name}", "standard deviation, points")
     alt = (
-        f"Standard deviation over steps of the share of each class of {found.field}: {found.ratio:.2f} times that of "
-        f"random batches, over {len(found.classes):,} classes."
+        f"Standard deviation over steps of the share of each class of {balance.field}: {balance.ratio:.2f} times that "
+        f"of random batches, over {len(balance.classes):,} classes."
     )
     return Picture("Spread of classes a step", alt, figure)

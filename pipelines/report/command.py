@@ -22,20 +22,20 @@ def command_of(manifest: Manifest, folder: Where, build: Mapping[str, Any]) -> s
     has no such command: then `pyg:MODULE:CALLABLE` stands for something that returns them.
     """
     job: Mapping[str, Any] = build.get("job", {})
-    given: Mapping[str, Any] = build.get("given", {})
+    named: Mapping[str, Any] = build.get("given", {})
     split = manifest.source.get("split")
-    words = ["graph-pack", "build", *(given.get("source") or _source(manifest.source))]
+    words = ["graph-pack", "build", *(named.get("source") or _source(manifest.source))]
     root = above(folder) if split else folder
     words += ["--out", label(root) if isinstance(root, str) else name_of(root)]
     words += _limits(job.get("limits"), manifest)
-    if given.get("plan") or "plan" in job.get("plan", {}):
-        words += ["--plan", str(given.get("plan") or PLAN)]
+    if named.get("plan") or "plan" in job.get("plan", {}):
+        words += ["--plan", str(named.get("plan") or PLAN)]
     else:
         words += ["--algorithm", str(manifest.plan["algorithm"]), "--seed", str(manifest.plan["seed"])]
         made = job.get("plan", {})
         words += _unless(None if made.get("named") else 60.0, "--time-limit", made.get("time_limit"))
         words += _unless(None, "--work-limit", made.get("work_limit"))
-    words += _splits(job.get("splits") or split or {}, given.get("split_file"))
+    words += _splits(job.get("splits") or split or {}, named.get("split_file"))
     oversize = job.get("oversize", "error")
     if isinstance(oversize, Mapping):  # what goes is drawn by the seed, whatever made the plan
         words += ["--oversize", str(oversize["policy"])]
@@ -44,7 +44,7 @@ def command_of(manifest: Manifest, folder: Where, build: Mapping[str, Any]) -> s
         words += _unless("error", "--oversize", oversize)
     words += _scan(job.get("scan", {}))
     words += _unless("zstd", "--compression", manifest.compression)
-    words += _unless(None, "--licence", given.get("licence"))
+    words += _unless(None, "--licence", named.get("licence"))
     return " ".join(map(_quoted, words))
 
 
@@ -58,8 +58,8 @@ def _quoted(word: str) -> str:
 
 def _bytes_of(sign: str) -> str:
     escaped = "\udc80" <= sign <= "\udcff"  # a byte of a file name that is not UTF-8
-    found = sign.encode("utf-8", "surrogateescape") if escaped else stored(sign).encode()
-    return "".join(f"\\x{byte:02x}" for byte in found)
+    data = sign.encode("utf-8", "surrogateescape") if escaped else stored(sign).encode()
+    return "".join(f"\\x{byte:02x}" for byte in data)
 
 
 def _unless(default: Any, option: str, value: Any) -> list[str]:
@@ -104,8 +104,8 @@ def _limits(asked: Any, manifest: Manifest) -> list[str]:
     return words + _unless("all", "--null-graphs", limits["null_graphs"])
 
 
-def _numbers(option: str, given: Mapping[str, Any]) -> list[str]:
-    return [word for name, number in given.items() for word in (option, f"{name}={number}")]
+def _numbers(option: str, numbers: Mapping[str, Any]) -> list[str]:
+    return [word for name, number in numbers.items() for word in (option, f"{name}={number}")]
 
 
 def _splits(split: Mapping[str, Any], file: str | None) -> list[str]:

@@ -131,23 +131,23 @@ def _build(at: Where, storage_options: Mapping[str, Any] | None) -> Mapping[str,
         try:
             file = place_of(one, storage_options).open(BUILD_FILE)
             try:
-                found = json.loads(bytes(file.read(0, min(file.size, MAX_BYTES))))
+                stored = json.loads(bytes(file.read(0, min(file.size, MAX_BYTES))))
             finally:
                 file.close()
         except (OSError, ValueError, RecursionError):
             continue
-        return _sound(found)
+        return _sound(stored)
     return {}
 
 
-def _sound(found: Any) -> Mapping[str, Any]:
+def _sound(stored: Any) -> Mapping[str, Any]:
     """What build.json says as far as it has the form that a build gives it: nothing protects it against edits."""
-    if not isinstance(found, dict):
+    if not isinstance(stored, dict):
         return {}
-    members = cast("dict[str, Any]", found)
+    members = cast("dict[str, Any]", stored)
     kept = {name: members[name] for name in ("job", "given", "machine") if isinstance(members.get(name), dict)}
     seconds = members.get("seconds")
     if isinstance(seconds, dict):
-        own = cast("dict[str, Any]", seconds)
-        kept["seconds"] = {stage: value for stage, value in own.items() if isinstance(value, (int, float))}
+        by_stage = cast("dict[str, Any]", seconds)
+        kept["seconds"] = {stage: value for stage, value in by_stage.items() if isinstance(value, (int, float))}
     return {**kept, "finished": str(members.get("finished", "?"))}

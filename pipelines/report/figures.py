@@ -99,7 +99,7 @@ def fill_over_packs(real: np.ndarray, slots: Mapping[str, int], known: Sequence[
     """
     figure, axes = new_figure(4.4, 1.25 * len(slots) + 0.5, len(slots), sharex=True)
     starts = np.unique(np.linspace(0, len(real), min(len(real), _MOST_POINTS), endpoint=False).astype(int))
-    said: list[str] = []
+    shares: list[str] = []
     for column, (axis, (key, limit)) in enumerate(zip(axes, slots.items(), strict=True)):
         share = 100.0 * real[:, column] / max(1, limit)
         mean = np.add.reduceat(share, starts) / np.diff(np.append(starts, len(share)))
@@ -110,10 +110,10 @@ def fill_over_packs(real: np.ndarray, slots: Mapping[str, int], known: Sequence[
         axis.set_ylim(0, 105)
         axis.set_yticks([0, 50, 100], ["0 %", "50 %", "100 %"])
         finish(axis, f"{in_picture(rows_of(key, known))}: {share.mean():.1f} % of {limit:,} slots", grid="y")
-        said.append(f"{rows_of(key, known)} {share.mean():.1f} % (from {share.min():.1f} to {share.max():.1f} %)")
+        shares.append(f"{rows_of(key, known)} {share.mean():.1f} % (from {share.min():.1f} to {share.max():.1f} %)")
     axes[-1].set_xlabel("pack")
     whole_ticks(axes[-1].xaxis)
-    alt = f"Real share of the slots over {some(len(real), 'pack')}: {', '.join(said)}."
+    alt = f"Real share of the slots over {some(len(real), 'pack')}: {', '.join(shares)}."
     return Picture("Fill of the packs", alt, figure)
 
 
@@ -136,8 +136,8 @@ def padding_by_level(fill: Mapping[str, float], known: Sequence[Axis] = ()) -> P
     """Real and padding share of the slots of all packs. fill: axis key and "graph" -> real share; known: axes."""
     figure, (axis,) = new_figure(4.4, 0.42 * len(fill) + 1.0)
     keys = list(fill)
-    for place, key in enumerate(keys):
-        share_bar(axis, place, fill[key], f"{100 * fill[key]:.1f} % real", colour_of(key), whole=100.0)
+    for row, key in enumerate(keys):
+        share_bar(axis, row, fill[key], f"{100 * fill[key]:.1f} % real", colour_of(key), length=100.0)
     axis.set_yticks(range(len(keys)), [in_picture(rows_of(key, known)) for key in keys])
     axis.invert_yaxis()
     axis.set_xlim(0, 100)
@@ -156,13 +156,13 @@ def algorithms(rows: Sequence[tuple[str, int]], bound: int) -> Picture:
     gaps = [100.0 * (packs / bound - 1.0) for _, packs in rows]
     # One graph a pack, or nearly: such a bar would hide all others and is cut.
     most = max([1.0, *(gap for gap in gaps if gap <= 10 * max(2.0, float(np.median(gaps))))])
-    for place, ((_, packs), gap) in enumerate(zip(rows, gaps, strict=True)):
-        axis.barh(place, min(gap, 1.3 * most), color=BLUE, height=0.6)
+    for row, ((_, packs), gap) in enumerate(zip(rows, gaps, strict=True)):
+        axis.barh(row, min(gap, 1.3 * most), color=BLUE, height=0.6)
         text = f"{packs:,}: +{gap:.1f} %" if packs > bound else f"{packs:,}: the bound, proven"
         inside = gap > 0.6 * most
         axis.annotate(
             text + " (cut)" * (gap > 1.3 * most),
-            (min(gap, 1.2 * most), place),
+            (min(gap, 1.2 * most), row),
             (-4 if inside else 5, 0),
             textcoords="offset points",
             va="center",
@@ -174,17 +174,17 @@ def algorithms(rows: Sequence[tuple[str, int]], bound: int) -> Picture:
     axis.set_yticks(range(len(rows)), [in_picture(name) for name, _ in rows])
     axis.invert_yaxis()
     finish(axis, "Packs above the bound", f"% above {bound:,} packs, which no plan beats", grid="x")
-    said = ", ".join(f"{name} {packs:,}" for name, packs in rows)
-    return Picture("Algorithms", f"Packs by algorithm: {said}; no plan has fewer than {bound:,}.", figure)
+    numbers = ", ".join(f"{name} {packs:,}" for name, packs in rows)
+    return Picture("Algorithms", f"Packs by algorithm: {numbers}; no plan has fewer than {bound:,}.", figure)
 
 
 @drawn
-def suggested(found: Suggestion) -> Picture:
+def suggested(suggestion: Suggestion) -> Picture:
     """Padding against pack size for the limits worth using, and what is proven."""
     from matplotlib.ticker import MaxNLocator
 
     figure, (axis,) = new_figure(4.8, 3.4)
-    front, best = found.front, found.best
+    front, best = suggestion.front, suggestion.best
     x = [c.bytes_per_pack / 1e3 for c in front]
     padding = [100 * c.padding_share for c in front]
     axis.plot(x, padding, color=BLUE, linewidth=1, alpha=0.5)
@@ -230,9 +230,9 @@ def compared(plans: Sequence[PackPlan]) -> Picture:
 def _counted(sizes: GraphSizes, key: str) -> tuple[np.ndarray, np.ndarray]:
     distinct, count, _ = sizes.distinct
     column = distinct[:, [axis.key for axis in sizes.axes].index(key)]
-    values, place = np.unique(column, return_inverse=True)
+    values, value_of_row = np.unique(column, return_inverse=True)
     total = np.zeros(len(values), np.int64)
-    np.add.at(total, place.reshape(-1), count)
+    np.add.at(total, value_of_row.reshape(-1), count)
     return values, total
 
 

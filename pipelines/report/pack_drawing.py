@@ -88,8 +88,8 @@ def draw_pack(pack: Pack) -> Picture:
     strips_height = 1.15 + 0.25 * (len(pack.axes) - 2)
     figure = Figure(figsize=(1.5 * columns + 0.4, 1.6 * (rows + strips_height) + 0.5), layout="constrained")
     grid = figure.add_gridspec(rows + 1, columns, height_ratios=[1.0] * rows + [strips_height])
-    for place, slot in enumerate(shown):
-        cell = figure.add_subplot(grid[place // columns, place % columns])
+    for position, slot in enumerate(shown):
+        cell = figure.add_subplot(grid[position // columns, position % columns])
         _draw_graph(cell, pack, slot)
     strips = figure.add_subplot(grid[rows, :])
     _draw_masks(strips, pack)
@@ -169,8 +169,8 @@ def _draw_loop(cell: Any, at: np.ndarray, loops: int) -> None:
 def _draw_masks(strips: Any, pack: Pack) -> None:
     masks = [(axis.key, axis.mask_name, len(pack.owner[axis.key])) for axis in pack.axes]
     masks.append(("graph", "graphs_mask", len(pack.graph_ids)))
-    for place, (key, _, total) in enumerate(masks):
-        share_bar(strips, place, pack.num_real[key] / total, f"{pack.num_real[key]} of {total}", colour_of(key))
+    for row, (key, _, total) in enumerate(masks):
+        share_bar(strips, row, pack.num_real[key] / total, f"{pack.num_real[key]} of {total}", colour_of(key))
     strips.set_yticks(range(len(masks)), [in_picture(name) for _, name, _ in masks])
     strips.set_xticks([])
     strips.invert_yaxis()

@@ -154,11 +154,11 @@ def _learning(audit: PackAudit | str, prefix: str) -> str:
     """What shuffled epochs do to learning: verdicts, then pictures."""
     if isinstance(audit, str):
         return f'<p class="bad">This could not be told: {escape(audit)}</p>'
-    said = "".join(
+    verdicts = "".join(
         f'<li class="{"good" if verdict.good else "bad"}">{escape(verdict.text)}</li>' for verdict in audit.verdicts
     )
     note = f"{some(audit.epochs, 'shuffled epoch')}, {some(audit.batch_size, 'pack')} a step, seed {audit.seed}."
-    return f'<ul class="said">{said}</ul>{_figures(learning(audit), prefix)}<p class="soft">{note}</p>'
+    return f'<ul class="said">{verdicts}</ul>{_figures(learning(audit), prefix)}<p class="soft">{note}</p>'
 
 
 def _command(facts: Facts) -> str:
@@ -234,11 +234,11 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[Any]], text: Sequence[in
     """A table; columns `text` (and the first) are set to the left."""
 
     def cells(tag: str, row: Sequence[Any]) -> str:
-        found = [
+        texts = [
             f"<{tag}{' class=text' if i in text else ''}>{value if isinstance(value, _Html) else escape(value)}</{tag}>"
             for i, value in enumerate(row)
         ]
-        return f"<tr>{''.join(found)}</tr>"
+        return f"<tr>{''.join(texts)}</tr>"
 
     top = f"<thead>{cells('th', head)}</thead>" if any(head) else ""
     return f'<div class="scroll"><table>{top}<tbody>{"".join(cells("td", row) for row in rows)}</tbody></table></div>'

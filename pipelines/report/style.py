@@ -17,7 +17,7 @@ from pipelines.text.clean import in_picture, line
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Given = ParamSpec("Given")
+Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 # Distinct with the common kinds of colour blindness, and on white as on near-black.
@@ -75,11 +75,11 @@ class Picture:
             object.__setattr__(self, name, line(getattr(self, name)))
 
 
-def drawn(function: Callable[Given, Result]) -> Callable[Given, Result]:
+def drawn(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """Run a drawing function under the common look; MissingExtraError without matplotlib."""
 
     @functools.wraps(function)
-    def run(*args: Given.args, **kwargs: Given.kwargs) -> Result:
+    def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         try:
             import matplotlib
         except ImportError as error:
@@ -118,16 +118,16 @@ def whole_ticks(*axes: Any) -> None:
         axis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
 
 
-def share_bar(axis: Any, place: int, share: float, text: str, colour: str, whole: float = 1.0) -> None:
+def share_bar(axis: Any, row: int, share: float, text: str, colour: str, length: float = 1.0) -> None:
     """A horizontal bar: the real share of it, then hatched padding, and a few words where they can be read."""
-    axis.barh(place, whole * share, color=colour, height=0.6)
+    axis.barh(row, length * share, color=colour, height=0.6)
     axis.barh(
-        place, whole * (1 - share), left=whole * share, color=GREY, alpha=0.35, height=0.6, hatch="////", linewidth=0
+        row, length * (1 - share), left=length * share, color=GREY, alpha=0.35, height=0.6, hatch="////", linewidth=0
     )
     inside = share > 0.35
     ground = {} if inside else {"bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1.5, "alpha": 0.85}}
-    at = whole * (0.015 if inside else share + 0.02)
-    axis.text(at, place, text, va="center", color="white" if inside else colour, weight="bold", **ground)
+    at = length * (0.015 if inside else share + 0.02)
+    axis.text(at, row, text, va="center", color="white" if inside else colour, weight="bold", **ground)
 
 
 def colour_of(key: str) -> str:
@@ -146,8 +146,8 @@ def save_picture(picture: Picture, path: Path) -> None:
 def save_pictures(pictures: Sequence[Picture], path: Path) -> list[Path]:
     """One file for each picture: PATH, then PATH with -2, -3, ... before the suffix."""
     paths = [path if i == 1 else path.with_name(f"{path.stem}-{i}{path.suffix}") for i in range(1, len(pictures) + 1)]
-    for picture, place in zip(pictures, paths, strict=True):
-        save_picture(picture, place)
+    for picture, file in zip(pictures, paths, strict=True):
+        save_picture(picture, file)
     return paths
 
 

@@ -127,10 +127,10 @@ class Journal:
 
 
 def _parsed(data: bytes, name: str, salvage: bool) -> tuple[list[dict[str, Any]], int | None]:
-    whole = data[: data.rfind(b"\n") + 1]
+    complete = data[: data.rfind(b"\n") + 1]
     lines: list[dict[str, Any]] = []
     damaged = False
-    for line in whole.split(b"\n")[:-1]:
+    for line in complete.split(b"\n")[:-1]:
         try:
             lines.append(from_line(line))
         except FormatError as error:
@@ -138,7 +138,7 @@ def _parsed(data: bytes, name: str, salvage: bool) -> tuple[list[dict[str, Any]]
             if not salvage:
                 raise BuildError(f"{name} is damaged: {error}. Pass {OVERWRITE} to start afresh") from error
     lines = [line for line in lines if not damaged or line["kind"] == "target"]
-    return lines, len(whole) if len(whole) < len(data) else None
+    return lines, len(complete) if len(complete) < len(data) else None
 
 
 def _targets_of(work: Store) -> dict[str, dict[str, Any]]:

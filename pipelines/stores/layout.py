@@ -30,8 +30,8 @@ def split_names(place: Place) -> list[str]:
     except MissingFileError:
         return []
     try:
-        found: Any = json.loads(bytes(file.read(0, min(file.size, _MOST_BYTES))))
-        names = [str(name) for name in found["splits"]]
+        stored: Any = json.loads(bytes(file.read(0, min(file.size, _MOST_BYTES))))
+        names = [str(name) for name in stored["splits"]]
         for name in names:
             check_name(name)
     except (ValueError, KeyError, TypeError, BuildError) as error:

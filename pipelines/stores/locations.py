@@ -16,9 +16,9 @@ from pipelines.stores.layout import SPLITS_FILE, check_name, split_names
 Where = Path | str
 
 
-def where(given: str | os.PathLike[str]) -> Where:
+def where(location: str | os.PathLike[str]) -> Where:
     """What a user names: text with :// is a URL, but for one of a folder of this machine."""
-    text = os.fspath(given)
+    text = os.fspath(location)
     local = local_path(text)
     return text.rstrip("/") if local is None else Path(local)
 
@@ -71,10 +71,10 @@ def data_sets_below(at: Where, storage_options: Mapping[str, Any] | None = None)
     if names:
         return names
     try:
-        found = sorted(place.names() or ())
+        listed = sorted(place.names() or ())
     except OSError:  # no folder
         return []
-    return [name for name in found if _may_be_split(name) and is_data_set(below(at, name), storage_options)]
+    return [name for name in listed if _may_be_split(name) and is_data_set(below(at, name), storage_options)]
 
 
 def _may_be_split(name: str) -> bool:

@@ -54,14 +54,14 @@ def owned(work: Store, destination: str) -> Generator[str]:
 
 def _marked(work: Store, destination: str) -> str:
     """The id of the place, given to it by whoever came first."""
-    found = read_marker(work)
-    if found is None:
+    known = read_marker(work)
+    if known is None:
         with suppress(BuildError):  # another one was faster
             work.create(MARKER, marker(uuid.uuid4().hex, destination))
-        found = read_marker(work)
-    if found is None:
+        known = read_marker(work)
+    if known is None:
         raise BuildError(f"{work}: what was written there is gone: another build has just ended. Run again")
-    return str(found["id"])
+    return str(known["id"])
 
 
 def _beat(work: Store, me: dict[str, Any], done: threading.Event) -> None:

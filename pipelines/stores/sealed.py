@@ -56,13 +56,13 @@ def check_seal(head: bytes, data: bytes, whose: str, where: str) -> None:
         magic, crc32, size = _HEAD.unpack(head.ljust(HEAD, b"\0"))
         if magic != _MAGIC or size != len(data):
             raise damaged(where, f"{len(head) + len(data)} bytes, which are not a whole file of this build")
-        found = zlib.crc32(data, zlib.crc32(whose.encode()))
-        raise damaged(where, f"its CRC-32 is {found:08x}, not {crc32:08x}: other bytes, or another build's")
+        computed = zlib.crc32(data, zlib.crc32(whose.encode()))
+        raise damaged(where, f"its CRC-32 is {computed:08x}, not {crc32:08x}: other bytes, or another build's")
 
 
-def damaged(where: str, what: str) -> DamagedError:
+def damaged(where: str, reason: str) -> DamagedError:
     """The error for a file of an unfinished build."""
-    return DamagedError(f"{where} is damaged: {what}. {AGAIN}")
+    return DamagedError(f"{where} is damaged: {reason}. {AGAIN}")
 
 
 @dataclass(frozen=True)

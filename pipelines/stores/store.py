@@ -138,13 +138,13 @@ class FolderStore:
             raise MissingFileError(f"{name} is missing from {self}") from None
 
     def ranges(self, name: str, wanted: Ranges) -> list[bytes]:
-        found: list[bytes] = []
+        parts: list[bytes] = []
         with (self.folder / name).open("rb") as file:
             for offset, size in wanted:
-                found.append(os.pread(file.fileno(), size, offset))
-                if len(found[-1]) != size:
+                parts.append(os.pread(file.fileno(), size, offset))
+                if len(parts[-1]) != size:
                     raise BuildError(f"{self.folder / name} is cut short: pass {OVERWRITE} to start afresh")
-        return found
+        return parts
 
     def put(self, name: str, data: bytes) -> None:
         with self.scratch() as folder:
@@ -236,10 +236,10 @@ class ObjectStore:
         return bytes(file.read(0, file.size))
 
     def ranges(self, name: str, wanted: Ranges) -> list[bytes]:
-        found: list[bytes] = []
+        parts: list[bytes] = []
         for start in range(0, len(wanted), _AT_ONCE):
-            found += self.place.ranges(name, wanted[start : start + _AT_ONCE])
-        return found
+            parts += self.place.ranges(name, wanted[start : start + _AT_ONCE])
+        return parts
 
     def put(self, name: str, data: bytes) -> None:
         self.place.ask(lambda fs, root: fs.pipe_file(f"{root}/{name}", data, chunksize=_WHOLE), name, "writing it")
@@ -299,7 +299,7 @@ class ObjectStore:
 
     def abandon_uploads(self, names: Collection[str]) -> None:
         """On S3, where they would be paid for; elsewhere they expire by themselves."""
-        own = set(names)
+        uploaded = set(names)
 
         def abandon(fs: Any, root: str) -> None:
             if "s3" not in fs.protocol:
@@ -308,7 +308,7 @@ class ObjectStore:
             with suppress(PermissionError):  # then a rule of the bucket has to do it
                 for upload in fs.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix).get("Uploads", ()):
                     key = upload["Key"]
-                    if key[len(prefix) :].lstrip("/") in own and key.startswith(f"{prefix}/" if prefix else ""):
+                    if key[len(prefix) :].lstrip("/") in uploaded and key.startswith(f"{prefix}/" if prefix else ""):
                         fs.call_s3("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=upload["UploadId"])
 
         self.place.ask(abandon, "", "removing unfinished uploads")

@@ -107,9 +107,9 @@ def check(work: Path) -> None:
             raise BuildError(f"{work} is a file; a build keeps its work there. Move it away")
         return
     foreign, unmarked = list[str](), list[str]()
-    for name, what, size in _entries(work):
-        if what or not is_own(name) or (name == LOCK and size):  # ours is empty
-            foreign.append(f"{name} ({what})" if what else name)
+    for name, kind, size in _entries(work):
+        if kind or not is_own(name) or (name == LOCK and size):  # ours is empty
+            foreign.append(f"{name} ({kind})" if kind else name)
         elif name not in _UNMARKED:
             unmarked.append(name)
     refuse(work, foreign, unmarked, unmarked and read_marker(FolderStore(work, work / SCRATCH)) is None)
@@ -144,9 +144,9 @@ def read_marker(work: Store) -> dict[str, Any] | None:
     if work.size(MARKER) is None:
         return None
     try:
-        found = from_line(work.read(MARKER))
-        if found["format"] == _FORMAT and re.fullmatch("[0-9a-f]{32}", found["id"]):
-            return found
+        stored = from_line(work.read(MARKER))
+        if stored["format"] == _FORMAT and re.fullmatch("[0-9a-f]{32}", stored["id"]):
+            return stored
     except (FormatError, ValueError, TypeError, KeyError):
         pass
     raise BuildError(
@@ -182,9 +182,9 @@ def _entries(work: Path) -> Iterator[tuple[str, str, int]]:
                 about = path.lstat()
             except FileNotFoundError:  # another build has just ended
                 continue
-            what = "" if stat.S_ISREG(about.st_mode) else "a symbolic link" if path.is_symlink() else "no plain file"
+            kind = "" if stat.S_ISREG(about.st_mode) else "a symbolic link" if path.is_symlink() else "no plain file"
             if not stat.S_ISDIR(about.st_mode):
-                yield str(path.relative_to(work)), what, about.st_size
+                yield str(path.relative_to(work)), kind, about.st_size
 
 
 def _remove_empty(work: Path) -> None:

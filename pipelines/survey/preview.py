@@ -47,10 +47,10 @@ def preview(
     folder, as in a build. Raises SourceError, FieldError and SizesError, as a build would.
     """
     if oversize not in TRIM:
-        found = survey_source(source, options, executor, progress)
-        limits = choose(found.sizes)
-        fits = check_fit(found.sizes, limits, found.source_ids, oversize)
-        return Preview(found, limits, select_sizes(found.sizes, np.flatnonzero(fits)))
+        survey = survey_source(source, options, executor, progress)
+        limits = choose(survey.sizes)
+        fits = check_fit(survey.sizes, limits, survey.source_ids, oversize)
+        return Preview(survey, limits, select_sizes(survey.sizes, np.flatnonzero(fits)))
     with TemporaryDirectory() as folder:
         work = Path(folder)
         journal = Journal(FolderStore(work, work))
@@ -59,5 +59,5 @@ def preview(
         limits = choose(sizes)
         trimmed = trim_scan(scan, limits, oversize, seed, work, journal).table.sizes()
         ids = np.array(table.source_ids)
-        found = Survey(source.name, scan.num_graphs, ids, sizes, table.schema, scan.ambiguous, scan.skips)
-        return Preview(found, limits, trimmed)
+        survey = Survey(source.name, scan.num_graphs, ids, sizes, table.schema, scan.ambiguous, scan.skips)
+        return Preview(survey, limits, trimmed)

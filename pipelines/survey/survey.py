@@ -56,7 +56,7 @@ def survey_task(task: BlockTask, attributes: Attributes = ALL) -> BlockSurvey:
 def survey_source(source: Source, options: ScanOptions, executor: Executor, progress: Progress) -> Survey:
     """Read the whole source. Raises SourceError and FieldError, as a build would."""
     if isinstance(source, SizesFile):
-        return _of_sizes(source, options)
+        return _survey_sizes(source, options)
     blocks: list[BlockSurvey] = []
     scanned = 0
     runner = executor if source.parallel else SerialExecutor()
@@ -75,7 +75,7 @@ def survey_source(source: Source, options: ScanOptions, executor: Executor, prog
     return Survey(source.name, scanned, ids, sizes, schema, ambiguous, skips)
 
 
-def _of_sizes(source: SizesFile, options: ScanOptions) -> Survey:
+def _survey_sizes(source: SizesFile, options: ScanOptions) -> Survey:
     sizes, ids, empty = source.read(options.attributes)
     skips = Skips.of(empty)
     check_skips(source, options, skips)

@@ -45,9 +45,9 @@ def stored(text: str) -> str:
 def in_markdown(text: object) -> str:
     """Words inside a line of Markdown, a list or a table: no tag, heading, link or emphasis comes of them."""
     words = line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    words = _SPECIAL.sub(lambda found: "".join(f"\\{sign}" for sign in found[0]), words)
+    words = _SPECIAL.sub(lambda match: "".join(f"\\{sign}" for sign in match[0]), words)
     return (
-        _FIRST.sub(lambda found: f"{found[1][:-1]}\\{found[1][-1]}", words, count=1) if _FIRST.match(words) else words
+        _FIRST.sub(lambda match: f"{match[1][:-1]}\\{match[1][-1]}", words, count=1) if _FIRST.match(words) else words
     )
 
 

@@ -15,43 +15,43 @@ _REAL = re.compile(r"[+-]?(?:[0-9]{1,400}(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from least to most. whole: no fractions; above: more than least."""
+    """Numbers from least to most. integer: no fractions; above: more than least."""
 
     least: float
     most: float
-    whole: bool = True
+    integer: bool = True
     above: bool = False
 
-    def fault(self, given: Any) -> str | None:
+    def fault(self, value: Any) -> str | None:
         """What a text, or a value of a job file, must be and is not: "must be a whole number; got ²"; None: it is."""
-        number, kind = self._number(given), "a whole number" if self.whole else "a finite number"
+        number, kind = self._number(value), "a whole number" if self.integer else "a finite number"
         if number is None:
-            return f"must be {kind}; got {_shown(given)}"
+            return f"must be {kind}; got {_shown(value)}"
         if self.above and not number > self.least:
-            return f"must be above {self.least:,}; got {_shown(given)}"
+            return f"must be above {self.least:,}; got {_shown(value)}"
         if number < self.least:
-            return f"must be {kind} greater than or equal to {self.least:,}; got {_shown(given)}"
+            return f"must be {kind} greater than or equal to {self.least:,}; got {_shown(value)}"
         if number > self.most:
-            return f"must be at most {self.most:,}; got {_shown(given)}"
+            return f"must be at most {self.most:,}; got {_shown(value)}"
         return None
 
-    def read(self, given: Any) -> Any:
+    def read(self, value: Any) -> Any:
         """The number of what has no fault."""
-        return self._number(given)
+        return self._number(value)
 
-    def _number(self, given: Any) -> int | float | None:
-        if isinstance(given, str):
-            return whole_of(given) if self.whole else real_of(given)
-        if isinstance(given, bool) or not isinstance(given, (int, float)) or not math.isfinite(given):
+    def _number(self, value: Any) -> int | float | None:
+        if isinstance(value, str):
+            return whole_of(value) if self.integer else real_of(value)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             return None
-        if not self.whole:
-            return given
-        return int(given) if given % 1 == 0 else None
+        if not self.integer:
+            return value
+        return int(value) if value % 1 == 0 else None
 
 
-def _shown(given: Any) -> str:
+def _shown(value: Any) -> str:
     """A value in an error, in quotes where one would not see it; cut where it is long."""
-    text = str(given)
+    text = str(value)
     text = text if len(text) <= 60 else f"{text[:57]}..."
     return text if text.isprintable() and text.strip() == text and text else repr(text)
 
@@ -79,19 +79,19 @@ NUMBERS = {
     "num_graphs": Range(1, SLOTS_MOST),
     "seed": _SEED,
     "split_seed": _SEED,
-    "time_limit": Range(0, int(SECONDS_MOST), whole=False, above=True),
-    "work_limit": Range(0, int(SECONDS_MOST), whole=False, above=True),
-    "cutoff": Range(0, 10**6, whole=False, above=True),
-    "pad_geometry": Range(0, 10**6, whole=False, above=True),
+    "time_limit": Range(0, int(SECONDS_MOST), integer=False, above=True),
+    "work_limit": Range(0, int(SECONDS_MOST), integer=False, above=True),
+    "cutoff": Range(0, 10**6, integer=False, above=True),
+    "pad_geometry": Range(0, 10**6, integer=False, above=True),
     "workers": Range(1, 4096),
     "multiple_of": Range(1, SLOTS_MOST),
     "max_nodes": Range(2, SLOTS_MOST),
-    "max_bytes": Range(0, 10**18, whole=False, above=True),
+    "max_bytes": Range(0, 10**18, integer=False, above=True),
     "pack": Range(0, 2**53),
     "epochs": Range(1, 10**6),
     "hidden": Range(1, 65_536),
     "layers": Range(1, 1000),
-    "lr": Range(0, 10**6, whole=False, above=True),
+    "lr": Range(0, 10**6, integer=False, above=True),
     "batch_size": Range(1, 65_536),
 }
 """Option -> the numbers that it takes."""

@@ -143,9 +143,9 @@ class MappedCarrier:
         total = sum(target.plan.num_packs for target in targets)
         done = {name: line["entry"] for name, line in self._journal.find("file").items()}
         named = {f"{split}/{file}": task for (split, file), task in tasks.items()}
-        there = {name: task for name, task in named.items() if name in done}
-        found_there = zip(there, self._executor.map(hash_of_file, there.values()), strict=True)
-        entries = {name: done[name] for name, sha256 in found_there if sha256 == done[name]["sha256"]}
+        journalled = {name: task for name, task in named.items() if name in done}
+        hashes = zip(journalled, self._executor.map(hash_of_file, journalled.values()), strict=True)
+        entries = {name: done[name] for name, sha256 in hashes if sha256 == done[name]["sha256"]}
         missing = {name: task for name, task in named.items() if name not in entries}
         packs = sum(entry.get("packs", 0) for entry in entries.values())
         self._progress("write", packs, total)

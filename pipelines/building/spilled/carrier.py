@@ -56,8 +56,8 @@ class SpilledCarrier:
         _renew_scan(self._job, self._on.work)
         if anew:  # what a plan that is given up has left
             remove_own(self._on.work, keep=KEPT, below=(ROUTED, GRAPH_ROWS, ENTRIES))
-        found = self._scanned = phases.scan(self._job, self._on)
-        return SpilledScan(found.schema, found.ambiguous, found.skips, phases.content_hash(found, self._on))
+        scanned = self._scanned = phases.scan(self._job, self._on)
+        return SpilledScan(scanned.schema, scanned.ambiguous, scanned.skips, phases.content_hash(scanned, self._on))
 
     def limits(self) -> PackLimits:
         return phases.limits_of(self._job, self._scan, self._on)

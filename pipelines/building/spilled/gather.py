@@ -19,7 +19,7 @@ from packer.shards import shard_name, write_graphs
 from packer.shards.layout import Layout
 from packer.shards.manifest import GRAPHS
 from pipelines.building.mapped.shards import pack_columns_of, written_shard
-from pipelines.building.spilled.route import check_places, graphs_name, read_segment, routed_name
+from pipelines.building.spilled.route import check_packs, graphs_name, read_segment, routed_name
 from pipelines.stores.layout import inside
 from pipelines.stores.sealed import SealedStore
 from pipelines.stores.store import FolderStore, ObjectStore, Store
@@ -107,7 +107,7 @@ def _write_shard(task: ShardTask, folder: Any) -> dict[str, Any]:
 
     routed = join(_each(segment, target), target.schema)
     rows, offsets, packs = routed.in_pack_order()
-    check_places(packs, task.first, task.stop, task.label)
+    check_packs(packs, task.first, task.stop, task.label)
 
     def blocks() -> Iterator[dict[str, np.ndarray]]:
         count = task.stop - task.first

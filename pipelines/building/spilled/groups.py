@@ -81,7 +81,7 @@ class GroupTask:
         if with_table or self.oversize in TRIM or self.members.needs_labels:
             table = table_of_blocks(self.work, self.group.blocks, self.schema)
         all_ids = np.arange(self.group.first_id, self.group.first_id + self.group.records)
-        splits = self.members.of(all_ids, table, skips)
+        splits = self.members.numbers_of(all_ids, table, skips)
         if self.oversize in TRIM and table is not None:
             table, by_axis = trim(table, self.limits, self.oversize, self.seed)
             lost = np.stack([by_axis[axis.key] for axis in self.schema.axes])

@@ -41,8 +41,8 @@ class Membership:
         start = first_id - self.first_id
         return replace(self, listed=self.listed[start : start + records], first_id=first_id)
 
-    def of(self, ids: np.ndarray, table: GraphTable | None, skips: Mapping[int, Skip]) -> np.ndarray:
-        """int64 [ids], places in `names`. table, skips: of these graphs, where labels are needed."""
+    def numbers_of(self, ids: np.ndarray, table: GraphTable | None, skips: Mapping[int, Skip]) -> np.ndarray:
+        """int64 [ids]: the number in `names` of each. table, skips: of these graphs, where labels are needed."""
         if self.splits is None:
             return np.zeros(len(ids), dtype=np.int64)
         if self.listed is not None:

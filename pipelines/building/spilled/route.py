@@ -84,7 +84,7 @@ def route_group(item: RouteTask) -> int:
     for split in missing:
         assert graphs is not None
         way, rows = item.ways[split], graphs.rows(split)
-        packs, positions = _places(graphs, rows, way)
+        packs, positions = _pack_positions(graphs, rows, way)
         _write_segments(task, graphs, rows, packs, positions, way)
         _write_graphs(task, graphs, split, rows, packs, positions, way)
     return task.group.records
@@ -151,7 +151,7 @@ def _is_there(task: GroupTask, way: Way) -> bool:
     return True
 
 
-def _places(graphs: GroupGraphs, rows: np.ndarray, way: Way) -> tuple[np.ndarray, np.ndarray]:
+def _pack_positions(graphs: GroupGraphs, rows: np.ndarray, way: Way) -> tuple[np.ndarray, np.ndarray]:
     """(pack, position in it) of each graph of `rows`."""
     if way.plan is None:
         return way.packs, way.positions
@@ -215,7 +215,7 @@ def _array(values: object, field: pa.Field) -> pa.Array | pa.ChunkedArray:
     return values if isinstance(values, (pa.Array, pa.ChunkedArray)) else pa.array(values, type=field.type)
 
 
-def check_places(packs: np.ndarray, first: int, stop: int, name: str) -> None:
+def check_packs(packs: np.ndarray, first: int, stop: int, name: str) -> None:
     """Raise BuildError unless the packs are exactly first, first + 1, ... stop - 1."""
     if len(packs) != stop - first or not np.array_equal(packs, np.arange(first, stop)):
         raise BuildError(f"{name}: {len(packs)} packs arrived of {stop - first}. Pass {OVERWRITE} to start afresh")
