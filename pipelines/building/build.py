@@ -7,22 +7,22 @@ import hashlib
 import os
 import shutil
 from collections.abc import Generator, Iterable, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from packer.errors import BuildError, LimitsError, PackerError
+from packer.errors import BuildError, LimitsError
 from packer.files.cache import default_folder
 from packer.files.open import local_path
-from packer.files.retry import redact
 from packer.limits.limits_rule import LimitsRule
 from packer.limits.pack_limits import PackLimits
 from packer.plan.pack_plan import PackPlan
 from packer.scan.attributes import Attributes
 from packer.scan.geometry import check_cutoff
 from pipelines.building import target as output
+from pipelines.building.carrier import Carrier
 from pipelines.building.job import run
 from pipelines.building.mapped import shards as mapped_shards
 from pipelines.building.mapped.carrier import MappedCarrier
@@ -35,20 +35,10 @@ from pipelines.building.spilled.phases import Cluster
 from pipelines.building.splits import Splits
 from pipelines.executors import Executor, check_workers, make_executor
 from pipelines.sources import as_source
-from pipelines.stores.journal import Journal, locked, remove
-from pipelines.stores.owner import owned
+from pipelines.stores.journal import Journal, locked
 from pipelines.stores.store import FolderStore, Store, is_url, store_of
-from pipelines.stores.work_folder import (
-    LOCK,
-    MARKER,
-    SCRATCH,
-    WORK,
-    check,
-    check_apart,
-    check_store,
-    marker,
-    read_marker,
-)
+from pipelines.stores.work_folder import SCRATCH, WORK, check, check_apart, check_store, work_store
+from pipelines.stores.work_place import opened_work, tidy
 
 
 def build(
@@ -117,26 +107,12 @@ def build(
     check_apart(out, work)
     home = _home(out)
     check(home / WORK)
-    if isinstance(source, str) and split_column is not None:
-        source_options = {**source_options, "strings": [*source_options.get("strings", ()), split_column]}
-    if storage_options:
-        remote = isinstance(source, str) and is_url(source)
-        if not (remote or is_url(out) or (work is not None and is_url(work))):
-            raise BuildError("storage_options are for URLs such as s3://bucket/packs; nothing here is one")
-        source_options = {**source_options, **({"storage_options": storage_options} if remote else {})}
-    if isinstance(limits, str) and limits != "auto":
-        raise LimitsError(f'limits must be PackLimits, a LimitsRule or "auto"; got {limits!r}')
-    if budgets and isinstance(limits, (PackLimits, LimitsRule)):
-        unlike = next((name for name in budgets if limits.budgets.get(name, budgets[name]) != budgets[name]), None)
-        if unlike is not None:
-            raise LimitsError(f"budgets says {budgets[unlike]} of {unlike!r}, the limits {limits.budgets[unlike]}")
-        limits = replace(limits, budgets={**limits.budgets, **budgets})
-    given = None if plan is None or isinstance(plan, PackPlan) else Path(plan)
-    planned = PlanOptions(algorithm, seed, time_limit, given, work_limit=work_limit)
+    source_options = _source_options(source, source_options, split_column, storage_options, (out, work))
+    asked = _limits(limits, budgets)
     job = check_job(
         Job(
             as_source(source, **source_options),
-            None if isinstance(limits, str) else limits,
+            asked,
             ScanOptions(
                 dict(levels or {}),
                 dict(pad_values or {}),
@@ -144,7 +120,7 @@ def build(
                 Attributes.of(exclude_keys, index_fields, guess_num_nodes, axes),
                 None if pad_geometry is None else check_cutoff(pad_geometry),
             ),
-            planned.holding(plan) if isinstance(plan, PackPlan) else planned,
+            PlanOptions.of(plan, algorithm, seed, time_limit, work_limit),
             Splits.of(splits, split_seed, split_column, split_file),
             oversize,
             compression,
@@ -159,13 +135,10 @@ def build(
     with locked(home, destination=os.fspath(out)) as lock:
         runner = make_executor(executor, workers, scheduler, (lock,)) if isinstance(executor, str) else executor
         try:
-            tell = progress or _silent
-            if isinstance(store, FolderStore) and not runner.cluster and work is None:
-                opened = partial(_mapped, job, store.folder, runner, tell)
-            else:
+            if not isinstance(store, FolderStore):  # or else `check` has looked
                 check_store(store.below(WORK))
-                on = Cluster(runner, _work_store(store, home, runner), store, tell)
-                opened = partial(_spilled, job, on, home, work, storage_options)
+            tell = progress or _silent
+            opened = partial(_carrier, job, store, home, runner, work, storage_options, tell)
             return run(job, store, opened, tell, overwrite)
         except OSError as error:
             raise _disk_error(home, error) from error
@@ -173,8 +146,43 @@ def build(
             mapped_shards.forget()
             if isinstance(executor, str):
                 runner.close()
-            if (home / WORK).is_dir() and {path.name for path in (home / WORK).iterdir()} <= {LOCK, MARKER, SCRATCH}:
-                remove(home / WORK)
+            tidy(work_store(home / WORK))
+
+
+def _source_options(
+    source: Any,
+    source_options: Mapping[str, Any],
+    split_column: str | None,
+    storage_options: Mapping[str, Any] | None,
+    places: Iterable[str | os.PathLike[str] | None],
+) -> dict[str, Any]:
+    """What the source is opened with. places: of the output and of the work, which storage_options are for too."""
+    options = dict(source_options)
+    if isinstance(source, str) and split_column is not None:
+        options["strings"] = [*options.get("strings", ()), split_column]
+    if storage_options:
+        remote = isinstance(source, str) and is_url(source)
+        if not remote and not any(place is not None and is_url(place) for place in places):
+            raise BuildError("storage_options are for URLs such as s3://bucket/packs; nothing here is one")
+        if remote:
+            options["storage_options"] = storage_options
+    return options
+
+
+def _limits(
+    limits: PackLimits | LimitsRule | str | None, budgets: Mapping[str, int] | None
+) -> PackLimits | LimitsRule | None:
+    """The limits or the rule with the budgets; None for "auto"."""
+    if isinstance(limits, str):
+        if limits != "auto":
+            raise LimitsError(f'limits must be PackLimits, a LimitsRule or "auto"; got {limits!r}')
+        return None
+    if budgets and limits is not None:
+        unlike = next((name for name in budgets if limits.budgets.get(name, budgets[name]) != budgets[name]), None)
+        if unlike is not None:
+            raise LimitsError(f"budgets says {budgets[unlike]} of {unlike!r}, the limits {limits.budgets[unlike]}")
+        limits = replace(limits, budgets={**limits.budgets, **budgets})
+    return limits
 
 
 def _home(out: str | os.PathLike[str]) -> Path:
@@ -186,88 +194,23 @@ def _home(out: str | os.PathLike[str]) -> Path:
     return default_folder() / "builds" / name
 
 
-def _work_store(out: Store, home: Path, executor: Executor) -> Store:
-    """Where tasks write for each other, unless a place for it is named."""
-    if executor.here or isinstance(out, FolderStore):
-        return FolderStore(home / WORK, home / WORK / SCRATCH)
-    return out.below(WORK)
-
-
 @contextmanager
-def _mapped(job: Job, out: Path, executor: Executor, progress: Progress, journal: Journal) -> Generator[MappedCarrier]:
-    yield MappedCarrier(job, out, executor, progress, journal)
-
-
-@contextmanager
-def _spilled(
+def _carrier(
     job: Job,
-    on: Cluster,
+    out: Store,
     home: Path,
-    place: str | os.PathLike[str] | None,
-    options: Mapping[str, Any] | None,
+    executor: Executor,
+    work: str | os.PathLike[str] | None,
+    storage_options: Mapping[str, Any] | None,
+    progress: Progress,
     journal: Journal,
-) -> Generator[SpilledCarrier]:
-    with _opened(on.out, on.work, home, place, options) as work:
-        yield SpilledCarrier(job, replace(on, work=work), journal)
-
-
-@contextmanager
-def _opened(
-    out: Store, between: Store, home: Path, place: str | os.PathLike[str] | None, options: Mapping[str, Any] | None
-) -> Generator[Store]:
-    """The work store of the job that has `out`: `between`, or a folder of its own in a place that others use too.
-
-    That folder is named by the id of the job's own work folder, so that nobody else's is taken for it.
-    """
-    beside = out.below(WORK)
-    with ExitStack() as stack:
-        if isinstance(out, FolderStore):  # whose lock is held
-            number = str((read_marker(beside) or {})["id"])
-        else:
-            stack.callback(_unmark, beside)
-            number = stack.enter_context(owned(beside, str(out)))
-        if place is None:
-            yield between
-            return
-        name = f"graph-pack-{number}"
-        local = local_path(os.fspath(place))
-        if local is None:
-            shared = store_of(place, home / WORK / SCRATCH, options).below(name)
-            _check_same(shared, number)
-            stack.callback(_unmark, shared)
-            shared.put(MARKER, marker(number, str(out)))
-            _note(beside, place)
-            yield shared
-            return
-        folder = Path(local).absolute()
-        shared = FolderStore(folder / name, folder / name / SCRATCH)
-        _check_same(shared, number)
-        stack.enter_context(locked(folder, name=name, destination=str(out), number=number))
-        stack.callback(_unmark, shared)
-        _note(beside, place)
-        yield shared
-
-
-def _note(beside: Store, place: str | os.PathLike[str]) -> None:
-    """Say where the work is: as long as it says so, the work folder beside the output stays, and with it the id."""
-    Journal(beside).note("work", "place", where=redact(os.fspath(place)))
-
-
-def _check_same(work: Store, number: str) -> None:
-    """Raise BuildError unless a work folder is absent, empty, or that of this job."""
-    there = read_marker(work) if check_store(work) else None
-    if there is not None and there["id"] != number:
-        raise BuildError(f"{work} is the work folder of a build to {there.get('destination')}: choose another place")
-
-
-def _unmark(work: Store) -> None:
-    """Leave nothing of a work folder in which nothing is left to be gone on with."""
-    with suppress(PackerError, OSError):
-        if isinstance(work, FolderStore):
-            if {path.name for path in work.folder.iterdir()} <= {LOCK, MARKER, SCRATCH}:
-                remove(work.folder)
-        elif set(work.names()) <= {MARKER}:
-            work.remove([MARKER])
+) -> Generator[Carrier]:
+    """A table that all workers map where they are here and the output too; or else files that they send each other."""
+    if isinstance(out, FolderStore) and not executor.cluster and work is None:
+        yield MappedCarrier(job, out.folder, executor, progress, journal)
+        return
+    with opened_work(out, home, executor.here, work, storage_options) as between:
+        yield SpilledCarrier(job, Cluster(executor, between, out, progress), journal)
 
 
 def _disk_error(out: Path, error: OSError) -> OSError | BuildError:

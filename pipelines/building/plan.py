@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,13 +37,24 @@ class PlanOptions:
     work_limit: float | None = None
     content: bytes | None = field(default=None, repr=False)
 
-    def holding(self, plan: PackPlan) -> PlanOptions:
-        """These options, of a plan that is no file."""
+    @classmethod
+    def of(
+        cls,
+        plan: PackPlan | str | os.PathLike[str] | None,
+        algorithm: str,
+        seed: int,
+        time_limit: float | None,
+        work_limit: float | None,
+    ) -> PlanOptions:
+        """From what a user passes; plan: one that is made, its file, or None."""
+        if not isinstance(plan, PackPlan):
+            return cls(algorithm, seed, time_limit, None if plan is None else Path(plan), work_limit=work_limit)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "plan.parquet"
             plan.save(path)
             content = path.read_bytes()
-        return replace(self, file=Path("the plan"), sha256=hashlib.sha256(content).hexdigest(), content=content)
+        sha256 = hashlib.sha256(content).hexdigest()
+        return cls(algorithm, seed, time_limit, Path("the plan"), sha256, work_limit, content)
 
     def key(self) -> dict[str, Any]:
         if self.file is not None:

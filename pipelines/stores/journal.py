@@ -14,7 +14,7 @@ from typing import Any
 from packer.errors import BuildError, FormatError
 from packer.files.checked import from_line, to_line
 from pipelines.stores.store import OVERWRITE, FolderStore, Store
-from pipelines.stores.work_folder import JOURNAL, LOCK, MARKER, SCRATCH, TARGETS, WORK, check, mark, remove_own
+from pipelines.stores.work_folder import JOURNAL, LOCK, MARKER, TARGETS, WORK, check, mark, remove_own, work_store
 
 
 @contextmanager
@@ -151,7 +151,7 @@ def _targets_of(work: Store) -> dict[str, dict[str, Any]]:
 
 def clear(work: Path) -> None:
     """Remove what builds left in a work folder, by name, but the lock, the marker and the journal with its targets."""
-    remove_own(FolderStore(work, work / SCRATCH), keep=(LOCK, MARKER, JOURNAL, TARGETS))
+    remove_own(work_store(work), keep=(LOCK, MARKER, JOURNAL, TARGETS))
 
 
 def remove(work: Path) -> None:

@@ -61,6 +61,11 @@ _CLIENTS = {"s3a": "s3", "gcs": "gs"}
 _SHOWN = 5
 
 
+def work_store(work: Path) -> FolderStore:
+    """The store of a work folder on this machine."""
+    return FolderStore(work, work / SCRATCH)
+
+
 def is_own(name: str) -> bool:
     """Whether a build gives this name to a file in its work folder; nothing of another name is ever removed there."""
     return _OWN.fullmatch(name) is not None
@@ -112,7 +117,7 @@ def check(work: Path) -> None:
             foreign.append(f"{name} ({kind})" if kind else name)
         elif name not in _UNMARKED:
             unmarked.append(name)
-    refuse(work, foreign, unmarked, unmarked and read_marker(FolderStore(work, work / SCRATCH)) is None)
+    refuse(work, foreign, unmarked, unmarked and read_marker(work_store(work)) is None)
 
 
 def check_store(work: Store) -> bool:
@@ -157,7 +162,7 @@ def read_marker(work: Store) -> dict[str, Any] | None:
 
 def mark(work: Path, destination: str, number: str | None = None) -> None:
     """Mark a work folder as a build's, before anything else is written to it. The caller has its lock."""
-    if read_marker(FolderStore(work, work / SCRATCH)) is None:
+    if read_marker(work_store(work)) is None:
         write_bytes_atomically(work, MARKER, marker(number or uuid.uuid4().hex, destination))
 
 
