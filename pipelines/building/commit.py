@@ -8,37 +8,22 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from packer.files.atomic import FileEntry
-from packer.graphs.schema import Schema
-from packer.plan.pack_plan import PackPlan
 from packer.shards import GraphCounts, Manifest, ShardEntry, shard_name
 from packer.shards.graphs_file import TRIMMED
 from packer.shards.layout import Layout
 from packer.shards.manifest import GRAPHS, MANIFEST, PLAN
 from packer.shards.targets import target_stats
 from pipelines.building.card import card_text, card_title
+from pipelines.building.carrier import Scanned, Target
 from pipelines.building.mapped.shards import TARGETS
 from pipelines.building.request import Job, versions
 from pipelines.sources.protocol import Skip
 from pipelines.stores.layout import BUILD_FILE, CARD, SPLITS_FILE, inside
 from pipelines.stores.store import Store
-
-
-@dataclass(frozen=True)
-class Contents:
-    """What a data set holds, as far as its manifest says. split: its name, "" without splits."""
-
-    split: str
-    schema: Schema
-    plan: PackPlan
-    plan_file: FileEntry
-    layout: Layout
-    counts: GraphCounts
-    content_hash: str
 
 
 def counts_of(graphs: int, in_packs: int, trimmed: int, skipped: Counter[str]) -> GraphCounts:
@@ -47,23 +32,25 @@ def counts_of(graphs: int, in_packs: int, trimmed: int, skipped: Counter[str]) -
     return GraphCounts(graphs, in_packs - trimmed, trimmed, skipped.total(), reasons=dict(sorted(reasons.items())))
 
 
-def manifest_of(job: Job, held: Contents, files: Mapping[str, dict[str, Any]]) -> Manifest:
-    """What the data set is; files: file name -> entry as plain values, graphs.parquet and the shards."""
-    plan = held.plan
+def manifest_of(
+    job: Job, scanned: Scanned, target: Target, layout: Layout, counts: GraphCounts, files: Mapping[str, dict[str, Any]]
+) -> Manifest:
+    """What a data set holds; files: file name -> entry as plain values, graphs.parquet and the shards."""
+    plan = target.plan
     source = job.source.key()
     if job.splits is not None:
-        source["split"] = {"name": held.split, **job.splits.key()}
+        source["split"] = {"name": target.split, **job.splits.key()}
     shards = [dict(files[shard_name(number)]) for number in range(len(files) - 1)]
-    stats = target_stats([shard.pop(TARGETS) for shard in shards], held.schema)
+    stats = target_stats([shard.pop(TARGETS) for shard in shards], scanned.schema)
     return Manifest(
-        schema=held.schema,
+        schema=scanned.schema,
         limits=plan.limits,
         num_packs=plan.num_packs,
-        packs_per_block=held.layout.packs_per_block,
+        packs_per_block=layout.packs_per_block,
         compression=job.compression,
-        uncompressed=held.layout.uncompressed,
+        uncompressed=layout.uncompressed,
         shards=tuple(_shard_entry(shard) for shard in shards),
-        counts=held.counts,
+        counts=counts,
         plan={
             "algorithm": plan.algorithm,
             "seed": plan.seed,
@@ -72,9 +59,9 @@ def manifest_of(job: Job, held: Contents, files: Mapping[str, dict[str, Any]]) -
             "status": plan.status,
             "stopped_by": plan.stopped_by,
         },
-        files={PLAN: held.plan_file, GRAPHS: FileEntry(**files[GRAPHS])},
+        files={PLAN: target.plan_file, GRAPHS: FileEntry(**files[GRAPHS])},
         source=source,
-        content_hash=held.content_hash,
+        content_hash=scanned.content_hash,
         versions=versions(),
         target_stats=stats,
     )

@@ -20,7 +20,7 @@ from packer.shards import Layout, Manifest
 from packer.shards.manifest import PLAN
 from packer.shards.schema import check_schema
 from pipelines.building.carrier import Carrier, Opened, Scanned, Target
-from pipelines.building.commit import Contents, commit, manifest_of
+from pipelines.building.commit import commit, manifest_of
 from pipelines.building.options import Progress, as_stage
 from pipelines.building.plan import obtain_plan
 from pipelines.building.request import Job
@@ -109,7 +109,7 @@ def _carry_out(
     progress("plan", len(targets), len(splits))
     files = carrier.write(targets, layout, clock)
     manifests = {
-        target.split: manifest_of(job, _contents(scanned, carrier, target, layout), files[target.split])
+        target.split: manifest_of(job, scanned, target, layout, carrier.counts(target), files[target.split])
         for target in targets
     }
     if earlier.claim is not None:
@@ -148,11 +148,6 @@ def _planned(
         journal.add("plan", split, bytes=entry.bytes, sha256=entry.sha256)
     journal.add("target", split, shards=-(-plan.num_packs // layout.packs_per_shard))
     return Target(split, plan, entry)
-
-
-def _contents(scanned: Scanned, carrier: Carrier, target: Target, layout: Layout) -> Contents:
-    counts = carrier.counts(target)
-    return Contents(target.split, scanned.schema, target.plan, target.plan_file, layout, counts, scanned.content_hash)
 
 
 def _claimed(out: Store) -> dict[str, Any] | None:

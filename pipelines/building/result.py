@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Generator, Mapping, Sequence
@@ -15,7 +14,7 @@ from packer.shards import Manifest
 from pipelines.building.card import card_text, card_title
 from pipelines.building.request import Job
 from pipelines.sources.protocol import Skip
-from pipelines.stores.layout import BUILD_FILE, CARD, inside
+from pipelines.stores.layout import BUILD_FILE, CARD, inside, read_json
 from pipelines.stores.store import OVERWRITE, Store
 
 
@@ -53,8 +52,8 @@ def already(out: Store, finished: Mapping[str, Manifest], job: Job, skips: Seque
 def _told(out: Store) -> tuple[str, ...]:
     """The fields of an open level that a finished build tells of."""
     try:
-        return tuple(json.loads(out.read(BUILD_FILE))["ambiguous_fields"])
-    except (PackerError, OSError, ValueError, KeyError, TypeError):
+        return tuple(read_json(out.place, BUILD_FILE)["ambiguous_fields"])
+    except (PackerError, OSError, ValueError, KeyError, TypeError, RecursionError):
         return ()
 
 

@@ -27,7 +27,7 @@ from pipelines.sources.skips import Skips, nothing_left
 from pipelines.stores.journal import Journal, clear
 from pipelines.stores.sealed import HEAD, DamagedError, check_seal, damaged, digest_of, seal_of
 
-_BLOCKS, _TABLE = "blocks", TABLE
+_BLOCKS = "blocks"
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ def scan_source(
         _join_blocks(blocks, options, digest_of(key), work, journal, executor, progress)
     line = journal.find("table")["table"]
     return ScanResult(
-        work / _TABLE,
-        GraphTable.open(work / _TABLE),
+        work / TABLE,
+        GraphTable.open(work / TABLE),
         sum(block["records"] for block in blocks),
         Skips.joined(Skips.from_plain(block["skips"]) for block in blocks),
         tuple(line["ambiguous"]),
@@ -192,7 +192,7 @@ def _join_blocks(
             progress("join", number, len(blocks))
             yield RawBlock.from_bytes(_block_data(work / _BLOCKS, block["name"], block, owner))
 
-    folder = work / _TABLE
+    folder = work / TABLE
     table = join(loaded(), schema, folder)
     progress("join", len(blocks), len(blocks))
     digest = content_hash(table, folder.absolute(), executor)

@@ -11,9 +11,8 @@ from typing import Any
 
 from packer.errors import BuildError, FormatError
 from packer.files.atomic import TEMPORARY
-from packer.files.canonical import MAX_BYTES
 from packer.shards.manifest import GRAPHS, MANIFEST, PLAN, Manifest, shard_name
-from pipelines.stores.layout import BUILD_FILE, CARD, REPORT, SPLITS_FILE, inside, split_names
+from pipelines.stores.layout import BUILD_FILE, CARD, REPORT, SPLITS_FILE, inside, read_json, split_names
 from pipelines.stores.store import FolderStore, Store
 from pipelines.stores.work_folder import WORK
 
@@ -52,12 +51,9 @@ def refuse_foreign(out: Store, own_names: Collection[str]) -> None:
     """Raise BuildError where `out` holds something, but no build (whose files are `own_names`)."""
     if own_names:
         return
-    foreign = list(islice((name for name in out.names() if not name.startswith(f"{WORK}/")), 6))
+    foreign = _some_of(name for name in out.names() if not name.startswith(f"{WORK}/"))
     if foreign:
-        more = " and more" if len(foreign) > 5 else ""
-        raise BuildError(
-            f"{out} holds something else: {', '.join(foreign[:5])}{more}. Give a folder that is empty or absent"
-        )
+        raise BuildError(f"{out} holds something else: {foreign}. Give a folder that is empty or absent")
 
 
 def refuse_strangers(out: Store, splits: Iterable[str], own_names: Collection[str]) -> None:
@@ -67,13 +63,18 @@ def refuse_strangers(out: Store, splits: Iterable[str], own_names: Collection[st
         if isinstance(out, FolderStore) and split and (out.folder / split).is_symlink():
             raise BuildError(f"{out.folder / split} is a symbolic link: a build would write where it points. Remove it")
         names = out.below(split).names() if split else (name for name in out.names() if _IN_A_DATA_SET.fullmatch(name))
-        foreign = list(islice((name for name in (inside(split, name) for name in names) if name not in own_names), 6))
+        foreign = _some_of(name for name in (inside(split, name) for name in names) if name not in own_names)
         if foreign:
-            more = " and more" if len(foreign) > 5 else ""
             raise BuildError(
-                f"{out} holds {', '.join(foreign[:5])}{more}, which no build wrote, where a data set is to be. Nothing "
-                "is removed: move it away, or choose another place"
+                f"{out} holds {foreign}, which no build wrote, where a data set is to be. Nothing is removed: move it "
+                "away, or choose another place"
             )
+
+
+def _some_of(names: Iterable[str]) -> str:
+    """The first of them, for an error; "" where there are none."""
+    first = list(islice(names, 6))
+    return ", ".join(first[:5]) + " and more" * (len(first) > 5)
 
 
 def remove_files(out: Store, names: Collection[str]) -> None:
@@ -107,11 +108,7 @@ def check_replaceable(path: Path, begins: Collection[bytes]) -> None:
 def same_job(out: Store, job: Mapping[str, Any], targets: Mapping[str, Manifest]) -> list[str]:
     """What differs between the finished build in `out` and `job`, missing files included; [] where nothing does."""
     try:
-        file = out.place.open(BUILD_FILE)
-        try:
-            built = json.loads(bytes(file.read(0, min(file.size, MAX_BYTES))))["job"]
-        finally:
-            file.close()
+        built = read_json(out.place, BUILD_FILE)["job"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):  # FormatError is a ValueError
         return [f"{BUILD_FILE} does not say how it was built"]
     differing = differences(built, job)

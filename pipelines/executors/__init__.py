@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from packer.errors import BuildError
 from pipelines.executors.process import ProcessExecutor as ProcessExecutor
 from pipelines.executors.protocol import Executor as Executor
 from pipelines.executors.protocol import SerialExecutor as SerialExecutor
+from pipelines.executors.protocol import check_workers as check_workers
 
 EXECUTORS = ("process", "dask", "ray")
-
-
-def check_workers(workers: Any) -> None:
-    """Raise BuildError unless it is a number of processes."""
-    if isinstance(workers, bool) or not hasattr(workers, "__index__"):
-        raise BuildError(f"workers must be a whole number; got {workers!r}")
-    if workers < 1:
-        raise BuildError(f"workers must be at least 1; got {workers}")
 
 
 def make_executor(

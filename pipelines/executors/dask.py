@@ -11,7 +11,17 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from packer.errors import BuildError, MissingExtraError
-from pipelines.executors.protocol import Item, Result, answer, check_answers, in_order, label_of, order, search_path
+from pipelines.executors.protocol import (
+    Item,
+    Result,
+    answer,
+    check_answers,
+    check_workers,
+    in_order,
+    label_of,
+    order,
+    search_path,
+)
 
 _names = itertools.count()
 
@@ -26,8 +36,7 @@ class DaskExecutor:
     cluster = True
 
     def __init__(self, workers: int = 2, address: str | None = None) -> None:
-        if workers < 1:
-            raise BuildError(f"workers must be at least 1; got {workers}")
+        check_workers(workers)
         self.num_workers, self.address = workers, address
         self._client: Any = None
         self._cluster: Any = None

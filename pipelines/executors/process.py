@@ -23,7 +23,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from packer.errors import BuildError
-from pipelines.executors.protocol import Item, Result, label_of, order, search_path
+from pipelines.executors.protocol import Item, Result, check_workers, label_of, order, search_path
 
 
 class ProcessExecutor:
@@ -36,8 +36,7 @@ class ProcessExecutor:
     here, cluster = True, False
 
     def __init__(self, workers: int, inherit: Sequence[int] = ()) -> None:
-        if workers < 1:
-            raise BuildError(f"workers must be at least 1; got {workers}")
+        check_workers(workers)
         self.num_workers = workers
         self._inherit = tuple(inherit)
         self._workers: list[_Worker] = []

@@ -88,6 +88,14 @@ def _portable(error: Exception) -> Any:
     return RuntimeError("in a worker:\n" + "".join(traceback.format_exception(error)).rstrip())
 
 
+def check_workers(workers: Any) -> None:
+    """Raise BuildError unless it is a number of processes."""
+    if isinstance(workers, bool) or not hasattr(workers, "__index__"):
+        raise BuildError(f"workers must be a whole number; got {workers!r}")
+    if workers < 1:
+        raise BuildError(f"workers must be at least 1; got {workers}")
+
+
 def check_answers(address: str, engine: str) -> None:
     """Raise BuildError if nobody listens at HOST:PORT (or SCHEME://HOST:PORT): engines keep trying for minutes."""
     url = urlsplit(address if "://" in address else f"tcp://{address}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -11,7 +10,6 @@ import numpy as np
 
 from packer.algorithms.registry import ALGORITHMS
 from packer.errors import FormatError
-from packer.files.canonical import MAX_BYTES
 from packer.files.open import place_of
 from packer.files.protocol import Place
 from packer.graphs.sizes import GraphSizes, with_columns
@@ -22,7 +20,7 @@ from packer.shards import Manifest, iter_graphs
 from packer.shards.graphs_file import size_column
 from packer.verify.data_set import verify_shards
 from packer.verify.shard import Fault
-from pipelines.stores.layout import BUILD_FILE
+from pipelines.stores.layout import BUILD_FILE, read_json
 from pipelines.stores.locations import Where, above, where
 from pipelines.survey.warm_plan import warm_plan
 
@@ -129,14 +127,9 @@ def _build(at: Where, storage_options: Mapping[str, Any] | None) -> Mapping[str,
     """build.json of the place, or of the one above for a split; {} where neither can be read."""
     for one in (at, above(at)):
         try:
-            file = place_of(one, storage_options).open(BUILD_FILE)
-            try:
-                stored = json.loads(bytes(file.read(0, min(file.size, MAX_BYTES))))
-            finally:
-                file.close()
+            return _sound(read_json(place_of(one, storage_options), BUILD_FILE))
         except (OSError, ValueError, RecursionError):
             continue
-        return _sound(stored)
     return {}
 
 

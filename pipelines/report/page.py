@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from packer.reading.audit_facts import PackAudit
@@ -142,12 +142,15 @@ def _data_set(facts: Facts, prefix: str) -> Iterable[str]:
         + f'<p class="soft">Manifest: {_code(manifest.sha256)}. Graphs: {_code(manifest.content_hash)}.</p>'
     )
     if facts.build.get("seconds"):
-        rows = [[stage, f"{seconds:.2f}"] for stage, seconds in facts.build["seconds"].items()]
-        machine = facts.build.get("machine", {})
-        where = ", ".join(f"{key} {value}" for key, value in machine.items())
-        yield "<h2>Time</h2>" + _table(["stage", "seconds"], rows)
-        yield f'<p class="soft">Finished {escape(facts.build.get("finished", "?"))}; {escape(where)}.</p>'
+        yield "<h2>Time</h2>" + _times(facts.build)
     yield "<h2>The command to repeat it</h2>" + _command(facts)
+
+
+def _times(build: Mapping[str, Any]) -> str:
+    rows = [[stage, f"{seconds:.2f}"] for stage, seconds in build["seconds"].items()]
+    machine = ", ".join(f"{key} {value}" for key, value in build.get("machine", {}).items())
+    note = f'<p class="soft">Finished {escape(build.get("finished", "?"))}; {escape(machine)}.</p>'
+    return f"{_table(['stage', 'seconds'], rows)}\n{note}"
 
 
 def _learning(audit: PackAudit | str, prefix: str) -> str:
@@ -272,5 +275,5 @@ def _shape(shape: Sequence[int]) -> str:
 
 
 def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else str(value)
+    text = str(value)
     return text if len(text) < 80 else text[:77] + "..."

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from packer.errors import BuildError, FormatError, MissingFileError
+from packer.files.canonical import MAX_BYTES
 from packer.files.protocol import Place
 
 BUILD_FILE, SPLITS_FILE = "build.json", "splits.json"
@@ -18,6 +19,16 @@ _MOST_BYTES = 1 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
+def read_json(place: Place, name: str, most: int = MAX_BYTES) -> Any:
+    """What a file of JSON says, of which `most` bytes are read. Raises OSError, ValueError (FormatError among them) and
+    RecursionError."""
+    file = place.open(name)
+    try:
+        return json.loads(bytes(file.read(0, min(file.size, most))))
+    finally:
+        file.close()
+
+
 def inside(split: str, file: str) -> str:
     """The name of a file of a data set, from where the build is; split: "" without splits."""
     return f"{split}/{file}" if split else file
@@ -26,18 +37,13 @@ def inside(split: str, file: str) -> str:
 def split_names(place: Place) -> list[str]:
     """The splits that its splits.json lists; [] where there is none. FormatError for what is no list of splits."""
     try:
-        file = place.open(SPLITS_FILE)
-    except MissingFileError:
-        return []
-    try:
-        stored: Any = json.loads(bytes(file.read(0, min(file.size, _MOST_BYTES))))
-        names = [str(name) for name in stored["splits"]]
+        names = [str(name) for name in read_json(place, SPLITS_FILE, _MOST_BYTES)["splits"]]
         for name in names:
             check_name(name)
+    except MissingFileError:
+        return []
     except (ValueError, KeyError, TypeError, BuildError) as error:
         raise FormatError(f"{SPLITS_FILE} of {place} is not a list of splits: {error}") from error
-    finally:
-        file.close()
     return names
 
 

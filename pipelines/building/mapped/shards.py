@@ -182,11 +182,7 @@ def written_shard(
 
 def _write_graphs(task: GraphsTask) -> FileEntry:
     table, rows, offsets = _open(task.source)
-    held = np.diff(offsets)
-    packs = np.full(table.num_graphs, -1, dtype=np.int64)
-    slots = np.full(table.num_graphs, -1, dtype=np.int32)
-    packs[rows] = np.repeat(np.arange(len(held)), held)
-    slots[rows] = np.arange(len(rows)) - np.repeat(offsets[:-1], held)
+    packs, slots = slots_of_rows(rows, offsets, table.num_graphs)
     members = np.load(Path(task.source.plan) / _MEMBERS, mmap_mode="r")
     file = Path(task.source.table) / LOST
     none = np.zeros((len(table.schema.axes), table.num_graphs), dtype=np.int64)
@@ -198,6 +194,18 @@ def _write_graphs(task: GraphsTask) -> FileEntry:
             yield graph_part(table, ids, packs, slots, task.skips.between(int(ids[0]), int(ids[-1])), lost)
 
     return write_graphs(task.folder, parts(), table.schema)
+
+
+def slots_of_rows(rows: np.ndarray, offsets: np.ndarray, num_rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """(pack int64, slot in it int32) of each of `num_rows` rows, -1 for those that are in none.
+
+    rows: int64, pack after pack; offsets: int64 [packs+1] into them.
+    """
+    held = np.diff(offsets)
+    packs, slots = np.full(num_rows, -1, dtype=np.int64), np.full(num_rows, -1, dtype=np.int32)
+    packs[rows] = np.repeat(np.arange(len(held)), held)
+    slots[rows] = np.arange(len(rows)) - np.repeat(offsets[:-1], held)
+    return packs, slots
 
 
 def graph_part(

@@ -6,12 +6,10 @@ What lies in the work store is found there by its name: a task whose files are t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from packer.errors import BuildError
 from packer.files.checked import to_line
-from packer.graphs.schema import Schema
 from packer.graphs.sizes import GraphSizes
 from packer.limits.pack_limits import PackLimits
 from packer.shards import GraphCounts, Layout
@@ -23,7 +21,6 @@ from pipelines.building.spilled.gather import ENTRIES
 from pipelines.building.spilled.groups import GroupTask, SplitCount
 from pipelines.building.spilled.phases import Cluster, Planned
 from pipelines.building.spilled.route import GRAPH_ROWS, ROUTED
-from pipelines.sources.skips import Skips
 from pipelines.stores.journal import Journal
 from pipelines.stores.store import Store
 from pipelines.stores.work_folder import CLAIM, JOURNAL, KEPT, TARGETS, WORK, remove_own
@@ -32,45 +29,35 @@ _SCAN = "scan.json"
 """Says of which source the blocks in a work store are."""
 
 
-@dataclass(frozen=True)
-class SpilledScan:
-    """What the driver learns of the source."""
-
-    schema: Schema
-    ambiguous: tuple[str, ...]
-    skips: Skips
-    content_hash: str
-
-
 class SpilledCarrier:
-    """See `Carrier`. on: where the job runs; its work store is this job's own."""
+    """See `Carrier`. cluster: where the job runs; its work store is this job's own."""
 
-    def __init__(self, job: Job, on: Cluster, journal: Journal) -> None:
-        self._job, self._on, self._journal = job, on, journal
+    def __init__(self, job: Job, cluster: Cluster, journal: Journal) -> None:
+        self._job, self._cluster, self._journal = job, cluster, journal
         self._scanned: phases.Scanned | None = None
         self._tasks: list[GroupTask] = []
         self._counts: list[tuple[SplitCount, ...]] = []
 
-    def scan(self, anew: bool) -> SpilledScan:
+    def scan(self, anew: bool) -> phases.Scanned:
         self._journal.drop("scan", "block", "table", "input", "file")  # of a build on one machine
-        _renew_scan(self._job, self._on.work)
+        _renew_scan(self._job, self._cluster.work)
         if anew:  # what a plan that is given up has left
-            remove_own(self._on.work, keep=KEPT, below=(ROUTED, GRAPH_ROWS, ENTRIES))
-        scanned = self._scanned = phases.scan(self._job, self._on)
-        return SpilledScan(scanned.schema, scanned.ambiguous, scanned.skips, phases.content_hash(scanned, self._on))
+            remove_own(self._cluster.work, keep=KEPT, below=(ROUTED, GRAPH_ROWS, ENTRIES))
+        self._scanned = phases.scan(self._job, self._cluster)
+        return self._scanned
 
     def limits(self) -> PackLimits:
-        return phases.limits_of(self._job, self._scan, self._on)
+        return phases.limits_of(self._job, self._scan, self._cluster)
 
     def choose(self, limits: PackLimits) -> Sequence[str]:
-        self._tasks, self._counts = phases.count(self._job, self._scan, limits, self._on)
+        self._tasks, self._counts = phases.count(self._job, self._scan, limits, self._cluster)
         return self._tasks[0].members.names
 
     def sizes(self, split: str) -> GraphSizes:
         return phases.planned_sizes(self._scan.schema, self._counts_of(split), needs_order(self._job.plan))
 
     def layout(self, limits: PackLimits) -> Layout:
-        return phases.layout_of(self._job, self._scan, limits, self._on)
+        return phases.layout_of(self._job, self._scan, limits, self._cluster)
 
     def write(self, targets: Sequence[Target], layout: Layout, clock: Clock) -> Files:
         planned = [
@@ -84,22 +71,22 @@ class SpilledCarrier:
             for target in targets
         ]
         with clock("route"):
-            phases.route(self._tasks, planned, layout, self._on)
+            phases.route(self._tasks, planned, layout, self._cluster)
         with clock("write"):
-            return phases.write(self._job, self._tasks, planned, layout, self._on)
+            return phases.write(self._job, self._tasks, planned, layout, self._cluster)
 
     def counts(self, target: Target) -> GraphCounts:
         return phases.graph_counts(self._counts_of(target.split), target.plan.sizes.num_graphs)
 
     def give_up(self, error: Exception) -> None:
         """Blocks stay where something beside the data stood in the way."""
-        if not isinstance(error, BuildError) or all(name in KEPT for name in self._on.work.names()):
+        if not isinstance(error, BuildError) or all(name in KEPT for name in self._cluster.work.names()):
             self.finish()
 
     def finish(self) -> None:
         """What says whose files lie there goes last, and the journal and its targets before the claim."""
-        beside = self._on.out.below(WORK)
-        remove_own(self._on.work, keep=KEPT)
+        beside = self._cluster.out.below(WORK)
+        remove_own(self._cluster.work, keep=KEPT)
         remove_own(beside, keep=KEPT)  # where the job was begun without a place for its work
         beside.remove([TARGETS, JOURNAL, CLAIM])
 

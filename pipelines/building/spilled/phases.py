@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from packer.files.atomic import FileEntry
+from packer.graphs.axes import Axis
 from packer.graphs.schema import Schema
 from packer.graphs.sizes import GraphSizes, with_columns
 from packer.graphs.table import HASH_GRAPHS, combine_hashes
@@ -28,7 +29,7 @@ from packer.shards import GraphCounts
 from packer.shards.layout import Layout
 from packer.shards.manifest import PLAN
 from pipelines.building.commit import counts_of
-from pipelines.building.mapped.shards import SAMPLE_PACKS, sample_layout
+from pipelines.building.mapped.shards import SAMPLE_PACKS, sample_layout, slots_of_rows
 from pipelines.building.members import empty_split
 from pipelines.building.options import Progress
 from pipelines.building.plan import needs_order
@@ -69,7 +70,7 @@ _FEW = 64
 @dataclass(frozen=True)
 class Scanned:
     """The source in blocks. work: where they are; sizes: a histogram of the graphs that can be packed; skips: the
-    others."""
+    others; content_hash: as of a graph table of all of them."""
 
     work: SealedStore
     blocks: Blocks
@@ -77,6 +78,7 @@ class Scanned:
     ambiguous: tuple[str, ...]
     sizes: GraphSizes
     skips: Skips
+    content_hash: str
 
 
 @dataclass(frozen=True)
@@ -101,15 +103,15 @@ class Cluster:
     progress: Progress
 
 
-def scan(job: Job, on: Cluster) -> Scanned:
+def scan(job: Job, cluster: Cluster) -> Scanned:
     """Every block scanned, and what its graphs are. Raises SourceError and FieldError, as other builds do."""
     statistics: Statistics | None = None
     held = array("q")  # of blocks
     skips: list[Skips] = []
     histograms: list[tuple[tuple[str, ...], np.ndarray, np.ndarray]] = []
     records = 0
-    work = SealedStore(on.work, digest_of(scan_key(job)))
-    for facts in _scanned(job, work, on):
+    work = SealedStore(cluster.work, digest_of(scan_key(job)))
+    for facts in _scanned(job, work, cluster):
         check_skips(job.source, job.scan, facts.skips)
         statistics = facts.statistics if statistics is None else merge(statistics, facts.statistics)
         held.extend(facts.block)
@@ -118,26 +120,27 @@ def scan(job: Job, on: Cluster) -> Scanned:
         if len(histograms) >= _FEW:
             histograms = [_added(histograms)]
         records += facts.block.records
-        on.progress("scan", records, job.source.num_graphs)
+        cluster.progress("scan", records, job.source.num_graphs)
     blocks = Blocks.of(held)
     if statistics is None or not blocks.graphs.any():
         raise nothing_left(job.source.name, Skips.joined(skips))
     schema, ambiguous = job.scan.decide([statistics])
     keys, rows, count = _added(histograms)
     columns = {axis.key: rows[:, keys.index(axis.key)] for axis in schema.sized}
-    return Scanned(work, blocks, schema, ambiguous, with_columns(schema.sized, columns, count), Skips.joined(skips))
+    sizes, digest = with_columns(schema.sized, columns, count), _content_hash(work, blocks, schema, cluster)
+    return Scanned(work, blocks, schema, ambiguous, sizes, Skips.joined(skips), digest)
 
 
-def content_hash(scanned: Scanned, on: Cluster) -> str:
+def _content_hash(work: SealedStore, blocks: Blocks, schema: Schema, cluster: Cluster) -> str:
     """As of a graph table of all graphs, a few thousand at a time."""
     name = "content.json"
-    if scanned.work.sound(name) is None:
-        digest = combine_hashes(scanned.schema, on.executor.map(hash_blocks, _hash_tasks(scanned)))
-        scanned.work.put(name, json.dumps(digest).encode())
-    return json.loads(scanned.work.read(name))
+    if work.sound(name) is None:
+        digest = combine_hashes(schema, cluster.executor.map(hash_blocks, _hash_tasks(work, blocks, schema)))
+        work.put(name, json.dumps(digest).encode())
+    return json.loads(work.read(name))
 
 
-def limits_of(job: Job, scanned: Scanned, on: Cluster) -> PackLimits:
+def limits_of(job: Job, scanned: Scanned, cluster: Cluster) -> PackLimits:
     """The limits asked for, or those that follow from the sizes."""
     sizes = scanned.sizes
     if isinstance(job.limits, LimitsRule) and job.limits.first_graphs is not None:
@@ -145,7 +148,7 @@ def limits_of(job: Job, scanned: Scanned, on: Cluster) -> PackLimits:
     return limits_for(sizes, job)
 
 
-def count(job: Job, scanned: Scanned, limits: PackLimits, on: Cluster) -> tuple[list[GroupTask], list[Any]]:
+def count(job: Job, scanned: Scanned, limits: PackLimits, cluster: Cluster) -> tuple[list[GroupTask], list[Any]]:
     """(the groups, what each has of each data set). Raises SizesError for graphs that do not fit, unless they may."""
     _check_fit(job, scanned, limits)
     together = list(groups.groups_of(scanned.blocks))
@@ -156,16 +159,18 @@ def count(job: Job, scanned: Scanned, limits: PackLimits, on: Cluster) -> tuple[
     labels: set[str] = set()
     first_label = ""
     if job.splits is not None and job.splits.column is not None:
-        for named, own_first in on.executor.map(label_group, [LabelTask(task, job.splits.column) for task in tasks]):
+        for named, own_first in cluster.executor.map(
+            label_group, [LabelTask(task, job.splits.column) for task in tasks]
+        ):
             labels.update(named)
             first_label = first_label or own_first
     members = membership(job.splits, scanned.blocks.num_records, sorted(labels), first_label)
     tasks = [replace(task, members=members.part(task.group.first_id, task.group.records)) for task in tasks]
     order = needs_order(job.plan)
     counts: list[tuple[SplitCount, ...]] = []
-    for counted in on.executor.map(count_group, [CountTask(task, order) for task in tasks]):
+    for counted in cluster.executor.map(count_group, [CountTask(task, order) for task in tasks]):
         counts.append(counted)
-        on.progress("count", len(counts), len(tasks))
+        cluster.progress("count", len(counts), len(tasks))
     for number, split in enumerate(members.names):
         if not any(len(counted[number].sizes) for counted in counts):
             raise empty_split(split, scanned.blocks.num_records)
@@ -187,14 +192,19 @@ def planned_sizes(schema: Schema, counts: Sequence[SplitCount], order: bool) -> 
     axes = schema.sized
     if order:
         rows = np.concatenate([count.sizes[count.order] for count in counts if count.order is not None])
-        return with_columns(axes, {axis.key: rows[:, number] for number, axis in enumerate(axes)})
+        return _sizes_of(axes, rows)
     rows, count = _summed(
         np.concatenate([count.sizes for count in counts]), np.concatenate([count.count for count in counts])
     )
+    return _sizes_of(axes, rows, count)
+
+
+def _sizes_of(axes: tuple[Axis, ...], rows: np.ndarray, count: np.ndarray | None = None) -> GraphSizes:
+    """rows: int64 [graphs, axes]; count: see `with_columns`."""
     return with_columns(axes, {axis.key: rows[:, number] for number, axis in enumerate(axes)}, count)
 
 
-def layout_of(job: Job, scanned: Scanned, limits: PackLimits, on: Cluster) -> Layout:
+def layout_of(job: Job, scanned: Scanned, limits: PackLimits, cluster: Cluster) -> Layout:
     """Packs per block and shard, by the first graphs that fit: from as few blocks as hold enough of them."""
     wanted = SAMPLE_PACKS * int(limits.num_graphs or 1)
     everyone = Membership(("",), scanned.blocks.num_records)
@@ -210,22 +220,22 @@ def layout_of(job: Job, scanned: Scanned, limits: PackLimits, on: Cluster) -> La
     raise AssertionError("the last block returns")
 
 
-def route(tasks: Sequence[GroupTask], planned: Sequence[Planned], layout: Layout, on: Cluster) -> None:
+def route(tasks: Sequence[GroupTask], planned: Sequence[Planned], layout: Layout, cluster: Cluster) -> None:
     """Every graph sent to its shard."""
     done, total = 0, sum(task.group.records for task in tasks)
-    for records in on.executor.map(route_group, _route_tasks(tasks, planned, layout, on)):
+    for records in cluster.executor.map(route_group, _route_tasks(tasks, planned, layout, cluster)):
         done += records
-        on.progress("route", done, total)
+        cluster.progress("route", done, total)
 
 
 def write(
-    job: Job, tasks: Sequence[GroupTask], planned: Sequence[Planned], layout: Layout, on: Cluster
+    job: Job, tasks: Sequence[GroupTask], planned: Sequence[Planned], layout: Layout, cluster: Cluster
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """All files of all data sets: split -> file -> entry of the manifest."""
     todo: list[tuple[str, str, gather.ShardTask | gather.GraphsTask]] = []
     for one in planned:
-        work = SealedStore(on.work, one.owner)
-        target = gather.WriteTask(work, on.out, one.split, len(tasks), tasks[0].schema, tasks[0].limits)
+        work = SealedStore(cluster.work, one.owner)
+        target = gather.WriteTask(work, cluster.out, one.split, len(tasks), tasks[0].schema, tasks[0].limits)
         todo.append((one.split, gather.GRAPHS, gather.GraphsTask(target)))
         for number, first in enumerate(range(0, one.plan.num_packs, layout.packs_per_shard)):
             stop = min(first + layout.packs_per_shard, one.plan.num_packs)
@@ -233,11 +243,11 @@ def write(
             todo.append((one.split, gather.shard_name(number), shard))
     files: dict[str, dict[str, dict[str, Any]]] = {one.split: {} for one in planned}
     packs, total = 0, sum(one.plan.num_packs for one in planned)
-    entries = on.executor.map(gather.write_file, [task for _, _, task in todo])
+    entries = cluster.executor.map(gather.write_file, [task for _, _, task in todo])
     for (split, file, _), entry in zip(todo, entries, strict=True):
         files[split][file] = entry
         packs += entry.get("packs", 0)
-        on.progress("write", packs, total)
+        cluster.progress("write", packs, total)
     return files
 
 
@@ -251,22 +261,22 @@ def graph_counts(counts: Sequence[SplitCount], in_packs: int) -> GraphCounts:
     )
 
 
-def _scanned(job: Job, work: SealedStore, on: Cluster) -> Iterator[BlockFacts]:
-    executor = on.executor if job.source.parallel else SerialExecutor()
+def _scanned(job: Job, work: SealedStore, cluster: Cluster) -> Iterator[BlockFacts]:
+    executor = cluster.executor if job.source.parallel else SerialExecutor()
     return executor.map(
         scan_block,
         (ScanBlock(number, task, work, job.scan.attributes) for number, task in enumerate(job.source.tasks())),
     )
 
 
-def _hash_tasks(scanned: Scanned) -> Iterator[HashBlocks]:
-    ends = np.cumsum(scanned.blocks.graphs)
+def _hash_tasks(work: SealedStore, blocks: Blocks, schema: Schema) -> Iterator[HashBlocks]:
+    ends = np.cumsum(blocks.graphs)
     total = int(ends[-1])
     for start in range(0, total, _HASH_STRIDE):
         stop = min(start + _HASH_STRIDE, total)
         first, last = np.searchsorted(ends, [start, stop - 1], side="right").tolist()
-        before = int(ends[first]) - scanned.blocks[first].graphs
-        yield HashBlocks(scanned.work, range(first, last + 1), scanned.schema, start - before, stop - start)
+        before = int(ends[first]) - blocks[first].graphs
+        yield HashBlocks(work, range(first, last + 1), schema, start - before, stop - start)
 
 
 def _check_fit(job: Job, scanned: Scanned, limits: PackLimits) -> None:
@@ -277,8 +287,7 @@ def _check_fit(job: Job, scanned: Scanned, limits: PackLimits) -> None:
         axes = [axis.key for axis in scanned.schema.sized]
         for block in scanned.blocks:
             ids, rows, _ = sizes_of_block(scanned.work, block.number, axes)
-            sizes = with_columns(scanned.schema.sized, {key: rows[:, i] for i, key in enumerate(axes)})
-            first = np.flatnonzero(~fitting(sizes, limits))
+            first = np.flatnonzero(~fitting(_sizes_of(scanned.schema.sized, rows), limits))
             if len(first):
                 row = int(np.flatnonzero((scanned.sizes.distinct[0] == rows[first[0]]).all(axis=1))[0])
                 raise do_not_fit(scanned.sizes, limits, fits, row, int(ids[first[0]]))
@@ -293,16 +302,18 @@ def _first_sizes(scanned: Scanned, graphs: int) -> GraphSizes:
         rows = np.concatenate([rows, sizes_of_block(scanned.work, block.number, axes)[1]])
         if len(rows) >= graphs:
             break
-    return with_columns(scanned.schema.sized, {key: rows[:graphs, i] for i, key in enumerate(axes)})
+    return _sizes_of(scanned.schema.sized, rows[:graphs])
 
 
 def _route_tasks(
-    tasks: Sequence[GroupTask], planned: Sequence[Planned], layout: Layout, on: Cluster
+    tasks: Sequence[GroupTask], planned: Sequence[Planned], layout: Layout, cluster: Cluster
 ) -> Iterator[RouteTask]:
     """Group after group, with how many graphs of each kind came before."""
     kinds = [_Kinds(one) for one in planned]
     for number, task in enumerate(tasks):
-        ways = [kind.way(one, number, layout.packs_per_shard, on.out) for kind, one in zip(kinds, planned, strict=True)]
+        ways = [
+            kind.way(one, number, layout.packs_per_shard, cluster.out) for kind, one in zip(kinds, planned, strict=True)
+        ]
         yield RouteTask(task, tuple(ways))
 
 
@@ -316,11 +327,9 @@ class _Kinds:
         self._seen = 0
         self._packs, self._positions = np.zeros((2, 0), dtype=np.int64)
         if not one.plan.by_patterns:
-            ids, offsets = one.plan.graph_ids, one.plan.pack_offsets
-            held = np.diff(offsets)
-            self._packs, self._positions = np.zeros((2, len(ids)), dtype=np.int64)
-            self._packs[ids] = np.repeat(np.arange(len(held)), held)
-            self._positions[ids] = np.arange(len(ids)) - np.repeat(offsets[:-1], held)
+            ids = one.plan.graph_ids
+            self._packs, slots = slots_of_rows(ids, one.plan.pack_offsets, len(ids))
+            self._positions = slots.astype(np.int64)
 
     def way(self, one: Planned, group: int, packs_per_shard: int, out: Store) -> Way:
         """Where the next group's graphs go."""
