@@ -115,7 +115,7 @@ def _carry_out(
     if earlier.claim is not None:
         remove_half_written(out, own_files(out, journal.find("target")))
     commit(out, job, key, manifests, scanned.ambiguous, scanned.skips, clock.seconds)
-    if any(entry["bytes"] > LARGE for held in files.values() for entry in held.values()):
+    if any(entry["bytes"] > LARGE for entries in files.values() for entry in entries.values()):
         out.abandon_uploads(own_files(out, journal.find("target")))
     carrier.finish()
     return BuildResult(out.where, manifests, clock.seconds, scanned.skips, ambiguous=scanned.ambiguous)

@@ -157,7 +157,7 @@ def _json_ids(path: Path, sha256: str | None) -> dict[str, np.ndarray]:
     try:
         stored = json.loads(text)
         for name, ids in stored.items():
-            wrong = next((one for one in ids if type(one) is not int), None)
+            wrong = next((number for number in ids if type(number) is not int), None)
             if wrong is not None:
                 raise SourceError(f"{path}: split {name!r} names {wrong!r}, which is no whole number")
         return {str(name): np.array(ids, dtype=np.int64).reshape(-1) for name, ids in stored.items()}

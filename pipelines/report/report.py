@@ -41,8 +41,8 @@ def write_report(
     target = target / REPORT if target.is_dir() else target
     if out is not None:
         check_replaceable(target, (_BEGINS,))
-    at_name = data_sets(place, storage_options)
-    facts = [read_facts(at, name, verify, storage_options) for name, at in at_name.items()]
+    places = data_sets(place, storage_options)
+    facts = [read_facts(at, name, verify, storage_options) for name, at in places.items()]
     text = page(facts)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -51,4 +51,4 @@ def write_report(
         raise PackerError(
             f"cannot write {target}: {error.strerror or error}. Name another file with out=FILE (--out FILE)"
         ) from error
-    return target, sum(len(one.faults or ()) for one in facts)
+    return target, sum(len(told.faults or ()) for told in facts)

@@ -323,7 +323,7 @@ class _Kinds:
     def __init__(self, one: Planned) -> None:
         items = one.plan.packing.items
         self._starts = np.zeros(len(items.instance.need), dtype=np.int64)
-        self._number = dict(zip(map(tuple, one.plan.sizes.distinct[0].tolist()), _of_rows(one), strict=True))
+        self._number = dict(zip(map(tuple, one.plan.sizes.distinct[0].tolist()), _kinds_of_sizes(one), strict=True))
         self._seen = 0
         self._packs, self._positions = np.zeros((2, 0), dtype=np.int64)
         if not one.plan.by_patterns:
@@ -348,7 +348,7 @@ class _Kinds:
         return way
 
 
-def _of_rows(one: Planned) -> list[int]:
+def _kinds_of_sizes(one: Planned) -> list[int]:
     """What kind of graph each distinct size is to the plan."""
     items = one.plan.packing.items
     sizes, _, of_row = one.plan.sizes.distinct
