@@ -46,8 +46,8 @@ from pipelines.building.spilled.carrier import SpilledCarrier
 from pipelines.building.spilled.phases import Cluster
 from pipelines.executors import ProcessExecutor, make_executor
 from pipelines.sources.protocol import Source, pinned
-from pipelines.stores.journal import SCRATCH, WORK
 from pipelines.stores.store import FolderStore
+from pipelines.stores.work_folder import SCRATCH, WORK
 
 EXECUTORS = {"process": "numpy", "dask": "distributed", "ray": "ray"}
 """Executor -> package without which it is left out."""
