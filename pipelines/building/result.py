@@ -53,7 +53,7 @@ def _told(out: Store) -> tuple[str, ...]:
     """The fields of an open level that a finished build tells of."""
     try:
         return tuple(read_json(out.place, BUILD_FILE)["ambiguous_fields"])
-    except (PackerError, OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (PackerError, OSError, ValueError, KeyError, TypeError):
         return ()
 
 

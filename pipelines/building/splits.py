@@ -156,12 +156,15 @@ def _json_ids(path: Path, sha256: str | None) -> dict[str, np.ndarray]:
         check(True)
     try:
         stored = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SourceError(f'{path} must hold {{"train": [ids], ...}}: {error}') from error
+    try:
         for name, ids in stored.items():
             wrong = next((number for number in ids if type(number) is not int), None)
             if wrong is not None:
                 raise SourceError(f"{path}: split {name!r} names {wrong!r}, which is no whole number")
         return {str(name): np.array(ids, dtype=np.int64).reshape(-1) for name, ids in stored.items()}
-    except (AttributeError, TypeError, OverflowError, json.JSONDecodeError) as error:
+    except (AttributeError, TypeError, OverflowError) as error:
         raise SourceError(f'{path} must hold {{"train": [ids], ...}}: {error}') from error
 
 

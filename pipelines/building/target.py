@@ -109,7 +109,7 @@ def same_job(out: Store, job: Mapping[str, Any], targets: Mapping[str, Manifest]
     """What differs between the finished build in `out` and `job`, missing files included; [] where nothing does."""
     try:
         built = read_json(out.place, BUILD_FILE)["job"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # FormatError is a ValueError
+    except (OSError, ValueError, KeyError, TypeError):  # FormatError is a ValueError
         return [f"{BUILD_FILE} does not say how it was built"]
     differing = differences(built, job)
     for name, manifest in targets.items():

@@ -89,7 +89,7 @@ def read_job(path: Path) -> dict[str, Any]:
         stored = tomllib.loads(path.read_text())
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SourceError(f"{path} is not TOML: {error}") from error
     given = {key.replace("-", "_"): value for key, value in stored.items()}
     try:

@@ -128,7 +128,7 @@ def _build(at: Where, storage_options: Mapping[str, Any] | None) -> Mapping[str,
     for one in (at, above(at)):
         try:
             return _sound(read_json(place_of(one, storage_options), BUILD_FILE))
-        except (OSError, ValueError, RecursionError):
+        except (OSError, ValueError):
             continue
     return {}
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
 from packer.errors import BuildError, FormatError, MissingFileError
-from packer.files.canonical import MAX_BYTES
+from packer.files.canonical import MAX_BYTES, bounded_loads
 from packer.files.protocol import Place
 
 BUILD_FILE, SPLITS_FILE = "build.json", "splits.json"
@@ -20,11 +19,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 def read_json(place: Place, name: str, most: int = MAX_BYTES) -> Any:
-    """What a file of JSON says, of which `most` bytes are read. Raises OSError, ValueError (FormatError among them) and
-    RecursionError."""
+    """What a file of JSON says, of which `most` bytes are read. Raises OSError and, for what is no JSON, FormatError."""
     file = place.open(name)
     try:
-        return json.loads(bytes(file.read(0, min(file.size, most))))
+        return bounded_loads(bytes(file.read(0, min(file.size, most))), name)
     finally:
         file.close()
 

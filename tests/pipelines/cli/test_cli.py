@@ -362,6 +362,7 @@ def test_a_job_file_holds_the_options_and_the_command_line_overrides(
         ("num_node = 3", "unknown key 'num_node'; did you mean 'num_nodes'?"),
         ('num_graphs = "8"', "num_graphs: input should be a valid integer; got '8'"),
         ("= 3", "is not TOML"),
+        ("splits = " + "[" * 100_000, "is not TOML"),
     ):
         job.write_text(line + "\n")
         status, _, err = call("build", "--config", job)
@@ -447,3 +448,12 @@ def test_the_entry_names_what_it_misses() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr == "graph-pack needs rich: pip install 'graph-packer[cli]'\n"
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"splits": [1' + "0" * 5000 + "]}", "{}"], ids=["nested", "long", "none"]
+)
+def test_a_list_of_splits_that_is_none_is_told(tmp_path, text) -> None:
+    (tmp_path / "splits.json").write_text(text)
+    status, _, err = call("verify", tmp_path)
+    assert status == 1 and "splits.json of" in err and "is not a list of splits" in err

@@ -200,6 +200,8 @@ def test_options_that_are_none(source: str, options: dict[str, Any], fault: str)
         ("s.json", '{"a": [0, 1.7]}', "split 'a' names 1.7, which is no whole number"),
         ("s.json", '{"a": ["1_0"]}', "split 'a' names '1_0', which is no whole number"),
         ("s.json", '{"a": 3}', "must hold"),
+        pytest.param("s.json", '{"a": ' + "[" * 100_000, "must hold", id="nested"),
+        pytest.param("s.json", '{"a": [1' + "0" * 5000 + "]}", "must hold", id="long number"),
     ],
 )
 def test_split_files_are_read_as_strictly(tmp_path: Path, name: str, content: str, fault: str) -> None:
