@@ -158,9 +158,9 @@ def hash_file(path: str | os.PathLike[str], most: int | None = None) -> FileEntr
     try:
         if most is not None and size > most:
             return FileEntry(size, "")
-        found = hashlib.sha256()
+        digest = hashlib.sha256()
         for offset in range(0, size, 1 << 20):
-            found.update(read_exactly(fd, offset, min(1 << 20, size - offset), Path(path).name))
-        return FileEntry(size, found.hexdigest())
+            digest.update(read_exactly(fd, offset, min(1 << 20, size - offset), Path(path).name))
+        return FileEntry(size, digest.hexdigest())
     finally:
         os.close(fd)

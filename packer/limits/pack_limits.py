@@ -151,12 +151,12 @@ class PackLimits:
         """Axis key -> slots of one pack on that axis (None: no limit). Raises for a missing or foreign type or name; a
         budget may be missing where `axes` has none."""
         axes = tuple(axes)
-        found: dict[str, Any] = {}
+        slots: dict[str, Any] = {}
         for level, name in (("node", "num_nodes"), ("edge", "num_edges")):
             limit: Any = getattr(self, name)
-            own = [axis for axis in axes if axis.level == level]
+            level_axes = [axis for axis in axes if axis.level == level]
             if isinstance(limit, dict):
-                types = [axis.type for axis in own]
+                types = [axis.type for axis in level_axes]
                 if types == [None]:
                     raise LimitsError(f"{name} is given for {list(limit)}, but the graphs have no types: give a number")
                 missing = [key for key in types if key not in limit]
@@ -168,13 +168,13 @@ class PackLimits:
                         f"{name} has types {list(limit)}, the graphs have {types}: {', '.join(remedies)}, or give one "
                         "number for all types"
                     )
-            found.update((axis.key, limit[axis.type] if isinstance(limit, Mapping) else limit) for axis in own)
+            slots.update((axis.key, limit[axis.type] if isinstance(limit, Mapping) else limit) for axis in level_axes)
         budgets = [axis.key for axis in axes if axis.level == BUDGET]
         others = [axis.key for axis in axes if axis.level not in ("node", "edge", BUDGET)]
-        found.update(self._slots("num", "--num", others))
+        slots.update(self._slots("num", "--num", others))
         if budgets:  # who asks for rows alone leaves them out
-            found.update(self._slots("budgets", "--budget", budgets))
-        return found
+            slots.update(self._slots("budgets", "--budget", budgets))
+        return slots
 
     def _slots(self, name: str, flag: str, known: list[str]) -> dict[str, Any]:
         limits: Mapping[str, int] = getattr(self, name)

@@ -89,9 +89,9 @@ def _masks_in(batch: Any) -> dict[str, torch.Tensor]:
     masks: dict[str, torch.Tensor] = {}
     for key, value in named.items():
         if isinstance(value, Mapping):
-            found = {name: value[name] for name in ("mask", "graphs_mask") if name in value}
+            named_masks = {name: value[name] for name in ("mask", "graphs_mask") if name in value}
             owner = key if isinstance(key, str) else "__".join(key)
-            masks.update({owner if name == "mask" else "graphs": mask for name, mask in found.items()})
+            masks.update({owner if name == "mask" else "graphs": mask for name, mask in named_masks.items()})
         elif key in ("nodes_mask", "edges_mask", "graphs_mask") or _of_further_axis(key, named):
             masks[key[: -len("_mask")]] = value
         elif key.endswith("/mask"):

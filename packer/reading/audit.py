@@ -187,8 +187,8 @@ def _drifts(held: Held, steps: Steps, seed: int, orders: int) -> tuple[Drift, ..
     ranks = {name: _midranks(values) for name, values in held.sizes.items()}
     by_pack = {name: np.add.reduceat(values, held.starts[:-1]) for name, values in ranks.items()}
     sums = {name: np.add.reduceat(values, held.starts[:-1]) for name, values in held.sizes.items()}
-    found: dict[str, list[float]] = {name: [] for name in [*ranks, "graphs"]}
-    along: dict[str, np.ndarray] = {name: np.zeros((2, _PARTS)) for name in found}
+    correlations: dict[str, list[float]] = {name: [] for name in [*ranks, "graphs"]}
+    along: dict[str, np.ndarray] = {name: np.zeros((2, _PARTS)) for name in correlations}
     for epoch in range(orders):
         order = held.order(seed, epoch)
         graphs = steps.totals(held.per_pack, order)
@@ -197,15 +197,17 @@ def _drifts(held: Held, steps: Steps, seed: int, orders: int) -> tuple[Drift, ..
         part = np.minimum((middle * _PARTS / ends[-1]).astype(np.int64), _PARTS - 1)
         for name, of_pack in by_pack.items():
             total = steps.totals(of_pack, order)
-            found[name].append(_correlation(middle, graphs, total / graphs, float(np.var(ranks[name]))))
+            correlations[name].append(_correlation(middle, graphs, total / graphs, float(np.var(ranks[name]))))
             along[name] += [np.bincount(part, weights, _PARTS) for weights in (steps.totals(sums[name], order), graphs)]
         full = graphs[: steps.full(len(order))]
         if len(full) > 2:
-            own = _midranks(full)
-            found["graphs"].append(_correlation(np.arange(len(full)), np.ones(len(full)), own, float(np.var(own))))
+            step_ranks = _midranks(full)
+            correlations["graphs"].append(
+                _correlation(np.arange(len(full)), np.ones(len(full)), step_ranks, float(np.var(step_ranks)))
+            )
         along["graphs"] += [np.bincount(part, weights, _PARTS) for weights in (graphs, np.ones(len(graphs)))]
     drifts: list[Drift] = []
-    for name, each in found.items():
+    for name, each in correlations.items():
         if each:
             mean = along[name][0].sum() / along[name][1].sum()
             means = along[name][0] / np.maximum(along[name][1], 1) / mean if mean else np.ones(_PARTS)
@@ -249,8 +251,8 @@ def companions_of(held: Held, steps: Steps, orders: Sequence[np.ndarray], seed: 
             pack = np.searchsorted(held.starts, place[followed], side="right") - 1
             step = step_of_pack[pack]
             companions = lying[in_order[segments(starts[step], graphs[step])]]
-            own = np.repeat(np.arange(number), graphs[step])
-            met[redraw].append((own * held.num_graphs + companions)[companions != followed[own]])
+            follower = np.repeat(np.arange(number), graphs[step])
+            met[redraw].append((follower * held.num_graphs + companions)[companions != followed[follower]])
     with_redraws, without = (_distinct(met[redraw], number) for redraw in (True, False))
     others = held.num_graphs - 1
     share = min((in_step - 1) / max(others, 1), 1.0)
@@ -327,12 +329,12 @@ def balance_of(
     squares, chance, number = np.zeros(len(shares)), 0.0, 0
     at_once = max(1, _COUNTED // len(classes))
     for epoch, order in enumerate(orders):
-        own = of_place[held.redrawn(seed, epoch)][segments(held.starts[order], held.per_pack[order])]
+        in_order = of_place[held.redrawn(seed, epoch)][segments(held.starts[order], held.per_pack[order])]
         graphs = steps.totals(held.per_pack, order)
         ends = pointers(graphs)
         for at in range(0, len(graphs), at_once):
             some = graphs[at : at + at_once]
-            cell = np.repeat(np.arange(len(some)), some) * len(classes) + own[ends[at] : ends[at + len(some)]]
+            cell = np.repeat(np.arange(len(some)), some) * len(classes) + in_order[ends[at] : ends[at + len(some)]]
             counts = np.bincount(cell, minlength=len(some) * len(classes)).reshape(-1, len(classes))[:, first:]
             with_class = counts.sum(axis=1)
             counts, with_class = counts[with_class > 0], with_class[with_class > 0]

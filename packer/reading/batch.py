@@ -107,13 +107,13 @@ class PackBatch:
                 return lambda: (self.node_types, self.edge_types)
             return [axis.type for axis in self._shape.axes if name.startswith(axis.level)]
         if name.endswith("_dict") and not name.startswith("_"):
-            found = {
+            by_type = {
                 axis.type: self.__dict__[f"{axis.key}/{name[:-5]}"]
                 for axis in self._shape.axes
                 if axis.type is not None and f"{axis.key}/{name[:-5]}" in self.__dict__
             }
-            if found:
-                return found
+            if by_type:
+                return by_type
         raise AttributeError(f"this batch has no {name!r}; it has {list(self.__dict__)}")
 
     def __contains__(self, key: str) -> bool:

@@ -66,13 +66,13 @@ class BlockForm:
 
     def _placed(self) -> tuple[dict[str, tuple[int, int]], int]:
         """Where each array of a block lies while it travels: name -> (first byte, end), and the bytes in all."""
-        found: dict[str, tuple[int, int]] = {}
+        spans: dict[str, tuple[int, int]] = {}
         end = 0
         for name, values in self.empty.items():
             first = -(-end // _ALIGNED) * _ALIGNED
             end = first + values.nbytes * self.capacity
-            found[name] = first, end
-        return found, end
+            spans[name] = first, end
+        return spans, end
 
     @property
     def block_bytes(self) -> int:
@@ -98,10 +98,10 @@ class BlockForm:
     def table(self, load: Load, classes: SizeClasses, key: int) -> np.ndarray:
         """The slot of the ring whose graph each slot of a block takes: [capacity, G]. key: 0 for its own."""
         graphs = self.layout.num_graphs
-        found = np.arange(self.capacity * graphs, dtype=np.int64).reshape(-1, graphs)
+        table = np.arange(self.capacity * graphs, dtype=np.int64).reshape(-1, graphs)
         if key:
-            found[: classes.packs] = classes.slots(load.block, key)
-        return (found + load.slot * self.capacity * graphs).astype(self.empty[SLOTS].dtype)
+            table[: classes.packs] = classes.slots(load.block, key)
+        return (table + load.slot * self.capacity * graphs).astype(self.empty[SLOTS].dtype)
 
 
 def swaps_of(key: int) -> int:

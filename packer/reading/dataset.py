@@ -204,14 +204,14 @@ class PackDataset(Dataset[Pack]):
             )
         slot_of_graph = torch.from_numpy(self.reader.slots_of_graphs()).to(rows.device)
         missing = slot_of_graph < 0
-        found = rows[slot_of_graph.clamp(min=0)]
+        by_graph = rows[slot_of_graph.clamp(min=0)]
         if missing.any():
             if fill is None and not rows.is_floating_point():
                 raise FormatError(
-                    f"{int(missing.sum())} of {len(found)} graphs are in no pack: pass fill=, the value to give them"
+                    f"{int(missing.sum())} of {len(by_graph)} graphs are in no pack: pass fill=, the value to give them"
                 )
-            found[missing] = float("nan") if fill is None else fill
-        return found
+            by_graph[missing] = float("nan") if fill is None else fill
+        return by_graph
 
 
 def _to_finish(reader: PackReader) -> list[tuple[str, torch.dtype]]:

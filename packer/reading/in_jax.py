@@ -171,8 +171,8 @@ class _Steps:
         return self.jax.vmap(self._one, in_axes=(0, None))(chunk, number)
 
 
-def gathered(parts: Sequence[tuple[DecodedBlock, int]], place: np.ndarray, rows: int) -> dict[str, np.ndarray]:
-    """Packs (block, row) as they are stored, side by side: name -> [rows, *shape], pack i at place[i], zeros elsewhere.
+def gathered(parts: Sequence[tuple[DecodedBlock, int]], positions: np.ndarray, rows: int) -> dict[str, np.ndarray]:
+    """Packs (block, row) as they are stored, side by side: name -> [rows, *shape], pack i at positions[i], zeros elsewhere.
 
     All packs of a block are copied by one call for each column.
     """
@@ -181,14 +181,14 @@ def gathered(parts: Sequence[tuple[DecodedBlock, int]], place: np.ndarray, rows:
         _, numbers, taken = by_block.setdefault(id(block), (block, [], []))
         numbers.append(number)
         taken.append(row)
-    found: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {}
     for block, numbers, taken in by_block.values():
-        to, source = place[numbers], np.array(taken)
+        to, source = positions[numbers], np.array(taken)
         for name, stored, dtype in block:
-            if name not in found:
-                found[name] = np.zeros((rows, *stored.shape[1:]), dtype)
-            found[name][to] = stored[source]
-    return found
+            if name not in arrays:
+                arrays[name] = np.zeros((rows, *stored.shape[1:]), dtype)
+            arrays[name][to] = stored[source]
+    return arrays
 
 
 def _cast(name: str, carried: str) -> Cast:

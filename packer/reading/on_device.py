@@ -138,8 +138,8 @@ class DeviceLoader(Resumable):
     def take(self, numbers: torch.Tensor) -> PackBatch:
         """The step of these packs of the ring, as `numbers` of this loader gives them: int64 [batch_size], on the
         device. Pure, of static shapes: it may stand inside torch.compile(fullgraph=True) and in a CUDA graph."""
-        found = take(self.ring.arrays, numbers, self._layout, self.ring.slots)
-        return PackBatch(found, self._shape, numbers.shape[0])
+        arrays = take(self.ring.arrays, numbers, self._layout, self.ring.slots)
+        return PackBatch(arrays, self._shape, numbers.shape[0])
 
     def numbers(self) -> Iterator[torch.Tensor]:
         """A pass as the numbers of packs that `take` wants, int64 [batch_size] on the device, one tensor a step.

@@ -54,25 +54,25 @@ class State:
                 f"not a loader state: {_shown(plain, 200)}; expected what state_dict() gave: "
                 f"epoch, packs_seen, seed, lanes and fingerprint. Missing: {', '.join(missing)}"
             )
-        found, redraw = plain["fingerprint"], plain.get("redraw", False)
-        if not isinstance(found, str) or not is_redraw(redraw):
+        named, redraw = plain["fingerprint"], plain.get("redraw", False)
+        if not isinstance(named, str) or not is_redraw(redraw):
             raise StateError(
                 'not a loader state: fingerprint must be text and redraw True, False or "swaps"; '
-                f"got {_shown(found)} and {_shown(redraw)}"
+                f"got {_shown(named)} and {_shown(redraw)}"
             )
-        if found != fingerprint:
+        if named != fingerprint:
             raise StateError(
-                f"this state belongs to another data set or another shuffle setting: it names {found[:200]}, "
+                f"this state belongs to another data set or another shuffle setting: it names {named[:200]}, "
                 f"this loader reads {fingerprint}. Resume with the data set and options it was saved with, "
                 "or start a new epoch without loading it"
             )
-        what = "not a loader state: "
+        prefix = "not a loader state: "
         return cls(
-            epoch=whole_number(what + "epoch", plain["epoch"]),
-            packs_seen=whole_number(what + "packs_seen", plain["packs_seen"]),
-            seed=whole_number(what + "seed", plain["seed"]),
-            lanes=whole_number(what + "lanes", plain["lanes"], 1, MOST_LANES),
-            fingerprint=found,
+            epoch=whole_number(prefix + "epoch", plain["epoch"]),
+            packs_seen=whole_number(prefix + "packs_seen", plain["packs_seen"]),
+            seed=whole_number(prefix + "seed", plain["seed"]),
+            lanes=whole_number(prefix + "lanes", plain["lanes"], 1, MOST_LANES),
+            fingerprint=named,
             redraw=redraw,
         )
 

@@ -219,13 +219,13 @@ class Progress:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The next pass goes on where `state` was taken, under any number of ranks and workers. StateError for what is
         no state, or one of another data set; then nothing has changed."""
-        found = State.from_dict(state, self.fingerprint)
-        if found.redraw and not self.shuffle:
-            raise StateError(f"not a loader state: redraw is {found.redraw!r} without shuffle")
-        self._next = found
+        loaded = State.from_dict(state, self.fingerprint)
+        if loaded.redraw and not self.shuffle:
+            raise StateError(f"not a loader state: redraw is {loaded.redraw!r} without shuffle")
+        self._next = loaded
         self._name("state")
 
-    def _name(self, what: str) -> None:
-        self._named = what
+    def _name(self, position: str) -> None:
+        self._named = position
         if self._latest is not None and not (self._latest.touched and self._latest.open):
             self._latest = None  # nothing is under way: the state is what was named

@@ -28,16 +28,16 @@ def ring_size(form: BlockForm, memory: float | None, least: int, device: torch.d
     free = free_memory(device)
     allowed = _allowed(memory, free)
     small, all_there = form.size(least), form.size(max(1, form.all_blocks))
-    found = form.size(min(all_there.blocks, (allowed - small.other_bytes) // max(1, form.block_bytes)))
-    if found.blocks < least or found.bytes > free:
-        said = f"{SHARE:g} of what is free by default" if memory is None else f"memory={memory!r}"
+    size = form.size(min(all_there.blocks, (allowed - small.other_bytes) // max(1, form.block_bytes)))
+    if size.blocks < least or size.bytes > free:
+        rule = f"{SHARE:g} of what is free by default" if memory is None else f"memory={memory!r}"
         raise StateError(
             f"the ring does not fit: {small.blocks:,} blocks at least take {small.bytes:,} bytes, all "
-            f"{all_there.blocks:,} take {all_there.bytes:,}; {said} allows {allowed:,}, and {free:,} bytes are free on "
+            f"{all_there.blocks:,} take {all_there.bytes:,}; {rule} allows {allowed:,}, and {free:,} bytes are free on "
             f"{device}. Pass memory={small.bytes} or more, as many bytes (or a share of what is free), lower lanes or "
             "batch_size; or use torch_loader, which keeps nothing on the device"
         )
-    return found
+    return size
 
 
 def _allowed(memory: Any, free: int) -> int:
@@ -108,11 +108,11 @@ class Ring:
 
     def _views(self, buffer: torch.Tensor) -> dict[str, torch.Tensor]:
         """The arrays of a block in the buffer that it comes through: name -> [capacity, *shape]."""
-        found: dict[str, torch.Tensor] = {}
+        views: dict[str, torch.Tensor] = {}
         for name, (first, end) in self.form.places.items():
             like = self._whole[name]
-            found[name] = buffer[first:end].view(like.dtype).reshape(self.form.capacity, *like.shape[1:])
-        return found
+            views[name] = buffer[first:end].view(like.dtype).reshape(self.form.capacity, *like.shape[1:])
+        return views
 
     def begin(self) -> tuple[int, list[int]]:
         """A pass begins, and the one before ends: its turn, and the block that lies in each place, -1 for none."""

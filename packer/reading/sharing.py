@@ -79,8 +79,8 @@ def sharing_caller(called: FrameType | None) -> int:
     be known.
     """
     caller = None if called is None else called.f_back
-    found = None if caller is None else caller.f_locals.get("self")
-    return int(getattr(found, "num_processes", 1)) if type(found).__name__ == "BatchSamplerShard" else 1
+    sampler = None if caller is None else caller.f_locals.get("self")
+    return int(getattr(sampler, "num_processes", 1)) if type(sampler).__name__ == "BatchSamplerShard" else 1
 
 
 def accelerate_processes() -> int:

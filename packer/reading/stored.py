@@ -67,19 +67,19 @@ def stored_arrays(
     packs = len(columns["num_real"])
     assert packs <= capacity, (packs, capacity)
     empty = reader.empty_columns()
-    found: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {}
     for name in names:
         carried = layout.carried[name]
         dtype = np.dtype("uint16" if carried == BITS else carried)
         check_finite(name, columns[name], dtype)
         values = np.empty((capacity + 1, *columns[name].shape[1:]), dtype)
         values[:packs], values[packs:] = columns[name], empty[name]
-        found[name] = values
+        arrays[name] = values
     if redraw or any(axis for _, axis in layout.followed):
         for axis in layout.axes.values():
-            if axis.edge_index and axis.edge_index in found:
-                found[axis.first] = edge_pointers(found[axis.batch], found[axis.edge_index], layout.num_graphs)
-    return found
+            if axis.edge_index and axis.edge_index in arrays:
+                arrays[axis.first] = edge_pointers(arrays[axis.batch], arrays[axis.edge_index], layout.num_graphs)
+    return arrays
 
 
 def _column(

@@ -85,10 +85,10 @@ def take(arrays: Mapping[str, Any], packs: Any, layout: TakeLayout, slots: Any =
     packs = ops.where(packs < 0, packs + arrays["num_real"].shape[0], packs)
     taking = _Taking(arrays, packs, ops.arange(packs.shape[0], packs), layout)
     moves = None if slots is None else taking.moves(slots)
-    found = {column.name: taking.column(column, moves) for column in layout.columns}
+    step = {column.name: taking.column(column, moves) for column in layout.columns}
     for key, axis in layout.followed:
-        found[f"{key}_batch"], found[f"{key}_ptr"] = taking.followed(axis)
-    return found
+        step[f"{key}_batch"], step[f"{key}_ptr"] = taking.followed(axis)
+    return step
 
 
 class _Taking(NamedTuple):
@@ -122,7 +122,7 @@ class _Taking(NamedTuple):
         ops, graphs = self.layout.ops, self.layout.num_graphs
         source = ops.cast(ops.rows(slots, self.packs), ops.index, ops.index)
         source_pack = source // graphs
-        found = _Moves(source, {}, {}, {}, {})
+        moves = _Moves(source, {}, {}, {}, {})
         for key, axis in self.layout.axes.items():
             if not axis.first:
                 continue
@@ -132,10 +132,10 @@ class _Taking(NamedTuple):
             change = first - ops.cast(at, self.layout.carried[axis.first], ops.index)
             owner = self.owner(axis)
             rows = ops.arange(axis.rows, self.packs)[None, :]
-            found.change[key], found.owner[key] = change, owner
-            found.pack[key] = self.of_slot(source_pack, owner)
-            found.row[key] = rows - self.of_slot(change, owner)
-        return found
+            moves.change[key], moves.owner[key] = change, owner
+            moves.pack[key] = self.of_slot(source_pack, owner)
+            moves.row[key] = rows - self.of_slot(change, owner)
+        return moves
 
     def column(self, column: TakeColumn, moves: _Moves | None) -> Any:
         ops, layout, k = self.layout.ops, self.layout, self.packs.shape[0]

@@ -170,15 +170,15 @@ def _stored_packs(pack: Any, schema: Schema, limits: PackLimits) -> dict[str, np
     graphs_mask = arrays["graphs_mask"]
     stacked = graphs_mask.ndim == 2
     packs = graphs_mask.size // num_slots
-    found: dict[str, np.ndarray] = {}
+    stored: dict[str, np.ndarray] = {}
     for name, values in arrays.items():
         column, field = columns[name], fields.get(name)
         if stacked or column.kind not in ("field", "batch", "ptr", "mask"):
-            found[name] = values.reshape(packs, *column.shape)
+            stored[name] = values.reshape(packs, *column.shape)
             continue
         if column.kind == "ptr":
             windows = np.arange(packs)[:, None] * num_slots + np.arange(num_slots + 1)
-            found[name] = values[windows] - np.arange(packs)[:, None] * slots[owner[name]]
+            stored[name] = values[windows] - np.arange(packs)[:, None] * slots[owner[name]]
             continue
         last = field is not None and field.cat_dim == -1 and field.axis is not None
         if last:
@@ -194,11 +194,11 @@ def _stored_packs(pack: Any, schema: Schema, limits: PackLimits) -> dict[str, np
             if field.shape:
                 shift = shift.reshape(-1, *(1,) * (len(field.shape) - 1 + last))
             values = values - number * shift
-        found[name] = values
-    real = [found[axis.mask_name].sum(axis=1) for axis in schema.axes] + [found["graphs_mask"].sum(axis=1)]
-    found["num_real"] = np.stack(real, axis=1)
-    found["graph_ids"] = np.full((packs, num_slots), -1, dtype=np.int64)
-    return found
+        stored[name] = values
+    real = [stored[axis.mask_name].sum(axis=1) for axis in schema.axes] + [stored["graphs_mask"].sum(axis=1)]
+    stored["num_real"] = np.stack(real, axis=1)
+    stored["graph_ids"] = np.full((packs, num_slots), -1, dtype=np.int64)
+    return stored
 
 
 def _array(tensor: Any) -> np.ndarray:

@@ -57,9 +57,9 @@ class Attributes:
 
     def with_budgets(self, names: Iterable[str]) -> Attributes:
         """The same with these budgets. Raises FieldError."""
-        found = replace(self, budgets=tuple(_names(names)))
-        found._check_axes()
-        return found
+        attributes = replace(self, budgets=tuple(_names(names)))
+        attributes._check_axes()
+        return attributes
 
     def leaves_out(self, type_: Type, name: str) -> bool:
         return bool(self.exclude) and (name in self.exclude or Axis("graph", type_).column(name) in self.exclude)

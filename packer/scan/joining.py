@@ -259,5 +259,5 @@ def _known_axis(owners: Owners, key: str, target: str, attributes: Attributes) -
     for meant in (target, target[:-1] if target.endswith("s") else target):
         if meant in known:
             return meant
-    what = "node types" if is_hetero(graph) else "axes"
-    raise FieldError(f"{key!r} is declared an index of {target!r}; the {what} are {', '.join(known)}")
+    kind = "node types" if is_hetero(graph) else "axes"
+    raise FieldError(f"{key!r} is declared an index of {target!r}; the {kind} are {', '.join(known)}")

@@ -181,9 +181,12 @@ def _field(field: FieldStatistics, level: str, pads: Mapping[str, Any]) -> Field
         pad = _pad(field, level, shape, pads)
         low, high, whole = field.low, field.high, field.whole
         if field.dtype not in ("bool", "bfloat16"):
-            own = pad if isinstance(pad, tuple) else (pad,)
-            whole = whole and all_whole(np.asarray(own, dtype=np.float64))
-            low, high = min(own if low is None else (*own, low)), max(own if high is None else (*own, high))
+            pad_values = pad if isinstance(pad, tuple) else (pad,)
+            whole = whole and all_whole(np.asarray(pad_values, dtype=np.float64))
+            low, high = (
+                min(pad_values if low is None else (*pad_values, low)),
+                max(pad_values if high is None else (*pad_values, high)),
+            )
         storage = narrowest(field.dtype, low, high, whole)
     return Field(
         field.name, level, field.role, shape, field.cat_dim, field.dtype, storage, pad, form, field.type, targets
@@ -207,8 +210,8 @@ def _pad(field: FieldStatistics, level: str, shape: tuple[int, ...], pads: Mappi
     kind = _kind_of(field.dtype)
     if row is None:
         return kind(asked)
-    found = tuple(map(kind, row))
-    return found if len(set(map(repr, found))) > 1 else found[0]
+    numbers = tuple(map(kind, row))
+    return numbers if len(set(map(repr, numbers))) > 1 else numbers[0]
 
 
 def _row(asked: Any, field: FieldStatistics, shape: tuple[int, ...], hint: str) -> list[Any]:

@@ -178,11 +178,11 @@ def _limits(shape: _Shape, rules: SweepRules, graphs: float, edge_share: float, 
 
 
 def _budget(axis: Axis, most: int, rules: SweepRules) -> int:
-    given = rules.budgets.get(axis.key)
-    if given is None or given < most:
-        what = "has no number" if given is None else f"is {given}, but one graph takes {most}"
-        raise LimitsError(f"the budget of {axis.key!r} {what}: pass budgets={{{axis.key!r}: NUMBER}} (--budget)")
-    return given
+    budget = rules.budgets.get(axis.key)
+    if budget is None or budget < most:
+        problem = "has no number" if budget is None else f"is {budget}, but one graph takes {most}"
+        raise LimitsError(f"the budget of {axis.key!r} {problem}: pass budgets={{{axis.key!r}: NUMBER}} (--budget)")
+    return budget
 
 
 def _none_left(smallest: PackLimits, axes: tuple[Axis, ...], rules: SweepRules, prices: Prices) -> str:

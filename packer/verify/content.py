@@ -35,11 +35,11 @@ def compare_content(places: Sequence[Place]) -> tuple[str, str]:
     if why:
         return "", why
     with tempfile.TemporaryDirectory(prefix="graph-pack-") as folder:
-        found = _content_hash(places, manifests, Path(folder))
+        content_hash = _content_hash(places, manifests, Path(folder))
     stated = manifests[0].content_hash
-    if found == stated:
+    if content_hash == stated:
         return EQUAL, ""
-    return DIFFERS, f"the graphs in its packs have the content hash {found}, the manifest says {stated}"
+    return DIFFERS, f"the graphs in its packs have the content hash {content_hash}, the manifest says {stated}"
 
 
 def incomparable(manifests: Sequence[Manifest]) -> str:

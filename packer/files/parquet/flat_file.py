@@ -51,9 +51,9 @@ class FlatParquet:
             raise FormatError("it is not a Parquet file")
         length = footer_bytes(bytes(file.read(size - TAIL_BYTES, TAIL_BYTES)), size)
         footer = bytes(file.read(size - length, length))
-        found = flat_footer(footer, size, max(least_most_rows, most_rows(size)))
-        self.columns, self.rows, self.metadata = found.columns, found.rows, found.metadata
-        self._groups = found.groups
+        parsed = flat_footer(footer, size, max(least_most_rows, most_rows(size)))
+        self.columns, self.rows, self.metadata = parsed.columns, parsed.rows, parsed.metadata
+        self._groups = parsed.groups
         self._held = _Held(size)
         try:
             about = pq.read_metadata(pa.BufferReader(MAGIC + footer))
@@ -152,10 +152,10 @@ class WholeFile:
         raise FormatError("its SHA-256 is not the one that the manifest says")
 
     def _sha256(self) -> str:
-        found = hashlib.sha256()
+        digest = hashlib.sha256()
         for offset in range(0, self.file.size, _PIECE):
-            found.update(self.file.read(offset, min(_PIECE, self.file.size - offset)))
-        return found.hexdigest()
+            digest.update(self.file.read(offset, min(_PIECE, self.file.size - offset)))
+        return digest.hexdigest()
 
     def __enter__(self) -> WholeFile:
         return self
