@@ -13,7 +13,7 @@ import tempfile
 from typing import Any, Callable, Mapping, NoReturn, Sequence, Tuple, TypeVar
 
 from packer.errors import FormatError, MissingExtraError, MissingFileError, StoreError
-from packer.files import reach
+from packer.files import reachability
 from packer.files.answers import bounded_options, cat_ranges
 from packer.files.local import LocalFile
 from packer.files.protocol import Entry, PlacedFile
@@ -172,7 +172,7 @@ class RemotePlace:
         """The answer of the store, or an error that says what was asked of whom."""
         request = f"{self}{name and '/'}{name}: {purpose}"
         if not self._reached:
-            self._reach(request)
+            self._check_reachable(request)
         try:
             answer = retried(ask, request, self._hide, is_final if self._reached else _is_final_at_first)
         except (StoreError, FileExistsError):
@@ -183,17 +183,17 @@ class RemotePlace:
         self._reached = True
         return answer
 
-    def _reach(self, request: str) -> None:
+    def _check_reachable(self, request: str) -> None:
         """StoreError where nothing answers at the store's address, nor to the client, which may know another way."""
         fs, root = self._connect()
-        address = reach.address_of(fs, self.url)
-        why = None if address is None else reach.refusal(address)
+        address = reachability.address_of(fs, self.url)
+        why = None if address is None else reachability.refusal(address)
         if why is not None:
             try:
-                fs.info(root, **({"timeout": reach.PATIENCE} if fs.async_impl else {}))
+                fs.info(root, **({"timeout": reachability.PATIENCE} if fs.async_impl else {}))
             except Exception as error:
                 if not _is_answer(error):
-                    raise StoreError(f"{request} is not possible: {why}. {reach.REMEDY}") from None
+                    raise StoreError(f"{request} is not possible: {why}. {reachability.REMEDY}") from None
         self._reached = address is not None
 
     def _refuse(self, error: Exception, name: str, request: str) -> NoReturn:
@@ -203,17 +203,17 @@ class RemotePlace:
             raise MissingFileError(f"{request}: there is no bucket {bucket!r}. Make it, or correct the URL") from None
         if is_refusal(error):
             raise StoreError(
-                f"{request} is not possible: {cause(error, self._hide)}. Check the URL, and the credentials, profile and "
-                "region in storage_options or in the environment"
+                f"{request} is not possible: {cause(error, self._hide)}. Check the URL, and the credentials, profile "
+                "and region in storage_options or in the environment"
             ) from None
         if isinstance(error, PermissionError) or status in (401, 403):
             raise StoreError(
-                f"{request}: access denied ({cause(error, self._hide)}). Check the credentials, in storage_options or in "
-                "the environment. Stores also say so of a missing file to those who may not list the folder"
+                f"{request}: access denied ({cause(error, self._hide)}). Check the credentials, in storage_options or "
+                "in the environment. Stores also say so of a missing file to those who may not list the folder"
             ) from None
-        if (isinstance(error, FileNotFoundError) and not reach.is_unreachable(error)) or status == 404:
+        if (isinstance(error, FileNotFoundError) and not reachability.is_unreachable(error)) or status == 404:
             raise MissingFileError(f"{name} is missing from {self}") from None
-        remedy = f". {reach.REMEDY}" if reach.is_unreachable(error) else ""
+        remedy = f". {reachability.REMEDY}" if reachability.is_unreachable(error) else ""
         raise StoreError(f"{request} is not possible: {cause(error, self._hide)}{remedy}") from None
 
     def _connect(self) -> tuple[Any, str]:
@@ -296,12 +296,12 @@ def _status(error: BaseException) -> int | None:
 
 def _is_answer(error: BaseException) -> bool:
     """Whether an error is what a store said, or at least no fault of the network."""
-    return _status(error) is not None or (is_final(error) and not reach.is_unreachable(error))
+    return _status(error) is not None or (is_final(error) and not reachability.is_unreachable(error))
 
 
 def _is_final_at_first(error: BaseException) -> bool:
     """is_final for a store that has not answered yet: if nobody is there, nobody will be."""
-    return is_final(error) or reach.is_unreachable(error)
+    return is_final(error) or reachability.is_unreachable(error)
 
 
 def _patience(fs: Any, size: int = 0) -> dict[str, float]:

@@ -60,9 +60,9 @@ def retried(
     """ask(), again while it fails as networks and servers do for a while: at most TRIES times, over PATIENCE seconds.
 
     Waits 0.1, 0.2, ... 10 seconds between tries, each shortened by a random share so that many processes do not come
-    back at once. request: what was asked, for the error; hide: takes out of a text what must not be shown. Errors that pass
-    not (missing, forbidden, not possible; final says it, `is_final` by default) are raised as they are, the last of
-    others as StoreError.
+    back at once. request: what was asked, for the error; hide: takes out of a text what must not be shown. Errors that
+    pass not (missing, forbidden, not possible; final says it, `is_final` by default) are raised as they are, the last
+    of others as StoreError.
     """
     start = time.monotonic()
     for number in range(TRIES):

@@ -94,14 +94,14 @@ def none_fits(sizes: GraphSizes, limits: PackLimits) -> SizesError:
 def too_large(sizes: GraphSizes, limits: PackLimits, row: int) -> str:
     """Why a graph of row `row` does not fit: what it needs, what a pack offers, what would do."""
     slots = limits.slots(sizes.axes)
-    said: list[str] = []
+    reasons: list[str] = []
     for axis in sizes.axes:
         has, limit, reserved = int(sizes.columns[axis.key][row]), slots[axis.key], reserved_beside_one(axis, limits)
         if limit is not None and has > limit - reserved:
             less = f" ({limit}, less {reserved} for padding)" if reserved else ""
             wider = _with_number(axis, has + reserved)
-            said.append(f"{has} {axis.rows}; a pack offers {limit - reserved}{less}: {wider} would do")
-    return f"needs {', and '.join(said)}"
+            reasons.append(f"{has} {axis.rows}; a pack offers {limit - reserved}{less}: {wider} would do")
+    return f"needs {', and '.join(reasons)}"
 
 
 def _would_hold_all(sizes: GraphSizes, limits: PackLimits) -> str:

@@ -131,8 +131,8 @@ def _of_companions(companions: Companions, epochs: int, graphs: int) -> Verdict:
         return Verdict(True, f"Companions: a graph meets {redrawn:,.0f} in {epochs:,} epochs{sample}.")
     text = (
         f"Companions: a graph meets {redrawn:,.1f} in {epochs:,} epochs with redraws, {frozen:,.1f} without "
-        f"({redrawn / frozen:.1f} times as many, of {epochs:,} at most), {companions.unpacked[-1]:,.1f} in unpacked batches"
-        f"{sample}. {100 * companions.alone:.1f} % of the graphs are alone in their size and keep their place"
+        f"({redrawn / frozen:.1f} times as many, of {epochs:,} at most), {companions.unpacked[-1]:,.1f} in unpacked "
+        f"batches{sample}. {100 * companions.alone:.1f} % of the graphs are alone in their size and keep their place"
     )
     if companions.alone >= 0.5:
         text += "; redraw='swaps' exchanges graphs of any sizes"
@@ -140,7 +140,8 @@ def _of_companions(companions: Companions, epochs: int, graphs: int) -> Verdict:
 
 
 def _of_weights(weights: Weights) -> Verdict:
-    text = f"Weights in a mean of means: up to {weights.ratio:.2f} to 1, as if {100 * weights.effective:.1f} % of the graphs"
+    share = 100 * weights.effective
+    text = f"Weights in a mean of means: up to {weights.ratio:.2f} to 1, as if {share:.1f} % of the graphs"
     good = weights.effective >= 0.95
     more = "" if good else "; masked_mean(..., per=loader.graphs_per_step) weighs all alike"
     return Verdict(good, f"{text} weighed alike{more}.")

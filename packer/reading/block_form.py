@@ -21,7 +21,7 @@ _ALIGNED = 16  # bytes: the widest item that a device loads at once
 class RingSize:
     """What a ring takes, before anything is allocated.
 
-    blocks: places of the ring; all_blocks: blocks of the data set; block_bytes: one block in the ring; other_bytes: the
+    blocks: slots of the ring; all_blocks: blocks of the data set; block_bytes: one block in the ring; other_bytes: the
     empty pack, and the room through which blocks come.
     """
 
@@ -62,10 +62,10 @@ class BlockForm:
         if redraw:
             all_slots = (self.all_blocks * self.capacity + 1) * layout.num_graphs
             self.empty[SLOTS] = np.arange(layout.num_graphs, dtype=np.int32 if all_slots < 1 << 31 else np.int64)[None]
-        self.places, self.staging_bytes = self._placed()
+        self.spans, self.staging_bytes = self._staging()
 
-    def _placed(self) -> tuple[dict[str, tuple[int, int]], int]:
-        """Where each array of a block lies while it travels: name -> (first byte, end), and the bytes in all."""
+    def _staging(self) -> tuple[dict[str, tuple[int, int]], int]:
+        """Where each array of a block lies in the buffer that it comes through: name -> (first byte, end), and the bytes in all."""
         spans: dict[str, tuple[int, int]] = {}
         end = 0
         for name, values in self.empty.items():
@@ -79,7 +79,7 @@ class BlockForm:
         return sum(values.nbytes for values in self.empty.values()) * self.capacity
 
     def size(self, blocks: int) -> RingSize:
-        """Of a ring of so many places."""
+        """Of a ring of so many blocks."""
         other = self.block_bytes // max(1, self.capacity) + self.staging_bytes
         return RingSize(blocks, self.all_blocks, self.block_bytes, other)
 

@@ -36,11 +36,11 @@ class Cast(NamedTuple):
 
 
 class Mask(NamedTuple):
-    """A mask to make from counts: its slots, and the place of its count in num_real."""
+    """A mask to make from counts: its slots, and the column of num_real that counts them."""
 
     name: str
     slots: int
-    place: int
+    count: int
 
 
 class MaskColumn:
@@ -69,8 +69,8 @@ def decoded_block(columns: Mapping[str, np.ndarray], casts: Sequence[Cast], mask
     if masks:
         num_real = columns["num_real"]
         for mask in masks:
-            decoded.append((mask.name, MaskColumn(mask.slots, num_real[:, mask.place]), _BOOL))
-        real = num_real[:, [mask.place for mask in masks]]
+            decoded.append((mask.name, MaskColumn(mask.slots, num_real[:, mask.count]), _BOOL))
+        real = num_real[:, [mask.count for mask in masks]]
         if ((real < 0) | (real > [mask.slots for mask in masks])).any():
             raise FormatError(
                 f"num_real counts up to {real.max(0).tolist()}, down to {real.min(0).tolist()}, of "

@@ -20,7 +20,7 @@ SHARE = 0.5
 
 
 def ring_size(form: BlockForm, memory: float | None, least: int, device: torch.device) -> RingSize:
-    """The ring that `memory` allows: of all blocks where they fit. least: places that it needs.
+    """The ring that `memory` allows: of all blocks where they fit. least: slots that it needs.
 
     memory: bytes, or a share of what is free, 0 < share <= 1; None for SHARE. StateError where it does not fit, or for
     what is neither.
@@ -109,7 +109,7 @@ class Ring:
     def _views(self, buffer: torch.Tensor) -> dict[str, torch.Tensor]:
         """The arrays of a block in the buffer that it comes through: name -> [capacity, *shape]."""
         views: dict[str, torch.Tensor] = {}
-        for name, (first, end) in self.form.places.items():
+        for name, (first, end) in self.form.spans.items():
             like = self._whole[name]
             views[name] = buffer[first:end].view(like.dtype).reshape(self.form.capacity, *like.shape[1:])
         return views
@@ -167,7 +167,7 @@ class Ring:
             self._sent.synchronize()
         for name, values in arrays.items():
             self._filled[name][...] = values.view(self._filled[name].dtype)
-        first = min(self.form.places[name][0] for name in arrays)
+        first = min(self.form.spans[name][0] for name in arrays)
         end = max(self.form.places[name][1] for name in arrays)
         self.num_copied += end - first
         if not self._on_cuda:

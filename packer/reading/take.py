@@ -35,7 +35,7 @@ class TakeAxis(NamedTuple):
 class TakeColumn(NamedTuple):
     """One column of a step. kind: "field", "batch", "ptr", "mask" or "graph_ids"; for other columns than fields of
     graphs, axis is the key of whose rows they are. shape: of one pack; last: whether rows are its last dimension;
-    targets: the axis of each entry of an index field; place: of a mask's count in num_real."""
+    targets: the axis of each entry of an index field; count: the column of num_real that counts a mask."""
 
     name: str
     kind: str
@@ -44,7 +44,7 @@ class TakeColumn(NamedTuple):
     dtype: str
     last: bool = False
     targets: tuple[str, ...] = ()
-    place: int = 0
+    count: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,8 +127,8 @@ class _Taking(NamedTuple):
             if not axis.first:
                 continue
             first = self.positions(axis.first)[:, :-1]
-            every = self.arrays[axis.first]
-            at = ops.rows(every.reshape(every.shape[0] * (graphs + 1)), source + source_pack)
+            firsts = self.arrays[axis.first]
+            at = ops.rows(firsts.reshape(firsts.shape[0] * (graphs + 1)), source + source_pack)
             change = first - ops.cast(at, self.layout.carried[axis.first], ops.index)
             owner = self.owner(axis)
             rows = ops.arange(axis.rows, self.packs)[None, :]
@@ -140,7 +140,7 @@ class _Taking(NamedTuple):
     def column(self, column: TakeColumn, moves: _Moves | None) -> Any:
         ops, layout, k = self.layout.ops, self.layout, self.packs.shape[0]
         if column.kind == "mask":
-            real = ops.rows(self.arrays["num_real"], self.packs)[:, column.place]
+            real = ops.rows(self.arrays["num_real"], self.packs)[:, column.count]
             slots = ops.arange(column.shape[0], self.packs)
             return (slots[None, :] < real[:, None]).reshape(k * column.shape[0])
         if column.kind == "ptr":

@@ -73,8 +73,8 @@ def graphs_of(table: GraphTable) -> list[Any]:
             continue
         key = f"{field.key}_present"
         has = table.columns[key] if key in masks else np.ones(table.num_graphs, dtype=bool)
-        for graph, value, wanted in zip(graphs, _values(table, field), has.tolist()):
-            if wanted:
+        for graph, value, present in zip(graphs, _values(table, field), has.tolist()):
+            if present:
                 (graph if field.type is None else graph[field.type])[field.name] = value
     types = {axis.key: axis.type for axis in table.schema.axes if axis.type is not None}
     for key, texts in table.strings.items():

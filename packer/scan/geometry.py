@@ -11,11 +11,11 @@ from packer.scan.statistics import Statistics
 _MASSES = ("mass", "masses", "atomic_mass", "atomic_masses")
 
 
-def check_cutoff(given: Any) -> float:
+def check_cutoff(cutoff: Any) -> float:
     """The cutoff that padding is to exceed. Raises FieldError for what is none."""
-    if isinstance(given, bool) or not isinstance(given, (int, float)) or not 0 < given < math.inf:
-        raise FieldError(f"pad_geometry (--pad-geometry) must be a finite cutoff above 0; got {given!r}")
-    return float(given)
+    if isinstance(cutoff, bool) or not isinstance(cutoff, (int, float)) or not 0 < cutoff < math.inf:
+        raise FieldError(f"pad_geometry (--pad-geometry) must be a finite cutoff above 0; got {cutoff!r}")
+    return float(cutoff)
 
 
 def geometry_pads(statistics: Statistics, cutoff: float) -> dict[str, Any]:

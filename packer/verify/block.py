@@ -216,11 +216,11 @@ class _Check:
 
     def spread(self, padding: np.ndarray) -> np.ndarray:
         """Padding rows of each slot, 0 for real graphs: int64 [packs, slots]."""
-        place = np.arange(self.graphs) - self.real_graphs[:, None]
+        rank = np.arange(self.graphs) - self.real_graphs[:, None]
         if not self.limits.padding.each:
-            return np.where(place == 0, padding[:, None], 0)
+            return np.where(rank == 0, padding[:, None], 0)
         each, rest = np.divmod(padding, self.graphs - self.real_graphs)
-        return np.where(place < 0, 0, each[:, None] + (place < rest[:, None]))
+        return np.where(rank < 0, 0, each[:, None] + (rank < rest[:, None]))
 
     def edges(self, axis: Axis) -> None:
         """Which graph each edge is in: a real one by where it starts, padding by the rule."""

@@ -92,9 +92,8 @@ def with_content(
 
     Nothing is compared unless all are sound.
     """
-    found = dict(reports)
     if not all(report.ok for report in reports.values()):
-        return found
+        return dict(reports)
     start = time.perf_counter()
     try:
         verdict, problem = compare_content([place_of(places[name], storage_options) for name in reports])
@@ -104,7 +103,7 @@ def with_content(
     faults = (Fault(MANIFEST, None, None, "content_hash", problem),) if verdict == DIFFERS else ()
     return {
         name: replace(report, faults=faults, content=verdict or problem, seconds=report.seconds + seconds)
-        for name, report in found.items()
+        for name, report in reports.items()
     }
 
 
@@ -133,7 +132,10 @@ def _target_faults(manifest: Manifest, shards: list[ShardResult]) -> Iterator[Fa
                 for column, pair in enumerate(zip(vars(stats[key])[name], rows))
                 if pair[0] != pair[1]
             )
-            problem = f"the {name} of column {column} over the graphs in its packs is {computed!r}, the manifest says {written!r}"
+            problem = (
+                f"the {name} of column {column} over the graphs in its packs is {computed!r}, the manifest says "
+                f"{written!r}"
+            )
             yield Fault(MANIFEST, None, None, key, problem)
 
 

@@ -19,7 +19,7 @@ from packer.reading.array_ops import ops_of
 from packer.reading.redraw import needed_columns, redraw_key, redrawn, slots_of_block
 from packer.reading.stored import layout_of, stored_arrays, stored_names
 from packer.reading.take import take
-from packer.scan.block import join
+from packer.scan.block import join_blocks
 from packer.scan.from_objects import block_of_graphs
 from packer.scan.levels import decide
 
@@ -163,7 +163,7 @@ def bits_of(values: Any) -> bytes:
 
 def table_of(graphs: list[Any]) -> Any:
     block = block_of_graphs(graphs)
-    return join([block], decide(block.statistics)[0])
+    return join_blocks([block], decide(block.statistics)[0])
 
 
 class _Reader:

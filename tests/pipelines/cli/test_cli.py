@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from packer import PackDataset
-from packer.version import __version__
+from packer import PackDataset, __version__
 from pipelines.cli.app import app
 from pipelines.cli.job_file import JobFile
 from pipelines.entry import main
