@@ -40,7 +40,7 @@ class Mask(NamedTuple):
 
     name: str
     slots: int
-    count: int
+    real_column: int
 
 
 class MaskColumn:
@@ -69,8 +69,8 @@ def decoded_block(columns: Mapping[str, np.ndarray], casts: Sequence[Cast], mask
     if masks:
         num_real = columns["num_real"]
         for mask in masks:
-            decoded.append((mask.name, MaskColumn(mask.slots, num_real[:, mask.count]), _BOOL))
-        real = num_real[:, [mask.count for mask in masks]]
+            decoded.append((mask.name, MaskColumn(mask.slots, num_real[:, mask.real_column]), _BOOL))
+        real = num_real[:, [mask.real_column for mask in masks]]
         if ((real < 0) | (real > [mask.slots for mask in masks])).any():
             raise FormatError(
                 f"num_real counts up to {real.max(0).tolist()}, down to {real.min(0).tolist()}, of "

@@ -87,7 +87,7 @@ def _column(
 ) -> TakeColumn:
     dtype = reader.dtypes[column.name]
     if column.kind == "mask":
-        return TakeColumn(column.name, "mask", "", column.shape, dtype, count=order.index(column.name))
+        return TakeColumn(column.name, "mask", "", column.shape, dtype, real_column=order.index(column.name))
     if field is None:
         pointed = [axis for axis in schema.axes if axis.is_pointed]
         owner = {name: axis.key for axis in pointed for name in (axis.batch_name, axis.ptr_name)}

@@ -35,7 +35,7 @@ class TakeAxis(NamedTuple):
 class TakeColumn(NamedTuple):
     """One column of a step. kind: "field", "batch", "ptr", "mask" or "graph_ids"; for other columns than fields of
     graphs, axis is the key of whose rows they are. shape: of one pack; last: whether rows are its last dimension;
-    targets: the axis of each entry of an index field; count: the column of num_real that counts a mask."""
+    targets: the axis of each entry of an index field; real_column: that of num_real which counts a mask."""
 
     name: str
     kind: str
@@ -44,7 +44,7 @@ class TakeColumn(NamedTuple):
     dtype: str
     last: bool = False
     targets: tuple[str, ...] = ()
-    count: int = 0
+    real_column: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +140,7 @@ class _Taking(NamedTuple):
     def column(self, column: TakeColumn, moves: _Moves | None) -> Any:
         ops, layout, k = self.layout.ops, self.layout, self.packs.shape[0]
         if column.kind == "mask":
-            real = ops.rows(self.arrays["num_real"], self.packs)[:, column.count]
+            real = ops.rows(self.arrays["num_real"], self.packs)[:, column.real_column]
             slots = ops.arange(column.shape[0], self.packs)
             return (slots[None, :] < real[:, None]).reshape(k * column.shape[0])
         if column.kind == "ptr":
