@@ -62,7 +62,7 @@ class GraphSizes:
         total = sum(self.columns[axis.key] for axis in self.axes if axis.level == "node")
         if np.min(total) < 1:
             raise SizesError(
-                f"graph {self._first_id(np.argmin(total))} has no nodes ({int(np.sum(total < 1))} such in all): "
+                f"graph {self.first_id(int(np.argmin(total)))} has no nodes ({int(np.sum(total < 1))} such in all): "
                 "leave such graphs out, or skip them at the build with on_empty='skip' (--on-empty skip)"
             )
 
@@ -125,8 +125,9 @@ class GraphSizes:
         np.add.at(count, of_row, self.count)
         return sizes, count, of_row
 
-    def _first_id(self, row: Any) -> int:
-        return int(row) if self.count is None else sum(self.count[: int(row)].tolist())
+    def first_id(self, row: int) -> int:
+        """The id of the graph of a row, of several the first."""
+        return row if self.count is None else sum(self.count[:row].tolist())
 
 
 def _whole(name: str, values: Any) -> np.ndarray:

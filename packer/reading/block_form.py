@@ -65,7 +65,7 @@ class BlockForm:
         self.spans, self.staging_bytes = self._staging()
 
     def _staging(self) -> tuple[dict[str, tuple[int, int]], int]:
-        """Where an array of a block lies in the buffer that it comes through: name -> (first byte, end); and its bytes."""
+        """Where each array of a block lies in the host's buffer: name -> (first byte, end), and the bytes in all."""
         spans: dict[str, tuple[int, int]] = {}
         end = 0
         for name, values in self.empty.items():

@@ -222,7 +222,8 @@ class SizeClasses(NamedTuple):
         return cls(len(held), real, _classes(counts).astype(np.uint32))
 
     def slots(self, block: int, key: int) -> np.ndarray:
-        """What `slots_of_block` gives: int64 [packs, G]."""
+        """The slot (pack * G + slot) whose graph each slot of a block takes under a key: int64 [packs, G]. Arguments
+        are those of `redrawn`, which moves the rows; `take` moves them by this table."""
         drawn = _drawn(self.classes.astype(np.uint64), self.real, key_of(key, block))
         return drawn.reshape(self.packs, -1)
 
@@ -259,12 +260,6 @@ def _budgets(columns: Mapping[str, np.ndarray], schema: Schema) -> list[np.ndarr
                 f"{key!r}, which has a budget, is below 0 or too large. Run graph-pack verify on the data set"
             )
     return amounts
-
-
-def slots_of_block(columns: Mapping[str, np.ndarray], schema: Schema, block: int, key: int) -> np.ndarray:
-    """The slot (pack * G + slot) whose graph each slot of a block takes under a key: int64 [packs, G]. Arguments and
-    errors are those of `redrawn`, which moves the rows; `take` moves them by this table."""
-    return SizeClasses.of(columns, schema).slots(block, key)
 
 
 def edge_pointers(batch: np.ndarray, index: np.ndarray, num_slots: int) -> np.ndarray:

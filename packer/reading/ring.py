@@ -68,7 +68,7 @@ def free_memory(device: torch.device) -> int:
 
 
 class Ring:
-    """The slots for blocks, and what lies in each. `arrays` and `slots` are what `take` takes: they stay the same tensors.
+    """Slots for blocks, and what lies in each. `arrays` and `slots` are what `take` takes: they stay the same tensors.
 
     One pass at a time fills it: `begin` ends the one before. A thread calls `load`; nothing waits for the device there
     but the next use of the one buffer that blocks come through.

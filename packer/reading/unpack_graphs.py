@@ -53,7 +53,7 @@ def unpack(source: Any, dataset: Any = None) -> list[Any]:
 def unpack_with_ids(dataset: Any) -> tuple[list[Any], np.ndarray]:
     """All graphs of a data set in source order, and their ids in the source: int64 [graphs], ascending."""
     place, manifest, verify = _opened(dataset)
-    tables = [_lifted(packs, manifest) for packs in _blocks(place, manifest, verify)]
+    tables = [_unpacked(packs, manifest) for packs in _blocks(place, manifest, verify)]
     table = concatenate(tables) if tables else empty_table(manifest.schema)
     table = _with_strings(table.select(np.argsort(table.source_ids, kind="stable")), place, manifest)
     return graphs_of(table), table.source_ids
@@ -132,8 +132,8 @@ def _blocks(place: Place, manifest: Manifest, verify: str) -> Iterator[dict[str,
         reader.close()
 
 
-def _lifted(packs: Mapping[str, np.ndarray], manifest: Manifest) -> GraphTable:
-    """The graphs of stored packs. FormatError for packs that contradict themselves: lifting trusts their numbers."""
+def _unpacked(packs: Mapping[str, np.ndarray], manifest: Manifest) -> GraphTable:
+    """The graphs of stored packs. FormatError for packs that contradict themselves, as unpacking trusts them."""
     require_sound(packs, manifest.schema, manifest.limits)
     return unpack_table(packs, manifest.schema, manifest.limits)[0]
 

@@ -227,7 +227,7 @@ class _Check:
         real, slots = self.real[axis.key], self.slots[axis.key]
         ends = real[:, None] + np.cumsum(self.spread(slots - real), axis=1)
         owner = _labels(np.where(self.in_use, 0, ends), slots)
-        field = edge_field(self.schema, axis)
+        field = self.schema.edge_fields.get(axis.key)
         if field is not None:
             name, column = field.key, self.entries(field)[:, :, 0, 0].astype(np.int64)
             is_real = np.arange(slots) < real[:, None]
@@ -345,11 +345,6 @@ class _Check:
                 f"{self.real_graphs[k]} graphs are real, the other slots have -1"
             ),
         )
-
-
-def edge_field(schema: Schema, axis: Axis) -> Field | None:
-    """The index field that says which nodes the edges of an axis join, and so whose edges they are."""
-    return schema.edge_fields.get(axis.key) if axis.level == "edge" else None
 
 
 def _labels(ends: np.ndarray, width: int) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from typing import Any, Callable, Iterable, Iterator, Mapping
 import numpy as np
 
 from packer.errors import FormatError
-from packer.files.atomic import FileEntry
+from packer.files.atomic import FileEntry, sha256_of
 from packer.files.cache import scratch_copies
 from packer.files.open import place_of
 from packer.files.protocol import Place, Where
@@ -25,7 +24,6 @@ from packer.verify.shard import Fault, ShardResult, ShardTask, verify_shard
 ALSO_ALLOWED = ("build.json", "README.md", "report.html", ".work")
 """What may lie beside the files that the manifest lists: notes of the build, outside every hash."""
 
-_PIECE = 1 << 20
 _STRANGERS = 100
 """Files of others that are named one by one."""
 
@@ -167,12 +165,7 @@ def _hashed(place: Place, name: str, entry: FileEntry) -> FileEntry:
     """Size and SHA-256 of a file; of one larger than it should be only the size (sha256 is "")."""
     file = place.open(name, entry)
     try:
-        digest = hashlib.sha256()
-        if file.size > entry.bytes:
-            return FileEntry(file.size, "")
-        for offset in range(0, file.size, _PIECE):
-            digest.update(file.read(offset, min(_PIECE, file.size - offset)))
-        return FileEntry(file.size, digest.hexdigest())
+        return FileEntry(file.size, "" if file.size > entry.bytes else sha256_of(file.read, file.size))
     finally:
         file.close()
 

@@ -18,7 +18,7 @@ from packer.shards.manifest import Manifest
 from packer.shards.pages import CODECS, Page, check_page, decode_page, empty_column, walk_pages
 from packer.shards.reader import MAGIC, open_shard, start_of_pages
 from packer.shards.targets import Moments, block_moments, merged, no_moments
-from packer.verify.block import SlotCounts, check_block, edge_field
+from packer.verify.block import SlotCounts, check_block
 from packer.verify.footer import check_footer
 
 
@@ -107,7 +107,7 @@ def graph_rows(block: dict[str, np.ndarray], counts: SlotCounts, axes: list[str]
 
 def sized_axes(schema: Schema) -> list[str]:
     """Keys of the axes on which a pack's columns tell the size of each graph."""
-    return [axis.key for axis in schema.sized if axis.level != "edge" or edge_field(schema, axis) is not None]
+    return [axis.key for axis in schema.sized if axis.level != "edge" or axis.key in schema.edge_fields]
 
 
 @functools.lru_cache(maxsize=2)
