@@ -234,9 +234,9 @@ def test_blocks_come_by_one_copy_on_their_own_stream(
     there = torch.full_like(here._host_buffer, 255)
     for name, value in {
         "_on_cuda": True,
-        "_there": there,
-        "_come": here._views(there),
-        "_side": _Stream("blocks"),
+        "_device_buffer": there,
+        "_device_views": here._views(there),
+        "_copy_stream": _Stream("blocks"),
     }.items():
         monkeypatch.setattr(here, name, value)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: _Stream())
