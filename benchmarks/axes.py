@@ -25,7 +25,7 @@ from tables import table
 
 from packer import GraphSizes, PackLimits, check_certificate, make_plan
 from packer.limits.fit import need_of
-from packer.scan.block import join
+from packer.scan.block import join_blocks
 from pipelines.building.options import ScanOptions
 from pipelines.sources import parse_source
 
@@ -36,7 +36,7 @@ def molecules(most: int | None) -> dict[str, np.ndarray]:
     """Of each molecule: nodes, edges, angles, torsions and pairs of atoms, int64 [molecules]."""
     scans = [task.scan() for task in parse_source("sample:nci").tasks()]
     schema, _ = ScanOptions({}, {}).decide(scan.graphs.statistics for scan in scans)
-    graphs = join((scan.graphs for scan in scans), schema)
+    graphs = join_blocks((scan.graphs for scan in scans), schema)
     nodes, edges = graphs.counts("node"), graphs.counts("edge")
     first = np.repeat(graphs.ptr["node"][:-1], edges)[:, None]
     ends = graphs.columns["edge_index"].astype(np.int64) + first

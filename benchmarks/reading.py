@@ -95,7 +95,7 @@ def taken(folder: Path, library: str, batch_size: int, redraw: bool = False, com
     """Every pack once, in random order, from blocks that lie in memory as they are stored."""
     from packer import PackReader
     from packer.reading.array_ops import ops_of
-    from packer.reading.redraw import redraw_key, slots_of_block
+    from packer.reading.redraw import SizeClasses, redraw_key
     from packer.reading.stored import layout_of, stored_arrays, stored_names
     from packer.reading.take import take
 
@@ -108,7 +108,7 @@ def taken(folder: Path, library: str, batch_size: int, redraw: bool = False, com
         columns = reader.blocks.columns(number, names)
         packs = len(columns["num_real"])
         slots = np.arange((per_block + 1) * graphs, dtype=np.int32).reshape(-1, graphs)
-        slots[:packs] = slots_of_block(columns, reader.manifest.schema, number, redraw_key(0, 0))
+        slots[:packs] = SizeClasses.of(columns, reader.manifest.schema).slots(number, redraw_key(0, 0))
         order = np.full(-(-packs // batch_size) * batch_size, -1)
         order[:packs] = rng.permutation(packs)
         arrays = stored_arrays(columns, reader, layout, per_block, redraw)

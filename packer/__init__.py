@@ -8,8 +8,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from packer.version import __version__ as __version__
-
 if TYPE_CHECKING:
     from packer.certificate import Certificate as Certificate
     from packer.certificate import check_certificate as check_certificate
@@ -45,6 +43,8 @@ if TYPE_CHECKING:
     from packer.suggest import suggest_limits as suggest_limits
     from packer.verify import VerifyReport as VerifyReport
     from packer.verify import verify_shards as verify_shards
+
+__version__ = "0.1.0"
 
 _HOME = {
     "Candidate": "suggest",

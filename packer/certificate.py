@@ -351,9 +351,11 @@ def _weights(
         alone[d] = min(float(ratio[order[min(filled, len(order) - 1)]]), 2.0)
         sets.append(alone)
     # In units of value / 2^30 / room, exactly: the floor of a sum of products of Python integers.
-    whole = np.array([[int(m * 2.0**30) * value // max(1, r) for m, r in zip(s, room.tolist())] for s in sets], object)
-    weight = (whole @ need.T.astype(object)) >> 30
-    return weight.astype(np.int64), ((whole @ room.astype(object)) >> 30).astype(np.int64)
+    integers = np.array(
+        [[int(m * 2.0**30) * value // max(1, r) for m, r in zip(s, room.tolist())] for s in sets], object
+    )
+    weight = (integers @ need.T.astype(object)) >> 30
+    return weight.astype(np.int64), ((integers @ room.astype(object)) >> 30).astype(np.int64)
 
 
 def _useful(sizes: _Sizes, room: np.ndarray) -> _Sizes:
@@ -390,10 +392,10 @@ def _covered_by_grid(need: np.ndarray, price: np.ndarray, stand_ins: np.ndarray,
     best[cell] is the largest price of a stand-in in the cell or below; a size looks at the cells one step below its
     own, which no other size shares (sizes are distinct), so that none stands in for itself.
     """
-    places, shape = [], []
+    cells_of, shape = [], []
     for column in need.T:
-        values, place = np.unique(column, return_inverse=True)
-        places.append(place.reshape(-1) + 1)
+        values, cell = np.unique(column, return_inverse=True)
+        cells_of.append(cell.reshape(-1) + 1)
         shape.append(len(values) + 1)
     cells = 1
     for extent in shape:
@@ -401,12 +403,12 @@ def _covered_by_grid(need: np.ndarray, price: np.ndarray, stand_ins: np.ndarray,
     if not shape or cells > MAX_CELLS // 2:
         return None
     best = np.full(shape, -1, np.int64)
-    best[tuple(place[stand_ins] for place in places)] = price[stand_ins]
+    best[tuple(cell[stand_ins] for cell in cells_of)] = price[stand_ins]
     for axis in range(len(shape)):
         np.maximum.accumulate(best, axis=axis, out=best)
     below = np.full(len(need), -1, np.int64)
     for axis in range(len(shape)):
-        np.maximum(below, best[tuple(p - (a == axis) for a, p in enumerate(places))], out=below)
+        np.maximum(below, best[tuple(p - (a == axis) for a, p in enumerate(cells_of))], out=below)
     return below >= price
 
 

@@ -55,15 +55,15 @@ def id_hashes(ids: np.ndarray, key: int) -> np.ndarray:
 
 def row_hashes(columns: Sequence[np.ndarray], key: int) -> np.ndarray:
     """uint64 [rows]: a keyed hash of each row of int columns [rows]. In place: a pass over rows, not over copies."""
-    found = np.full(len(columns[0]), key, dtype=np.uint64)
+    hashes = np.full(len(columns[0]), key, dtype=np.uint64)
     for column in columns:
-        found ^= column.astype(np.int64).view(np.uint64)
-        found += np.uint64(STEP)
+        hashes ^= column.astype(np.int64).view(np.uint64)
+        hashes += np.uint64(STEP)
         for shift, factor in zip(SHIFTS, FACTORS):
-            found ^= found >> np.uint64(shift)
-            found *= np.uint64(factor)
-        found ^= found >> np.uint64(SHIFTS[2])
-    return found
+            hashes ^= hashes >> np.uint64(shift)
+            hashes *= np.uint64(factor)
+        hashes ^= hashes >> np.uint64(SHIFTS[2])
+    return hashes
 
 
 def shuffled(values: np.ndarray, size: int, seed: int) -> np.ndarray:

@@ -19,28 +19,28 @@ def check_budget(seed: Any, time_limit: Any, work_limit: Any = None) -> tuple[in
     1e9, or None for no limit.
     """
     plain_seed = check_seed("seed", seed)
-    for name, given in (("time_limit", time_limit), ("work_limit", work_limit)):
-        if given is not None and not 0 <= _number(given) <= SECONDS_MOST:
-            raise AlgorithmError(f"{name} must be seconds, from 0 to 1e9, or None for no limit; got {given!r}")
+    for name, limit in (("time_limit", time_limit), ("work_limit", work_limit)):
+        if limit is not None and not 0 <= _number(limit) <= SECONDS_MOST:
+            raise AlgorithmError(f"{name} must be seconds, from 0 to 1e9, or None for no limit; got {limit!r}")
     return plain_seed, _plain(time_limit), _plain(work_limit)
 
 
-def _plain(given: Any) -> float | None:
-    return given if given is None or type(given) in (int, float) else float(given)
+def _plain(limit: Any) -> float | None:
+    return limit if limit is None or type(limit) in (int, float) else float(limit)
 
 
-def check_seed(name: str, given: Any) -> int:
+def check_seed(name: str, seed: Any) -> int:
     """The seed as a number of Python; AlgorithmError unless it is a whole number from 0 to 2**63 - 1."""
-    if isinstance(given, bool) or not hasattr(given, "__index__") or not 0 <= given.__index__() <= SEED_MOST:
-        raise AlgorithmError(f"{name} must be a whole number from 0 to 2**63 - 1; got {given!r}")
-    return given.__index__()
+    if isinstance(seed, bool) or not hasattr(seed, "__index__") or not 0 <= seed.__index__() <= SEED_MOST:
+        raise AlgorithmError(f"{name} must be a whole number from 0 to 2**63 - 1; got {seed!r}")
+    return seed.__index__()
 
 
-def _number(given: Any) -> float:
+def _number(value: Any) -> float:
     """NaN for what is no number."""
-    if isinstance(given, (bool, str, bytes)):
+    if isinstance(value, (bool, str, bytes)):
         return math.nan
     try:
-        return float(cast("float", given))
+        return float(cast("float", value))
     except (TypeError, ValueError, OverflowError):
         return math.nan

@@ -127,11 +127,11 @@ def _fill_open(
     pieces = _pieces(int(packs[split]), int(copies[split]), left - placed_before)
     left -= placed_before + sum(number * multiplicity for number, multiplicity in pieces)
     # Groups filled alike throughout stay where they are: a step of the trail, and less room.
-    whole = pieces == [(int(packs[split]), int(copies[split]))]
-    takers = takers if whole else takers[:-1]
+    unchanged = pieces == [(int(packs[split]), int(copies[split]))]
+    takers = takers if unchanged else takers[:-1]
     last[takers] = trail.add(last[takers], size_id, copies[takers])
     room[takers] -= copies[takers, None] * row
-    return (groups if whole else _split(groups, split, pieces, size_id, row, trail)), left
+    return (groups if unchanged else _split(groups, split, pieces, size_id, row, trail)), left
 
 
 def _open(

@@ -27,13 +27,13 @@ def bounded_options(protocol: str, options: Mapping[str, Any]) -> dict[str, Any]
 
     What S3's client is asked for in ranges it does not hold itself: for that there is `cat_ranges`.
     """
-    found = dict(options)
+    bounded = dict(options)
     name = {"http": "client_kwargs", "https": "client_kwargs", "gs": "session_kwargs", "gcs": "session_kwargs"}
     if protocol in name:
-        found[name[protocol]] = {"response_class": _bounded_response(), **(found.get(name[protocol]) or {})}
+        bounded[name[protocol]] = {"response_class": _bounded_response(), **(bounded.get(name[protocol]) or {})}
     elif protocol in ("s3", "s3a"):
-        found["config_kwargs"] = {**_bounded_sessions(), **(found.get("config_kwargs") or {})}
-    return found
+        bounded["config_kwargs"] = {**_bounded_sessions(), **(bounded.get("config_kwargs") or {})}
+    return bounded
 
 
 def cat_ranges(fs: Any, path: str, starts: Sequence[int], ends: Sequence[int], **patience: float) -> list[Any]:
@@ -68,16 +68,16 @@ async def _s3_range(fs: Any, path: str, start: int, end: int) -> bytes:
 async def _read(read: Any, most: int, stated: Any) -> bytes:
     if isinstance(stated, int) and stated > most:
         raise _too_long(stated, most)
-    found = bytearray()
-    while len(found) <= most:
+    body = bytearray()
+    while len(body) <= most:
         try:
-            piece = await read(min(_PIECE, most + 1 - len(found)))
+            piece = await read(min(_PIECE, most + 1 - len(body)))
         except Exception as error:  # a connection that ends early looks like a fault of the request
-            raise ShortAnswerError(f"the answer ended after {len(found)} of {most} bytes: {error}") from None
+            raise ShortAnswerError(f"the answer ended after {len(body)} of {most} bytes: {error}") from None
         if not piece:
-            return bytes(found)
-        found += piece
-    raise _too_long(len(found), most)
+            return bytes(body)
+        body += piece
+    raise _too_long(len(body), most)
 
 
 def _too_long(size: int, most: int) -> ValueError:
@@ -115,16 +115,16 @@ def _bounded_response() -> type:
         async def _begin(self) -> bytes:
             """The body of what is no success, or as much of it as is read."""
             if self._body is None:
-                found = bytearray()
+                body = bytearray()
                 try:
-                    while len(found) < _MAX_ERROR_BYTES:
-                        piece = await self.content.read(_MAX_ERROR_BYTES - len(found))
+                    while len(body) < _MAX_ERROR_BYTES:
+                        piece = await self.content.read(_MAX_ERROR_BYTES - len(body))
                         if not piece:
                             break
-                        found += piece
+                        body += piece
                 finally:
                     self.release() if self.content.at_eof() else self.close()
-                self._body = bytes(found)
+                self._body = bytes(body)
             return self._body
 
         async def text(self, encoding: str | None = None, errors: str = "strict") -> str:
@@ -151,9 +151,9 @@ def _bounded_sessions() -> dict[str, Any]:
 
         class BoundedSession(aiobotocore.httpsession.AIOHTTPSession):
             async def _get_session(self, proxy_url: Any) -> Any:
-                found = await super()._get_session(proxy_url)
-                setattr(found, "_response_class", _bounded_response())  # noqa: B010 - its constructor is not ours
-                return found
+                session = await super()._get_session(proxy_url)
+                setattr(session, "_response_class", _bounded_response())  # noqa: B010 - its constructor is not ours
+                return session
 
         _session.append(BoundedSession)
     return {"http_session_cls": _session[0]}

@@ -6,13 +6,15 @@ import hashlib
 import os
 import stat
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from packer.errors import FormatError, MissingFileError
 
 TEMPORARY = ".tmp"
 """Ending of a file that is being written."""
+_PIECE = 1 << 20  # bytes read at a time
 
 
 @dataclass(frozen=True)
@@ -152,15 +154,18 @@ def read_exactly(fd: int, offset: int, size: int, name: str) -> bytearray:
     return data
 
 
-def hash_file(path: str | os.PathLike[str], most: int | None = None) -> FileEntry:
-    """Size and SHA-256 of a plain file. Of one larger than `most` bytes only the size is found (sha256 is "")."""
+def hash_file(path: str | os.PathLike[str]) -> FileEntry:
+    """Size and SHA-256 of a plain file."""
     fd, size = open_plain(path)
     try:
-        if most is not None and size > most:
-            return FileEntry(size, "")
-        found = hashlib.sha256()
-        for offset in range(0, size, 1 << 20):
-            found.update(read_exactly(fd, offset, min(1 << 20, size - offset), Path(path).name))
-        return FileEntry(size, found.hexdigest())
+        return FileEntry(size, sha256_of(partial(read_exactly, fd, name=Path(path).name), size))
     finally:
         os.close(fd)
+
+
+def sha256_of(read: Callable[[int, int], bytearray], size: int) -> str:
+    """The SHA-256 of a file of `size` bytes, in hexadecimal. read(offset, size): bytes of it."""
+    digest = hashlib.sha256()
+    for offset in range(0, size, _PIECE):
+        digest.update(read(offset, min(_PIECE, size - offset)))
+    return digest.hexdigest()

@@ -90,7 +90,7 @@ class CachedPlace:
         if entry is None:
             return self.remote.open(name)
         try:
-            found = self._find(name, entry) or self._fetch(name, entry)
+            copy = self._find(name, entry) or self._fetch(name, entry)
         except OSError as error:
             warnings.warn(
                 f"no copies of {self} are kept in {self.folder}: {error.strerror or error}. Its packs are read over "
@@ -98,8 +98,8 @@ class CachedPlace:
                 RuntimeWarning,
                 stacklevel=2,
             )
-            found = None
-        return found or self.remote.open(name, entry)
+            copy = None
+        return copy or self.remote.open(name, entry)
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{self.manifest}.{name}"
@@ -131,9 +131,9 @@ class CachedPlace:
         """Make the copy, and open it; None where there is no room for it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with _turn(self._path(name + ".lock"), _WAIT, remove=True):
-            found = self._find(name, entry)  # another process may have been faster
-            if found is not None:
-                return found
+            copy = self._find(name, entry)  # another process may have been faster
+            if copy is not None:
+                return copy
             size = self.remote.open(name, entry).size
             if size != entry.bytes:
                 raise FormatError(f"{name} of {self} has {size} bytes, the manifest says {entry.bytes}")
@@ -151,17 +151,17 @@ class CachedPlace:
         """Fetch a file, and once more where its SHA-256 is not the one that the manifest says."""
         fd = os.open(str(temporary), os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            found = self.remote.copy(name, entry.bytes, fd)
-            if found != entry.sha256:
+            sha256 = self.remote.copy(name, entry.bytes, fd)
+            if sha256 != entry.sha256:
                 os.lseek(fd, 0, os.SEEK_SET)
-                found = self.remote.copy(name, entry.bytes, fd)
+                sha256 = self.remote.copy(name, entry.bytes, fd)
             os.fsync(fd)
         finally:
             os.close(fd)
-        if found == entry.sha256:
+        if sha256 == entry.sha256:
             return
         raise FormatError(
-            f"{name} of {self} is damaged: fetched twice, its SHA-256 is {found}, the manifest says {entry.sha256}. "
+            f"{name} of {self} is damaged: fetched twice, its SHA-256 is {sha256}, the manifest says {entry.sha256}. "
             "Open the data set again if it has been built anew meanwhile; else restore the file from a copy, or build "
             "the data set anew"
         )

@@ -42,17 +42,17 @@ def unseal(data: bytes, name: str) -> dict[str, Any]:
     body = data[:-_TAIL_BYTES] + b"}"
     if tail is None or hashlib.sha256(body).hexdigest().encode() != tail[1]:
         raise FormatError(f"{name} is damaged or edited: its last member is not the SHA-256 of the rest")
-    found = bounded_loads(body, name, MAX_CONTAINERS, "canonical JSON")
+    members = bounded_loads(body, name, MAX_CONTAINERS, "canonical JSON")
     try:
-        same = isinstance(found, dict) and _document(found) == body
+        same = isinstance(members, dict) and _document(members) == body
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{name} is not canonical JSON: {error}") from error
     if not same:
         raise FormatError(f"{name} is not canonical JSON: written anew, its bytes differ")
-    return found
+    return members
 
 
-def bounded_loads(data: bytes, name: str, containers: int = MAX_PLAN_CONTAINERS, what: str = "JSON") -> Any:
+def bounded_loads(data: bytes, name: str, containers: int = MAX_PLAN_CONTAINERS, kind: str = "JSON") -> Any:
     """The value of a JSON text of whatever origin, in less than 1 GiB; a FormatError where it takes more or is none."""
     if len(data) > MAX_BYTES or data.count(b"{") + data.count(b"[") > containers or data.count(b",") > MAX_COMMAS:
         raise FormatError(f"{name} is too large: {len(data)} bytes (at most {MAX_BYTES}), or too many entries")
@@ -60,7 +60,7 @@ def bounded_loads(data: bytes, name: str, containers: int = MAX_PLAN_CONTAINERS,
         long = _LONG_NUMBER.search(data) is not None
         return json.loads(data, parse_int=_bounded_int if long else None)
     except (ValueError, RecursionError) as error:
-        raise FormatError(f"{name} is not {what}: {error}") from error
+        raise FormatError(f"{name} is not {kind}: {error}") from error
 
 
 def _document(members: Mapping[str, Any]) -> bytes:

@@ -31,9 +31,9 @@ def to_line(value: Any) -> bytes:
 def from_line(line: bytes) -> Any:
     """The inverse of `to_line`, with or without the line's end. Raises FormatError for anything else."""
     stated, _, text = line.rstrip(b"\n").partition(b" ")
-    found = b"%08x" % zlib.crc32(text)
-    if stated != found:
-        raise FormatError(f"the CRC-32 of {bytes(text[:40])!r}... is {found.decode()}, not {bytes(stated[:8])!r}")
+    crc32 = b"%08x" % zlib.crc32(text)
+    if stated != crc32:
+        raise FormatError(f"the CRC-32 of {bytes(text[:40])!r}... is {crc32.decode()}, not {bytes(stated[:8])!r}")
     return json.loads(text)
 
 
@@ -150,9 +150,9 @@ def stretches(folder: Path | str, sums: int) -> Iterator[Stretch]:
     if zlib.crc32(line) != sums:
         raise FormatError(f"{path} has the CRC-32 {zlib.crc32(line):08x}; {sums:08x} was written")
     for name, entry in from_line(line).items():
-        found = entry["crc32"]
-        for first in range(0, max(len(found), 1), _AT_ONCE):
-            part = tuple(found[first : first + _AT_ONCE])
+        checksums = entry["crc32"]
+        for first in range(0, max(len(checksums), 1), _AT_ONCE):
+            part = tuple(checksums[first : first + _AT_ONCE])
             yield Stretch(str(path.with_name(name)), first * _PIECE, entry["bytes"], part)
 
 
@@ -166,9 +166,9 @@ def check_stretch(stretch: Stretch) -> str | None:
             held = memoryview(bytearray(_PIECE))
             for number, stated in enumerate(stretch.crc32):
                 at = stretch.start + number * _PIECE
-                found = zlib.crc32(held[: os.preadv(file.fileno(), [held], at)])
-                if found != stated:
-                    return f"{stretch.path} has the CRC-32 {found:08x} from byte {at} on; {stated:08x} was written"
+                crc32 = zlib.crc32(held[: os.preadv(file.fileno(), [held], at)])
+                if crc32 != stated:
+                    return f"{stretch.path} has the CRC-32 {crc32:08x} from byte {at} on; {stated:08x} was written"
     except OSError as error:
         return f"{stretch.path} cannot be read: {error.strerror}"
     return None

@@ -13,7 +13,7 @@ import tempfile
 from typing import Any, Callable, Mapping, NoReturn, Sequence, Tuple, TypeVar
 
 from packer.errors import FormatError, MissingExtraError, MissingFileError, StoreError
-from packer.files import reach
+from packer.files import reachability
 from packer.files.answers import bounded_options, cat_ranges
 from packer.files.local import LocalFile
 from packer.files.protocol import Entry, PlacedFile
@@ -99,10 +99,10 @@ class RemotePlace:
     def names(self) -> list[str] | None:
         fs, root = self._connect()
         try:
-            found = self._ask(lambda: fs.ls(root, detail=False, **_patience(fs)), "", "listing it")
+            paths = self._ask(lambda: fs.ls(root, detail=False, **_patience(fs)), "", "listing it")
         except (MissingFileError, StoreError):
             return None
-        return [name for name in (str(path).rstrip("/").rpartition("/")[2] for path in found) if name]
+        return [name for name in (str(path).rstrip("/").rpartition("/")[2] for path in paths) if name]
 
     def _size(self, name: str) -> int:
         fs, root = self._connect()
@@ -114,10 +114,10 @@ class RemotePlace:
     def ranges(self, name: str, wanted: Ranges) -> list[bytes]:
         """The bytes [offset, offset + size) of a file for each (offset, size), asked for at once."""
         fs, root = self._connect()
-        found: dict[int, bytes] = {}
+        received: dict[int, bytes] = {}
 
         def ask() -> list[bytes]:
-            left = [i for i in range(len(wanted)) if i not in found]
+            left = [i for i in range(len(wanted)) if i not in received]
             answers = cat_ranges(
                 fs,
                 f"{root}/{name}",
@@ -134,10 +134,10 @@ class RemotePlace:
                 elif len(answer) < wanted[i][1]:
                     errors.append(ShortAnswerError(f"the server sent {len(answer)} of {wanted[i][1]} bytes"))
                 else:
-                    found[i] = answer
+                    received[i] = answer
             if errors:
                 raise min(errors, key=lambda error: not is_final(error))
-            return [found[i] for i in range(len(wanted))]
+            return [received[i] for i in range(len(wanted))]
 
         first, last = wanted[0][0], sum(wanted[-1])
         return self._ask(ask, name, f"reading its bytes {first} to {last - 1}")
@@ -156,65 +156,65 @@ class RemotePlace:
 
     def below(self, name: str) -> RemotePlace:
         """The place of the files below a folder of this one."""
-        found = RemotePlace(f"{self.url}/{name}", self._options)
-        found._reached = self._reached
-        return found
+        place = RemotePlace(f"{self.url}/{name}", self._options)
+        place._reached = self._reached
+        return place
 
-    def ask(self, ask: Callable[[Any, str], Answer], name: str, what: str) -> Answer:
+    def ask(self, ask: Callable[[Any, str], Answer], name: str, purpose: str) -> Answer:
         """ask(file system, path of the folder in it), again while the network or the store fails.
 
-        name, what: the file, and what is done with it, for errors: MissingFileError, FileExistsError, StoreError.
+        name, purpose: the file, and what is done with it, for errors: MissingFileError, FileExistsError, StoreError.
         """
         fs, root = self._connect()
-        return self._ask(lambda: ask(fs, root), name, what)
+        return self._ask(lambda: ask(fs, root), name, purpose)
 
-    def _ask(self, ask: Any, name: str, what: str) -> Any:
+    def _ask(self, ask: Any, name: str, purpose: str) -> Any:
         """The answer of the store, or an error that says what was asked of whom."""
-        whole = f"{self}{name and '/'}{name}: {what}"
+        request = f"{self}{name and '/'}{name}: {purpose}"
         if not self._reached:
-            self._reach(whole)
+            self._check_reachable(request)
         try:
-            found = retried(ask, whole, self._hide, is_final if self._reached else _is_final_at_first)
+            answer = retried(ask, request, self._hide, is_final if self._reached else _is_final_at_first)
         except (StoreError, FileExistsError):
             raise
         except Exception as error:
             self._reached = self._reached or _is_answer(error)
-            self._refuse(error, name, whole)
+            self._refuse(error, name, request)
         self._reached = True
-        return found
+        return answer
 
-    def _reach(self, whole: str) -> None:
+    def _check_reachable(self, request: str) -> None:
         """StoreError where nothing answers at the store's address, nor to the client, which may know another way."""
         fs, root = self._connect()
-        address = reach.address_of(fs, self.url)
-        why = None if address is None else reach.refusal(address)
+        address = reachability.address_of(fs, self.url)
+        why = None if address is None else reachability.refusal(address)
         if why is not None:
             try:
-                fs.info(root, **({"timeout": reach.PATIENCE} if fs.async_impl else {}))
+                fs.info(root, **({"timeout": reachability.PATIENCE} if fs.async_impl else {}))
             except Exception as error:
                 if not _is_answer(error):
-                    raise StoreError(f"{whole} is not possible: {why}. {reach.REMEDY}") from None
+                    raise StoreError(f"{request} is not possible: {why}. {reachability.REMEDY}") from None
         self._reached = address is not None
 
-    def _refuse(self, error: Exception, name: str, whole: str) -> NoReturn:
+    def _refuse(self, error: Exception, name: str, request: str) -> NoReturn:
         status = _status(error)
         if error_code(error) == "NoSuchBucket":
             bucket = redact(self.url).partition("://")[2].partition("/")[0]
-            raise MissingFileError(f"{whole}: there is no bucket {bucket!r}. Make it, or correct the URL") from None
+            raise MissingFileError(f"{request}: there is no bucket {bucket!r}. Make it, or correct the URL") from None
         if is_refusal(error):
             raise StoreError(
-                f"{whole} is not possible: {cause(error, self._hide)}. Check the URL, and the credentials, profile and "
-                "region in storage_options or in the environment"
+                f"{request} is not possible: {cause(error, self._hide)}. Check the URL, and the credentials, profile "
+                "and region in storage_options or in the environment"
             ) from None
         if isinstance(error, PermissionError) or status in (401, 403):
             raise StoreError(
-                f"{whole}: access denied ({cause(error, self._hide)}). Check the credentials, in storage_options or in "
-                "the environment. Stores also say so of a missing file to those who may not list the folder"
+                f"{request}: access denied ({cause(error, self._hide)}). Check the credentials, in storage_options or "
+                "in the environment. Stores also say so of a missing file to those who may not list the folder"
             ) from None
-        if (isinstance(error, FileNotFoundError) and not reach.is_unreachable(error)) or status == 404:
+        if (isinstance(error, FileNotFoundError) and not reachability.is_unreachable(error)) or status == 404:
             raise MissingFileError(f"{name} is missing from {self}") from None
-        remedy = f". {reach.REMEDY}" if reach.is_unreachable(error) else ""
-        raise StoreError(f"{whole} is not possible: {cause(error, self._hide)}{remedy}") from None
+        remedy = f". {reachability.REMEDY}" if reachability.is_unreachable(error) else ""
+        raise StoreError(f"{request} is not possible: {cause(error, self._hide)}{remedy}") from None
 
     def _connect(self) -> tuple[Any, str]:
         """(file system, path of the folder in it), of this process."""
@@ -296,12 +296,12 @@ def _status(error: BaseException) -> int | None:
 
 def _is_answer(error: BaseException) -> bool:
     """Whether an error is what a store said, or at least no fault of the network."""
-    return _status(error) is not None or (is_final(error) and not reach.is_unreachable(error))
+    return _status(error) is not None or (is_final(error) and not reachability.is_unreachable(error))
 
 
 def _is_final_at_first(error: BaseException) -> bool:
     """is_final for a store that has not answered yet: if nobody is there, nobody will be."""
-    return is_final(error) or reach.is_unreachable(error)
+    return is_final(error) or reachability.is_unreachable(error)
 
 
 def _patience(fs: Any, size: int = 0) -> dict[str, float]:

@@ -53,16 +53,16 @@ class ShortAnswerError(ConnectionError):
 
 def retried(
     ask: Callable[[], Answer],
-    what: str,
+    request: str,
     hide: Callable[[str], str],
     final: Callable[[BaseException], bool] | None = None,
 ) -> Answer:
     """ask(), again while it fails as networks and servers do for a while: at most TRIES times, over PATIENCE seconds.
 
     Waits 0.1, 0.2, ... 10 seconds between tries, each shortened by a random share so that many processes do not come
-    back at once. what: was asked, for the error; hide: takes out of a text what must not be shown. Errors that pass
-    not (missing, forbidden, not possible; final says it, `is_final` by default) are raised as they are, the last of
-    others as StoreError.
+    back at once. request: what was asked, for the error; hide: takes out of a text what must not be shown. Errors that
+    pass not (missing, forbidden, not possible; final says it, `is_final` by default) are raised as they are, the last
+    of others as StoreError.
     """
     start = time.monotonic()
     for number in range(TRIES):
@@ -75,10 +75,10 @@ def retried(
             if number + 1 == TRIES or seconds > PATIENCE:
                 # The cause stays out of the traceback: its text is the client's and may hold what must not be shown.
                 raise StoreError(
-                    f"{what} failed {number + 1} times in {seconds:.0f} s, last with {cause(error, hide)}. "
+                    f"{request} failed {number + 1} times in {seconds:.0f} s, last with {cause(error, hide)}. "
                     "Check the network and the store, then run again"
                 ) from None
-            _log.info("%s failed, try %d of %d: %s", what, number + 1, TRIES, cause(error, hide))
+            _log.info("%s failed, try %d of %d: %s", request, number + 1, TRIES, cause(error, hide))
         time.sleep(min(_LONGEST_WAIT, _FIRST_WAIT * 2**number) * _jitter.uniform(0.5, 1))
     raise AssertionError("the last try returns or raises")
 
@@ -113,10 +113,10 @@ def http_status(error: BaseException) -> int | None:
     """The status of the answer that a client's error stands for: botocore's, aiohttp's, gcsfs's."""
     response: Any = getattr(error, "response", None)
     about = response.get("ResponseMetadata") if isinstance(response, Mapping) else None
-    found = about.get("HTTPStatusCode") if isinstance(about, Mapping) else None
+    status = about.get("HTTPStatusCode") if isinstance(about, Mapping) else None
     for name in ("status", "code"):  # in this order: aiohttp warns of its older name
-        found = getattr(error, name, None) if found is None else found
-    return found if isinstance(found, int) and 100 <= found < 600 else None
+        status = getattr(error, name, None) if status is None else status
+    return status if isinstance(status, int) and 100 <= status < 600 else None
 
 
 def cause(error: BaseException, hide: Callable[[str], str]) -> str:
@@ -155,17 +155,17 @@ def redactor(options: Mapping[str, Any], url: str = "") -> Callable[[str], str]:
 def _credentials(url: str) -> set[str]:
     """What a URL says before its host: whole, the password, the user with one, and what slashes cut these into; and the
     same decoded."""
-    found: set[str] = set()
+    secrets: set[str] = set()
     for match in _USER.finditer(url):
-        whole = match[0][2:-1]
-        user, colon, password = whole.partition(":")
-        found |= {whole, password, *([user] if colon else [])}
-    for text in tuple(found):  # clients part a URL at its slashes, which a password may hold
+        userinfo = match[0][2:-1]
+        user, colon, password = userinfo.partition(":")
+        secrets |= {userinfo, password, *([user] if colon else [])}
+    for text in tuple(secrets):  # clients part a URL at its slashes, which a password may hold
         words = text.split("/")
-        found |= {"/".join(words[:number]) for number in range(1, len(words))}
-        found |= {"/".join(words[number:]) for number in range(1, len(words))}
-    found |= {unquote(text) for text in found}
-    return {text for text in found if len(text) > 2}
+        secrets |= {"/".join(words[:number]) for number in range(1, len(words))}
+        secrets |= {"/".join(words[number:]) for number in range(1, len(words))}
+    secrets |= {unquote(text) for text in secrets}
+    return {text for text in secrets if len(text) > 2}
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -42,12 +42,12 @@ def pad_item(field: Field) -> np.ndarray:
     """The field's padding in storage dtype: 0-d where one number fills rows, else a row, [*field.shape]."""
     pad = np.asarray(field.pad)
     if field.dtype != "bfloat16":
-        found = pad.astype(field.storage)
+        item = pad.astype(field.storage)
     else:
         bits = pad.astype(np.float32).view(np.uint32).astype(np.uint64)
         rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16  # to nearest even
-        found = np.where(np.isnan(pad), 0x7FC0, rounded).astype(np.uint16)
-    return found.reshape(field.shape) if pad.ndim else found
+        item = np.where(np.isnan(pad), 0x7FC0, rounded).astype(np.uint16)
+    return item.reshape(field.shape) if pad.ndim else item
 
 
 def all_whole(values: np.ndarray) -> bool:

@@ -89,11 +89,11 @@ class Schema:
     @cached_property
     def edge_fields(self) -> Mapping[str, Field]:
         """Axis key -> the index field that says which nodes the edges of an axis join, and so whose edges they are."""
-        found: dict[str, Field] = {}
+        fields: dict[str, Field] = {}
         for field in self.fields:
             if field.level == "edge" and (field.name, field.role, field.shape) == ("edge_index", "index", (2,)):
-                found.setdefault(Axis(field.level, field.type).key, field)
-        return found
+                fields.setdefault(Axis(field.level, field.type).key, field)
+        return fields
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the manifest."""

@@ -42,13 +42,13 @@ class GraphSizes:
         lengths: set[int] = set()
         check_names(self.num, self.budgets, SizesError)
         for name in ("num_nodes", "num_edges", "num", "budgets"):
-            given: Any = getattr(self, name)
-            if isinstance(given, Mapping):
-                by_type = cast("Mapping[Any, Any]", given)
+            counts: Any = getattr(self, name)
+            if isinstance(counts, Mapping):
+                by_type = cast("Mapping[Any, Any]", counts)
                 clean: Any = {key: _whole(f"{name}[{key!r}]", by_type[key]) for key in by_type}
                 lengths.update(len(values) for values in clean.values())
             else:
-                clean = _whole(name, given)
+                clean = _whole(name, counts)
                 lengths.add(len(clean))
             object.__setattr__(self, name, clean)
         if self.count is not None:
@@ -62,7 +62,7 @@ class GraphSizes:
         total = sum(self.columns[axis.key] for axis in self.axes if axis.level == "node")
         if np.min(total) < 1:
             raise SizesError(
-                f"graph {self._first_id(np.argmin(total))} has no nodes ({int(np.sum(total < 1))} such in all): "
+                f"graph {self.first_id(int(np.argmin(total)))} has no nodes ({int(np.sum(total < 1))} such in all): "
                 "leave such graphs out, or skip them at the build with on_empty='skip' (--on-empty skip)"
             )
 
@@ -83,13 +83,13 @@ class GraphSizes:
 
     @cached_property
     def _by_axis(self) -> dict[Axis, np.ndarray]:
-        found: dict[Axis, Any] = {}
-        for level, given in (("node", self.num_nodes), ("edge", self.num_edges)):
-            by_type: Mapping[Any, Any] = given if isinstance(given, Mapping) else {None: given}
-            found.update((Axis(level, type_), values) for type_, values in by_type.items())
-        found.update((Axis(name), values) for name, values in self.num.items())
-        found.update((Axis(BUDGET, name), values) for name, values in self.budgets.items())
-        return found
+        by_axis: dict[Axis, Any] = {}
+        for level, counts in (("node", self.num_nodes), ("edge", self.num_edges)):
+            by_type: Mapping[Any, Any] = counts if isinstance(counts, Mapping) else {None: counts}
+            by_axis.update((Axis(level, type_), values) for type_, values in by_type.items())
+        by_axis.update((Axis(name), values) for name, values in self.num.items())
+        by_axis.update((Axis(BUDGET, name), values) for name, values in self.budgets.items())
+        return by_axis
 
     @cached_property
     def num_graphs(self) -> int:
@@ -125,12 +125,13 @@ class GraphSizes:
         np.add.at(count, of_row, self.count)
         return sizes, count, of_row
 
-    def _first_id(self, row: Any) -> int:
-        return int(row) if self.count is None else sum(self.count[: int(row)].tolist())
+    def first_id(self, row: int) -> int:
+        """The id of the graph of a row, of several the first."""
+        return row if self.count is None else sum(self.count[:row].tolist())
 
 
-def _whole(name: str, given: Any) -> np.ndarray:
-    array = np.asarray(given)
+def _whole(name: str, values: Any) -> np.ndarray:
+    array = np.asarray(values)
     if array.ndim != 1:
         raise SizesError(f"{name} must have one dimension [graphs]; got shape {list(array.shape)}")
     if array.dtype.kind not in "iu" and len(array):

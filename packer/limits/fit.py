@@ -39,28 +39,10 @@ def need_of(sizes: np.ndarray, axes: Iterable[Axis], limits: PackLimits) -> tupl
 
 def check_fit(sizes: GraphSizes, limits: PackLimits) -> None:
     """Raise a SizesError that names the first graph too large for an empty pack, with the limit that would take it."""
-    distinct, _, of_row = sizes.distinct
-    need, capacity = need_of(distinct, sizes.axes, limits)
-    too_large: np.ndarray = np.any(need > capacity, axis=1)
-    if not too_large.any():
-        return
-    rows = np.flatnonzero(too_large[of_row])
-    many = len(rows) if sizes.count is None else sum(sizes.count[rows].tolist())
-    graph, size = sizes._first_id(rows[0]), distinct[of_row[rows[0]]]  # pyright: ignore[reportPrivateUsage]
-    slots = list(limits.slots(sizes.axes).values())
-    for axis, has, limit in zip(sizes.axes, size.tolist(), slots):
-        if limit is None:
-            continue
-        reserved = reserved_beside_one(axis, limits)
-        if has > limit - reserved:
-            name, flag = argument(axis)
-            less = f" ({limit}, less {reserved} for padding)" if reserved else ""
-            raise SizesError(
-                f"graph {graph} needs {has} {axis.rows}; a pack offers {limit - reserved}{less}; {many} graphs do not "
-                f"fit in all. Raise {name} ({flag}) to {has + reserved} or more, or leave such graphs out with "
-                "oversize='skip' (--oversize skip)"
-            )
-    raise LimitsError(f"no graph fits into a pack: {limits}")
+    fits = fitting(sizes, limits)
+    if not fits.all():
+        row = int(np.argmin(fits))
+        raise do_not_fit(sizes, limits, fits, row, sizes.first_id(row))
 
 
 def fitting(sizes: GraphSizes, limits: PackLimits) -> np.ndarray:
@@ -94,14 +76,14 @@ def none_fits(sizes: GraphSizes, limits: PackLimits) -> SizesError:
 def too_large(sizes: GraphSizes, limits: PackLimits, row: int) -> str:
     """Why a graph of row `row` does not fit: what it needs, what a pack offers, what would do."""
     slots = limits.slots(sizes.axes)
-    said: list[str] = []
+    reasons: list[str] = []
     for axis in sizes.axes:
         has, limit, reserved = int(sizes.columns[axis.key][row]), slots[axis.key], reserved_beside_one(axis, limits)
         if limit is not None and has > limit - reserved:
             less = f" ({limit}, less {reserved} for padding)" if reserved else ""
             wider = _with_number(axis, has + reserved)
-            said.append(f"{has} {axis.rows}; a pack offers {limit - reserved}{less}: {wider} would do")
-    return f"needs {', and '.join(said)}"
+            reasons.append(f"{has} {axis.rows}; a pack offers {limit - reserved}{less}: {wider} would do")
+    return f"needs {', and '.join(reasons)}"
 
 
 def _would_hold_all(sizes: GraphSizes, limits: PackLimits) -> str:

@@ -33,29 +33,29 @@ def slots_of_loader(loader: Iterable[Any], sample_limit: int, null_graphs: str, 
 
 def _repeated(loader: Iterable[Any], limit: int, guess: bool) -> Iterator[Any]:
     """The loader's batches, pass after pass (a shuffled loader mixes anew), up to `limit` in all."""
-    seen = 0
+    count = 0
     while True:
-        before = seen
+        before = count
         with _guesses(guess):
             rest = _started(loader, guess)
-        while seen < limit:
+        while count < limit:
             try:
                 with _guesses(guess):
                     batch = next(rest)
             except StopIteration:
                 break
             except Exception as error:
-                what = describe_error(error)
-                if isinstance(error, UserWarning) and "'num_nodes'" in what:
-                    what = (
+                reason = describe_error(error)
+                if isinstance(error, UserWarning) and "'num_nodes'" in reason:
+                    reason = (
                         "the number of nodes of a graph is not given: set num_nodes, or say that PyG's guess is right "
                         "(guess_num_nodes=True)"
                     )
-                raise SourceError(f"batch {seen} of the loader: {what}") from error
-            seen += 1
+                raise SourceError(f"batch {count} of the loader: {reason}") from error
+            count += 1
             yield batch
-        _check_length(loader, seen - before, seen == limit)
-        if seen in (before, limit):
+        _check_length(loader, count - before, count == limit)
+        if count in (before, limit):
             return
 
 
@@ -75,18 +75,18 @@ def _started(loader: Any, guess: bool) -> Iterator[Any]:
     """iter(loader), whose worker processes, however they start, take guesses as this process does."""
     if not getattr(loader, "num_workers", 0) or not hasattr(loader, "worker_init_fn"):
         return iter(loader)
-    own = loader.worker_init_fn
-    loader.worker_init_fn = partial(_in_worker, own, guess)
+    init_fn = loader.worker_init_fn
+    loader.worker_init_fn = partial(_in_worker, init_fn, guess)
     try:
         return iter(loader)
     finally:
-        loader.worker_init_fn = own
+        loader.worker_init_fn = init_fn
 
 
-def _in_worker(own: Any, guess: bool, number: int) -> None:
+def _in_worker(init_fn: Any, guess: bool, number: int) -> None:
     _filter_guesses(guess)
-    if own is not None:
-        own(number)
+    if init_fn is not None:
+        init_fn(number)
 
 
 def _check_length(loader: Iterable[Any], batches: int, cut: bool) -> None:

@@ -49,24 +49,24 @@ class PackLimits:
         if self.null_graphs not in NULL_GRAPHS:
             raise LimitsError(f"null_graphs must be one of {', '.join(NULL_GRAPHS)}; got {self.null_graphs!r}")
         for name in ("num_nodes", "num_edges", "num", "budgets"):
-            given: Any = getattr(self, name)
-            if isinstance(given, Mapping):
-                object.__setattr__(self, name, {key: self._number(f"{name}[{key!r}]", given[key]) for key in given})
-                if not given and name in ("num_nodes", "num_edges"):
+            value: Any = getattr(self, name)
+            if isinstance(value, Mapping):
+                object.__setattr__(self, name, {key: self._number(f"{name}[{key!r}]", value[key]) for key in value})
+                if not value and name in ("num_nodes", "num_edges"):
                     raise LimitsError(f"{name} is an empty dict; give a limit for each type")
             else:
-                object.__setattr__(self, name, self._number(name, given))
+                object.__setattr__(self, name, self._number(name, value))
         object.__setattr__(self, "num_graphs", self._number("num_graphs", self.num_graphs))
         self._check_reserved()
 
-    def _number(self, name: str, given: Any) -> int | None:
-        if given is None:
+    def _number(self, name: str, value: Any) -> int | None:
+        if value is None:
             if self.null_graphs != "none":
                 raise LimitsError(f'{name}=None (no limit) is only for planning: pass null_graphs="none", or a number')
             return None
-        if isinstance(given, bool) or not hasattr(given, "__index__"):
-            raise LimitsError(f"{name} must be a whole number; got {given!r}")
-        number = int(given.__index__())
+        if isinstance(value, bool) or not hasattr(value, "__index__"):
+            raise LimitsError(f"{name} must be a whole number; got {value!r}")
+        number = int(value.__index__())
         least = 1 if name.startswith(("num_nodes", "num_graphs")) else 0
         if not least <= number < 2**31:
             raise LimitsError(f"{name} must be between {least} and 2147483647; got {number}")
@@ -151,30 +151,30 @@ class PackLimits:
         """Axis key -> slots of one pack on that axis (None: no limit). Raises for a missing or foreign type or name; a
         budget may be missing where `axes` has none."""
         axes = tuple(axes)
-        found: dict[str, Any] = {}
+        slots: dict[str, Any] = {}
         for level, name in (("node", "num_nodes"), ("edge", "num_edges")):
             limit: Any = getattr(self, name)
-            own = [axis for axis in axes if axis.level == level]
+            level_axes = [axis for axis in axes if axis.level == level]
             if isinstance(limit, dict):
-                types = [axis.type for axis in own]
+                types = [axis.type for axis in level_axes]
                 if types == [None]:
                     raise LimitsError(f"{name} is given for {list(limit)}, but the graphs have no types: give a number")
                 missing = [key for key in types if key not in limit]
                 foreign = [key for key in limit if key not in types]
-                asked = [(missing, "give a limit for"), (foreign, "leave out")]
-                remedies = [f"{verb} {keys}" for keys, verb in asked if keys]
+                unmatched = [(missing, "give a limit for"), (foreign, "leave out")]
+                remedies = [f"{verb} {keys}" for keys, verb in unmatched if keys]
                 if remedies:
                     raise LimitsError(
                         f"{name} has types {list(limit)}, the graphs have {types}: {', '.join(remedies)}, or give one "
                         "number for all types"
                     )
-            found.update((axis.key, limit[axis.type] if isinstance(limit, Mapping) else limit) for axis in own)
+            slots.update((axis.key, limit[axis.type] if isinstance(limit, Mapping) else limit) for axis in level_axes)
         budgets = [axis.key for axis in axes if axis.level == BUDGET]
         others = [axis.key for axis in axes if axis.level not in ("node", "edge", BUDGET)]
-        found.update(self._slots("num", "--num", others))
+        slots.update(self._slots("num", "--num", others))
         if budgets:  # who asks for rows alone leaves them out
-            found.update(self._slots("budgets", "--budget", budgets))
-        return found
+            slots.update(self._slots("budgets", "--budget", budgets))
+        return slots
 
     def _slots(self, name: str, flag: str, known: list[str]) -> dict[str, Any]:
         limits: Mapping[str, int] = getattr(self, name)
@@ -183,8 +183,8 @@ class PackLimits:
         if missing:
             raise LimitsError(f"{name} has no limit for {missing[0]!r}: give one, {flag} {missing[0]}=NUMBER")
         if foreign:
-            there = f"they have {', '.join(known)}" if known else "they have none such"
-            raise LimitsError(f"{name} limits {foreign[0]!r} ({flag}), which the graphs lack: {there}")
+            axes = f"they have {', '.join(known)}" if known else "they have none such"
+            raise LimitsError(f"{name} limits {foreign[0]!r} ({flag}), which the graphs lack: {axes}")
         return {key: limits.get(key) for key in known}
 
     def __repr__(self) -> str:

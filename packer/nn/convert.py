@@ -29,17 +29,17 @@ def mask_norms(model: torch.nn.Module, axes: Mapping[str, str] | None = None, *,
     Then call the model inside `with masks_of(batch):`. Raises MaskError for a norm that cannot be masked, and for a
     name in axes that is no norm's; the model is then as it was.
     """
-    found = {
+    by_name = {
         name: module for name, module in model.named_modules(remove_duplicate=False) if _can_be_masked(name, module)
     }
-    norms = {id(module): module for module in found.values()}
-    unknown = sorted(set(axes or {}) - set(found))
+    norms = {id(module): module for module in by_name.values()}
+    unknown = sorted(set(axes or {}) - set(by_name))
     if unknown:
-        raise MaskError(f"mask_norms: the model has no norm {unknown[0]!r} to mask; it has {sorted(found)}")
+        raise MaskError(f"mask_norms: the model has no norm {unknown[0]!r} to mask; it has {sorted(by_name)}")
     # One for each object, so that a norm used in two places is still one.
     masked = {key: _masked(module, sync) for key, module in norms.items()}
     for name, axis in (axes or {}).items():
-        masked[id(found[name])].axis = axis
+        masked[id(by_name[name])].axis = axis
     for parent in list(model.modules()):
         for name, child in list(vars(parent)["_modules"].items()):  # named_children() gives a shared one once
             if id(child) in masked:

@@ -61,14 +61,16 @@ def mask_for(x: torch.Tensor, mask: torch.Tensor | None, axis: str | None, layer
 
 
 def _of_length(masks: dict[str, torch.Tensor], rows: int, axis: str | None, layer: str) -> torch.Tensor:
-    there = ", ".join(f"{name} {len(mask)}" for name, mask in masks.items())
+    lengths = ", ".join(f"{name} {len(mask)}" for name, mask in masks.items())
     if axis is not None:
         if axis not in masks:
-            raise MaskError(f"{layer} is one of {axis!r}; the batch has masks of {there}")
+            raise MaskError(f"{layer} is one of {axis!r}; the batch has masks of {lengths}")
         return masks[axis]
     fitting = [name for name, mask in masks.items() if len(mask) == rows]
     if not fitting:
-        raise MaskError(f"{layer}: the input has {rows} rows; the batch has masks of {there}. Pass a mask to the layer")
+        raise MaskError(
+            f"{layer}: the input has {rows} rows; the batch has masks of {lengths}. Pass a mask to the layer"
+        )
     if len(fitting) > 1:
         raise MaskError(
             f"{layer}: the input has {rows} rows, as have {' and '.join(fitting)}. Say which it is: "
@@ -89,9 +91,9 @@ def _masks_in(batch: Any) -> dict[str, torch.Tensor]:
     masks: dict[str, torch.Tensor] = {}
     for key, value in named.items():
         if isinstance(value, Mapping):
-            found = {name: value[name] for name in ("mask", "graphs_mask") if name in value}
+            named_masks = {name: value[name] for name in ("mask", "graphs_mask") if name in value}
             owner = key if isinstance(key, str) else "__".join(key)
-            masks.update({owner if name == "mask" else "graphs": mask for name, mask in found.items()})
+            masks.update({owner if name == "mask" else "graphs": mask for name, mask in named_masks.items()})
         elif key in ("nodes_mask", "edges_mask", "graphs_mask") or _of_further_axis(key, named):
             masks[key[: -len("_mask")]] = value
         elif key.endswith("/mask"):

@@ -98,8 +98,8 @@ class MaskedInstanceNorm(nn.InstanceNorm):
         if not self.training:
             return super().forward(x, batch, *size, **named)
         mask = mask_for(x, None, self.axis, "MaskedInstanceNorm")
-        x, owner, *given = _two_graphs(self, x, batch, size)
-        slots = given[0] if given else named.get("batch_size")
+        x, owner, *sizes = _two_graphs(self, x, batch, size)
+        slots = sizes[0] if sizes else named.get("batch_size")
         slots = int(owner.max()) + 1 if slots is None else slots
         rows = torch.zeros(slots, dtype=x.dtype, device=x.device).index_add(0, owner, mask.to(x.dtype)).unsqueeze(1)
 

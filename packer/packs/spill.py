@@ -50,7 +50,7 @@ def cut(routed: Routed, shards: np.ndarray, num_shards: int) -> list[bytes]:
     return segments
 
 
-def join(segments: Sequence[bytes], schema: Schema) -> Routed:
+def read_segments(segments: Sequence[bytes], schema: Schema) -> Routed:
     """The graphs of some segments, in their order. Raises FormatError for what `cut` did not write."""
     axes, fields = schema.axes, stored_fields(schema)
     parts: list[list[Array]] = [[] for _ in range(3 + len(axes) + len(fields))]

@@ -40,16 +40,16 @@ def _flat(packs: Iterable[Sequence[int] | np.ndarray]) -> tuple[np.ndarray, np.n
     lengths = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
     if len(lists) and not lengths.all():
         raise PlanError(f"pack {int(np.argmin(lengths))} is empty, of {len(lists)}: leave such packs out")
-    whole: list[Any] = list(chain.from_iterable(lists))
+    flat: list[Any] = list(chain.from_iterable(lists))
     try:
-        ids = np.array(whole)
+        ids = np.array(flat)
     except (ValueError, OverflowError):
         ids = np.array([], dtype=object)
-    bools = not {bool, np.bool_}.isdisjoint(map(type, whole))  # which numpy takes for numbers beside others
-    if len(whole) and (ids.dtype.kind not in "iu" or ids.ndim != 1 or bools):
-        wrong = next((i for i, value in enumerate(whole) if not _is_whole(value)), 0)
+    bools = not {bool, np.bool_}.isdisjoint(map(type, flat))  # which numpy takes for numbers beside others
+    if len(flat) and (ids.dtype.kind not in "iu" or ids.ndim != 1 or bools):
+        wrong = next((i for i, value in enumerate(flat) if not _is_whole(value)), 0)
         pack = int(np.searchsorted(np.cumsum(lengths), wrong, side="right"))
-        raise PlanError(f"pack {pack} must hold graph ids, which are whole numbers; got {whole[wrong]!r}")
+        raise PlanError(f"pack {pack} must hold graph ids, which are whole numbers; got {flat[wrong]!r}")
     return ids.astype(np.int64), np.append(0, np.cumsum(lengths))
 
 

@@ -135,14 +135,14 @@ def _in_time(chosen: Registered, items: Items, budget: Budget, options: Options)
     solves for seconds, keeps the limit, whether it looks at the clock or not. Ctrl-C is the algorithm's if it is one
     that has its best so far at hand; else it raises, as everywhere.
     """
-    kept: list[SoFar] = []
+    bests: list[SoFar] = []
     quick: list[Solution] = []
 
     def so_far() -> Solution | None:
-        return kept[-1]() if kept else None
+        return bests[-1]() if bests else None
 
     def run() -> Solution:
-        return chosen.load()(items, budget, replace(options, keep=kept.append))
+        return chosen.load()(items, budget, replace(options, keep=bests.append))
 
     def meanwhile() -> None:
         if so_far() is None:

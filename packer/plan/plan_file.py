@@ -83,7 +83,7 @@ def read_plan(source: str | os.PathLike[str] | bytes, name: str) -> tuple[GraphS
         read = _read_graphs if about["format"] == _BY_GRAPH else _read_patterns
         sizes, solution = read(columns, about)
         limits = PackLimits.from_dict(about["limits"], sizes.axes)
-        algorithm, seed, stopped_by = _said(about)
+        algorithm, seed, stopped_by = _provenance(about)
     except (OSError, KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError) as error:
         if isinstance(error, FileNotFoundError):
             raise
@@ -143,7 +143,7 @@ def _more(about: dict[str, Any], name: str) -> list[str]:
     return list(about.get(name, ()))
 
 
-def _said(about: dict[str, Any]) -> tuple[str, int, str]:
+def _provenance(about: dict[str, Any]) -> tuple[str, int, str]:
     """Algorithm, seed and what stopped it: words and a number."""
     algorithm, seed, stopped_by = about["algorithm"], about["seed"], about["stopped_by"]
     words = all(isinstance(word, str) and len(word) <= 200 for word in (algorithm, stopped_by))

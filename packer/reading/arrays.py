@@ -12,7 +12,7 @@ from packer.reading.array_loader import ArrayLoader, reader_of
 from packer.reading.blocks import DecodedBlock
 from packer.reading.collate import PackShape
 from packer.reading.order import LANES, MOST, Redraw, whole_number
-from packer.reading.prefetch import BlocksAhead
+from packer.reading.prefetch import PrefetchedBlocks
 from packer.reading.progress import Pass, Progress
 from packer.reading.reader import Arrays, PackReader, Rows
 
@@ -61,11 +61,11 @@ class _Steps:
 
     def __call__(self, run: Pass) -> Iterator[Arrays]:
         progress, reader = self.progress, self.packs.reader
-        with run, BlocksAhead(reader, run.ids, progress.ahead(run), run.redraw_key) as blocks:
-            wanted = run.ids.reshape(-1, self.batch_size).tolist()
+        with run, PrefetchedBlocks(reader, run.ids, progress.prefetch_depth(run), run.redraw_key) as blocks:
+            steps = run.ids.reshape(-1, self.batch_size).tolist()
             groups = self.devices or 1
-            for start in range(0, len(wanted), groups):
-                parts = [blocks.packs(self.packs, packs, reader.shape) for packs in wanted[start : start + groups]]
+            for start in range(0, len(steps), groups):
+                parts = [blocks.packs(self.packs, packs, reader.shape) for packs in steps[start : start + groups]]
                 step = parts[0] if self.devices is None else _stacked(parts)
                 progress.consumed(run)
                 yield step
@@ -81,8 +81,8 @@ class _ArrayPacks:
     def pack(self, several: Rows, at: int) -> Arrays:
         return self.reader.widened(self.reader.cut(several, at))
 
-    def cut_joined(self, parts: Sequence[tuple[DecodedBlock, int]], shape: PackShape) -> Arrays:
-        return self.reader.widened(self.reader.cut_joined(parts, shape))
+    def cut_collated(self, parts: Sequence[tuple[DecodedBlock, int]], shape: PackShape) -> Arrays:
+        return self.reader.widened(self.reader.cut_collated(parts, shape))
 
     def empty_pack(self) -> Arrays:
         return self.reader.empty_pack()

@@ -157,8 +157,8 @@ class Held:
     def alone(self) -> tuple[float, float]:
         """Shares of graphs: of no other's size in their block; and in the whole data set."""
         in_blocks = sum(int((np.unique(one.classes, return_counts=True)[1] == 1).sum()) for one in self.classes)
-        whole = np.unique(np.stack(self.counts, axis=1), axis=0, return_counts=True)[1]
-        return in_blocks / self.num_graphs, int((whole == 1).sum()) / self.num_graphs
+        in_all = np.unique(np.stack(self.counts, axis=1), axis=0, return_counts=True)[1]
+        return in_blocks / self.num_graphs, int((in_all == 1).sum()) / self.num_graphs
 
 
 @dataclass(frozen=True)
@@ -187,8 +187,8 @@ def _drifts(held: Held, steps: Steps, seed: int, orders: int) -> tuple[Drift, ..
     ranks = {name: _midranks(values) for name, values in held.sizes.items()}
     by_pack = {name: np.add.reduceat(values, held.starts[:-1]) for name, values in ranks.items()}
     sums = {name: np.add.reduceat(values, held.starts[:-1]) for name, values in held.sizes.items()}
-    found: dict[str, list[float]] = {name: [] for name in [*ranks, "graphs"]}
-    along: dict[str, np.ndarray] = {name: np.zeros((2, _PARTS)) for name in found}
+    correlations: dict[str, list[float]] = {name: [] for name in [*ranks, "graphs"]}
+    along: dict[str, np.ndarray] = {name: np.zeros((2, _PARTS)) for name in correlations}
     for epoch in range(orders):
         order = held.order(seed, epoch)
         graphs = steps.totals(held.per_pack, order)
@@ -197,28 +197,30 @@ def _drifts(held: Held, steps: Steps, seed: int, orders: int) -> tuple[Drift, ..
         part = np.minimum((middle * _PARTS / ends[-1]).astype(np.int64), _PARTS - 1)
         for name, of_pack in by_pack.items():
             total = steps.totals(of_pack, order)
-            found[name].append(_correlation(middle, graphs, total / graphs, float(np.var(ranks[name]))))
+            correlations[name].append(_correlation(middle, graphs, total / graphs, float(np.var(ranks[name]))))
             along[name] += [np.bincount(part, weights, _PARTS) for weights in (steps.totals(sums[name], order), graphs)]
         full = graphs[: steps.full(len(order))]
         if len(full) > 2:
-            own = _midranks(full)
-            found["graphs"].append(_correlation(np.arange(len(full)), np.ones(len(full)), own, float(np.var(own))))
+            step_ranks = _midranks(full)
+            correlations["graphs"].append(
+                _correlation(np.arange(len(full)), np.ones(len(full)), step_ranks, float(np.var(step_ranks)))
+            )
         along["graphs"] += [np.bincount(part, weights, _PARTS) for weights in (graphs, np.ones(len(graphs)))]
     drifts: list[Drift] = []
-    for name, each in found.items():
+    for name, each in correlations.items():
         if each:
             mean = along[name][0].sum() / along[name][1].sum()
             means = along[name][0] / np.maximum(along[name][1], 1) / mean if mean else np.ones(_PARTS)
-            shown = tuple(float(m) if n else math.nan for m, n in zip(means, along[name][1]))
+            profile = tuple(float(m) if n else math.nan for m, n in zip(means, along[name][1]))
             error = float(np.std(each) / math.sqrt(len(each)))
-            drifts.append(Drift(name, float(np.mean(each)), error, len(each), shown))
+            drifts.append(Drift(name, float(np.mean(each)), error, len(each), profile))
     return tuple(drifts)
 
 
 def _midranks(values: np.ndarray) -> np.ndarray:
     """float64: ranks from 0, equal values sharing the mean of theirs."""
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(count) - (count + 1) / 2)[place.reshape(-1)]
+    _, rank, count = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(count) - (count + 1) / 2)[rank.reshape(-1)]
 
 
 def _correlation(position: np.ndarray, weight: np.ndarray, value: np.ndarray, variance: float) -> float:
@@ -244,19 +246,19 @@ def companions_of(held: Held, steps: Steps, orders: Sequence[np.ndarray], seed: 
         starts = pointers(graphs)
         for redraw in (True, False):
             lying = held.redrawn(seed, epoch) if redraw else np.arange(held.num_graphs)
-            place = np.empty_like(lying)
-            place[lying] = np.arange(held.num_graphs)
-            pack = np.searchsorted(held.starts, place[followed], side="right") - 1
+            position = np.empty_like(lying)
+            position[lying] = np.arange(held.num_graphs)
+            pack = np.searchsorted(held.starts, position[followed], side="right") - 1
             step = step_of_pack[pack]
             companions = lying[in_order[segments(starts[step], graphs[step])]]
-            own = np.repeat(np.arange(number), graphs[step])
-            met[redraw].append((own * held.num_graphs + companions)[companions != followed[own]])
+            follower = np.repeat(np.arange(number), graphs[step])
+            met[redraw].append((follower * held.num_graphs + companions)[companions != followed[follower]])
     with_redraws, without = (_distinct(met[redraw], number) for redraw in (True, False))
     others = held.num_graphs - 1
     share = min((in_step - 1) / max(others, 1), 1.0)
     unpacked = tuple(others * (1 - (1 - share) ** (epoch + 1)) for epoch in range(epochs))
-    in_block, whole = held.alone()
-    return Companions(number, with_redraws, without, unpacked, in_block, whole)
+    in_block, in_all = held.alone()
+    return Companions(number, with_redraws, without, unpacked, in_block, in_all)
 
 
 def _distinct(met: Sequence[np.ndarray], number: int) -> tuple[float, ...]:
@@ -316,23 +318,23 @@ def balance_of(
     """Classes of the graphs of each step, against those of batches drawn from all graphs at random."""
     if len(labels) != held.num_graphs:
         raise FormatError(f"shards hold {len(labels)} graphs, graphs.parquet {held.num_graphs}{CONTRADICTION}")
-    classes, of_place = np.unique(labels, return_inverse=True)
-    of_place = of_place.reshape(-1)
+    classes, class_of = np.unique(labels, return_inverse=True)
+    class_of = class_of.reshape(-1)
     first = int(classes[0] == _NO_CLASS)
     if not 2 <= len(classes) - first <= MOST_CLASSES:
         return None
-    shares = np.bincount(of_place, minlength=len(classes))[first:].astype(np.float64)
+    shares = np.bincount(class_of, minlength=len(classes))[first:].astype(np.float64)
     known = shares.sum()
     shares /= known
     squares, chance, number = np.zeros(len(shares)), 0.0, 0
     at_once = max(1, _COUNTED // len(classes))
     for epoch, order in enumerate(orders):
-        own = of_place[held.redrawn(seed, epoch)][segments(held.starts[order], held.per_pack[order])]
+        in_order = class_of[held.redrawn(seed, epoch)][segments(held.starts[order], held.per_pack[order])]
         graphs = steps.totals(held.per_pack, order)
         ends = pointers(graphs)
         for at in range(0, len(graphs), at_once):
             some = graphs[at : at + at_once]
-            cell = np.repeat(np.arange(len(some)), some) * len(classes) + own[ends[at] : ends[at + len(some)]]
+            cell = np.repeat(np.arange(len(some)), some) * len(classes) + in_order[ends[at] : ends[at + len(some)]]
             counts = np.bincount(cell, minlength=len(some) * len(classes)).reshape(-1, len(classes))[:, first:]
             with_class = counts.sum(axis=1)
             counts, with_class = counts[with_class > 0], with_class[with_class > 0]

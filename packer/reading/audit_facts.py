@@ -103,9 +103,9 @@ class PackAudit:
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
-        found = [_of_drift(drift) for drift in self.drifts]
-        found += [_of_companions(self.companions, self.epochs, self.graphs), _of_weights(self.weights)]
-        return (*found, *([] if self.balance is None else [_of_balance(self.balance)]))
+        verdicts = [_of_drift(drift) for drift in self.drifts]
+        verdicts += [_of_companions(self.companions, self.epochs, self.graphs), _of_weights(self.weights)]
+        return (*verdicts, *([] if self.balance is None else [_of_balance(self.balance)]))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -113,43 +113,42 @@ class PackAudit:
 
 
 def _of_drift(drift: Drift) -> Verdict:
-    what = "Graphs a step" if drift.of == "graphs" else f"Size in {drift.of}"
-    found, error = drift.correlation, drift.error
-    figure = f"{found:+.3f}, mean of {drift.epochs:,} epochs"
-    if abs(found) <= CORRELATION:
-        return Verdict(True, f"{what} and position in the epoch: no correlation ({figure}).")
-    if abs(found) <= 3 * error:
-        return Verdict(True, f"{what} and position in the epoch: none that chance would not give ({figure}).")
-    way = "later" if found > 0 else "earlier"
-    return Verdict(False, f"{what} and position in the epoch: larger ones come {way} ({figure}).")
+    subject = "Graphs a step" if drift.of == "graphs" else f"Size in {drift.of}"
+    correlation, error = drift.correlation, drift.error
+    figure = f"{correlation:+.3f}, mean of {drift.epochs:,} epochs"
+    if abs(correlation) <= CORRELATION:
+        return Verdict(True, f"{subject} and position in the epoch: no correlation ({figure}).")
+    if abs(correlation) <= 3 * error:
+        return Verdict(True, f"{subject} and position in the epoch: none that chance would not give ({figure}).")
+    way = "later" if correlation > 0 else "earlier"
+    return Verdict(False, f"{subject} and position in the epoch: larger ones come {way} ({figure}).")
 
 
-def _of_companions(found: Companions, epochs: int, graphs: int) -> Verdict:
-    redrawn, frozen = found.with_redraws[-1], found.without[-1]
-    sample = "" if found.followed == graphs else f"; {found.followed:,} graphs followed"
+def _of_companions(companions: Companions, epochs: int, graphs: int) -> Verdict:
+    redrawn, frozen = companions.with_redraws[-1], companions.without[-1]
+    sample = "" if companions.followed == graphs else f"; {companions.followed:,} graphs followed"
     if not frozen or epochs == 1:
         return Verdict(True, f"Companions: a graph meets {redrawn:,.0f} in {epochs:,} epochs{sample}.")
     text = (
         f"Companions: a graph meets {redrawn:,.1f} in {epochs:,} epochs with redraws, {frozen:,.1f} without "
-        f"({redrawn / frozen:.1f} times as many, of {epochs:,} at most), {found.unpacked[-1]:,.1f} in unpacked batches"
-        f"{sample}. {100 * found.alone:.1f} % of the graphs are alone in their size and keep their place"
+        f"({redrawn / frozen:.1f} times as many, of {epochs:,} at most), {companions.unpacked[-1]:,.1f} in unpacked "
+        f"batches{sample}. {100 * companions.alone:.1f} % of the graphs are alone in their size and keep their place"
     )
-    if found.alone >= 0.5:
+    if companions.alone >= 0.5:
         text += "; redraw='swaps' exchanges graphs of any sizes"
-    return Verdict(redrawn >= 0.5 * found.unpacked[-1], text + ".")
+    return Verdict(redrawn >= 0.5 * companions.unpacked[-1], text + ".")
 
 
-def _of_weights(found: Weights) -> Verdict:
-    text = (
-        f"Weights in a mean of means: up to {found.ratio:.2f} to 1, as if {100 * found.effective:.1f} % of the graphs"
-    )
-    good = found.effective >= 0.95
+def _of_weights(weights: Weights) -> Verdict:
+    share = 100 * weights.effective
+    text = f"Weights in a mean of means: up to {weights.ratio:.2f} to 1, as if {share:.1f} % of the graphs"
+    good = weights.effective >= 0.95
     more = "" if good else "; masked_mean(..., per=loader.graphs_per_step) weighs all alike"
     return Verdict(good, f"{text} weighed alike{more}.")
 
 
-def _of_balance(found: Balance) -> Verdict:
-    figure = f"{found.ratio:.2f} times the spread of random batches, by {found.field}"
-    if found.ratio <= 1.1:
+def _of_balance(balance: Balance) -> Verdict:
+    figure = f"{balance.ratio:.2f} times the spread of random batches, by {balance.field}"
+    if balance.ratio <= 1.1:
         return Verdict(True, f"Classes a step: as in random batches, or more even ({figure}).")
     return Verdict(False, f"Classes a step: less even than in random batches ({figure}).")

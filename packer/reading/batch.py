@@ -8,7 +8,7 @@ import torch
 
 from packer.errors import MissingExtraError
 from packer.reading.collate import PackShape
-from packer.reading.transport import Letter, as_one, can_travel, from_one
+from packer.reading.transport import Message, from_message, is_plain, to_message
 
 
 class PackBatch:
@@ -107,13 +107,13 @@ class PackBatch:
                 return lambda: (self.node_types, self.edge_types)
             return [axis.type for axis in self._shape.axes if name.startswith(axis.level)]
         if name.endswith("_dict") and not name.startswith("_"):
-            found = {
+            by_type = {
                 axis.type: self.__dict__[f"{axis.key}/{name[:-5]}"]
                 for axis in self._shape.axes
                 if axis.type is not None and f"{axis.key}/{name[:-5]}" in self.__dict__
             }
-            if found:
-                return found
+            if by_type:
+                return by_type
         raise AttributeError(f"this batch has no {name!r}; it has {list(self.__dict__)}")
 
     def __contains__(self, key: str) -> bool:
@@ -128,8 +128,8 @@ class PackBatch:
 
     def __reduce__(self) -> tuple[Any, ...]:
         tensors = self.__dict__
-        if can_travel(tensors):
-            return _arrived, (as_one(tensors), self._shape, self._num_packs)
+        if is_plain(tensors):
+            return _from_message, (to_message(tensors), self._shape, self._num_packs)
         return PackBatch, (tensors, self._shape, self._num_packs)
 
     def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> PackBatch:
@@ -174,8 +174,8 @@ class TypeView:
         self._batch[self._prefix + name] = tensor
 
 
-def _arrived(letter: Letter, shape: PackShape, num_packs: int) -> PackBatch:
-    return PackBatch(from_one(letter), shape, num_packs)
+def _from_message(message: Message, shape: PackShape, num_packs: int) -> PackBatch:
+    return PackBatch(from_message(message), shape, num_packs)
 
 
 RESERVED = frozenset(name for name in dir(PackBatch) if not name.startswith("__"))

@@ -21,7 +21,7 @@ _ALIGNED = 16  # bytes: the widest item that a device loads at once
 class RingSize:
     """What a ring takes, before anything is allocated.
 
-    blocks: places of the ring; all_blocks: blocks of the data set; block_bytes: one block in the ring; other_bytes: the
+    blocks: slots of the ring; all_blocks: blocks of the data set; block_bytes: one block in the ring; other_bytes: the
     empty pack, and the room through which blocks come.
     """
 
@@ -62,24 +62,24 @@ class BlockForm:
         if redraw:
             all_slots = (self.all_blocks * self.capacity + 1) * layout.num_graphs
             self.empty[SLOTS] = np.arange(layout.num_graphs, dtype=np.int32 if all_slots < 1 << 31 else np.int64)[None]
-        self.places, self.staging_bytes = self._placed()
+        self.spans, self.staging_bytes = self._staging()
 
-    def _placed(self) -> tuple[dict[str, tuple[int, int]], int]:
-        """Where each array of a block lies while it travels: name -> (first byte, end), and the bytes in all."""
-        found: dict[str, tuple[int, int]] = {}
+    def _staging(self) -> tuple[dict[str, tuple[int, int]], int]:
+        """Where each array of a block lies in the host's buffer: name -> (first byte, end), and the bytes in all."""
+        spans: dict[str, tuple[int, int]] = {}
         end = 0
         for name, values in self.empty.items():
             first = -(-end // _ALIGNED) * _ALIGNED
             end = first + values.nbytes * self.capacity
-            found[name] = first, end
-        return found, end
+            spans[name] = first, end
+        return spans, end
 
     @property
     def block_bytes(self) -> int:
         return sum(values.nbytes for values in self.empty.values()) * self.capacity
 
     def size(self, blocks: int) -> RingSize:
-        """Of a ring of so many places."""
+        """Of a ring of so many blocks."""
         other = self.block_bytes // max(1, self.capacity) + self.staging_bytes
         return RingSize(blocks, self.all_blocks, self.block_bytes, other)
 
@@ -98,10 +98,10 @@ class BlockForm:
     def table(self, load: Load, classes: SizeClasses, key: int) -> np.ndarray:
         """The slot of the ring whose graph each slot of a block takes: [capacity, G]. key: 0 for its own."""
         graphs = self.layout.num_graphs
-        found = np.arange(self.capacity * graphs, dtype=np.int64).reshape(-1, graphs)
+        table = np.arange(self.capacity * graphs, dtype=np.int64).reshape(-1, graphs)
         if key:
-            found[: classes.packs] = classes.slots(load.block, key)
-        return (found + load.slot * self.capacity * graphs).astype(self.empty[SLOTS].dtype)
+            table[: classes.packs] = classes.slots(load.block, key)
+        return (table + load.slot * self.capacity * graphs).astype(self.empty[SLOTS].dtype)
 
 
 def swaps_of(key: int) -> int:

@@ -36,11 +36,11 @@ class Cast(NamedTuple):
 
 
 class Mask(NamedTuple):
-    """A mask to make from counts: its slots, and the place of its count in num_real."""
+    """A mask to make from counts: its slots, and the column of num_real that counts them."""
 
     name: str
     slots: int
-    place: int
+    real_column: int
 
 
 class MaskColumn:
@@ -62,21 +62,21 @@ def decoded_block(columns: Mapping[str, np.ndarray], casts: Sequence[Cast], mask
     """columns: name -> [packs, *shape] in storage dtype, `num_real` among them where there are masks."""
     for cast in casts:
         check_finite(cast.name, columns[cast.name], cast.dtype)
-    found: DecodedBlock = [
+    decoded: DecodedBlock = [
         (cast.name, columns[cast.name] if cast.view is None else columns[cast.name].view(cast.view), cast.dtype)
         for cast in casts
     ]
     if masks:
         num_real = columns["num_real"]
         for mask in masks:
-            found.append((mask.name, MaskColumn(mask.slots, num_real[:, mask.place]), _BOOL))
-        real = num_real[:, [mask.place for mask in masks]]
+            decoded.append((mask.name, MaskColumn(mask.slots, num_real[:, mask.real_column]), _BOOL))
+        real = num_real[:, [mask.real_column for mask in masks]]
         if ((real < 0) | (real > [mask.slots for mask in masks])).any():
             raise FormatError(
                 f"num_real counts up to {real.max(0).tolist()}, down to {real.min(0).tolist()}, of "
                 f"{[mask.slots for mask in masks]} slots for {[mask.name for mask in masks]}{CONTRADICTION}"
             )
-    return found
+    return decoded
 
 
 def check_finite(name: str, values: np.ndarray, dtype: np.dtype[Any]) -> None:
@@ -159,20 +159,20 @@ class Blocks:
 
     def cached(self, block: int, redraw: int = 0) -> DecodedBlock:
         """The same, kept; the block unused for longest makes room."""
-        wanted = block, redraw
-        last, found = self._last
-        if last == wanted and found is not None:
-            return found
-        found = self._cache.get(wanted)
-        if found is None:
-            found = self.decode(block, redraw)
-        self._last = wanted, found
+        key = block, redraw
+        last, decoded = self._last
+        if last == key and decoded is not None:
+            return decoded
+        decoded = self._cache.get(key)
+        if decoded is None:
+            decoded = self.decode(block, redraw)
+        self._last = key, decoded
         with self._lock:
-            self._cache[wanted] = found
-            self._cache.move_to_end(wanted)
+            self._cache[key] = decoded
+            self._cache.move_to_end(key)
             while len(self._cache) > self.cache_blocks:
                 self._cache.popitem(last=False)
-        return found
+        return decoded
 
     def drop(self, block: int) -> None:
         """Forget a block that a reader in order has left behind: its memory serves the next one."""

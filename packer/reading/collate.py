@@ -65,7 +65,7 @@ def pack_shape(manifest: Manifest, followed: Sequence[Field] = ()) -> PackShape:
     return PackShape(schema.axes, tuple(slots[axis.key] for axis in schema.axes), graphs, joints)
 
 
-def join(packs: Sequence[Mapping[str, torch.Tensor]], shape: PackShape) -> dict[str, torch.Tensor]:
+def collate_tensors(packs: Sequence[Mapping[str, torch.Tensor]], shape: PackShape) -> dict[str, torch.Tensor]:
     """One larger pack: rows follow each other; node numbers, `batch` and `ptr` are shifted.
 
     A key that a transform added joins along dimension 0, unshifted.
@@ -76,20 +76,20 @@ def join(packs: Sequence[Mapping[str, torch.Tensor]], shape: PackShape) -> dict[
     for key, tensor in packs[0].items():
         bits = tensor.dtype == torch.bfloat16  # which numpy lacks
         parts = [(pack[key].view(torch.int16) if bits else pack[key]).numpy() for pack in packs]
-        whole = torch.from_numpy(join_arrays(parts, parts[0].dtype, shape.joints.get(key, PLAIN)))
-        joined[key] = whole.view(torch.bfloat16) if bits else whole
+        column = torch.from_numpy(collate_column(parts, parts[0].dtype, shape.joints.get(key, PLAIN)))
+        joined[key] = column.view(torch.bfloat16) if bits else column
     return joined
 
 
-def joined_arrays(packs: Sequence[Mapping[str, np.ndarray]], shape: PackShape) -> dict[str, np.ndarray]:
+def collate_arrays(packs: Sequence[Mapping[str, np.ndarray]], shape: PackShape) -> dict[str, np.ndarray]:
     """The same for packs of arrays."""
     return {
-        key: join_arrays([pack[key] for pack in packs], array.dtype, shape.joints.get(key, PLAIN))
+        key: collate_column([pack[key] for pack in packs], array.dtype, shape.joints.get(key, PLAIN))
         for key, array in packs[0].items()
     }
 
 
-def join_arrays(parts: Sequence[np.ndarray], dtype: np.dtype[Any], joint: Joint) -> np.ndarray:
+def collate_column(parts: Sequence[np.ndarray], dtype: np.dtype[Any], joint: Joint) -> np.ndarray:
     """One column of several packs, cast to `dtype`: [rows, ...] each -> [packs * rows, ...], or along dimension -1.
 
     A shift of several numbers is one for each entry of the first dimension that is not the joined one.
@@ -97,23 +97,23 @@ def join_arrays(parts: Sequence[np.ndarray], dtype: np.dtype[Any], joint: Joint)
     packs = len(parts)
     if joint.skip:
         parts = [parts[0], *(part[joint.skip :] for part in parts[1:])]
-    whole = np.concatenate(parts, axis=joint.dim, dtype=dtype, casting="unsafe")
+    column = np.concatenate(parts, axis=joint.dim, dtype=dtype, casting="unsafe")
     if not joint.shift:
-        return whole
+        return column
     shift = np.array(joint.shift, dtype)
     steps = np.arange(packs, dtype=dtype)
-    if joint.dim == -1 and whole.ndim > 1:
-        by_pack = whole.reshape(*whole.shape[:-1], packs, whole.shape[-1] // packs)  # [entries, ..., packs, rows]
-        by_pack += shift.reshape(-1, *[1] * (whole.ndim - 2), 1, 1) * steps[:, None]
-        return whole
-    rows = whole[joint.skip :]
-    by_pack = rows.reshape(packs, len(rows) // packs, *whole.shape[1:])  # [packs, rows, entries, ...]
-    entries = (len(shift), *[1] * (whole.ndim - 2)) if whole.ndim > 1 else ()
+    if joint.dim == -1 and column.ndim > 1:
+        by_pack = column.reshape(*column.shape[:-1], packs, column.shape[-1] // packs)  # [entries, ..., packs, rows]
+        by_pack += shift.reshape(-1, *[1] * (column.ndim - 2), 1, 1) * steps[:, None]
+        return column
+    rows = column[joint.skip :]
+    by_pack = rows.reshape(packs, len(rows) // packs, *column.shape[1:])  # [packs, rows, entries, ...]
+    entries = (len(shift), *[1] * (column.ndim - 2)) if column.ndim > 1 else ()
     by_pack += (steps[:, None] * shift).reshape(packs, 1, *entries)
-    return whole
+    return column
 
 
-def join_unshifted(packs: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+def collate_unshifted(packs: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """Packs one after the other along dimension 0, values as they are: what PopTorch cuts into equal parts again."""
     import torch
 

@@ -18,7 +18,7 @@ from packer.graphs.schema import Field
 from packer.limits.pack_limits import PackLimits
 from packer.packs.columns import Column
 from packer.reading.blocks import Blocks, DecodedBlock
-from packer.reading.collate import PackShape, join
+from packer.reading.collate import PackShape, collate_tensors
 from packer.reading.reader import CACHE_BLOCKS, PackReader, Rows
 from packer.shards.manifest import Manifest
 from packer.shards.targets import TargetStats
@@ -165,12 +165,12 @@ class PackDataset(Dataset[Pack]):
             pack = self._finished(pack)
         return pack if self.transform is None else self.transform(pack)
 
-    def cut_joined(self, parts: Sequence[tuple[DecodedBlock, int]], shape: PackShape) -> Pack:
+    def cut_collated(self, parts: Sequence[tuple[DecodedBlock, int]], shape: PackShape) -> Pack:
         """Several packs (block, row) as one: rows go straight from their blocks to where they belong."""
         if self.transform is not None:
             cast = self.reader.cast
-            return join([self.pack(cast(block, slice(row, row + 1)), 0) for block, row in parts], shape)
-        return self._finished({name: from_numpy(a) for name, a in self.reader.cut_joined(parts, shape).items()})
+            return collate_tensors([self.pack(cast(block, slice(row, row + 1)), 0) for block, row in parts], shape)
+        return self._finished({name: from_numpy(a) for name, a in self.reader.cut_collated(parts, shape).items()})
 
     def _finished(self, pack: Pack) -> Pack:
         for name, dtype in self._finish:
@@ -204,14 +204,14 @@ class PackDataset(Dataset[Pack]):
             )
         slot_of_graph = torch.from_numpy(self.reader.slots_of_graphs()).to(rows.device)
         missing = slot_of_graph < 0
-        found = rows[slot_of_graph.clamp(min=0)]
+        by_graph = rows[slot_of_graph.clamp(min=0)]
         if missing.any():
             if fill is None and not rows.is_floating_point():
                 raise FormatError(
-                    f"{int(missing.sum())} of {len(found)} graphs are in no pack: pass fill=, the value to give them"
+                    f"{int(missing.sum())} of {len(by_graph)} graphs are in no pack: pass fill=, the value to give them"
                 )
-            found[missing] = float("nan") if fill is None else fill
-        return found
+            by_graph[missing] = float("nan") if fill is None else fill
+        return by_graph
 
 
 def _to_finish(reader: PackReader) -> list[tuple[str, torch.dtype]]:

@@ -16,16 +16,16 @@ _32_BIT = {"int64": "int32", "uint64": "int32", "uint32": "int32", "uint16": "in
 _32_BIT["bfloat16"] = "float32"
 
 
-def dtype_name(given: Any, allowed: Sequence[str], option: str) -> str:
+def dtype_name(dtype: Any, allowed: Sequence[str], option: str) -> str:
     """The name of a numpy or torch dtype, or of the name itself; FieldError for one not allowed."""
-    name = given if isinstance(given, str) else str(given).split(".")[-1]
+    name = dtype if isinstance(dtype, str) else str(dtype).split(".")[-1]
     if name not in allowed:
         try:
-            name = np.dtype(given).name
+            name = np.dtype(dtype).name
         except TypeError:
-            name = str(given)
+            name = str(dtype)
     if name not in allowed:
-        raise FieldError(f"{option} must be one of {', '.join(allowed)}; got {given!r}")
+        raise FieldError(f"{option} must be one of {', '.join(allowed)}; got {dtype!r}")
     return name
 
 

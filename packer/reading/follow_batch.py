@@ -43,8 +43,8 @@ def followed(manifest: Manifest, names: Sequence[str] | str | None, loaded: Coll
     for name in wanted:
         if name not in known:
             raise FieldError(f"follow_batch={wanted}: there is no field {name!r}; there are {sorted(known)}")
-    found = tuple(field for field in fields if field.name in wanted or field.key in wanted)
-    for field in found:
+    followed_fields = tuple(field for field in fields if field.name in wanted or field.key in wanted)
+    for field in followed_fields:
         need = _needs(field)
         if not need <= set(loaded):
             raise FieldError(
@@ -53,7 +53,7 @@ def followed(manifest: Manifest, names: Sequence[str] | str | None, loaded: Coll
         taken = {f"{field.key}_batch", f"{field.key}_ptr"} & {column.name for column in manifest.columns}
         if taken:
             raise FieldError(f"follow_batch of {field.key!r} makes {sorted(taken)}, which the packs already have")
-    return found
+    return followed_fields
 
 
 def _needs(field: Field) -> set[str]:

@@ -14,7 +14,7 @@ from packer.reading.blocks import Cast, DecodedBlock
 from packer.reading.calls import CallThread
 from packer.reading.in_jax_resident import ResidentSteps
 from packer.reading.order import LANES, MOST, Redraw, whole_number
-from packer.reading.prefetch import BlocksAhead
+from packer.reading.prefetch import PrefetchedBlocks
 from packer.reading.progress import Pass, Progress
 from packer.reading.reader import PackReader
 from packer.reading.redraw import edge_pointers
@@ -91,13 +91,13 @@ def _placed(jax: Any, devices: int | None, sharding: Any) -> tuple[Any, int]:
         return sharding, len(sharding.addressable_devices)
     if devices is None:
         return None, 1
-    here = jax.local_devices()
-    if not 1 <= whole_number("devices", devices, -MOST) <= len(here):
+    local = jax.local_devices()
+    if not 1 <= whole_number("devices", devices, -MOST) <= len(local):
         raise StateError(
-            f"devices must be None, or from 1 to the {len(here)} local devices of this process; got {devices}. "
+            f"devices must be None, or from 1 to the {len(local)} local devices of this process; got {devices}. "
             "numpy_loader stacks for any number"
         )
-    mesh = jax.sharding.Mesh(np.array(here[:devices]), ("devices",))
+    mesh = jax.sharding.Mesh(np.array(local[:devices]), ("devices",))
     return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("devices")), devices
 
 
@@ -127,8 +127,8 @@ class _Steps:
         at_once = min(self.most, max(1, len(progress)))  # the same in every pass, so that one program serves them all
         size = at_once * progress.step
         starts = range(0, len(run.ids), size)
-        ahead = BlocksAhead(self.reader, run.ids, progress.ahead(run), run.redraw_key)
-        with run, closing(CallThread("stored packs")) as thread, ahead as blocks:
+        prefetched = PrefetchedBlocks(self.reader, run.ids, progress.prefetch_depth(run), run.redraw_key)
+        with run, closing(CallThread("stored packs")) as thread, prefetched as blocks:
 
             def put(start: int) -> Any:
                 return self._put(blocks.rows(run.ids[start : start + size].tolist()), at_once)
@@ -149,8 +149,8 @@ class _Steps:
         groups = self.groups or 1
         number = np.arange(len(rows)).reshape(-1, groups, self.batch_size)
         step, group, pack = np.indices(number.shape)
-        place = ((group * at_once + step) * self.batch_size + pack).reshape(-1)
-        chunk = gathered(rows, place, groups * at_once * self.batch_size)
+        positions = ((group * at_once + step) * self.batch_size + pack).reshape(-1)
+        chunk = gathered(rows, positions, groups * at_once * self.batch_size)
         for key, axis in ((axis, self.layout.axes[axis]) for _, axis in self.layout.followed if axis):
             if axis.edge_index:
                 pointers = edge_pointers(chunk[axis.batch], chunk[axis.edge_index], self.layout.num_graphs)
@@ -171,8 +171,9 @@ class _Steps:
         return self.jax.vmap(self._one, in_axes=(0, None))(chunk, number)
 
 
-def gathered(parts: Sequence[tuple[DecodedBlock, int]], place: np.ndarray, rows: int) -> dict[str, np.ndarray]:
-    """Packs (block, row) as they are stored, side by side: name -> [rows, *shape], pack i at place[i], zeros elsewhere.
+def gathered(parts: Sequence[tuple[DecodedBlock, int]], positions: np.ndarray, rows: int) -> dict[str, np.ndarray]:
+    """Packs (block, row) as they are stored, side by side: name -> [rows, *shape], pack i at positions[i],
+    zeros elsewhere.
 
     All packs of a block are copied by one call for each column.
     """
@@ -181,14 +182,14 @@ def gathered(parts: Sequence[tuple[DecodedBlock, int]], place: np.ndarray, rows:
         _, numbers, taken = by_block.setdefault(id(block), (block, [], []))
         numbers.append(number)
         taken.append(row)
-    found: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {}
     for block, numbers, taken in by_block.values():
-        to, source = place[numbers], np.array(taken)
+        to, source = positions[numbers], np.array(taken)
         for name, stored, dtype in block:
-            if name not in found:
-                found[name] = np.zeros((rows, *stored.shape[1:]), dtype)
-            found[name][to] = stored[source]
-    return found
+            if name not in arrays:
+                arrays[name] = np.zeros((rows, *stored.shape[1:]), dtype)
+            arrays[name][to] = stored[source]
+    return arrays
 
 
 def _cast(name: str, carried: str) -> Cast:

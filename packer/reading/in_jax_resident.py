@@ -52,14 +52,14 @@ class ResidentSteps:
         """All packs to the devices, the empty pack last."""
         form = self.form
         rows = form.all_blocks * form.capacity
-        whole = {name: np.repeat(values, rows + 1, axis=0) for name, values in form.empty.items() if name != SLOTS}
+        with_empty = {name: np.repeat(values, rows + 1, axis=0) for name, values in form.empty.items() if name != SLOTS}
         self._arrays, self._classes, self._swaps = {}, [], -1
         for block in range(form.all_blocks):
             arrays, classes = form.read(block, swaps)
             for name, values in arrays.items():
-                whole[name][block * form.capacity : (block + 1) * form.capacity] = values
+                with_empty[name][block * form.capacity : (block + 1) * form.capacity] = values
             self._classes += [classes] if classes is not None else []
-        self._arrays, self._swaps = {name: self._put(values) for name, values in whole.items()}, swaps
+        self._arrays, self._swaps = {name: self._put(values) for name, values in with_empty.items()}, swaps
 
     def _table(self, key: int) -> np.ndarray:
         """The slot whose graph each slot takes: [packs + 1, G]."""
@@ -69,10 +69,10 @@ class ResidentSteps:
         return np.concatenate([*tables, last])
 
     def _put(self, values: np.ndarray) -> Any:
-        held = self.layout.ops.hold(values) if self.everywhere is None else values
+        on_device = self.layout.ops.hold(values) if self.everywhere is None else values
         if self.everywhere is None or self.everywhere.is_fully_addressable:
-            return self.jax.device_put(held, self.everywhere)
-        return self.jax.make_array_from_process_local_data(self.everywhere, held)
+            return self.jax.device_put(on_device, self.everywhere)
+        return self.jax.make_array_from_process_local_data(self.everywhere, on_device)
 
     def _placed(self, packs: np.ndarray) -> Any:
         """The numbers of a step's packs, each where its pack is wanted."""

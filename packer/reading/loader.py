@@ -9,15 +9,15 @@ from torch.utils.data import DataLoader, get_worker_info
 
 from packer.errors import StateError
 from packer.reading.batch import RESERVED, PackBatch
-from packer.reading.collate import PackShape, join
+from packer.reading.collate import PackShape, collate_tensors
 from packer.reading.dataset import Pack, PackDataset
 from packer.reading.order import LANES, Redraw
-from packer.reading.prefetch import BlocksAhead
+from packer.reading.prefetch import PrefetchedBlocks
 from packer.reading.progress import Pass, Progress
 from packer.reading.resumable import Resumable
 from packer.reading.sharing import accelerate_processes, check_shared_out, not_packed
 from packer.reading.steps import Packs, StepSampler
-from packer.reading.transport import Travelling
+from packer.reading.transport import PipedStep
 from packer.reading.workers import WorkerStart, interrupts_held
 
 LAYOUTS = ("pyg", "dict")
@@ -90,13 +90,13 @@ class Collate:
         self.layout = layout
 
     def __call__(self, packs: Sequence[Pack]) -> Any:
-        return self.wrap(packs[0] if len(packs) == 1 else join(packs, self.shape), len(packs))
+        return self.wrap(packs[0] if len(packs) == 1 else collate_tensors(packs, self.shape), len(packs))
 
     def wrap(self, joined: Pack, num_packs: int) -> Any:
         """Packs that are joined already."""
         if self.layout == "pyg":
             return PackBatch(joined, self.shape, num_packs)
-        return joined if get_worker_info() is None else Travelling(joined)
+        return joined if get_worker_info() is None else PipedStep(joined)
 
 
 class PackLoader(Resumable):
@@ -118,10 +118,12 @@ class PackLoader(Resumable):
 
     def _steps(self, run: Pass) -> Iterator[Any]:
         progress, collate, step = self.progress, self.collate, self.progress.step
-        with run, BlocksAhead(self.dataset.reader, run.ids, progress.ahead(run), run.redraw_key) as blocks:
-            wanted = run.ids.tolist()
-            for start in range(0, len(wanted), step):
-                packs = blocks.packs(self.dataset, wanted[start : start + step], collate.shape)
+        with run, PrefetchedBlocks(
+            self.dataset.reader, run.ids, progress.prefetch_depth(run), run.redraw_key
+        ) as blocks:
+            ids = run.ids.tolist()
+            for start in range(0, len(ids), step):
+                packs = blocks.packs(self.dataset, ids[start : start + step], collate.shape)
                 batch = collate.wrap(packs, step)
                 if self.pin_memory:
                     batch = _pinned(batch)

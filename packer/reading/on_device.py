@@ -70,7 +70,7 @@ def device_loader(
     hidden = sorted(RESERVED.intersection(column.name for column in dataset.columns))
     if hidden:
         raise StateError(f"fields {hidden} have names that a PackBatch itself uses: leave them out with columns=[...]")
-    there = _device(device)
+    target = _device(device)
     progress = Progress(dataset.manifest, shuffle, seed, rank, world_size, batch_size, lanes, redraw, distributed)
     layout = layout_of(dataset.reader, TorchOps())
     layout = replace(layout, columns=tuple(sorted(layout.columns, key=lambda column: column.kind == "mask")))
@@ -78,27 +78,27 @@ def device_loader(
     least = least_blocks(
         form.all_blocks, form.capacity, lanes if shuffle else 1, batch_size * progress.world, batch_size
     )
-    size = ring_size(form, memory, least, there)
-    log.info("device_loader: ring on %s: %s, with %s packs a step", there, size, batch_size)
+    size = ring_size(form, memory, least, target)
+    log.info("device_loader: ring on %s: %s, with %s packs a step", target, size, batch_size)
     try:
-        ring = Ring(form, size, there)
+        ring = Ring(form, size, target)
     except torch.cuda.OutOfMemoryError as error:
-        raise StateError(f"the ring ({size}) could not be allocated on {there}: pass a smaller memory") from error
+        raise StateError(f"the ring ({size}) could not be allocated on {target}: pass a smaller memory") from error
     return DeviceLoader(dataset, progress, ring)
 
 
-def _device(given: Any) -> torch.device:
+def _device(name: Any) -> torch.device:
     try:
-        device = torch.device(given)
+        device = torch.device(name)
     except (RuntimeError, TypeError) as error:
-        raise StateError(f"device must name a device of torch; got {given!r}") from error
+        raise StateError(f"device must name a device of torch; got {name!r}") from error
     if device.type not in ("cuda", "cpu"):
-        raise StateError(f"device must be cuda or cpu; got {given!r}")
+        raise StateError(f"device must be cuda or cpu; got {name!r}")
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if not count or (device.index or 0) >= count:
             raise StateError(
-                f"device={str(given)!r}: torch {torch.__version__} sees {count} CUDA devices. "
+                f"device={str(name)!r}: torch {torch.__version__} sees {count} CUDA devices. "
                 'Pass device="cpu", or use torch_loader'
             )
         index: Any = device.index  # None for the current one
@@ -138,8 +138,8 @@ class DeviceLoader(Resumable):
     def take(self, numbers: torch.Tensor) -> PackBatch:
         """The step of these packs of the ring, as `numbers` of this loader gives them: int64 [batch_size], on the
         device. Pure, of static shapes: it may stand inside torch.compile(fullgraph=True) and in a CUDA graph."""
-        found = take(self.ring.arrays, numbers, self._layout, self.ring.slots)
-        return PackBatch(found, self._shape, numbers.shape[0])
+        arrays = take(self.ring.arrays, numbers, self._layout, self.ring.slots)
+        return PackBatch(arrays, self._shape, numbers.shape[0])
 
     def numbers(self) -> Iterator[torch.Tensor]:
         """A pass as the numbers of packs that `take` wants, int64 [batch_size] on the device, one tensor a step.
@@ -160,9 +160,9 @@ class DeviceLoader(Resumable):
 
     def _numbers(self, run: Pass) -> Iterator[torch.Tensor]:
         ring, progress, step = self.ring, self.progress, self.progress.step
-        turn, held = ring.begin()
+        turn, in_ring = ring.begin()
         self._check_fits(run)
-        positions, loads = ring_plan(run.ids, step, ring.form.capacity, held)
+        positions, loads = ring_plan(run.ids, step, ring.form.capacity, in_ring)
         at = self._sent(torch.from_numpy(positions.reshape(-1, step)))
         waiting = [load for load in reversed(loads) if not ring.ready(load, run.redraw_key)]
         coming: dict[int, list[Any]] = {}

@@ -54,54 +54,54 @@ class State:
                 f"not a loader state: {_shown(plain, 200)}; expected what state_dict() gave: "
                 f"epoch, packs_seen, seed, lanes and fingerprint. Missing: {', '.join(missing)}"
             )
-        found, redraw = plain["fingerprint"], plain.get("redraw", False)
-        if not isinstance(found, str) or not is_redraw(redraw):
+        named, redraw = plain["fingerprint"], plain.get("redraw", False)
+        if not isinstance(named, str) or not is_redraw(redraw):
             raise StateError(
                 'not a loader state: fingerprint must be text and redraw True, False or "swaps"; '
-                f"got {_shown(found)} and {_shown(redraw)}"
+                f"got {_shown(named)} and {_shown(redraw)}"
             )
-        if found != fingerprint:
+        if named != fingerprint:
             raise StateError(
-                f"this state belongs to another data set or another shuffle setting: it names {found[:200]}, "
+                f"this state belongs to another data set or another shuffle setting: it names {named[:200]}, "
                 f"this loader reads {fingerprint}. Resume with the data set and options it was saved with, "
                 "or start a new epoch without loading it"
             )
-        what = "not a loader state: "
+        prefix = "not a loader state: "
         return cls(
-            epoch=whole_number(what + "epoch", plain["epoch"]),
-            packs_seen=whole_number(what + "packs_seen", plain["packs_seen"]),
-            seed=whole_number(what + "seed", plain["seed"]),
-            lanes=whole_number(what + "lanes", plain["lanes"], 1, MOST_LANES),
-            fingerprint=found,
+            epoch=whole_number(prefix + "epoch", plain["epoch"]),
+            packs_seen=whole_number(prefix + "packs_seen", plain["packs_seen"]),
+            seed=whole_number(prefix + "seed", plain["seed"]),
+            lanes=whole_number(prefix + "lanes", plain["lanes"], 1, MOST_LANES),
+            fingerprint=named,
             redraw=redraw,
         )
 
 
-def is_redraw(given: Any) -> bool:
+def is_redraw(value: Any) -> bool:
     """Whether a value says how graphs are redrawn."""
-    return isinstance(given, bool) or (isinstance(given, str) and given == SWAPS)
+    return isinstance(value, bool) or (isinstance(value, str) and value == SWAPS)
 
 
-def whole_number(name: str, given: Any, least: int = 0, most: int = MOST) -> int:
-    """`given` as an int. StateError unless it is a whole number from `least` to `most`: no bool, text or 2.0."""
+def whole_number(name: str, value: Any, least: int = 0, most: int = MOST) -> int:
+    """`value` as an int. StateError unless it is a whole number from `least` to `most`: no bool, text or 2.0."""
     try:
-        number = None if isinstance(given, (bool, np.bool_)) else operator.index(given)
+        number = None if isinstance(value, (bool, np.bool_)) else operator.index(value)
     except TypeError:
         number = None
     if number is None:
-        raise StateError(f"{name} must be a whole number; got {_shown(given)}, a {type(given).__name__}")
+        raise StateError(f"{name} must be a whole number; got {_shown(value)}, a {type(value).__name__}")
     if not least <= number <= most:
         upto = "2**63 - 1" if most == MOST else f"{most}"
         raise StateError(f"{name} must be a whole number from {least} to {upto}; got {_shown(number)}")
     return number
 
 
-def _shown(given: Any, most: int = 80) -> str:
+def _shown(value: Any, most: int = 80) -> str:
     """Not all of what may be long; and Python refuses to write out whole numbers of thousands of digits."""
     try:
-        return repr(given)[:most]
+        return repr(value)[:most]
     except ValueError:
-        return f"a {type(given).__name__} of too many digits"
+        return f"a {type(value).__name__} of too many digits"
 
 
 def order_fingerprint(manifest_sha256: str, shuffle: bool) -> str:

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import Sampler
 
 from packer.errors import MissingExtraError, StateError
-from packer.reading.collate import join_unshifted, stack
+from packer.reading.collate import collate_unshifted, stack
 from packer.reading.dataset import Pack, PackDataset
 from packer.reading.order import LANES, MOST, Redraw, whole_number
 from packer.reading.progress import Pass, Progress
@@ -128,12 +128,12 @@ class PackSampler(Sampler[int]):
     def state_dict(self, epoch: int, steps: int) -> dict[str, Any]:
         """The state after `steps` steps of `epoch`, counted from the epoch's start, as the training loop has counted
         them. StateError for what is no such number."""
-        seen = whole_number("steps", steps) * self.progress.step * self.progress.world
-        return {**self.progress.state_dict(), "epoch": whole_number("epoch", epoch), "packs_seen": seen}
+        packs_seen = whole_number("steps", steps) * self.progress.step * self.progress.world
+        return {**self.progress.state_dict(), "epoch": whole_number("epoch", epoch), "packs_seen": packs_seen}
 
 
 def _joined(packs: Sequence[Pack]) -> Pack:
-    return _device_dtypes(join_unshifted(packs))
+    return _device_dtypes(collate_unshifted(packs))
 
 
 def _stacked(packs: Sequence[Pack]) -> Pack:

@@ -19,18 +19,18 @@ class Cutter(Protocol):
     """What cuts packs from decoded blocks: into tensors, or into arrays."""
 
     def pack(self, several: Rows, at: int) -> Any: ...
-    def cut_joined(self, parts: Sequence[tuple[DecodedBlock, int]], shape: PackShape) -> Any: ...
+    def cut_collated(self, parts: Sequence[tuple[DecodedBlock, int]], shape: PackShape) -> Any: ...
     def empty_pack(self) -> Any: ...
 
 
-class BlocksAhead:
+class PrefetchedBlocks:
     """The packs `ids` of a reader in this order: each block decoded once, in a thread, shortly before it is needed.
 
-    A block is let go with its last pack. At most `ahead` blocks wait, and as many are in use. Leaving does not wait for
+    A block is let go with its last pack. At most `depth` blocks wait, and as many are in use. Leaving does not wait for
     a store that does not answer. redraw: the key of the pass' redraws, 0 for none.
     """
 
-    def __init__(self, reader: PackReader, ids: np.ndarray, ahead: int, redraw: int = 0) -> None:
+    def __init__(self, reader: PackReader, ids: np.ndarray, depth: int, redraw: int = 0) -> None:
         self._reader = reader
         self._decode = partial(reader.blocks.decode, redraw=redraw)
         self._per_block = reader.manifest.packs_per_block
@@ -41,11 +41,11 @@ class BlocksAhead:
         self._order: Iterator[int] = iter(blocks[np.argsort(first)].tolist())
         self._open: dict[int, _Open] = {}
         self._waiting: dict[int, Future[DecodedBlock]] = {}
-        self._ahead = max(1, ahead)
+        self._depth = max(1, depth)
 
-    def __enter__(self) -> BlocksAhead:
+    def __enter__(self) -> PrefetchedBlocks:
         self._thread = CallThread("packs")
-        for _ in range(self._ahead):
+        for _ in range(self._depth):
             self._submit()
         return self
 
@@ -57,13 +57,13 @@ class BlocksAhead:
     def packs(self, cutter: Cutter, ids: Sequence[int], shape: PackShape) -> Any:
         """The next packs, joined; `ids` are the next of the ids."""
         if len(ids) > 1:
-            return cutter.cut_joined(self.rows(ids), shape)
+            return cutter.cut_collated(self.rows(ids), shape)
         if ids[0] == EMPTY:
             return cutter.empty_pack()
         number = ids[0] // self._per_block
         block = self._open.get(number) or self._opened(number)
         if block.at == block.cast_until:
-            block.cast = self._reader.cast(block.block, block.rows[block.at : block.at + self._reader.most_ahead])
+            block.cast = self._reader.cast(block.block, block.rows[block.at : block.at + self._reader.packs_per_cast])
             block.cast_from, block.cast_until = block.at, block.at + len(block.cast[0][1])
         pack = cutter.pack(block.cast, block.at - block.cast_from)
         self._pass_on(number, block)

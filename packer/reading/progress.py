@@ -25,8 +25,7 @@ from packer.reading.order import (
 from packer.reading.redraw import redraw_key
 from packer.shards.manifest import Manifest
 
-Place = Tuple[int, int]
-"""rank, world"""
+RankAndWorld = Tuple[int, int]
 
 
 class Numbered(Protocol):
@@ -77,7 +76,7 @@ class Progress:
     Every pass is an epoch: the first is epoch 0, and the one after a pass of which something was taken is the next.
     `set_epoch` and `load_state_dict` say where the *next* pass begins; one that has begun goes on as it was. The state
     is that of the pass begun last: what was consumed of it, also after it was left, until it is exhausted or a later
-    call names another start. rank and world, where both are None, are those of `placed`, asked at every pass.
+    call names another start. rank and world, where both are None, are those of `current`, asked at every pass.
     """
 
     def __init__(
@@ -90,11 +89,11 @@ class Progress:
         step: int = 1,
         lanes: int = LANES,
         redraw: Redraw | None = None,
-        placed: Callable[[], Place] | None = None,
+        current: Callable[[], RankAndWorld] | None = None,
     ) -> None:
         if (rank is None) != (world is None):
             raise StateError(f"give both rank and world_size, or neither; got rank={rank}, world_size={world}")
-        self._placed = placed if rank is None else None
+        self._current = current if rank is None else None
         rank = whole_number("rank", 0 if rank is None else rank, -MOST)
         world = whole_number("world_size", 1 if world is None else world, -MOST)
         step, lanes = whole_number("batch_size", step, -MOST), whole_number("lanes", lanes, -MOST)
@@ -114,7 +113,7 @@ class Progress:
         self.packs_per_block = manifest.packs_per_block
         self.shuffle = shuffle
         self.step = step
-        self._place = rank, world
+        self._given = rank, world
         self.fingerprint = order_fingerprint(manifest.sha256, shuffle)
         drawn = bool(shuffle) if redraw is None else redraw
         self._next = State(0, 0, whole_number("seed", seed), lanes, self.fingerprint, drawn)
@@ -122,17 +121,17 @@ class Progress:
         self._named = ""  # what has named the start of the next pass since the latest began: "epoch", "state" or ""
 
     @property
-    def place(self) -> Place:
+    def rank_and_world(self) -> RankAndWorld:
         """This process's rank, and the number of ranks."""
-        return self._place if self._placed is None else self._placed()
+        return self._given if self._current is None else self._current()
 
     @property
     def rank(self) -> int:
-        return self.place[0]
+        return self.rank_and_world[0]
 
     @property
     def world(self) -> int:
-        return self.place[1]
+        return self.rank_and_world[1]
 
     def __len__(self) -> int:
         """Steps of a whole epoch, also where the next pass resumes one."""
@@ -151,14 +150,14 @@ class Progress:
         """Real graphs a pack in the mean over an epoch, the empty packs counted that fill its last steps."""
         return self.num_graphs / max(1, len(self) * self.world * self.step)
 
-    def ahead(self, run: Pass) -> int:
+    def prefetch_depth(self, run: Pass) -> int:
         """Blocks that a pass has in use at a time."""
         return run.start.lanes if self.shuffle else 1
 
     def begin(self) -> Pass:
         """The next pass. It counts, and the one after it is another, from its first step on."""
         start = self._next
-        rank, world = self.place
+        rank, world = self.rank_and_world
         ids = share(self.order(start, world), start.packs_seen, rank, world, self.step)
         key = redraw_key(start.seed, start.epoch, start.redraw)
         self._latest = Pass(start, ids, key, self.step * world, self.step)
@@ -219,13 +218,13 @@ class Progress:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The next pass goes on where `state` was taken, under any number of ranks and workers. StateError for what is
         no state, or one of another data set; then nothing has changed."""
-        found = State.from_dict(state, self.fingerprint)
-        if found.redraw and not self.shuffle:
-            raise StateError(f"not a loader state: redraw is {found.redraw!r} without shuffle")
-        self._next = found
+        loaded = State.from_dict(state, self.fingerprint)
+        if loaded.redraw and not self.shuffle:
+            raise StateError(f"not a loader state: redraw is {loaded.redraw!r} without shuffle")
+        self._next = loaded
         self._name("state")
 
-    def _name(self, what: str) -> None:
-        self._named = what
+    def _name(self, position: str) -> None:
+        self._named = position
         if self._latest is not None and not (self._latest.touched and self._latest.open):
             self._latest = None  # nothing is under way: the state is what was named

@@ -18,7 +18,7 @@ from packer.graphs.schema import Field
 from packer.limits.pack_limits import PackLimits
 from packer.packs.columns import Column
 from packer.reading.blocks import Blocks, Cast, DecodedBlock, Mask, decoded_block
-from packer.reading.collate import PLAIN, PackShape, join_arrays, joined_arrays, pack_shape
+from packer.reading.collate import PLAIN, PackShape, collate_arrays, collate_column, pack_shape
 from packer.reading.dtypes import FLOATS, INDICES, dtype_name, tensor_dtype
 from packer.reading.follow_batch import follow, followed
 from packer.reading.order import LANES
@@ -32,7 +32,7 @@ Rows = List[Tuple[str, np.ndarray]]
 """Columns of several packs, in the dtypes that were asked for; bfloat16 as the bits that are stored."""
 
 CACHE_BLOCKS = 2 * LANES  # a shuffled epoch reads `LANES` blocks in turn; it needs no block twice
-AHEAD_BYTES = 1 << 20  # of packs cast at once when they are asked for in order; more no longer fit a processor's cache
+CAST_BYTES = 1 << 20  # of packs cast at once when they are asked for in order; more no longer fit a processor's cache
 
 
 class PackReader:
@@ -110,19 +110,19 @@ class PackReader:
         self._len = self.manifest.num_packs
         self._per_block = self.manifest.packs_per_block
         pack_bytes = sum(_bytes(column, self.dtypes[column.name]) for column in self.columns)
-        self.most_ahead = max(1, AHEAD_BYTES // max(1, pack_bytes))
+        self.packs_per_cast = max(1, CAST_BYTES // max(1, pack_bytes))
         masks = _masks(self.manifest, self.columns)
         self.blocks = Blocks(self.place, self.manifest, casts, masks, self.verify, self.cache_blocks)
         self._forget()
 
     def _forget(self) -> None:
-        self._ahead: dict[int, tuple[int, Rows]] = {}
+        self._already_cast: dict[int, tuple[int, Rows]] = {}
         self._expected = -1
         self._empty: DecodedBlock | None = None
         self._id_blocks: Blocks | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_ahead": {}, "_empty": None}
+        return {**self.__dict__, "_already_cast": {}, "_empty": None}
 
     def with_dtypes(self, index_dtype: Any, float_dtype: Any, only_32_bit: bool = False) -> PackReader:
         """The same data set in other dtypes. only_32_bit: int32 also for every wider or unsigned integer, and float32
@@ -170,10 +170,10 @@ class PackReader:
         if redraw:
             number, row = divmod(self._pack_id(index), self._per_block)
             return self.cast(self.blocks.cached(number, redraw), slice(row, row + 1)), 0
-        taken = self._ahead.pop(index, None)
+        taken = self._already_cast.pop(index, None)
         if taken is None:
             index = self._pack_id(index)
-            taken = self._cast_ahead(index)
+            taken = self._cast_next(index)
         first, several = taken
         return several, index - first
 
@@ -189,13 +189,13 @@ class PackReader:
             return pack
         return follow(pack, self.followed, self.shape.num_graphs, self.index_dtype)
 
-    def cut_joined(self, parts: Sequence[tuple[DecodedBlock, int]], shape: PackShape) -> Arrays:
+    def cut_collated(self, parts: Sequence[tuple[DecodedBlock, int]], shape: PackShape) -> Arrays:
         """Several packs (block, row) as one: rows go straight from their blocks to where they belong."""
         if self.followed:
-            return joined_arrays([self.cut(self.cast(block, slice(row, row + 1)), 0) for block, row in parts], shape)
+            return collate_arrays([self.cut(self.cast(block, slice(row, row + 1)), 0) for block, row in parts], shape)
         first, _ = parts[0]
         return {
-            name: join_arrays([block[at][1][row] for block, row in parts], dtype, shape.joints.get(name, PLAIN))
+            name: collate_column([block[at][1][row] for block, row in parts], dtype, shape.joints.get(name, PLAIN))
             for at, (name, _, dtype) in enumerate(first)
         }
 
@@ -206,18 +206,18 @@ class PackReader:
             pack[name] = wide.view(np.float32).astype(dtype, copy=False)
         return pack
 
-    def _cast_ahead(self, pack: int) -> tuple[int, Rows]:
+    def _cast_next(self, pack: int) -> tuple[int, Rows]:
         """One pack; of packs asked for in order also the next few, which `rows_of` then takes, each once."""
         number, row = divmod(pack, self._per_block)
         block = self.blocks.cached(number)
-        ahead = 1
+        number_cast = 1
         if pack == self._expected:
-            ahead = self.most_ahead
+            number_cast = self.packs_per_cast
             if row == 0:
                 self.blocks.drop(number - 1)
-        several = self.cast(block, slice(row, row + ahead))
+        several = self.cast(block, slice(row, row + number_cast))
         self._expected = pack + len(several[0][1])
-        self._ahead = dict.fromkeys(range(pack + 1, self._expected), (pack, several))
+        self._already_cast = dict.fromkeys(range(pack + 1, self._expected), (pack, several))
         return pack, several
 
     def empty_pack(self) -> Arrays:

@@ -68,19 +68,19 @@ def redrawn(
     Raises FormatError for packs that contradict themselves.
     """
     slots = (_Slots.swapped if is_swapping(key) else _Slots.of)(columns, schema, limits, block, key)
-    found = {**columns, **slots.layout}
+    result = {**columns, **slots.layout}
     fields = [field for field in stored_fields(schema) if field.key in columns and columns[field.key].size]
     for field in fields:
         if field.axis is None:
-            found[field.key] = _graph_values(columns[field.key], field, slots)
+            result[field.key] = _graph_values(columns[field.key], field, slots)
     for axis in schema.axes:
-        own = [field for field in fields if field.axis == axis]
-        if own and axis.key in slots.axes:  # of a type without edges all is padding, which stays
-            found.update({field.key: _like(columns[field.key], (into or {}).get(field.key)) for field in own})
-            _move_rows(columns, found, own, slots, axis.key)
+        row_fields = [field for field in fields if field.axis == axis]
+        if row_fields and axis.key in slots.axes:  # of a type without edges all is padding, which stays
+            result.update({field.key: _like(columns[field.key], (into or {}).get(field.key)) for field in row_fields})
+            _move_rows(columns, result, row_fields, slots, axis.key)
     if "graph_ids" in columns:
-        found["graph_ids"] = columns["graph_ids"].reshape(-1)[slots.source].reshape(columns["graph_ids"].shape)
-    return found
+        result["graph_ids"] = columns["graph_ids"].reshape(-1)[slots.source].reshape(columns["graph_ids"].shape)
+    return result
 
 
 def _like(values: np.ndarray, spare: np.ndarray | None) -> np.ndarray:
@@ -222,9 +222,10 @@ class SizeClasses(NamedTuple):
         return cls(len(held), real, _classes(counts).astype(np.uint32))
 
     def slots(self, block: int, key: int) -> np.ndarray:
-        """What `slots_of_block` gives: int64 [packs, G]."""
-        found = _drawn(self.classes.astype(np.uint64), self.real, key_of(key, block))
-        return found.reshape(self.packs, -1)
+        """The slot (pack * G + slot) whose graph each slot of a block takes under a key: int64 [packs, G]. Arguments
+        are those of `redrawn`, which moves the rows; `take` moves them by this table."""
+        drawn = _drawn(self.classes.astype(np.uint64), self.real, key_of(key, block))
+        return drawn.reshape(self.packs, -1)
 
 
 def _sizes(
@@ -252,27 +253,21 @@ def _sizes(
 
 def _budgets(columns: Mapping[str, np.ndarray], schema: Schema) -> list[np.ndarray]:
     """What each slot takes of each budget: int64 [slots]."""
-    found = [columns[key].astype(np.int64).reshape(-1) for key in schema.budgets]
-    for key, values in zip(schema.budgets, found):
+    amounts = [columns[key].astype(np.int64).reshape(-1) for key in schema.budgets]
+    for key, values in zip(schema.budgets, amounts):
         if values.min(initial=0) < 0 or values.max(initial=0) >= 2**31:
             raise FormatError(
                 f"{key!r}, which has a budget, is below 0 or too large. Run graph-pack verify on the data set"
             )
-    return found
-
-
-def slots_of_block(columns: Mapping[str, np.ndarray], schema: Schema, block: int, key: int) -> np.ndarray:
-    """The slot (pack * G + slot) whose graph each slot of a block takes under a key: int64 [packs, G]. Arguments and
-    errors are those of `redrawn`, which moves the rows; `take` moves them by this table."""
-    return SizeClasses.of(columns, schema).slots(block, key)
+    return amounts
 
 
 def edge_pointers(batch: np.ndarray, index: np.ndarray, num_slots: int) -> np.ndarray:
     """The first edge of each slot of some packs, and the end: int32 [packs, slots + 1]. batch: [packs, nodes], the slot
     of each node that edges start from; index: [packs, 2, edges] as stored."""
-    found = np.zeros((len(batch), num_slots + 1), dtype=np.int32)
-    np.cumsum(_edges_of_slots(batch, index, num_slots), axis=1, out=found[:, 1:])
-    return found
+    ptr = np.zeros((len(batch), num_slots + 1), dtype=np.int32)
+    np.cumsum(_edges_of_slots(batch, index, num_slots), axis=1, out=ptr[:, 1:])
+    return ptr
 
 
 def _checked(count: np.ndarray, rows: int, axis: Axis) -> np.ndarray:
@@ -329,9 +324,9 @@ def _edges_of_slots(batch: np.ndarray, index: np.ndarray | None, num_slots: int)
     """How many edges each slot has: int64 [packs, slots]. An edge is its source node's slot's, and the edges of a slot
     stand together. batch: [packs, nodes]; index: [packs, 2, edges], None where there is none."""
     packs = len(batch)
-    found = np.zeros((packs, num_slots), dtype=np.int64)
+    counts = np.zeros((packs, num_slots), dtype=np.int64)
     if index is None or not index.size:
-        return found
+        return counts
     num_rows, num_nodes = index.shape[2], batch.shape[1]
     step = max(1, _ROWS_AT_ONCE // num_rows)
     for first in range(0, packs, step):
@@ -343,45 +338,45 @@ def _edges_of_slots(batch: np.ndarray, index: np.ndarray | None, num_slots: int)
         at = np.flatnonzero(begins)
         pack, slot = first + at // num_rows, owner.reshape(-1)[at]
         known = slot < num_slots
-        found[pack[known], slot[known]] = np.diff(at, append=owner.size)[known]
-    return found
+        counts[pack[known], slot[known]] = np.diff(at, append=owner.size)[known]
+    return counts
 
 
 def _graph_values(values: np.ndarray, field: Field, slots: _Slots) -> np.ndarray:
     """A field of graphs, redrawn."""
-    found = np.take(_items(values, len(slots.source)), slots.source).view(values.dtype)
-    found = found.reshape(len(slots.source), *field.shape)
+    moved = np.take(_items(values, len(slots.source)), slots.source).view(values.dtype)
+    moved = moved.reshape(len(slots.source), *field.shape)
     for entry, target in enumerate(field.targets if field.role == "index" else ()):
-        _add(found[:, entry] if field.shape else found, slots.change(target, slots.source))
-    return found.reshape(values.shape)
+        _add(moved[:, entry] if field.shape else moved, slots.change(target, slots.source))
+    return moved.reshape(values.shape)
 
 
 def _move_rows(
-    columns: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray], fields: list[Field], slots: _Slots, key: str
+    columns: Mapping[str, np.ndarray], into: Mapping[str, np.ndarray], fields: list[Field], slots: _Slots, key: str
 ) -> None:
     """Fill the columns of some fields of one axis, some packs at a time: what is written is still in the cache."""
-    own = slots.axes[key]
-    num_rows, num_slots = int(own.counts.sum()) // slots.packs, len(own.counts) // slots.packs
+    axis = slots.axes[key]
+    num_rows, num_slots = int(axis.counts.sum()) // slots.packs, len(axis.counts) // slots.packs
     # By how much the row that a row comes from, among those of the block, lies behind its own place in its pack.
-    moved = own.origin // num_slots * num_rows + own.moved
-    changes = {target: slots.change(target, own.origin) for field in fields for target in field.targets}
+    moved = axis.origin // num_slots * num_rows + axis.moved
+    changes = {target: slots.change(target, axis.origin) for field in fields for target in field.targets}
     planes = {field.key: _planes(columns[field.key], field, slots.packs * num_rows) for field in fields}
     step = max(1, _ROWS_AT_ONCE // num_rows)
     in_pack = np.arange(num_rows)
     for pack in range(0, slots.packs, step):
         stop = min(pack + step, slots.packs)
         part = slice(pack * num_slots, stop * num_slots)
-        rows = np.repeat(moved[part], own.counts[part]).reshape(-1, num_rows)
+        rows = np.repeat(moved[part], axis.counts[part]).reshape(-1, num_rows)
         rows += in_pack
-        if own.real is not None:
-            rows[in_pack >= own.real[pack:stop, None]] = own.padding[0] * num_rows + own.padding[1]
+        if axis.real is not None:
+            rows[in_pack >= axis.real[pack:stop, None]] = axis.padding[0] * num_rows + axis.padding[1]
         shifts: dict[tuple[str, str], np.ndarray] = {}
         for field in fields:
-            values = found[field.key][pack:stop]
+            values = into[field.key][pack:stop]
             for target in field.targets:
                 if (target, values.dtype.str) not in shifts:
                     change = changes[target][part].astype(values.dtype)
-                    shifts[target, values.dtype.str] = np.repeat(change, own.counts[part]).reshape(-1, num_rows)
+                    shifts[target, values.dtype.str] = np.repeat(change, axis.counts[part]).reshape(-1, num_rows)
             _move_field(values, planes[field.key], rows, [shifts[target, values.dtype.str] for target in field.targets])
 
 

@@ -1,4 +1,4 @@
-"""Blocks of packs in device memory, in stored dtypes: a ring of equal places, filled by a thread ahead of the steps."""
+"""Blocks of packs in device memory, in stored dtypes: a ring of equal slots, filled by a thread ahead of the steps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHARE = 0.5
 
 
 def ring_size(form: BlockForm, memory: float | None, least: int, device: torch.device) -> RingSize:
-    """The ring that `memory` allows: of all blocks where they fit. least: places that it needs.
+    """The ring that `memory` allows: of all blocks where they fit. least: slots that it needs.
 
     memory: bytes, or a share of what is free, 0 < share <= 1; None for SHARE. StateError where it does not fit, or for
     what is neither.
@@ -28,16 +28,16 @@ def ring_size(form: BlockForm, memory: float | None, least: int, device: torch.d
     free = free_memory(device)
     allowed = _allowed(memory, free)
     small, all_there = form.size(least), form.size(max(1, form.all_blocks))
-    found = form.size(min(all_there.blocks, (allowed - small.other_bytes) // max(1, form.block_bytes)))
-    if found.blocks < least or found.bytes > free:
-        said = f"{SHARE:g} of what is free by default" if memory is None else f"memory={memory!r}"
+    size = form.size(min(all_there.blocks, (allowed - small.other_bytes) // max(1, form.block_bytes)))
+    if size.blocks < least or size.bytes > free:
+        rule = f"{SHARE:g} of what is free by default" if memory is None else f"memory={memory!r}"
         raise StateError(
             f"the ring does not fit: {small.blocks:,} blocks at least take {small.bytes:,} bytes, all "
-            f"{all_there.blocks:,} take {all_there.bytes:,}; {said} allows {allowed:,}, and {free:,} bytes are free on "
+            f"{all_there.blocks:,} take {all_there.bytes:,}; {rule} allows {allowed:,}, and {free:,} bytes are free on "
             f"{device}. Pass memory={small.bytes} or more, as many bytes (or a share of what is free), lower lanes or "
             "batch_size; or use torch_loader, which keeps nothing on the device"
         )
-    return found
+    return size
 
 
 def _allowed(memory: Any, free: int) -> int:
@@ -68,7 +68,7 @@ def free_memory(device: torch.device) -> int:
 
 
 class Ring:
-    """The places, and what lies in each. `arrays` and `slots` are what `take` takes: they stay the same tensors.
+    """Slots for blocks, and what lies in each. `arrays` and `slots` are what `take` takes: they stay the same tensors.
 
     One pass at a time fills it: `begin` ends the one before. A thread calls `load`; nothing waits for the device there
     but the next use of the one buffer that blocks come through.
@@ -77,30 +77,35 @@ class Ring:
     def __init__(self, form: BlockForm, size: RingSize, device: torch.device) -> None:
         self.form, self.size, self.device = form, size, device
         rows = size.blocks * form.capacity + 1
-        self._whole: dict[str, torch.Tensor] = {}
+        self._tensors: dict[str, torch.Tensor] = {}
         hold = form.layout.ops.hold
         for name, empty in form.empty.items():
             last = hold(empty)
             # Zeros, as a step of a graph that is captured may run before its blocks have come.
-            self._whole[name] = torch.zeros((rows, *last.shape[1:]), dtype=last.dtype, device=device)
-            self._whole[name][-1:].copy_(last + (rows - 1) * form.layout.num_graphs if name == SLOTS else last)
-        self.slots = self._whole.get(SLOTS)
-        self.arrays = {name: values for name, values in self._whole.items() if name != SLOTS}
+            self._tensors[name] = torch.zeros((rows, *last.shape[1:]), dtype=last.dtype, device=device)
+            self._tensors[name][-1:].copy_(last + (rows - 1) * form.layout.num_graphs if name == SLOTS else last)
+        self.slots = self._tensors.get(SLOTS)
+        self.arrays = {name: values for name, values in self._tensors.items() if name != SLOTS}
         self._on_cuda = device.type == "cuda"
-        self._here = torch.empty(max(1, form.staging_bytes), dtype=torch.uint8, pin_memory=self._on_cuda)
-        self._there = torch.empty_like(self._here, device=device, pin_memory=False) if self._on_cuda else self._here
-        self._filled = {name: values.numpy() for name, values in self._views(self._here).items()}
-        self._come = self._views(self._there)
-        self._side: Any = torch.cuda.Stream(device) if self._on_cuda else None
+        self._host_buffer = torch.empty(max(1, form.staging_bytes), dtype=torch.uint8, pin_memory=self._on_cuda)
+        self._device_buffer = (
+            torch.empty_like(self._host_buffer, device=device, pin_memory=False) if self._on_cuda else self._host_buffer
+        )
+        self._host_views = {name: values.numpy() for name, values in self._views(self._host_buffer).items()}
+        self._device_views = self._views(self._device_buffer)
+        self._copy_stream: Any = torch.cuda.Stream(device) if self._on_cuda else None
         if self._on_cuda:
-            self._side.wait_stream(torch.cuda.current_stream(device))
-            for values in (*self._whole.values(), self._there):  # not given to others while a copy is under way
-                values.record_stream(self._side)
+            self._copy_stream.wait_stream(torch.cuda.current_stream(device))
+            for values in (
+                *self._tensors.values(),
+                self._device_buffer,
+            ):  # not given to others while a copy is under way
+                values.record_stream(self._copy_stream)
         self._lock = threading.Lock()
         self._sent: Any = None
         self.turn = 0
         """Counts passes: the ring is that of the latest."""
-        self._held = [-1] * size.blocks
+        self._blocks = [-1] * size.blocks
         self._keys, self._swaps = [0] * size.blocks, [0] * size.blocks
         self._classes: list[SizeClasses | None] = [None] * size.blocks
         self.num_read = self.num_copied = 0
@@ -108,19 +113,19 @@ class Ring:
 
     def _views(self, buffer: torch.Tensor) -> dict[str, torch.Tensor]:
         """The arrays of a block in the buffer that it comes through: name -> [capacity, *shape]."""
-        found: dict[str, torch.Tensor] = {}
-        for name, (first, end) in self.form.places.items():
-            like = self._whole[name]
-            found[name] = buffer[first:end].view(like.dtype).reshape(self.form.capacity, *like.shape[1:])
-        return found
+        views: dict[str, torch.Tensor] = {}
+        for name, (first, end) in self.form.spans.items():
+            like = self._tensors[name]
+            views[name] = buffer[first:end].view(like.dtype).reshape(self.form.capacity, *like.shape[1:])
+        return views
 
     def begin(self) -> tuple[int, list[int]]:
-        """A pass begins, and the one before ends: its turn, and the block that lies in each place, -1 for none."""
+        """A pass begins, and the one before ends: its turn, and the block that lies in each slot, -1 for none."""
         with self._lock:
             self.turn += 1
             if self._on_cuda:  # what the pass before has sent and not waited for
-                torch.cuda.current_stream(self.device).wait_stream(self._side)
-            return self.turn, list(self._held)
+                torch.cuda.current_stream(self.device).wait_stream(self._copy_stream)
+            return self.turn, list(self._blocks)
 
     def still(self) -> threading.Lock:
         """With it nothing is copied into the ring, as nothing may be while a CUDA graph is captured."""
@@ -140,23 +145,23 @@ class Ring:
         return event
 
     def load(self, load: Load, key: int, turn: int, after: Any) -> Any:
-        """Bring a block to its place, or where it lies there already its table of slots alone; what to `wait` for.
+        """Bring a block to its slot, or where it lies there already its table of slots alone; what to `wait` for.
         A block whose graphs are swapped is another one in every epoch.
 
         key: of the pass' redraws; after: a `moment`. Does nothing once another pass has begun.
         """
         arrays: dict[str, np.ndarray] = {}
         classes, swaps = self._classes[load.slot], swaps_of(key)
-        if self._held[load.slot] != load.block or self._swaps[load.slot] != swaps:
+        if self._blocks[load.slot] != load.block or self._swaps[load.slot] != swaps:
             arrays, classes = self.form.read(load.block, swaps)
         if classes is not None:
             arrays[SLOTS] = self.form.table(load, classes, 0 if swaps else key)
         with self._lock:
             if turn != self.turn:
                 return None
-            self._held[load.slot] = -1  # in case of an error
+            self._blocks[load.slot] = -1  # in case of an error
             ready = self._send(arrays, load.slot, after)
-            self._held[load.slot], self._keys[load.slot], self._classes[load.slot] = load.block, key, classes
+            self._blocks[load.slot], self._keys[load.slot], self._classes[load.slot] = load.block, key, classes
             self._swaps[load.slot] = swaps
             self.num_read += len(arrays) > 1 or SLOTS not in arrays
         return ready
@@ -166,27 +171,29 @@ class Ring:
         if self._sent is not None:
             self._sent.synchronize()
         for name, values in arrays.items():
-            self._filled[name][...] = values.view(self._filled[name].dtype)
-        first = min(self.form.places[name][0] for name in arrays)
-        end = max(self.form.places[name][1] for name in arrays)
+            self._host_views[name][...] = values.view(self._host_views[name].dtype)
+        first = min(self.form.spans[name][0] for name in arrays)
+        end = max(self.form.spans[name][1] for name in arrays)
         self.num_copied += end - first
         if not self._on_cuda:
             self._spread(arrays, slot)
             return None
-        with torch.cuda.device(self.device), torch.cuda.stream(self._side):
-            self._side.wait_event(after)
-            self._there[first:end].copy_(self._here[first:end], non_blocking=True)
+        with torch.cuda.device(self.device), torch.cuda.stream(self._copy_stream):
+            self._copy_stream.wait_event(after)
+            self._device_buffer[first:end].copy_(self._host_buffer[first:end], non_blocking=True)
             self._sent = torch.cuda.Event()
-            self._sent.record(self._side)
+            self._sent.record(self._copy_stream)
             self._spread(arrays, slot)
             ready = torch.cuda.Event()
-            ready.record(self._side)
+            ready.record(self._copy_stream)
         return ready
 
     def _spread(self, names: Iterable[str], slot: int) -> None:
         capacity = self.form.capacity
         for name in names:
-            self._whole[name][slot * capacity : (slot + 1) * capacity].copy_(self._come[name], non_blocking=True)
+            self._tensors[name][slot * capacity : (slot + 1) * capacity].copy_(
+                self._device_views[name], non_blocking=True
+            )
 
     def wait(self, ready: Sequence[Any]) -> None:
         """Steps launched from now on see what was loaded; the host does not wait."""

@@ -118,15 +118,15 @@ class _Plan:
         self.num_packs, self.num_graphs = plan.num_packs, plan.sizes.num_graphs
         self.graph_ids = plan.graph_ids
         if graph_ids is not None:
-            given = np.asarray(graph_ids)
-            if given.shape != self.graph_ids.shape or given.dtype.kind not in "iu":
+            ids = np.asarray(graph_ids)
+            if ids.shape != self.graph_ids.shape or ids.dtype.kind not in "iu":
                 raise StateError(
                     f"graph_ids must hold a whole number for each of the {len(self.graph_ids):,} graphs of the plan; "
-                    f"got {given.dtype} {list(given.shape)}"
+                    f"got {ids.dtype} {list(ids.shape)}"
                 )
-            if len(given) and (given.min() < 0 or len(np.unique(given)) < len(given)):
+            if len(ids) and (ids.min() < 0 or len(np.unique(ids)) < len(ids)):
                 raise StateError("graph_ids must be distinct numbers from 0 on: every graph comes once an epoch")
-            self.graph_ids = given.astype(np.int64)[self.graph_ids]
+            self.graph_ids = ids.astype(np.int64)[self.graph_ids]
         digest = hashlib.sha256(np.ascontiguousarray(self.graph_ids).data)
         digest.update(np.ascontiguousarray(plan.pack_offsets).data)
         self.sha256 = digest.hexdigest()
@@ -173,9 +173,9 @@ class _Plan:
         parts: list[np.ndarray] = []
         for number, pack in zip(_parts(count[chosen], -(-packs // world) * world), chosen.tolist()):
             parts += self._parted(int(offsets[pack]), int(offsets[pack + 1]), number)
-        whole = np.delete(np.arange(self.num_packs), chosen)
+        staying = np.delete(np.arange(self.num_packs), chosen)
         of_graph = np.repeat(np.isin(np.arange(self.num_packs), chosen, invert=True), count)
-        lengths = np.concatenate([count[whole], [len(part) for part in parts]])
+        lengths = np.concatenate([count[staying], [len(part) for part in parts]])
         return np.concatenate([members[of_graph], *parts]), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
     def _parted(self, start: int, stop: int, number: int) -> list[np.ndarray]:
@@ -219,7 +219,7 @@ class _PlanProgress(Progress):
             raise StateError(
                 f"redraw of a plan must be True, False or None: its graphs keep their size; got {redraw!r}"
             )
-        super().__init__(batches, shuffle, seed, rank, world, redraw=redraw, placed=distributed)
+        super().__init__(batches, shuffle, seed, rank, world, redraw=redraw, current=distributed)
         self._batches = batches
 
     def begin(self) -> Pass:
@@ -236,13 +236,13 @@ class _PlanProgress(Progress):
     def order(self, start: State, world: int) -> np.ndarray:
         """The batches of an epoch: each `world` that follow one another are a step of all ranks, of like load."""
         level = self._batches.batches(world).level
-        every = np.arange(len(level))
+        numbers = np.arange(len(level))
         if not self.shuffle:
-            return every
-        by_load = np.lexsort((id_hashes(every, key_of(start.seed, start.epoch, _ORDER)), level)).reshape(-1, world)
-        ranks = id_hashes(every, key_of(start.seed, start.epoch, _RANKS)).reshape(-1, world)
+            return numbers
+        by_load = np.lexsort((id_hashes(numbers, key_of(start.seed, start.epoch, _ORDER)), level)).reshape(-1, world)
+        ranks = id_hashes(numbers, key_of(start.seed, start.epoch, _RANKS)).reshape(-1, world)
         by_load = np.take_along_axis(by_load, np.argsort(ranks, axis=1), axis=1)
-        return by_load[np.argsort(id_hashes(every[: len(by_load)], key_of(start.seed, start.epoch, _STEPS)))].reshape(
+        return by_load[np.argsort(id_hashes(numbers[: len(by_load)], key_of(start.seed, start.epoch, _STEPS)))].reshape(
             -1
         )
 

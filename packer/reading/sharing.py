@@ -12,23 +12,24 @@ from packer.errors import StateError
 from packer.reading.progress import Progress
 
 
-def not_packed(dataset: Any, wanted: str, purpose: str) -> StateError:
-    """Says what was given instead of a `wanted` of packs, and how to get what was meant."""
+def not_packed(dataset: Any, class_name: str, purpose: str) -> StateError:
+    """Says what was given instead of a `class_name` of packs, and how to get what was meant."""
     kind = type(dataset).__name__
-    got = f"{purpose} needs a {wanted}; got {kind}"
+    problem = f"{purpose} needs a {class_name}; got {kind}"
     if isinstance(dataset, (str, os.PathLike)):  # a folder, or what `build` returned
-        return StateError(f"{got}: open it, {wanted}({os.fspath(dataset)!r})")
+        return StateError(f"{problem}: open it, {class_name}({os.fspath(dataset)!r})")
     if any(_holds_packs(part) for part in _parts(dataset)):
         return StateError(
-            f"{got} of packed data. Packs are read by blocks, in an order of their own, so the split is made when "
+            f"{problem} of packed data. Packs are read by blocks, in an order of their own, so the split is made when "
             "building: `graph-pack build ... --splits train=0.9,valid=0.1`, or build(..., splits=...), packs each part "
-            f"by itself, to be opened as a {wanted} of its own; sources that belong together are built as one"
+            f"by itself, to be opened as a {class_name} of its own; sources that belong together are built "
+            "as one"
         )
     if hasattr(dataset, "manifest"):
-        return StateError(f"{got}: open {wanted}({str(dataset.path)!r})")
+        return StateError(f"{problem}: open {class_name}({str(dataset.path)!r})")
     return StateError(
-        f"{got}: open a folder of packs with {wanted}(folder); graphs are packed into one by pipelines.build or "
-        "`graph-pack build`"
+        f"{problem}: open a folder of packs with {class_name}(folder); graphs are packed into one by pipelines.build "
+        "or `graph-pack build`"
     )
 
 
@@ -79,8 +80,8 @@ def sharing_caller(called: FrameType | None) -> int:
     be known.
     """
     caller = None if called is None else called.f_back
-    found = None if caller is None else caller.f_locals.get("self")
-    return int(getattr(found, "num_processes", 1)) if type(found).__name__ == "BatchSamplerShard" else 1
+    sampler = None if caller is None else caller.f_locals.get("self")
+    return int(getattr(sampler, "num_processes", 1)) if type(sampler).__name__ == "BatchSamplerShard" else 1
 
 
 def accelerate_processes() -> int:

@@ -67,19 +67,19 @@ def stored_arrays(
     packs = len(columns["num_real"])
     assert packs <= capacity, (packs, capacity)
     empty = reader.empty_columns()
-    found: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {}
     for name in names:
         carried = layout.carried[name]
         dtype = np.dtype("uint16" if carried == BITS else carried)
         check_finite(name, columns[name], dtype)
         values = np.empty((capacity + 1, *columns[name].shape[1:]), dtype)
         values[:packs], values[packs:] = columns[name], empty[name]
-        found[name] = values
+        arrays[name] = values
     if redraw or any(axis for _, axis in layout.followed):
         for axis in layout.axes.values():
-            if axis.edge_index and axis.edge_index in found:
-                found[axis.first] = edge_pointers(found[axis.batch], found[axis.edge_index], layout.num_graphs)
-    return found
+            if axis.edge_index and axis.edge_index in arrays:
+                arrays[axis.first] = edge_pointers(arrays[axis.batch], arrays[axis.edge_index], layout.num_graphs)
+    return arrays
 
 
 def _column(
@@ -87,7 +87,7 @@ def _column(
 ) -> TakeColumn:
     dtype = reader.dtypes[column.name]
     if column.kind == "mask":
-        return TakeColumn(column.name, "mask", "", column.shape, dtype, place=order.index(column.name))
+        return TakeColumn(column.name, "mask", "", column.shape, dtype, real_column=order.index(column.name))
     if field is None:
         pointed = [axis for axis in schema.axes if axis.is_pointed]
         owner = {name: axis.key for axis in pointed for name in (axis.batch_name, axis.ptr_name)}

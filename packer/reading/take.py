@@ -35,7 +35,7 @@ class TakeAxis(NamedTuple):
 class TakeColumn(NamedTuple):
     """One column of a step. kind: "field", "batch", "ptr", "mask" or "graph_ids"; for other columns than fields of
     graphs, axis is the key of whose rows they are. shape: of one pack; last: whether rows are its last dimension;
-    targets: the axis of each entry of an index field; place: of a mask's count in num_real."""
+    targets: the axis of each entry of an index field; real_column: that of num_real which counts a mask."""
 
     name: str
     kind: str
@@ -44,7 +44,7 @@ class TakeColumn(NamedTuple):
     dtype: str
     last: bool = False
     targets: tuple[str, ...] = ()
-    place: int = 0
+    real_column: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,10 +85,10 @@ def take(arrays: Mapping[str, Any], packs: Any, layout: TakeLayout, slots: Any =
     packs = ops.where(packs < 0, packs + arrays["num_real"].shape[0], packs)
     taking = _Taking(arrays, packs, ops.arange(packs.shape[0], packs), layout)
     moves = None if slots is None else taking.moves(slots)
-    found = {column.name: taking.column(column, moves) for column in layout.columns}
+    step = {column.name: taking.column(column, moves) for column in layout.columns}
     for key, axis in layout.followed:
-        found[f"{key}_batch"], found[f"{key}_ptr"] = taking.followed(axis)
-    return found
+        step[f"{key}_batch"], step[f"{key}_ptr"] = taking.followed(axis)
+    return step
 
 
 class _Taking(NamedTuple):
@@ -122,25 +122,25 @@ class _Taking(NamedTuple):
         ops, graphs = self.layout.ops, self.layout.num_graphs
         source = ops.cast(ops.rows(slots, self.packs), ops.index, ops.index)
         source_pack = source // graphs
-        found = _Moves(source, {}, {}, {}, {})
+        moves = _Moves(source, {}, {}, {}, {})
         for key, axis in self.layout.axes.items():
             if not axis.first:
                 continue
             first = self.positions(axis.first)[:, :-1]
-            every = self.arrays[axis.first]
-            at = ops.rows(every.reshape(every.shape[0] * (graphs + 1)), source + source_pack)
+            firsts = self.arrays[axis.first]
+            at = ops.rows(firsts.reshape(firsts.shape[0] * (graphs + 1)), source + source_pack)
             change = first - ops.cast(at, self.layout.carried[axis.first], ops.index)
             owner = self.owner(axis)
             rows = ops.arange(axis.rows, self.packs)[None, :]
-            found.change[key], found.owner[key] = change, owner
-            found.pack[key] = self.of_slot(source_pack, owner)
-            found.row[key] = rows - self.of_slot(change, owner)
-        return found
+            moves.change[key], moves.owner[key] = change, owner
+            moves.pack[key] = self.of_slot(source_pack, owner)
+            moves.row[key] = rows - self.of_slot(change, owner)
+        return moves
 
     def column(self, column: TakeColumn, moves: _Moves | None) -> Any:
         ops, layout, k = self.layout.ops, self.layout, self.packs.shape[0]
         if column.kind == "mask":
-            real = ops.rows(self.arrays["num_real"], self.packs)[:, column.place]
+            real = ops.rows(self.arrays["num_real"], self.packs)[:, column.real_column]
             slots = ops.arange(column.shape[0], self.packs)
             return (slots[None, :] < real[:, None]).reshape(k * column.shape[0])
         if column.kind == "ptr":

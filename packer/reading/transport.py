@@ -1,4 +1,4 @@
-"""How a step travels from a worker process: its tensors as one array, by a pipe."""
+"""How a step comes from a worker process: its tensors as one array, by a pipe."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 MOST_PIPED = 4 << 20
 """Bytes. A pipe copies, but shared memory costs a file, a descriptor and a mapping each: only more than this pays."""
 
-Letter = Tuple[List[Tuple[str, torch.dtype, torch.Size, slice]], "np.ndarray | torch.Tensor"]
+Message = Tuple[List[Tuple[str, torch.dtype, torch.Size, slice]], "np.ndarray | torch.Tensor"]
 
 
-def can_travel(tensors: Mapping[str, Any]) -> bool:
+def is_plain(tensors: Mapping[str, Any]) -> bool:
     """Whether all are plain values in this process's memory."""
     return all(
         isinstance(tensor, torch.Tensor) and tensor.device.type == "cpu" and not tensor.requires_grad
@@ -21,14 +21,14 @@ def can_travel(tensors: Mapping[str, Any]) -> bool:
     )
 
 
-class Travelling(Dict[str, torch.Tensor]):
+class PipedStep(Dict[str, torch.Tensor]):
     """A step in layout="dict", about to leave a worker process; it arrives as a dict."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (from_one, (as_one(self),)) if can_travel(self) else (dict, (dict(self),))
+        return (from_message, (to_message(self),)) if is_plain(self) else (dict, (dict(self),))
 
 
-def as_one(tensors: Mapping[str, torch.Tensor]) -> Letter:
+def to_message(tensors: Mapping[str, torch.Tensor]) -> Message:
     """Name, dtype, shape and place of each tensor in the bytes of all: widest first, so that all are aligned."""
     at, where = 0, dict.fromkeys(tensors, slice(0))
     parts: list[torch.Tensor] = []
@@ -41,9 +41,9 @@ def as_one(tensors: Mapping[str, torch.Tensor]) -> Letter:
     return about, together.numpy() if at <= MOST_PIPED else together
 
 
-def from_one(letter: Letter) -> dict[str, torch.Tensor]:
+def from_message(message: Message) -> dict[str, torch.Tensor]:
     """The tensors again. Each looks into the bytes by way of numpy: as views of one tensor they would count each
     other's changes in place as their own."""
-    about, together = letter
+    about, together = message
     data = np.asarray(together)
     return {name: torch.from_numpy(data[bytes_]).view(dtype).view(size) for name, dtype, size, bytes_ in about}

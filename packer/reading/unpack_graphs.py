@@ -53,7 +53,7 @@ def unpack(source: Any, dataset: Any = None) -> list[Any]:
 def unpack_with_ids(dataset: Any) -> tuple[list[Any], np.ndarray]:
     """All graphs of a data set in source order, and their ids in the source: int64 [graphs], ascending."""
     place, manifest, verify = _opened(dataset)
-    tables = [_lifted(packs, manifest) for packs in _blocks(place, manifest, verify)]
+    tables = [_unpacked(packs, manifest) for packs in _blocks(place, manifest, verify)]
     table = concatenate(tables) if tables else empty_table(manifest.schema)
     table = _with_strings(table.select(np.argsort(table.source_ids, kind="stable")), place, manifest)
     return graphs_of(table), table.source_ids
@@ -73,8 +73,8 @@ def graphs_of(table: GraphTable) -> list[Any]:
             continue
         key = f"{field.key}_present"
         has = table.columns[key] if key in masks else np.ones(table.num_graphs, dtype=bool)
-        for graph, value, wanted in zip(graphs, _values(table, field), has.tolist()):
-            if wanted:
+        for graph, value, present in zip(graphs, _values(table, field), has.tolist()):
+            if present:
                 (graph if field.type is None else graph[field.type])[field.name] = value
     types = {axis.key: axis.type for axis in table.schema.axes if axis.type is not None}
     for key, texts in table.strings.items():
@@ -132,8 +132,8 @@ def _blocks(place: Place, manifest: Manifest, verify: str) -> Iterator[dict[str,
         reader.close()
 
 
-def _lifted(packs: Mapping[str, np.ndarray], manifest: Manifest) -> GraphTable:
-    """The graphs of stored packs. FormatError for packs that contradict themselves: lifting trusts their numbers."""
+def _unpacked(packs: Mapping[str, np.ndarray], manifest: Manifest) -> GraphTable:
+    """The graphs of stored packs. FormatError for packs that contradict themselves, as unpacking trusts them."""
     require_sound(packs, manifest.schema, manifest.limits)
     return unpack_table(packs, manifest.schema, manifest.limits)[0]
 
@@ -170,15 +170,15 @@ def _stored_packs(pack: Any, schema: Schema, limits: PackLimits) -> dict[str, np
     graphs_mask = arrays["graphs_mask"]
     stacked = graphs_mask.ndim == 2
     packs = graphs_mask.size // num_slots
-    found: dict[str, np.ndarray] = {}
+    stored: dict[str, np.ndarray] = {}
     for name, values in arrays.items():
         column, field = columns[name], fields.get(name)
         if stacked or column.kind not in ("field", "batch", "ptr", "mask"):
-            found[name] = values.reshape(packs, *column.shape)
+            stored[name] = values.reshape(packs, *column.shape)
             continue
         if column.kind == "ptr":
             windows = np.arange(packs)[:, None] * num_slots + np.arange(num_slots + 1)
-            found[name] = values[windows] - np.arange(packs)[:, None] * slots[owner[name]]
+            stored[name] = values[windows] - np.arange(packs)[:, None] * slots[owner[name]]
             continue
         last = field is not None and field.cat_dim == -1 and field.axis is not None
         if last:
@@ -194,11 +194,11 @@ def _stored_packs(pack: Any, schema: Schema, limits: PackLimits) -> dict[str, np
             if field.shape:
                 shift = shift.reshape(-1, *(1,) * (len(field.shape) - 1 + last))
             values = values - number * shift
-        found[name] = values
-    real = [found[axis.mask_name].sum(axis=1) for axis in schema.axes] + [found["graphs_mask"].sum(axis=1)]
-    found["num_real"] = np.stack(real, axis=1)
-    found["graph_ids"] = np.full((packs, num_slots), -1, dtype=np.int64)
-    return found
+        stored[name] = values
+    real = [stored[axis.mask_name].sum(axis=1) for axis in schema.axes] + [stored["graphs_mask"].sum(axis=1)]
+    stored["num_real"] = np.stack(real, axis=1)
+    stored["graph_ids"] = np.full((packs, num_slots), -1, dtype=np.int64)
+    return stored
 
 
 def _array(tensor: Any) -> np.ndarray:

@@ -57,9 +57,9 @@ class Attributes:
 
     def with_budgets(self, names: Iterable[str]) -> Attributes:
         """The same with these budgets. Raises FieldError."""
-        found = replace(self, budgets=tuple(_names(names)))
-        found._check_axes()
-        return found
+        attributes = replace(self, budgets=tuple(_names(names)))
+        attributes._check_axes()
+        return attributes
 
     def leaves_out(self, type_: Type, name: str) -> bool:
         return bool(self.exclude) and (name in self.exclude or Axis("graph", type_).column(name) in self.exclude)
@@ -123,8 +123,8 @@ class Attributes:
             "axes": [[axis, list(fields)] for axis, fields in self.axes],
             "budgets": list(self.budgets),
         }
-        said = {name: value for name, value in more.items() if value}
-        return {"exclude": sorted(self.exclude), "index": dict(sorted(self.index)), **said}
+        options = {name: value for name, value in more.items() if value}
+        return {"exclude": sorted(self.exclude), "index": dict(sorted(self.index)), **options}
 
 
 ALL = Attributes()
@@ -143,9 +143,9 @@ def without(block: RawBlock, attributes: Attributes) -> RawBlock:
     return replace(block, statistics=replace(block.statistics, fields=fields), **kept)
 
 
-def _names(given: Iterable[str] | None) -> list[str]:
-    names: list[Any] = [given] if isinstance(given, str) else list(given or ())
-    wrong = [name for name in names if not isinstance(name, str)]
+def _names(names: Iterable[str] | None) -> list[str]:
+    listed: list[Any] = [names] if isinstance(names, str) else list(names or ())
+    wrong = [name for name in listed if not isinstance(name, str)]
     if wrong:
         raise FieldError(f"attributes are named by texts, such as 'x'; got {wrong[0]!r}")
-    return names
+    return listed

@@ -68,7 +68,7 @@ def narrowed(block: RawBlock, schema: Schema) -> GraphTable:
     return GraphTable(schema, {key: pointers(counts[key]) for key in counts}, columns, strings, block.ids)
 
 
-def join(blocks: Iterable[RawBlock], schema: Schema, folder: Path | str | None = None) -> GraphTable:
+def join_blocks(blocks: Iterable[RawBlock], schema: Schema, folder: Path | str | None = None) -> GraphTable:
     """The graphs of all blocks as one table: memory-mapped in `folder`, a block in memory at a time; or in memory."""
     if folder is None:
         return concatenate([narrowed(block, schema) for block in blocks])

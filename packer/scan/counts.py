@@ -27,15 +27,15 @@ def guessed_nodes(where: str, nodes: int) -> SourceError:
     )
 
 
-def stated_nodes(where: str, given: Any) -> int:
+def stated_nodes(where: str, num_nodes: Any) -> int:
     """The num_nodes that a graph states; SourceError for what is no number of nodes."""
     try:
-        nodes = index(given)
+        nodes = index(num_nodes)
     except TypeError:
         nodes = -1
     if not 0 <= nodes < 2**31:
         most = ", below 2**31" if nodes > 0 else ""
-        raise SourceError(f"{where}: num_nodes is {given!r}; it must be a whole number, 0 or more{most}")
+        raise SourceError(f"{where}: num_nodes is {num_nodes!r}; it must be a whole number, 0 or more{most}")
     return nodes
 
 
@@ -84,7 +84,7 @@ def _num_nodes(graph_id: int, store: Any, items: Mapping[str, Any], guess: bool,
     first = next((name for name in items if name in NODE_KEYS), None) if by_name else None
     if first == "x" and is_tensor(items["x"]) and items["x"].ndim:
         return int(items["x"].shape[0])
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always", UserWarning)  # PyG guesses from edge_index, aloud
         try:
             nodes = store.num_nodes
@@ -94,6 +94,6 @@ def _num_nodes(graph_id: int, store: Any, items: Mapping[str, Any], guess: bool,
             ) from error
     if nodes is None:
         raise SourceError(f"{where}: the number of nodes is unknown; set num_nodes")
-    if told and not guess:
+    if warned and not guess:
         raise guessed_nodes(where, int(nodes))
     return int(nodes)

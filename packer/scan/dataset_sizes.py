@@ -38,8 +38,8 @@ def sizes_of_dataset(dataset: Any, guess_num_nodes: bool = False) -> GraphSizes:
     for axis in columns:
         by_level[axis.level][axis.type] = columns[axis][nodes > 0]
     if not (nodes > 0).any():
-        there = f"none of the {graphs:,} graphs has nodes" if graphs else "the data set holds no graph"
-        raise SizesError(f"{there}: there is nothing to find limits from")
+        reason = f"none of the {graphs:,} graphs has nodes" if graphs else "the data set holds no graph"
+        raise SizesError(f"{reason}: there is nothing to find limits from")
     node_sizes, edge_sizes = (counts.get(None, counts) for counts in by_level.values())
     return GraphSizes(node_sizes, edge_sizes)
 

@@ -83,16 +83,16 @@ def block_of_graphs(
         axis: np.array([rows.get(axis, 0) for rows in counts], dtype=np.int64)
         for axis in dict.fromkeys(axis for rows in counts for axis in rows)
     }
-    held = Owners(owners, graph_ids, by_axis, all(classes.values()))
-    parts = [_part(key, name, column, held, attributes) for (key, name), column in columns.items()]
+    all_owners = Owners(owners, graph_ids, by_axis, all(classes.values()))
+    parts = [_part(key, name, column, all_owners, attributes) for (key, name), column in columns.items()]
     return block_of_parts(graph_ids, bool(hetero), by_axis, parts, skipped, attributes)
 
 
-def _part(type_: Type, name: str, column: _Column, held: Owners, attributes: Attributes) -> Part:
+def _part(type_: Type, name: str, column: _Column, all_owners: Owners, attributes: Attributes) -> Part:
     """Check the values of one attribute against each other and join them."""
     key = Axis("graph", type_).column(name)
     positions = np.array(column.positions, dtype=np.int64)
-    owners = held.of(positions)
+    owners = all_owners.of(positions)
     ids = owners.ids
     if name == "num_nodes":
         return number_of_nodes(type_, positions, np.array([index(value) for value in column.values], dtype=np.int64))
@@ -120,11 +120,11 @@ def _part(type_: Type, name: str, column: _Column, held: Owners, attributes: Att
     rest = pairs[0][0].shape[rows]
     for (array, own_dtype), graph_id in zip(pairs, ids.tolist()):
         if own_dtype != dtype or array.ndim != ndim or array.shape[rows] != rest:
-            aspect, here, there = "shape", list(array.shape), list(pairs[0][0].shape)
+            aspect, has, expected = "shape", list(array.shape), list(pairs[0][0].shape)
             if own_dtype != dtype:
-                aspect, here, there = "dtype", own_dtype, dtype
+                aspect, has, expected = "dtype", own_dtype, dtype
             raise FieldError(
-                f"graph {graph_id}: the {aspect} of {key!r} is {here}, but {there} in graph {ids[0]}; "
+                f"graph {graph_id}: the {aspect} of {key!r} is {has}, but {expected} in graph {ids[0]}; "
                 "give all graphs the same, or leave the attribute out"
             )
         arrays.append(np.moveaxis(array, -1, 0) if ndim and axis == -1 else array)

@@ -11,11 +11,11 @@ from packer.scan.statistics import Statistics
 _MASSES = ("mass", "masses", "atomic_mass", "atomic_masses")
 
 
-def check_cutoff(given: Any) -> float:
+def check_cutoff(cutoff: Any) -> float:
     """The cutoff that padding is to exceed. Raises FieldError for what is none."""
-    if isinstance(given, bool) or not isinstance(given, (int, float)) or not 0 < given < math.inf:
-        raise FieldError(f"pad_geometry (--pad-geometry) must be a finite cutoff above 0; got {given!r}")
-    return float(given)
+    if isinstance(cutoff, bool) or not isinstance(cutoff, (int, float)) or not 0 < cutoff < math.inf:
+        raise FieldError(f"pad_geometry (--pad-geometry) must be a finite cutoff above 0; got {cutoff!r}")
+    return float(cutoff)
 
 
 def geometry_pads(statistics: Statistics, cutoff: float) -> dict[str, Any]:
@@ -27,10 +27,10 @@ def geometry_pads(statistics: Statistics, cutoff: float) -> dict[str, Any]:
     rows = {field.name: (field.dtype, field.shape) for field in statistics.fields if field.form == "tensor"}
     dtype, shape = rows.get("shifts", ("", ()))
     if not dtype.startswith("float") or shape != (3,):
-        there = f"they are {dtype} {list(shape)}" if dtype else f"there are {', '.join(rows)}"
+        reason = f"they are {dtype} {list(shape)}" if dtype else f"there are {', '.join(rows)}"
         raise FieldError(
             "pad_geometry (--pad-geometry) needs shifts, a floating field [edges, 3] that is added to the vectors of "
-            f"edges: {there}. Give graphs that are not periodic shifts of zeros"
+            f"edges: {reason}. Give graphs that are not periodic shifts of zeros"
         )
     far = 2.0 * cutoff
     pads: dict[str, Any] = {
@@ -39,5 +39,5 @@ def geometry_pads(statistics: Statistics, cutoff: float) -> dict[str, Any]:
         "cell": ((far, 0, 0), (0, far, 0), (0, 0, far)),
     }
     shapes = {"unit_shifts": (3,), "cell": (3, 3)}
-    found = {name: pad for name, pad in pads.items() if name in rows and rows[name][1] == shapes.get(name, (3,))}
-    return {**found, **{name: 1 for name in _MASSES if name in rows}}
+    fitting = {name: pad for name, pad in pads.items() if name in rows and rows[name][1] == shapes.get(name, (3,))}
+    return {**fitting, **{name: 1 for name in _MASSES if name in rows}}

@@ -11,62 +11,62 @@ from typing import Any, Iterator, Mapping
 from packer.errors import SourceError
 
 
-def graphs_of(given: Any, name: str) -> Iterator[Any]:
+def graphs_of(source: Any, name: str) -> Iterator[Any]:
     """Each graph of a data set, list or iterable, in order. name: what errors call it, such as "a QM9".
 
     Raises SourceError for what is no data set of graphs; for an item that raises, naming it, with its error chained;
     and where a length is contradicted.
     """
-    check_source(given, name)
-    if type(given) in (list, tuple):
-        return iter(given)
-    length = length_of(given, name)
-    if _has_items(given):
+    check_source(source, name)
+    if type(source) in (list, tuple):
+        return iter(source)
+    length = length_of(source, name)
+    if _has_items(source):
         if length is None:
             raise SourceError(
-                f"{name} has no length ({_fault_of_length(given)}): where it ends cannot be told from an item that "
+                f"{name} has no length ({_fault_of_length(source)}): where it ends cannot be told from an item that "
                 "fails. Give it __len__, or pass a list or a generator"
             )
-        return _by_number(given, length, name)
+        return _by_number(source, length, name)
     try:
-        rest = iter(given)
+        rest = iter(source)
     except TypeError as error:
         raise SourceError(
-            f"{name} is a {type(given).__name__}, not a PyG data set or an iterable of Data{_remedy(given)}"
+            f"{name} is a {type(source).__name__}, not a PyG data set or an iterable of Data{_remedy(source)}"
         ) from error
     return _in_turn(rest, length, name)
 
 
-def length_of(given: Any, name: str) -> int | None:
+def length_of(source: Any, name: str) -> int | None:
     """How many graphs an object says it has; None where it does not say."""
-    if not hasattr(type(given), "__len__"):
+    if not hasattr(type(source), "__len__"):
         return None
     try:
-        return len(given)
+        return len(source)
     except (TypeError, NotImplementedError):  # so torch's data sets say that they have no length
         return None
     except Exception as error:
         raise SourceError(f"the length of {name} cannot be told: {describe_error(error)}") from error
 
 
-def _fault_of_length(given: Any) -> str:
+def _fault_of_length(source: Any) -> str:
     try:
-        len(given)
+        len(source)
     except Exception as error:
-        return f"__len__: {describe_error(error)}" if hasattr(type(given), "__len__") else "__len__"
+        return f"__len__: {describe_error(error)}" if hasattr(type(source), "__len__") else "__len__"
     return "__len__"
 
 
-def check_source(given: Any, name: str) -> None:
+def check_source(source: Any, name: str) -> None:
     """Raise SourceError for a Python object that is known to be something else than a data set of graphs."""
-    if hasattr(type(given), "stores"):
-        check_graph(given, None)
+    if hasattr(type(source), "stores"):
+        check_graph(source, None)
         raise SourceError(f"{name} is a single graph: pass a list of graphs, [data]")
-    if _is_loader(given):
+    if _is_loader(source):
         raise SourceError(f"{name} is a loader, which gives batches: pass the data set that it loads, loader.dataset")
-    if isinstance(given, Mapping):
+    if isinstance(source, Mapping):
         raise SourceError(f"{name} is a mapping: pass its graphs in a fixed order, list(graphs.values())")
-    if isinstance(given, (str, bytes)):
+    if isinstance(source, (str, bytes)):
         raise SourceError(f"{name} is a text: pass a PyG data set or an iterable of Data")
 
 
@@ -98,11 +98,11 @@ def describe_error(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
-def _has_items(given: Any) -> bool:
+def _has_items(source: Any) -> bool:
     """Whether items are had by number. torch's IterableDataset inherits a `__getitem__` that only raises."""
-    if not hasattr(type(given), "__getitem__"):
+    if not hasattr(type(source), "__getitem__"):
         return False
-    for base in type(given).__mro__:
+    for base in type(source).__mro__:
         if "__getitem__" in vars(base):
             return True
         if "__iter__" in vars(base) and not _has_length_and_items(base):
@@ -116,10 +116,10 @@ def _has_length_and_items(base: type) -> bool:
     return not owner.__module__.startswith("torch.utils.data")
 
 
-def _by_number(given: Any, length: int, name: str) -> Iterator[Any]:
+def _by_number(source: Any, length: int, name: str) -> Iterator[Any]:
     for number in range(length):
         try:
-            graph = given[number]
+            graph = source[number]
         except Exception as error:
             raise SourceError(f"graph {number} of {name} ({length} by its length): {describe_error(error)}") from error
         yield graph
@@ -144,17 +144,17 @@ def _in_turn(rest: Iterator[Any], length: int | None, name: str) -> Iterator[Any
         )
 
 
-def _is_loader(given: Any) -> bool:
-    kind = type(given)
+def _is_loader(source: Any) -> bool:
+    kind = type(source)
     return hasattr(kind, "__iter__") and (
-        (hasattr(given, "dataset") and hasattr(given, "collate_fn")) or "Loader" in kind.__name__ + kind.__qualname__
+        (hasattr(source, "dataset") and hasattr(source, "collate_fn")) or "Loader" in kind.__name__ + kind.__qualname__
     )
 
 
-def _remedy(given: Any) -> str:
-    if isinstance(given, type):
-        return f": make one, {given.__name__}(...)"
-    if callable(given):
+def _remedy(source: Any) -> str:
+    if isinstance(source, type):
+        return f": make one, {source.__name__}(...)"
+    if callable(source):
         return ": call it, and pass what it returns"
     return ""
 

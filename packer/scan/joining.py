@@ -142,15 +142,15 @@ def _shifted_by(owners: Owners, type_: Type, name: str, values: Sequence[Any], k
     hetero = is_hetero(owners.graphs[0])
     none = np.zeros(len(owners.ids), dtype=np.int64)
     if isinstance(type_, tuple):
-        wanted = np.stack([owners.counts.get(Axis("node", end), none) for end in (type_[0], type_[2])], axis=1)
+        expected = np.stack([owners.counts.get(Axis("node", end), none) for end in (type_[0], type_[2])], axis=1)
     else:
-        wanted = (none - 1 if hetero else owners.counts[Axis("node")])[:, None]
+        expected = (none - 1 if hetero else owners.counts[Axis("node")])[:, None]
     right = [
         shift.dtype.kind in "iu"
         and bool((shift.reshape(-1) == due[: shift.size]).all() if shift.size <= len(due) else (shift == due[0]).all())
         and (not hetero or shift.size == 2)
         and _keeps_shape(shift, value)
-        for shift, due, value in zip(shifts, wanted, values)
+        for shift, due, value in zip(shifts, expected, values)
     ]
     by_edges = not hetero and _is(shifts, owners.counts.get(Axis("edge"), none))
     if all(right):
@@ -158,20 +158,20 @@ def _shifted_by(owners: Owners, type_: Type, name: str, values: Sequence[Any], k
     if by_edges:
         return "edge"
     at = right.index(False)
-    said = f"graph {owners.ids[at]}: {key!r} is shifted by {_plain(shifts[at])} when graphs are joined (__inc__)"
+    problem = f"graph {owners.ids[at]}: {key!r} is shifted by {_plain(shifts[at])} when graphs are joined (__inc__)"
     other = next((i for i, shift in enumerate(shifts) if not np.array_equal(shift, shifts[at])), None)
     if other is not None:
-        said += f", and by {_plain(shifts[other])} in graph {owners.ids[other]}"
+        problem += f", and by {_plain(shifts[other])} in graph {owners.ids[other]}"
     if hetero:
         raise FieldError(
-            f"{said}; packs shift by the number of nodes only, or not at all: make what it numbers a node type, or "
+            f"{problem}; packs shift by the number of nodes only, or not at all: make what it numbers a node type, or "
             "leave the attribute out"
         )
     if other is not None:
         nodes = owners.counts[Axis("node")]
-        said += f", where there are {nodes[at]} and {nodes[other]} nodes"
+        problem += f", where there are {nodes[at]} and {nodes[other]} nodes"
     raise FieldError(
-        f"{said}, neither the number of nodes nor that of edges: say which axis it numbers, index_fields={{{key!r}: "
+        f"{problem}, neither the number of nodes nor that of edges: say which axis it numbers, index_fields={{{key!r}: "
         f"AXIS}} (--index {key}=AXIS), or leave the attribute out"
     )
 
@@ -256,8 +256,8 @@ def _known_axis(owners: Owners, key: str, target: str, attributes: Attributes) -
         known += [axis.key for axis in owners.counts if axis.level == "node" and axis.key not in known]
     else:
         known = ["node", "edge", *(name for name, _ in attributes.axes)]
-    for meant in (target, target[:-1] if target.endswith("s") else target):
-        if meant in known:
-            return meant
-    what = "node types" if is_hetero(graph) else "axes"
-    raise FieldError(f"{key!r} is declared an index of {target!r}; the {what} are {', '.join(known)}")
+    for axis in (target, target[:-1] if target.endswith("s") else target):
+        if axis in known:
+            return axis
+    kind = "node types" if is_hetero(graph) else "axes"
+    raise FieldError(f"{key!r} is declared an index of {target!r}; the {kind} are {', '.join(known)}")

@@ -37,16 +37,16 @@ def decide(
     for field in statistics.fields:
         _check_storable(field)
         if field.form != "string":
-            asked = overrides.get(field.key, overrides.get(field.name))
+            override = overrides.get(field.key, overrides.get(field.name))
             if not field.axis:
-                _check_named(field, asked, statistics.hetero)
+                _check_named(field, override, statistics.hetero)
             if field.targets == (EITHER,) and not statistics.hetero:
                 raise FieldError(
                     f"{field.key!r} is shifted by the number of nodes, which is that of edges in all graphs (__inc__): "
                     f"say which it numbers, index_fields={{{field.key!r}: 'nodes'}} or 'edges' "
                     f"(--index {field.key}=edges)"
                 )
-            level, is_open = _level(field, asked)
+            level, is_open = _level(field, override)
             if is_open:
                 ambiguous.append(field.key)
             fields.append(_field(field, level, pads))
@@ -91,7 +91,7 @@ def _check_storable(field: FieldStatistics) -> None:
         )
 
 
-def _check_named(field: FieldStatistics, asked: str | None, hetero: bool) -> None:
+def _check_named(field: FieldStatistics, override: str | None, hetero: bool) -> None:
     """Raise FieldError where an attribute that is of nodes or edges by its name has other rows, and nobody says why."""
     level = "edge" if isinstance(field.type, tuple) else "node" if field.type or not hetero else ""
     levels = [
@@ -99,7 +99,7 @@ def _check_named(field: FieldStatistics, asked: str | None, hetero: bool) -> Non
         for one in (("node", "edge") if field.type is None and level else (level,))
         if field.name in _NAMED.get(one, ())
     ]
-    if asked is not None or field.form != "tensor":
+    if override is not None or field.form != "tensor":
         return
     for one in levels:
         for relation, graph, text in field.against:
@@ -111,18 +111,18 @@ def _check_named(field: FieldStatistics, asked: str | None, hetero: bool) -> Non
                 )
 
 
-def _level(field: FieldStatistics, asked: str | None) -> tuple[str, bool]:
+def _level(field: FieldStatistics, override: str | None) -> tuple[str, bool]:
     if field.axis:
         return "graph" if field.axis == BUDGET else field.axis, False
     against = [relation for relation, _, _ in field.against]
     relations = [relation for relation in RELATIONS if relation not in against]
     levels = list(dict.fromkeys({"row": "graph", "value": "graph"}.get(name, name) for name in relations))
-    if asked is not None:
-        if asked in levels:
-            return asked, False
-        if asked not in ("node", "edge", "graph"):
-            raise FieldError(f"the level of {field.key!r} must be node, edge or graph; got {asked!r}")
-        raise FieldError(f"{field.key!r} cannot be a {asked} field: {_contradiction(field, asked)}")
+    if override is not None:
+        if override in levels:
+            return override, False
+        if override not in ("node", "edge", "graph"):
+            raise FieldError(f"the level of {field.key!r} must be node, edge or graph; got {override!r}")
+        raise FieldError(f"{field.key!r} cannot be a {override} field: {_contradiction(field, override)}")
     if not levels:
         reasons = "; ".join(f"not {level}: {_contradiction(field, level)}" for level in ("node", "edge", "graph"))
         raise FieldError(
@@ -181,9 +181,12 @@ def _field(field: FieldStatistics, level: str, pads: Mapping[str, Any]) -> Field
         pad = _pad(field, level, shape, pads)
         low, high, whole = field.low, field.high, field.whole
         if field.dtype not in ("bool", "bfloat16"):
-            own = pad if isinstance(pad, tuple) else (pad,)
-            whole = whole and all_whole(np.asarray(own, dtype=np.float64))
-            low, high = min(own if low is None else (*own, low)), max(own if high is None else (*own, high))
+            pad_values = pad if isinstance(pad, tuple) else (pad,)
+            whole = whole and all_whole(np.asarray(pad_values, dtype=np.float64))
+            low, high = (
+                min(pad_values if low is None else (*pad_values, low)),
+                max(pad_values if high is None else (*pad_values, high)),
+            )
         storage = narrowest(field.dtype, low, high, whole)
     return Field(
         field.name, level, field.role, shape, field.cat_dim, field.dtype, storage, pad, form, field.type, targets
@@ -193,33 +196,33 @@ def _field(field: FieldStatistics, level: str, pads: Mapping[str, Any]) -> Field
 def _pad(field: FieldStatistics, level: str, shape: tuple[int, ...], pads: Mapping[str, Any]) -> Any:
     """The padding asked for, as a Python number that the field's dtype holds; a tuple of them, flat, for rows whose
     numbers differ."""
-    given = next((name for name in (field.key, field.name, level) if name in pads), None)
-    asked: Any = 0 if given is None else pads[given]
-    if getattr(asked, "ndim", None) == 0:  # a number of numpy or torch
-        asked = asked.item()
+    pad_key = next((name for name in (field.key, field.name, level) if name in pads), None)
+    pad: Any = 0 if pad_key is None else pads[pad_key]
+    if getattr(pad, "ndim", None) == 0:  # a number of numpy or torch
+        pad = pad.item()
     its_own = f"pad_values={{{field.key!r}: VALUE}} (--pad {field.key}=VALUE)"
-    hint = f"; all fields of level {level} were given it: give this one its own, {its_own}" if given == level else ""
-    row = None if isinstance(asked, (bool, int, float)) else _row(asked, field, shape, hint)
-    for number in (asked,) if row is None else row:
+    hint = f"; all fields of level {level} were given it: give this one its own, {its_own}" if pad_key == level else ""
+    row = None if isinstance(pad, (bool, int, float)) else _row(pad, field, shape, hint)
+    for number in (pad,) if row is None else row:
         fault = _misfit(number, field.dtype)
         if fault:
             raise FieldError(f"{field.key!r} is {field.dtype}: its padding value {fault}{hint}")
     kind = _kind_of(field.dtype)
     if row is None:
-        return kind(asked)
-    found = tuple(map(kind, row))
-    return found if len(set(map(repr, found))) > 1 else found[0]
+        return kind(pad)
+    numbers = tuple(map(kind, row))
+    return numbers if len(set(map(repr, numbers))) > 1 else numbers[0]
 
 
-def _row(asked: Any, field: FieldStatistics, shape: tuple[int, ...], hint: str) -> list[Any]:
+def _row(pad: Any, field: FieldStatistics, shape: tuple[int, ...], hint: str) -> list[Any]:
     """The numbers of a row, given in its shape, with a leading 1 or flat. Raises FieldError for anything else."""
-    plain = asked.tolist() if hasattr(asked, "tolist") else asked
+    plain = pad.tolist() if hasattr(pad, "tolist") else pad
     try:
         row: Any = np.array(plain) if isinstance(plain, (list, tuple)) else None
     except (ValueError, OverflowError):  # of lists that are no array
         row = None
     if row is None or row.dtype.kind not in "biuf" or not row.size:
-        raise FieldError(f"the padding value of {field.key!r} must be a number, or a row of them; got {asked!r}{hint}")
+        raise FieldError(f"the padding value of {field.key!r} must be a number, or a row of them; got {pad!r}{hint}")
     if row.shape not in (shape, (1, *shape), (math.prod(shape),)):
         raise FieldError(
             f"the padding value of {field.key!r} is {list(row.shape)} numbers; a row of it is {list(shape)}{hint}"
@@ -231,34 +234,34 @@ def _kind_of(dtype: str) -> type:
     return bool if dtype == "bool" else float if dtype.startswith(("float", "bfloat")) else int
 
 
-def _misfit(asked: float, dtype: str) -> str:
+def _misfit(pad: float, dtype: str) -> str:
     """Why a field of this dtype cannot hold a number; "" if it can."""
     kind = _kind_of(dtype)
     if kind is bool:
-        return "" if asked in (0, 1) else f"must be 0 or 1; got {asked}"
+        return "" if pad in (0, 1) else f"must be 0 or 1; got {pad}"
     if kind is float:
         largest = 3.3895313892515355e38 if dtype == "bfloat16" else float(np.finfo(dtype).max)
-        is_finite = isinstance(asked, int) or math.isfinite(asked)
-        return f"{asked} overflows" if is_finite and abs(asked) > largest else ""
-    if not isinstance(asked, int) and not asked.is_integer():
-        return f"must be a whole number; got {asked}"
+        is_finite = isinstance(pad, int) or math.isfinite(pad)
+        return f"{pad} overflows" if is_finite and abs(pad) > largest else ""
+    if not isinstance(pad, int) and not pad.is_integer():
+        return f"must be a whole number; got {pad}"
     limits = np.iinfo(dtype)
-    if not limits.min <= asked <= limits.max:
-        return f"must lie between {limits.min} and {limits.max}; got {asked}"
+    if not limits.min <= pad <= limits.max:
+        return f"must lie between {limits.min} and {limits.max}; got {pad}"
     return ""
 
 
-def _check_known(statistics: Statistics, kind: str, asked: Mapping[str, Any], more: Sequence[str]) -> None:
+def _check_known(statistics: Statistics, kind: str, settings: Mapping[str, Any], more: Sequence[str]) -> None:
     known = [name for field in statistics.fields for name in (field.key, field.name)] + list(more)
-    for name in asked:
+    for name in settings:
         if name not in known:
             raise FieldError(f"a {kind} is given for {name!r}; the fields are {', '.join(dict.fromkeys(known))}")
 
 
 def _check_used(statistics: Statistics, overrides: Mapping[str, Any], pads: Mapping[str, Any]) -> None:
     """Raise FieldError for a level or padding value that no field would take up."""
-    for kind, asked in (("level", overrides), ("padding value", pads)):
-        for name in asked:
+    for kind, settings in (("level", overrides), ("padding value", pads)):
+        for name in settings:
             fields = [field for field in statistics.fields if name in (field.key, field.name)]
             reasons = [_fixed(field, kind) for field in fields]
             if fields and all(reasons):

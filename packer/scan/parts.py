@@ -45,7 +45,7 @@ def further_counts(
 
     Raises FieldError where two attributes of an axis have different rows in a graph.
     """
-    found: dict[Axis, np.ndarray] = {}
+    by_axis: dict[Axis, np.ndarray] = {}
     for name, fields in attributes.axes:
         if hetero:
             raise FieldError(
@@ -67,13 +67,13 @@ def further_counts(
                     f"{known[at]} there: correct it, or give it an axis of its own"
                 )
             counts[part.positions] = part.sizes
-        found[Axis(name)] = np.maximum(counts, 0)
-    return found
+        by_axis[Axis(name)] = np.maximum(counts, 0)
+    return by_axis
 
 
 def budget_counts(parts: Sequence[Part], graph_ids: np.ndarray, attributes: Attributes) -> dict[str, np.ndarray]:
     """What each graph takes of each budget: int64 [graphs]. Raises FieldError for what is no whole number from 0 on."""
-    found: dict[str, np.ndarray] = {}
+    amounts: dict[str, np.ndarray] = {}
     by_name = {part.name: part for part in parts if part.type is None}
     for name in attributes.budgets if len(graph_ids) else ():
         part = by_name.get(name)
@@ -84,10 +84,10 @@ def budget_counts(parts: Sequence[Part], graph_ids: np.ndarray, attributes: Attr
             raise FieldError(f"graph {lacking[0]} has no {name!r}, which has a budget: give every graph a number")
         ids, values = graph_ids[part.positions], np.asarray(part.values)
         if part.role != "value":
-            what = (
+            kind = (
                 "an index, which is shifted" if part.role == "index" else "the number of nodes, which num_nodes limits"
             )
-            raise FieldError(f"graph {ids[0]}: {name!r} has a budget, but is {what}: give another attribute the number")
+            raise FieldError(f"graph {ids[0]}: {name!r} has a budget, but is {kind}: give another attribute the number")
         if (
             part.form == "string"
             or values.dtype.kind not in "iu"
@@ -104,5 +104,5 @@ def budget_counts(parts: Sequence[Part], graph_ids: np.ndarray, attributes: Attr
                 f"graph {ids[wrong[0]]}: {name!r} is {values.reshape(-1)[wrong[0]]}; what has a budget is 0 or more, "
                 "below 2**31"
             )
-        found[Axis(BUDGET, name).key] = values.reshape(-1).astype(np.int64)
-    return found
+        amounts[Axis(BUDGET, name).key] = values.reshape(-1).astype(np.int64)
+    return amounts

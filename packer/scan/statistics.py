@@ -96,8 +96,8 @@ def merge(a: Statistics, b: Statistics) -> Statistics:
 def joined_axes(axes: Sequence[Axis]) -> tuple[Axis, ...]:
     """Each axis once, nodes before edges before others, in the order seen. FieldError for types that packs cannot tell
     apart."""
-    place = {"node": 0, "edge": 1}
-    distinct = tuple(sorted(dict.fromkeys(axes), key=lambda axis: place.get(axis.level, 2)))
+    rank = {"node": 0, "edge": 1}
+    distinct = tuple(sorted(dict.fromkeys(axes), key=lambda axis: rank.get(axis.level, 2)))
     by_key: dict[str, Axis] = {}
     for axis in distinct:
         if not axis.key:
@@ -131,21 +131,21 @@ def _merge_fields(a: FieldStatistics, b: FieldStatistics, hetero: bool) -> Field
 
 def _agreed(a: FieldStatistics, b: FieldStatistics) -> FieldStatistics:
     """a, with what it numbers as b tells it where its own graphs leave two open."""
-    told = a.targets == (EITHER,) and b.targets in (("node",), ("edge",))
-    return replace(a, targets=b.targets) if told else a
+    settled = a.targets == (EITHER,) and b.targets in (("node",), ("edge",))
+    return replace(a, targets=b.targets) if settled else a
 
 
 def check_alike(a: FieldStatistics, b: FieldStatistics) -> None:
     """Raise FieldError where the attribute is of another kind, dtype or shape in the graphs of b than in those of a."""
     for aspect in ("form", "dtype", "ndim", "shape", "role", "cat_dim", "stacked", "targets"):
-        here, there = getattr(a, aspect), getattr(b, aspect)
-        if here != there:
+        first, other = getattr(a, aspect), getattr(b, aspect)
+        if first != other:
             word = {"ndim": "number of dimensions", "shape": "shape of one row", "form": "kind"}.get(aspect, aspect)
             remedy = "give all graphs the same, or leave the attribute out"
             if aspect == "targets":
                 remedy = f"say which it numbers, index_fields={{{a.key!r}: AXIS}} (--index {a.key}=AXIS)"
             raise FieldError(
-                f"graph {b.first}: the {word} of {a.key!r} is {_show(there)}, but {_show(here)} in graph {a.first}; "
+                f"graph {b.first}: the {word} of {a.key!r} is {_show(other)}, but {_show(first)} in graph {a.first}; "
                 f"{remedy}"
             )
 

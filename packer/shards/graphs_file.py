@@ -153,11 +153,11 @@ def iter_graphs(
     """
     target = graphs_schema(manifest.schema)
     checked = _Checked(manifest) if verify else None
-    with WholeFile(where, GRAPHS, manifest.files[GRAPHS]) as whole:
+    with WholeFile(where, GRAPHS, manifest.files[GRAPHS]) as checked_file:
         try:
             if verify:
-                whole.check_sha256()
-            file = FlatParquet(whole.file)
+                checked_file.check_sha256()
+            file = FlatParquet(checked_file.file)
             if not file.schema.equals(target):
                 raise FormatError(f"it has columns {file.schema.names[:20]}, not {target.names[:20]}")
             if file.rows != manifest.counts.graphs:

@@ -138,7 +138,10 @@ class Manifest:
         """Canonical JSON; the last member is the SHA-256 of the rest. The same data set gives the same bytes."""
         entries = {name: {"bytes": entry.bytes, "sha256": entry.sha256} for name, entry in self.files.items()}
         counts = self.counts
-        stats = {key: {name: list(v) for name, v in vars(found).items()} for key, found in self.target_stats.items()}
+        stats = {
+            key: {name: list(v) for name, v in vars(field_stats).items()}
+            for key, field_stats in self.target_stats.items()
+        }
         return canonical.seal(
             {
                 "format": FORMAT,
@@ -225,49 +228,49 @@ def _plain_shard(shard: ShardEntry) -> dict[str, Any]:
     }
 
 
-def _parse(found: dict[str, Any]) -> Manifest:
+def _parse(members: dict[str, Any]) -> Manifest:
     names = ["format", "schema", "limits", "num_packs", "packs_per_block", "compression", "uncompressed", "counts"]
-    names += ["target_stats"] if "target_stats" in found else []
+    names += ["target_stats"] if "target_stats" in members else []
     names += ["plan", "source", "content_hash", "versions", "files", "shards"]
-    if list(found) != names or found["format"] != FORMAT:
-        raise FormatError(f"{MANIFEST} has members {list(found)[:20]}, not {names}")
+    if list(members) != names or members["format"] != FORMAT:
+        raise FormatError(f"{MANIFEST} has members {list(members)[:20]}, not {names}")
     try:
-        schema = Schema.from_dict(_members(found["schema"], "schema"))
-        limits = PackLimits.from_dict(_members(found["limits"], "limits"), schema.axes)
+        schema = Schema.from_dict(_members(members["schema"], "schema"))
+        limits = PackLimits.from_dict(_members(members["limits"], "limits"), schema.axes)
         columns = check_schema(schema, limits)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:  # FormatError is a ValueError
         raise FormatError(f"{MANIFEST}: {error}") from error
-    packs = _whole(found["num_packs"], "num_packs")
-    per_block = _whole(found["packs_per_block"], "packs_per_block", 1, MAX_BLOCK_PACKS)
+    packs = _integer(members["num_packs"], "num_packs")
+    per_block = _integer(members["packs_per_block"], "packs_per_block", 1, MAX_BLOCK_PACKS)
     pack_bytes = sum(column.width for column in columns)
     if per_block * pack_bytes > MAX_BLOCK_BYTES:
         raise FormatError(
             f"{MANIFEST}: a block of {per_block} packs of {pack_bytes} bytes is over {MAX_BLOCK_BYTES} bytes"
         )
-    if found["compression"] not in list(CODECS):
-        raise FormatError(f"{MANIFEST}: compression must be one of {', '.join(CODECS)}; got {found['compression']!r}")
-    plain = [_text(name, "uncompressed", 1000) for name in _list(found["uncompressed"], "uncompressed")]
+    if members["compression"] not in list(CODECS):
+        raise FormatError(f"{MANIFEST}: compression must be one of {', '.join(CODECS)}; got {members['compression']!r}")
+    plain = [_text(name, "uncompressed", 1000) for name in _list(members["uncompressed"], "uncompressed")]
     named = set(plain)
     if plain != [column.name for column in columns if column.name in named] or (
-        plain and found["compression"] == "none"
+        plain and members["compression"] == "none"
     ):
         raise FormatError(f"{MANIFEST}: uncompressed must name columns in their order; got {str(plain)[:80]}")
-    shards = tuple(_shard(entry, i) for i, entry in enumerate(_list(found["shards"], "shards")))
+    shards = tuple(_shard(entry, i) for i, entry in enumerate(_list(members["shards"], "shards")))
     manifest = Manifest(
         schema,
         limits,
         packs,
         per_block,
-        found["compression"],
+        members["compression"],
         shards,
-        _counts(_members(found["counts"], "counts")),
-        _members(found["plan"], "plan"),
-        _files(_members(found["files"], "files")),
-        _members(found["source"], "source"),
-        _text(found["content_hash"], "content_hash"),
-        {name: _text(v, f"version of {name}") for name, v in _members(found["versions"], "versions").items()},
+        _counts(_members(members["counts"], "counts")),
+        _members(members["plan"], "plan"),
+        _files(_members(members["files"], "files")),
+        _members(members["source"], "source"),
+        _text(members["content_hash"], "content_hash"),
+        {name: _text(v, f"version of {name}") for name, v in _members(members["versions"], "versions").items()},
         tuple(plain),
-        _target_stats(_members(found["target_stats"], "target_stats"), schema) if "target_stats" in found else {},
+        _target_stats(_members(members["target_stats"], "target_stats"), schema) if "target_stats" in members else {},
     )
     _check_shards(manifest, pack_bytes, sum(column.width > 0 for column in columns))
     _check_counts(manifest)
@@ -303,8 +306,8 @@ def _check_plan(plan: Mapping[str, Any], packs: int) -> None:
     missing = [name for name in _PLAN_MEMBERS if name not in plan]
     if missing or plan["num_packs"] != packs:
         raise FormatError(f"{MANIFEST}: its plan lacks {missing}, or is not one of {packs} packs")
-    _whole(plan["lower_bound"], "lower_bound of its plan", min(1, packs), packs)
-    _whole(plan["seed"], "seed of its plan", -(2**63), 2**64)
+    _integer(plan["lower_bound"], "lower_bound of its plan", min(1, packs), packs)
+    _integer(plan["seed"], "seed of its plan", -(2**63), 2**64)
     for name in ("algorithm", "stopped_by"):
         _text(plan[name], f"{name} of its plan")
     if plan["status"] not in ("optimal", "feasible"):
@@ -334,85 +337,87 @@ def _check_counts(manifest: Manifest) -> None:
 
 def _shard(entry: Any, number: int) -> ShardEntry:
     where = f"shard {number}"
-    found = _members(entry, where)
+    members = _members(entry, where)
     names = {"block_bytes", "block_crc32", "bytes", "footer_crc32", "name", "packs", "sha256"}
-    if set(found) != names or found["name"] != shard_name(number):
+    if set(members) != names or members["name"] != shard_name(number):
         raise FormatError(f"{MANIFEST}: {where} must be named {shard_name(number)} and have members {sorted(names)}")
     return ShardEntry(
         shard_name(number),
-        _whole(found["packs"], f"packs of {where}", 1),
-        _whole(found["bytes"], f"bytes of {where}"),
-        _hash(found["sha256"], where),
-        tuple(_whole(n, f"block_bytes of {where}", 1, 2**31) for n in _list(found["block_bytes"], where)),
-        tuple(_whole(n, f"block_crc32 of {where}", 0, 2**32) for n in _list(found["block_crc32"], where)),
-        _whole(found["footer_crc32"], f"footer_crc32 of {where}", 0, 2**32),
+        _integer(members["packs"], f"packs of {where}", 1),
+        _integer(members["bytes"], f"bytes of {where}"),
+        _hash(members["sha256"], where),
+        tuple(_integer(n, f"block_bytes of {where}", 1, 2**31) for n in _list(members["block_bytes"], where)),
+        tuple(_integer(n, f"block_crc32 of {where}", 0, 2**32) for n in _list(members["block_crc32"], where)),
+        _integer(members["footer_crc32"], f"footer_crc32 of {where}", 0, 2**32),
     )
 
 
-def _counts(found: Mapping[str, Any]) -> GraphCounts:
-    if set(found) != {"graphs", "packed", "trimmed", "skipped", "reasons"}:
-        raise FormatError(f"{MANIFEST}: counts has members {sorted(found)[:20]}")
-    reasons = {name: _whole(n, "count of a reason") for name, n in _members(found["reasons"], "reasons").items()}
-    numbers = (_whole(found[name], name) for name in ("graphs", "packed", "trimmed", "skipped"))
+def _counts(members: Mapping[str, Any]) -> GraphCounts:
+    if set(members) != {"graphs", "packed", "trimmed", "skipped", "reasons"}:
+        raise FormatError(f"{MANIFEST}: counts has members {sorted(members)[:20]}")
+    reasons = {name: _integer(n, "count of a reason") for name, n in _members(members["reasons"], "reasons").items()}
+    numbers = (_integer(members[name], name) for name in ("graphs", "packed", "trimmed", "skipped"))
     return GraphCounts(*numbers, reasons=reasons)
 
 
-def _target_stats(found: Mapping[str, Any], schema: Schema) -> dict[str, TargetStats]:
+def _target_stats(members: Mapping[str, Any], schema: Schema) -> dict[str, TargetStats]:
     columns = {field.key: math.prod(field.shape) for field in target_fields(schema)}
-    if not found or set(found) != set(columns):
-        raise FormatError(f"{MANIFEST}: target_stats must be of {list(columns)[:20]}; got {sorted(found)[:20]}")
-    return {key: _stats_of(_members(found[key], key), key, columns[key]) for key in columns}
+    if not members or set(members) != set(columns):
+        raise FormatError(f"{MANIFEST}: target_stats must be of {list(columns)[:20]}; got {sorted(members)[:20]}")
+    return {key: _stats_of(_members(members[key], key), key, columns[key]) for key in columns}
 
 
-def _stats_of(found: Mapping[str, Any], key: str, columns: int) -> TargetStats:
-    what = f"target_stats of {key!r}"
-    rows = {name: _list(found[name], what) for name in ("count", "mean", "std") if name in found}
-    if set(found) != {"count", "mean", "std"} or any(len(row) != columns for row in rows.values()):
-        raise FormatError(f"{MANIFEST}: {what} must be count, mean and std of {columns} columns; got {str(found)[:80]}")
-    count = tuple(_whole(n, f"count in {what}") for n in rows["count"])
+def _stats_of(members: Mapping[str, Any], key: str, columns: int) -> TargetStats:
+    stats = f"target_stats of {key!r}"
+    rows = {name: _list(members[name], stats) for name in ("count", "mean", "std") if name in members}
+    if set(members) != {"count", "mean", "std"} or any(len(row) != columns for row in rows.values()):
+        raise FormatError(
+            f"{MANIFEST}: {stats} must be count, mean and std of {columns} columns; got {str(members)[:80]}"
+        )
+    count = tuple(_integer(n, f"count in {stats}") for n in rows["count"])
     for number, mean, std in zip(count, rows["mean"], rows["std"]):
         if not (type(mean) is type(std) is float and std >= 0) or (not number and (mean or std)):
-            raise FormatError(f"{MANIFEST}: {what} has the mean {str(mean)[:80]} and std {str(std)[:80]} of {number}")
+            raise FormatError(f"{MANIFEST}: {stats} has the mean {str(mean)[:80]} and std {str(std)[:80]} of {number}")
     return TargetStats(count, tuple(rows["mean"]), tuple(rows["std"]))
 
 
-def _files(found: Mapping[str, Any]) -> dict[str, FileEntry]:
-    if set(found) != {GRAPHS, PLAN}:
-        raise FormatError(f"{MANIFEST}: files must be {GRAPHS} and {PLAN}; got {sorted(found)[:20]}")
+def _files(members: Mapping[str, Any]) -> dict[str, FileEntry]:
+    if set(members) != {GRAPHS, PLAN}:
+        raise FormatError(f"{MANIFEST}: files must be {GRAPHS} and {PLAN}; got {sorted(members)[:20]}")
     entries: dict[str, FileEntry] = {}
-    for name, entry in found.items():
-        members = _members(entry, name)
-        if set(members) != {"bytes", "sha256"}:
-            raise FormatError(f"{MANIFEST}: {name} has members {sorted(members)[:20]}")
-        entries[name] = FileEntry(_whole(members["bytes"], f"bytes of {name}"), _hash(members["sha256"], name))
+    for name, entry in members.items():
+        file = _members(entry, name)
+        if set(file) != {"bytes", "sha256"}:
+            raise FormatError(f"{MANIFEST}: {name} has members {sorted(file)[:20]}")
+        entries[name] = FileEntry(_integer(file["bytes"], f"bytes of {name}"), _hash(file["sha256"], name))
     return entries
 
 
-def _members(value: Any, what: str) -> dict[str, Any]:
+def _members(value: Any, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise FormatError(f"{MANIFEST}: {what} must be an object; got {str(value)[:80]!r}")
+        raise FormatError(f"{MANIFEST}: {name} must be an object; got {str(value)[:80]!r}")
     return cast("dict[str, Any]", value)
 
 
-def _list(value: Any, what: str) -> list[Any]:
+def _list(value: Any, name: str) -> list[Any]:
     if not isinstance(value, list):
-        raise FormatError(f"{MANIFEST}: {what} must be a list; got {str(value)[:80]!r}")
+        raise FormatError(f"{MANIFEST}: {name} must be a list; got {str(value)[:80]!r}")
     return cast("list[Any]", value)
 
 
-def _whole(value: Any, what: str, least: int = 0, most: int = 2**53) -> int:
+def _integer(value: Any, name: str, least: int = 0, most: int = 2**53) -> int:
     if type(value) is not int or not least <= value <= most:
-        raise FormatError(f"{MANIFEST}: {what} must be a whole number from {least} to {most}; got {str(value)[:80]}")
+        raise FormatError(f"{MANIFEST}: {name} must be a whole number from {least} to {most}; got {str(value)[:80]}")
     return value
 
 
-def _text(value: Any, what: str, most: int = 200) -> str:
+def _text(value: Any, name: str, most: int = 200) -> str:
     if not isinstance(value, str) or len(value) > most:
-        raise FormatError(f"{MANIFEST}: {what} must be a short text; got {str(value)[:80]!r}")
+        raise FormatError(f"{MANIFEST}: {name} must be a short text; got {str(value)[:80]!r}")
     return value
 
 
-def _hash(value: Any, what: str) -> str:
+def _hash(value: Any, name: str) -> str:
     if not isinstance(value, str) or not _SHA256.fullmatch(value):
-        raise FormatError(f"{MANIFEST}: sha256 of {what} must be 64 hexadecimal digits; got {str(value)[:80]!r}")
+        raise FormatError(f"{MANIFEST}: sha256 of {name} must be 64 hexadecimal digits; got {str(value)[:80]!r}")
     return value

@@ -72,15 +72,15 @@ def walk_pages(data: Bytes, start: int, rows: int, columns: Sequence[StoredColum
             continue
         at = skip_chunk(view, at)
         header = at
-        found, at = page_header(view, at)
-        page: Any = found.get(5)
-        size: int = found[3]
-        says = (found[1], found[2], page[1], page[2]) if page is not None and 7 not in found else None
-        if says != (_DATA_PAGE, rows * column.width, rows, _PLAIN):
+        page_head, at = page_header(view, at)
+        page: Any = page_head.get(5)
+        size: int = page_head[3]
+        layout = (page_head[1], page_head[2], page[1], page[2]) if page is not None and 7 not in page_head else None
+        if layout != (_DATA_PAGE, rows * column.width, rows, _PLAIN):
             raise FormatError(f"column {column.name}: not a plain data page of {rows} rows of {column.width} bytes")
         if not 0 <= size <= end - at:
             raise FormatError(f"column {column.name}: its page of {size} bytes goes on after the block's end")
-        crc: int | None = found.get(4)
+        crc: int | None = page_head.get(4)
         yield Page(column, header, at, at + size, None if crc is None else crc & 0xFFFFFFFF)
         at += size
     if skip_chunk(view, at) != end:
@@ -110,11 +110,11 @@ def decode_page(data: Bytes, page: Page, rows: int, codec: pa.Codec | None) -> n
 
 def check_page(data: Bytes, page: Page, rows: int, codec: pa.Codec | None) -> str | None:
     """What is wrong with a page's checksum or its length, else None."""
-    found = zlib.crc32(memoryview(data)[page.start : page.stop])
+    crc32 = zlib.crc32(memoryview(data)[page.start : page.stop])
     if page.crc32 is None:
         return "its page has no checksum"
-    if found != page.crc32:
-        return f"page checksum is {found:08x}, its header says {page.crc32:08x}"
+    if crc32 != page.crc32:
+        return f"page checksum is {crc32:08x}, its header says {page.crc32:08x}"
     if codec is not None and page.column.compressed and codec.name != "zstd":
         # LZ4 does not say how much it decompresses to: it must not fit into one byte less.
         try:

@@ -72,18 +72,18 @@ class ShardReader:
         """
         rows = self.rows(block)
         data = self.raw_block(block)
-        every = self.block_format.columns
-        wanted = {column.name for column in every} if columns is None else set(columns)
-        found = {column.name: empty_column(column, rows) for column in every if column.width == 0}
+        stored = self.block_format.columns
+        wanted = {column.name for column in stored} if columns is None else set(columns)
+        arrays = {column.name: empty_column(column, rows) for column in stored if column.width == 0}
         try:
-            for page in walk_pages(data, start_of_pages(block), rows, every):
+            for page in walk_pages(data, start_of_pages(block), rows, stored):
                 if page.column.name in wanted:
-                    found[page.column.name] = decode_page(data, page, rows, self._codec)
+                    arrays[page.column.name] = decode_page(data, page, rows, self._codec)
         except FormatError as error:
             raise FormatError(f"{self.entry.name}, block {block}: {error}") from error
-        if not wanted <= set(found):
-            raise FormatError(f"no column {sorted(wanted - set(found))}; a pack has {[c.name for c in every]}")
-        return {column.name: found[column.name] for column in every if column.name in wanted}
+        if not wanted <= set(arrays):
+            raise FormatError(f"no column {sorted(wanted - set(arrays))}; a pack has {[c.name for c in stored]}")
+        return {column.name: arrays[column.name] for column in stored if column.name in wanted}
 
     def raw_block(self, block: int) -> bytearray:
         """The stored bytes of a block, checked as `verify` demands."""
@@ -141,21 +141,21 @@ class ShardReader:
         return file
 
     def _compared(
-        self, file: PlacedFile, offset: int, data: bytearray, stated: int, what: str
+        self, file: PlacedFile, offset: int, data: bytearray, stated: int, part: str
     ) -> tuple[PlacedFile, bytearray]:
         """The file's bytes from `offset` on, with the CRC-32 that the manifest states, and the file that has them."""
-        found = zlib.crc32(data)
-        if found == stated:
+        crc32 = zlib.crc32(data)
+        if crc32 == stated:
             return file, data
         copy = file.renewed()
         if copy is not None:
             file = self._sized(copy)
             data = file.read(offset, len(data))
-            found = zlib.crc32(data)
-            if found == stated:
+            crc32 = zlib.crc32(data)
+            if crc32 == stated:
                 return file, data
         raise FormatError(
-            f"{self.entry.name}: {what} is damaged: its CRC-32 is {found:08x}, the manifest says {stated:08x}. "
+            f"{self.entry.name}: {part} is damaged: its CRC-32 is {crc32:08x}, the manifest says {stated:08x}. "
             + ("Restore the file from a copy, or build the data set anew" if copy is None else _DAMAGED_THERE)
         )
 

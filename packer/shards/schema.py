@@ -67,16 +67,21 @@ _MAX_KEY = 1000
 
 def _some(names: Iterable[str]) -> str:
     """The first few, for an error."""
-    found = sorted(names)
-    return f"{found[:20]}{' and more' if len(found) > 20 else ''}"
+    ordered = sorted(names)
+    return f"{ordered[:20]}{' and more' if len(ordered) > 20 else ''}"
 
 
 def _check_levels(schema: Schema) -> None:
     """Nodes, edges, then axes by names of their own, which graphs with types have none of."""
     levels = [axis.level for axis in schema.axes]
-    own = [level for level in levels if level in ("node", "edge")]
-    more = levels[len(own) :]
-    if "node" not in own or own != sorted(own, reverse=True) or levels[: len(own)] != own or len(set(more)) < len(more):
+    standard = [level for level in levels if level in ("node", "edge")]
+    more = levels[len(standard) :]
+    if (
+        "node" not in standard
+        or standard != sorted(standard, reverse=True)
+        or levels[: len(standard)] != standard
+        or len(set(more)) < len(more)
+    ):
         raise FormatError(f"schema: axes must be node axes, then edge axes, then further ones; got {levels[:20]}")
     check_names(more, schema.budgets, FormatError)
     if more and any(axis.type is not None for axis in schema.axes):

@@ -38,14 +38,14 @@ class TargetStats:
 
 def target_fields(schema: Schema) -> list[Field]:
     """The fields that statistics are kept of: floating ones of graphs, as many as have MOST_COLUMNS columns at most."""
-    found: list[Field] = []
+    fields: list[Field] = []
     columns = 0
     for field in schema.fields:
         if field.level == "graph" and field.role == "value" and field.dtype.startswith(("float", "bfloat")):
             columns += math.prod(field.shape)
             if 0 not in field.shape and columns <= MOST_COLUMNS:
-                found.append(field)
-    return found
+                fields.append(field)
+    return fields
 
 
 def no_moments(schema: Schema) -> Moments:
@@ -59,7 +59,7 @@ def block_moments(block: Mapping[str, np.ndarray], schema: Schema) -> Moments:
     Time and memory are linear in its target fields.
     """
     real = block["num_real"][:, -1:]
-    found: Moments = {}
+    moments: Moments = {}
     for field in target_fields(schema):
         stored = block[field.key]
         present = np.arange(stored.shape[1]) < real
@@ -73,34 +73,34 @@ def block_moments(block: Mapping[str, np.ndarray], schema: Schema) -> Moments:
         count = known.sum(axis=0, dtype=np.float64)
         mean = _added(np.where(known, wide, 0.0)) / np.maximum(count, 1.0)
         off = np.where(known, wide, mean) - mean
-        found[field.key] = np.stack([count, mean, _added(off * off)])
-    return found
+        moments[field.key] = np.stack([count, mean, _added(off * off)])
+    return moments
 
 
 def merged(a: Moments, b: Moments) -> Moments:
     """Of the graphs of a, then those of b. Source: Chan, Golub and LeVeque, The American Statistician 37(3), 1983."""
-    found: Moments = {}
+    moments: Moments = {}
     for key, (count, mean, squares) in a.items():
         more, their_mean, their_squares = b[key]
         total = np.maximum(count + more, 1.0)
         off = their_mean - mean
         squares = squares + their_squares + off * off * (count * more / total)
-        found[key] = np.stack([count + more, mean + off * (more / total), squares])
-    return found
+        moments[key] = np.stack([count + more, mean + off * (more / total), squares])
+    return moments
 
 
 def target_stats(shards: Iterable[Mapping[str, Any]], schema: Schema) -> dict[str, TargetStats]:
     """Of a data set. shards: Moments of each shard in order, or the lists that they become in JSON."""
-    found = no_moments(schema)
+    moments = no_moments(schema)
     for shard in shards:
-        found = merged(found, {key: np.array(rows, dtype=np.float64) for key, rows in shard.items()})
+        moments = merged(moments, {key: np.array(rows, dtype=np.float64) for key, rows in shard.items()})
     return {
         key: TargetStats(
             tuple(count.astype(np.int64).tolist()),
             tuple(mean.tolist()),
             tuple(np.sqrt(squares / np.maximum(count, 1.0)).tolist()),
         )
-        for key, (count, mean, squares) in found.items()
+        for key, (count, mean, squares) in moments.items()
     }
 
 

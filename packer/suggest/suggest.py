@@ -130,8 +130,8 @@ def suggest_limits(
     seed, time_limit, work = check_budget(seed, time_limit, work_limit)
     if work is None:
         raise AlgorithmError("work_limit must be seconds here, from 0 to 1e9, as many limits are solved; got None")
-    wanted = None if num_graphs is None else _ends(num_graphs)
-    rules = SweepRules(null_graphs, multiple_of, max_nodes, wanted, memory_bytes_per_pack, budgets or {})
+    graph_slots = None if num_graphs is None else _ends(num_graphs)
+    rules = SweepRules(null_graphs, multiple_of, max_nodes, graph_slots, memory_bytes_per_pack, budgets or {})
     prices = prices_of(sizes.axes, bytes_per_node, bytes_per_edge, bytes_per_graph)
     with Interrupt() as interrupt:
         search = LimitSearch(sizes, rules, prices, time_limit, seed, progress, interrupt)
@@ -147,13 +147,13 @@ def suggest_limits(
     return Suggestion(front, best, reason, *counts, stopped_by, search.seconds)
 
 
-def _ends(wanted: Any) -> tuple[int, int]:
+def _ends(num_graphs: Any) -> tuple[int, int]:
     """(least, most) of a number, a pair or a range. Raises LimitsError for anything else."""
     try:
-        ends = (wanted, wanted) if hasattr(wanted, "__index__") else (wanted[0], wanted[-1])
+        ends = (num_graphs, num_graphs) if hasattr(num_graphs, "__index__") else (num_graphs[0], num_graphs[-1])
         return operator.index(ends[0]), operator.index(ends[1])
     except (TypeError, IndexError):
-        raise LimitsError(f"num_graphs must be a whole number of slots or (least, most); got {wanted!r}") from None
+        raise LimitsError(f"num_graphs must be a whole number of slots or (least, most); got {num_graphs!r}") from None
 
 
 def _candidate(search: LimitSearch, entry: Entry) -> Candidate:
@@ -179,8 +179,8 @@ def _choose(front: Sequence[Candidate]) -> tuple[Candidate, str]:
     else:
         ratio = more.bytes_per_pack / best.bytes_per_pack
         after = f"packs of {ratio:.1f} times the bytes would fill {100 * (1 - more.padding_share):.1f} %"
-    said = f"{fill:.1f} % of the tensor bytes are real in {best.num_packs:,} pack{'s' * (best.num_packs != 1)}"
+    share = f"{fill:.1f} % of the tensor bytes are real in {best.num_packs:,} pack{'s' * (best.num_packs != 1)}"
     return (
         best,
-        f"take {best.name} ({best.parts}), the smallest packs that fill nearly best: {said} ({proof}); {after}",
+        f"take {best.name} ({best.parts}), the smallest packs that fill nearly best: {share} ({proof}); {after}",
     )

@@ -39,9 +39,9 @@ class SweepRules:
         if self.null_graphs not in NULL_GRAPHS:
             raise LimitsError(f"null_graphs must be one of {', '.join(NULL_GRAPHS)}; got {self.null_graphs!r}")
         for name in ("multiple_of", "max_nodes"):
-            given = getattr(self, name)
-            if given is not None and (isinstance(given, bool) or not hasattr(given, "__index__") or given < 1):
-                raise LimitsError(f"{name} must be a whole number above 0; got {given!r}")
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not hasattr(value, "__index__") or value < 1):
+                raise LimitsError(f"{name} must be a whole number above 0; got {value!r}")
         least = 1 + PADDING[self.null_graphs].graphs
         if self.num_graphs is not None and not least <= self.num_graphs[0] <= self.num_graphs[1]:
             raise LimitsError(f"num_graphs must be slots or (least, most), at least {least}; got {self.num_graphs}")
@@ -76,11 +76,11 @@ def prices_of(axes: tuple[Axis, ...], node: RowBytes, edge: RowBytes, graph: flo
     for axis in axes:
         if axis.level == BUDGET:
             continue
-        given = node if axis.level == "node" else edge
-        if isinstance(given, Mapping) and axis.key not in given:
+        row_bytes = node if axis.level == "node" else edge
+        if isinstance(row_bytes, Mapping) and axis.key not in row_bytes:
             level = "node" if axis.level == "node" else "edge"
-            raise LimitsError(f"bytes_per_{level} has no entry for {axis.key!r}; it has {list(given)}")
-        by_axis[axis.key] = float(given[axis.key] if isinstance(given, Mapping) else given)
+            raise LimitsError(f"bytes_per_{level} has no entry for {axis.key!r}; it has {list(row_bytes)}")
+        by_axis[axis.key] = float(row_bytes[axis.key] if isinstance(row_bytes, Mapping) else row_bytes)
     for name, value in [*by_axis.items(), ("graph", graph)]:
         if not (value >= 0 and np.isfinite(value)):
             raise LimitsError(f"the bytes of one {name} must be a number from 0 on; got {value}")
@@ -158,44 +158,44 @@ def _scales(shape: _Shape, rules: SweepRules) -> np.ndarray:
     return np.unique(np.append(np.geomspace(least, most, _STEPS), holds if rules.num_graphs is not None else least))
 
 
-def _limits(shape: _Shape, rules: SweepRules, graphs: float, edge_share: float, held: float) -> PackLimits:
-    """Limits for the nodes of `graphs` average graphs, this share of their edges, and slots for `held` graphs; at least
-    for the largest one."""
+def _limits(shape: _Shape, rules: SweepRules, graphs: float, edge_share: float, graph_slots: float) -> PackLimits:
+    """Limits for the nodes of `graphs` average graphs, this share of their edges, and `graph_slots` for graphs; at
+    least for the largest one."""
     padding = PADDING[rules.null_graphs]
     low, high = rules.num_graphs or (1 + padding.graphs, 2**31 - 1)
-    slots = min(max(round(held) + padding.graphs, low), high)
+    slots = min(max(round(graph_slots) + padding.graphs, low), high)
     wide: dict[Axis, int] = {}
     for axis, mean, most in zip(shape.axes, shape.mean.tolist(), shape.most.tolist()):
         if axis.level == BUDGET:
             wide[axis] = _budget(axis, int(most), rules)
             continue
         share, reserved = edge_share if axis.level == "edge" else 1.0, padding.reserved(axis.level, slots)
-        wanted = max(int(np.ceil(graphs * mean * share)), most) + reserved
-        rounded = max(round(wanted / rules.multiple_of), -(-(most + reserved) // rules.multiple_of)) * rules.multiple_of
+        needed = max(int(np.ceil(graphs * mean * share)), most) + reserved
+        rounded = max(round(needed / rules.multiple_of), -(-(most + reserved) // rules.multiple_of)) * rules.multiple_of
         wide[axis] = max(rounded, rules.multiple_of)
     nodes, edges, num, budgets = by_level(wide)
     return PackLimits(nodes, edges, slots, rules.null_graphs, num, budgets)
 
 
 def _budget(axis: Axis, most: int, rules: SweepRules) -> int:
-    given = rules.budgets.get(axis.key)
-    if given is None or given < most:
-        what = "has no number" if given is None else f"is {given}, but one graph takes {most}"
-        raise LimitsError(f"the budget of {axis.key!r} {what}: pass budgets={{{axis.key!r}: NUMBER}} (--budget)")
-    return given
+    budget = rules.budgets.get(axis.key)
+    if budget is None or budget < most:
+        problem = "has no number" if budget is None else f"is {budget}, but one graph takes {most}"
+        raise LimitsError(f"the budget of {axis.key!r} {problem}: pass budgets={{{axis.key!r}: NUMBER}} (--budget)")
+    return budget
 
 
 def _none_left(smallest: PackLimits, axes: tuple[Axis, ...], rules: SweepRules, prices: Prices) -> str:
-    asked = {
+    rules_set = {
         "multiple_of": rules.multiple_of if rules.multiple_of > 1 else None,
         "max_nodes": rules.max_nodes,
         "num_graphs": rules.num_graphs,
         "memory_bytes_per_pack": rules.memory_bytes_per_pack,
     }
-    given = ", ".join(f"{name}={value}" for name, value in asked.items() if value is not None)
+    limits = ", ".join(f"{name}={value}" for name, value in rules_set.items() if value is not None)
     most = smallest.slots(axes)
     slots = ", ".join(f"{most[axis.key]:,} {axis.rows}" for axis in axes)
     return (
-        f"no limits keep {given}: the smallest that hold every graph are {slots} and {smallest.num_graphs} graphs, "
+        f"no limits keep {limits}: the smallest that hold every graph are {slots} and {smallest.num_graphs} graphs, "
         f"{prices.of_pack(smallest, axes):,.0f} bytes a pack. Allow more, or leave the largest graphs out"
     )

@@ -57,8 +57,8 @@ def check_block(block: Block, schema: Schema, limits: PackLimits) -> tuple[list[
     counts: list[SlotCounts] = []
     for first in range(0, len(block["num_real"]), step):
         part = {name: values[first : first + step] for name, values in block.items()}
-        found, sizes = _Check(part, schema, limits).run()
-        findings += [Finding(first + pack, field, what) for pack, field, what in found]
+        part_findings, sizes = _Check(part, schema, limits).run()
+        findings += [Finding(first + pack, field, problem) for pack, field, problem in part_findings]
         counts.append(sizes)
     return findings, _joined(counts)
 
@@ -118,13 +118,13 @@ class _Check:
         self.graph_ids()
         return self.findings, SlotCounts(self.real_graphs, self.sizes, self.sound)
 
-    def report(self, bad: Any, field: str, what: Any, fatal: bool = True) -> None:
-        """Note the packs [packs] where a check failed; what: row -> text. Fatal: look no further there."""
+    def report(self, bad: Any, field: str, describe: Any, fatal: bool = True) -> None:
+        """Note the packs [packs] where a check failed; describe: row -> text. Fatal: look no further there."""
         rows = np.flatnonzero(bad & self.sound)
         for n, row in enumerate(rows[:_NAMED].tolist()):
             more = len(rows) - _NAMED if n + 1 == _NAMED else 0
             self.findings.append(
-                Finding(row, field, what(row) + (f" ({more} more such packs here)" if more > 0 else ""))
+                Finding(row, field, describe(row) + (f" ({more} more such packs here)" if more > 0 else ""))
             )
         if fatal:
             self.sound[rows] = False
@@ -162,13 +162,13 @@ class _Check:
     def masks(self) -> None:
         rows = [(axis.mask_name, self.real[axis.key]) for axis in self.schema.axes]
         for name, real in [*rows, ("graphs_mask", self.real_graphs)]:
-            found = self.block[name].view(np.uint8)
-            wrong = found != (np.arange(found.shape[1]) < real[:, None])
+            mask = self.block[name].view(np.uint8)
+            wrong = mask != (np.arange(mask.shape[1]) < real[:, None])
             self.report(
                 wrong.any(axis=1),
                 name,
-                lambda k, found=found, real=real, wrong=wrong: (
-                    f"entry {int(np.argmax(wrong[k]))} is {found[k, np.argmax(wrong[k])]}, "
+                lambda k, mask=mask, real=real, wrong=wrong: (
+                    f"entry {int(np.argmax(wrong[k]))} is {mask[k, np.argmax(wrong[k])]}, "
                     f"but num_real says that {real[k]} are real"
                 ),
                 fatal=False,
@@ -216,24 +216,24 @@ class _Check:
 
     def spread(self, padding: np.ndarray) -> np.ndarray:
         """Padding rows of each slot, 0 for real graphs: int64 [packs, slots]."""
-        place = np.arange(self.graphs) - self.real_graphs[:, None]
+        rank = np.arange(self.graphs) - self.real_graphs[:, None]
         if not self.limits.padding.each:
-            return np.where(place == 0, padding[:, None], 0)
+            return np.where(rank == 0, padding[:, None], 0)
         each, rest = np.divmod(padding, self.graphs - self.real_graphs)
-        return np.where(place < 0, 0, each[:, None] + (place < rest[:, None]))
+        return np.where(rank < 0, 0, each[:, None] + (rank < rest[:, None]))
 
     def edges(self, axis: Axis) -> None:
         """Which graph each edge is in: a real one by where it starts, padding by the rule."""
         real, slots = self.real[axis.key], self.slots[axis.key]
         ends = real[:, None] + np.cumsum(self.spread(slots - real), axis=1)
         owner = _labels(np.where(self.in_use, 0, ends), slots)
-        field = edge_field(self.schema, axis)
+        field = self.schema.edge_fields.get(axis.key)
         if field is not None:
             name, column = field.key, self.entries(field)[:, :, 0, 0].astype(np.int64)
             is_real = np.arange(slots) < real[:, None]
             safe = np.minimum(column, self.slots[axis.ends[0]] - 1)
-            found = np.take_along_axis(self.owner[axis.ends[0]], safe.astype(np.intp), axis=1)
-            outside = is_real & ((column < 0) | (column != safe) | (found >= self.real_graphs[:, None]))
+            source_graph = np.take_along_axis(self.owner[axis.ends[0]], safe.astype(np.intp), axis=1)
+            outside = is_real & ((column < 0) | (column != safe) | (source_graph >= self.real_graphs[:, None]))
             self.report(
                 outside.any(axis=1),
                 name,
@@ -242,7 +242,7 @@ class _Check:
                     "which belongs to no real graph"
                 ),
             )
-            owner = np.where(is_real, found, owner)
+            owner = np.where(is_real, source_graph, owner)
             back = (np.diff(owner, axis=1) < 0) & is_real[:, 1:]
             self.report(
                 back.any(axis=1),
@@ -273,23 +273,23 @@ class _Check:
         real = rows < (self.real_graphs if key is None else self.real[key])[:, None]
         owner = np.broadcast_to(rows, real.shape) if key is None else self.owner[key]
         for i, target in enumerate(field.targets):
-            ptr, found = self.ptr[target], values[:, :, i].astype(np.int64)
+            ptr, index = self.ptr[target], values[:, :, i].astype(np.int64)
             first = np.take_along_axis(ptr, owner, axis=1)[:, :, None]
             after = np.take_along_axis(ptr, owner + 1, axis=1)[:, :, None]
-            outside = (found < first) | (found >= after)
+            outside = (index < first) | (index >= after)
             if (key is not None and key not in self.sizes) or target not in self.sizes:  # nothing says whose edge it is
-                outside = (found < 0) | (found >= self.slots[target])
+                outside = (index < 0) | (index >= self.slots[target])
             outside = (outside & real[:, :, None]).any(axis=2)
             # Where one null graph owns all padding, slots may be unused, without a first row: its own stands for it.
             null = np.take_along_axis(ptr, self.real_graphs[:, None], axis=1)[:, :, None]
             pad = np.where(first < self.slots[target], first, null)
-            wrong = ((found != pad) & ~real[:, :, None]).any(axis=2)
+            wrong = ((index != pad) & ~real[:, :, None]).any(axis=2)
             for bad, text in ((outside, "leaves its own graph"), (wrong, "is padding, but not at its null graph")):
                 self.report(
                     bad.any(axis=1),
                     field.key,
-                    lambda k, bad=bad, text=text, found=found, owner=owner: (
-                        f"row {np.argmax(bad[k])} points to {_some(found[k, np.argmax(bad[k])])} and {text} "
+                    lambda k, bad=bad, text=text, index=index, owner=owner: (
+                        f"row {np.argmax(bad[k])} points to {_some(index[k, np.argmax(bad[k])])} and {text} "
                         f"{owner[k, np.argmax(bad[k])]}"
                     ),
                     fatal=False,
@@ -335,21 +335,16 @@ class _Check:
         )
 
     def graph_ids(self) -> None:
-        found = self.block["graph_ids"]
-        wrong = np.where(self.in_use, found < 0, found != -1)
+        ids = self.block["graph_ids"]
+        wrong = np.where(self.in_use, ids < 0, ids != -1)
         self.report(
             wrong.any(axis=1),
             "graph_ids",
             lambda k: (
-                f"slot {np.argmax(wrong[k])} has id {found[k, np.argmax(wrong[k])]}; "
+                f"slot {np.argmax(wrong[k])} has id {ids[k, np.argmax(wrong[k])]}; "
                 f"{self.real_graphs[k]} graphs are real, the other slots have -1"
             ),
         )
-
-
-def edge_field(schema: Schema, axis: Axis) -> Field | None:
-    """The index field that says which nodes the edges of an axis join, and so whose edges they are."""
-    return schema.edge_fields.get(axis.key) if axis.level == "edge" else None
 
 
 def _labels(ends: np.ndarray, width: int) -> np.ndarray:

@@ -35,11 +35,11 @@ def compare_content(places: Sequence[Place]) -> tuple[str, str]:
     if why:
         return "", why
     with tempfile.TemporaryDirectory(prefix="graph-pack-") as folder:
-        found = _content_hash(places, manifests, Path(folder))
+        content_hash = _content_hash(places, manifests, Path(folder))
     stated = manifests[0].content_hash
-    if found == stated:
+    if content_hash == stated:
         return EQUAL, ""
-    return DIFFERS, f"the graphs in its packs have the content hash {found}, the manifest says {stated}"
+    return DIFFERS, f"the graphs in its packs have the content hash {content_hash}, the manifest says {stated}"
 
 
 def incomparable(manifests: Sequence[Manifest]) -> str:
@@ -99,8 +99,8 @@ def _strings(places: Sequence[Place], manifests: Sequence[Manifest], path: Path)
         for place, manifest in zip(places, manifests):
             for batch in iter_graphs(place, manifest, columns):
                 writer.write_batch(pa.RecordBatch.from_arrays([batch.column(name) for name in columns], schema=kind))
-    held = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    known = held.column("id").to_numpy()
+    table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    known = table.column("id").to_numpy()
     order = np.argsort(known, kind="stable")
     known = known[order]
 
@@ -108,6 +108,6 @@ def _strings(places: Sequence[Place], manifests: Sequence[Manifest], path: Path)
         at = np.minimum(np.searchsorted(known, ids), len(known) - 1)
         if not np.array_equal(known[at], ids):
             raise FormatError("graphs.parquet does not list the graphs that are in the packs")
-        return {name: held.column(column).take(pa.array(order[at])) for name, column in names.items()}
+        return {name: table.column(column).take(pa.array(order[at])) for name, column in names.items()}
 
     return texts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from typing import Any, Callable, Iterable, Iterator, Mapping
 import numpy as np
 
 from packer.errors import FormatError
-from packer.files.atomic import FileEntry
+from packer.files.atomic import FileEntry, sha256_of
 from packer.files.cache import scratch_copies
 from packer.files.open import place_of
 from packer.files.protocol import Place, Where
@@ -25,7 +24,6 @@ from packer.verify.shard import Fault, ShardResult, ShardTask, verify_shard
 ALSO_ALLOWED = ("build.json", "README.md", "report.html", ".work")
 """What may lie beside the files that the manifest lists: notes of the build, outside every hash."""
 
-_PIECE = 1 << 20
 _STRANGERS = 100
 """Files of others that are named one by one."""
 
@@ -92,19 +90,18 @@ def with_content(
 
     Nothing is compared unless all are sound.
     """
-    found = dict(reports)
     if not all(report.ok for report in reports.values()):
-        return found
+        return dict(reports)
     start = time.perf_counter()
     try:
-        told, what = compare_content([place_of(places[name], storage_options) for name in reports])
+        verdict, problem = compare_content([place_of(places[name], storage_options) for name in reports])
     except FormatError as error:
-        told, what = DIFFERS, str(error)
+        verdict, problem = DIFFERS, str(error)
     seconds = time.perf_counter() - start
-    faults = (Fault(MANIFEST, None, None, "content_hash", what),) if told == DIFFERS else ()
+    faults = (Fault(MANIFEST, None, None, "content_hash", problem),) if verdict == DIFFERS else ()
     return {
-        name: replace(report, faults=faults, content=told or what, seconds=report.seconds + seconds)
-        for name, report in found.items()
+        name: replace(report, faults=faults, content=verdict or problem, seconds=report.seconds + seconds)
+        for name, report in reports.items()
     }
 
 
@@ -124,19 +121,20 @@ def _target_faults(manifest: Manifest, shards: list[ShardResult]) -> Iterator[Fa
     nothing."""
     if not manifest.target_stats or not all(result.readable.all() and not result.faults for result in shards):
         return
-    found = target_stats([result.moments for result in shards], manifest.schema)
+    stats = target_stats([result.moments for result in shards], manifest.schema)
     for key, stated in manifest.target_stats.items():
-        if found[key] != stated:
-            name, column, here, there = next(
+        if stats[key] != stated:
+            name, column, computed, written = next(
                 (name, column, *pair)
                 for name, rows in vars(stated).items()
-                for column, pair in enumerate(zip(vars(found[key])[name], rows))
+                for column, pair in enumerate(zip(vars(stats[key])[name], rows))
                 if pair[0] != pair[1]
             )
-            what = (
-                f"the {name} of column {column} over the graphs in its packs is {here!r}, the manifest says {there!r}"
+            problem = (
+                f"the {name} of column {column} over the graphs in its packs is {computed!r}, the manifest says "
+                f"{written!r}"
             )
-            yield Fault(MANIFEST, None, None, key, what)
+            yield Fault(MANIFEST, None, None, key, problem)
 
 
 def _file_faults(place: Place, manifest: Manifest, shards: list[ShardResult], key: int) -> Iterator[Fault]:
@@ -144,33 +142,30 @@ def _file_faults(place: Place, manifest: Manifest, shards: list[ShardResult], ke
     sound: dict[str, bool] = {}
     for name, entry in manifest.files.items():
         try:
-            found = _hashed(place, name, entry)
-            what = f"{found.bytes} bytes with SHA-256 {found.sha256}, the manifest says {entry.bytes}, {entry.sha256}"
-            sound[name] = found == entry
+            actual = _hashed(place, name, entry)
+            problem = (
+                f"{actual.bytes} bytes with SHA-256 {actual.sha256}, the manifest says {entry.bytes}, {entry.sha256}"
+            )
+            sound[name] = actual == entry
         except FormatError as error:
-            sound[name], what = False, str(error)
+            sound[name], problem = False, str(error)
         if not sound[name]:
-            yield Fault(name, None, None, None, what)
+            yield Fault(name, None, None, None, problem)
     if sound[GRAPHS]:
         result = check_graphs(place, manifest, key)
         yield from result.faults
         if result.sums is not None and not result.faults:
             yield from _differences(place, manifest, shards, result.sums)
         if sound[PLAN] and not result.faults:
-            for what in check_plan(place, manifest):
-                yield Fault(PLAN, None, None, None, what)
+            for problem in check_plan(place, manifest):
+                yield Fault(PLAN, None, None, None, problem)
 
 
 def _hashed(place: Place, name: str, entry: FileEntry) -> FileEntry:
     """Size and SHA-256 of a file; of one larger than it should be only the size (sha256 is "")."""
     file = place.open(name, entry)
     try:
-        found = hashlib.sha256()
-        if file.size > entry.bytes:
-            return FileEntry(file.size, "")
-        for offset in range(0, file.size, _PIECE):
-            found.update(file.read(offset, min(_PIECE, file.size - offset)))
-        return FileEntry(file.size, found.hexdigest())
+        return FileEntry(file.size, "" if file.size > entry.bytes else sha256_of(file.read, file.size))
     finally:
         file.close()
 
@@ -179,5 +174,5 @@ def _differences(place: Place, manifest: Manifest, shards: list[ShardResult], st
     if not shards:
         return
     readable = np.concatenate([result.readable for result in shards])
-    found = np.concatenate([result.sums for result in shards])
-    yield from find_differences(place, manifest, np.flatnonzero(readable & (found != stated)).tolist())
+    sums = np.concatenate([result.sums for result in shards])
+    yield from find_differences(place, manifest, np.flatnonzero(readable & (sums != stated)).tolist())

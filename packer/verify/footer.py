@@ -28,25 +28,25 @@ def check_footer(footer: bytes, manifest: Manifest, shard: int, pages: Sequence[
     """
     groups = _Groups(manifest, shard, pages)
     try:
-        found = read_footer(footer, {4: groups.compare})
-        return list(_differences(found, manifest, shard)) or groups.faults
+        struct = read_footer(footer, {4: groups.compare})
+        return list(_differences(struct, manifest, shard)) or groups.faults
     except FormatError as error:
         return [f"the footer cannot be read: {error}"]
 
 
-def _differences(found: Struct, manifest: Manifest, shard: int) -> Iterator[str]:
+def _differences(struct: Struct, manifest: Manifest, shard: int) -> Iterator[str]:
     entry = manifest.shards[shard]
     expected = shard_schema(manifest.schema, manifest.limits)
-    stated = [(e[4], e.get(1), e.get(2), e.get(3), e.get(5), e.get(6), e.get(10)) for e in found[2][1:]]
+    stated = [(e[4], e.get(1), e.get(2), e.get(3), e.get(5), e.get(6), e.get(10)) for e in struct[2][1:]]
     wanted = [(f.name.encode(), _FIXED_LEN_BYTE_ARRAY, f.type.byte_width, _REQUIRED, *_PLAIN_TYPE) for f in expected]
-    if stated != wanted or found[2][0].get(5) != len(wanted):
+    if stated != wanted or struct[2][0].get(5) != len(wanted):
         yield f"its schema is {stated[:40]}, not {wanted[:40]}"
         return
-    if found[3] != entry.packs:
-        yield f"it counts {found[3]} rows, the manifest {entry.packs} packs"
-    yield from _metadata_differences(found, expected)
-    if found[4] != entry.blocks:
-        yield f"it has {found[4]} row groups, the manifest {entry.blocks} blocks"
+    if struct[3] != entry.packs:
+        yield f"it counts {struct[3]} rows, the manifest {entry.packs} packs"
+    yield from _metadata_differences(struct, expected)
+    if struct[4] != entry.blocks:
+        yield f"it has {struct[4]} row groups, the manifest {entry.blocks} blocks"
 
 
 class _Groups:
@@ -73,8 +73,8 @@ class _Groups:
             )
             return
         for chunk, page in zip(group[1], row):
-            own = self._codec if page.column.compressed else _CODEC_NUMBER["none"]
-            self.faults.extend(_chunk_differences(chunk, page, rows, own, block))
+            codec = self._codec if page.column.compressed else _CODEC_NUMBER["none"]
+            self.faults.extend(_chunk_differences(chunk, page, rows, codec, block))
 
 
 def _chunk_differences(chunk: Any, page: Page, rows: int, codec: int, block: int) -> Iterator[str]:
@@ -86,8 +86,8 @@ def _chunk_differences(chunk: Any, page: Page, rows: int, codec: int, block: int
         yield f"row group {block}, column {page.column.name}: {stated}, not {wanted}"
 
 
-def _metadata_differences(found: Struct, expected: pa.Schema) -> Iterator[str]:
-    stated: dict[bytes, bytes | None] = {pair[1]: pair.get(2) for pair in found.get(5, ())}
+def _metadata_differences(struct: Struct, expected: pa.Schema) -> Iterator[str]:
+    stated: dict[bytes, bytes | None] = {pair[1]: pair.get(2) for pair in struct.get(5, ())}
     if stated.get(METADATA_KEY) != expected.metadata[METADATA_KEY]:
         yield "its metadata does not hold the manifest's schema"
     try:

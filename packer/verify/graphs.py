@@ -58,9 +58,9 @@ def check_graphs(place: Place, manifest: Manifest, key: int) -> GraphsResult:
                 "graph {0}: trimmed graphs, and no others, have lost rows",
             )
             reason = batch.column("reason")
-            told = pc.call_function("not_equal", [reason, pa.scalar("")]).to_numpy(zero_copy_only=False)
+            has_reason = pc.call_function("not_equal", [reason, pa.scalar("")]).to_numpy(zero_copy_only=False)
             faults += _first(
-                (status == 0) == told, ids, "graph {0}: a reason must stand by every graph not packed as it is"
+                (status == 0) == has_reason, ids, "graph {0}: a reason must stand by every graph not packed as it is"
             )
             for name, counter in (("status", statuses), ("reason", reasons)):
                 for pair in pc.call_function("value_counts", [batch.column(name)]).to_pylist():
@@ -76,7 +76,7 @@ def check_graphs(place: Place, manifest: Manifest, key: int) -> GraphsResult:
             faults += _count_faults(manifest, graphs, statuses, reasons)
     except FormatError as error:
         return GraphsResult([_fault(str(error))], None, graphs)
-    return GraphsResult([_fault(what) for what in faults], sums, graphs)
+    return GraphsResult([_fault(problem) for problem in faults], sums, graphs)
 
 
 def find_differences(place: Place, manifest: Manifest, blocks: Sequence[int]) -> Iterator[Fault]:
@@ -90,26 +90,34 @@ def find_differences(place: Place, manifest: Manifest, blocks: Sequence[int]) ->
         reader = open_shard(place, manifest, shard, verify="off")
         columns = reader.block(inside)
         reader.close()
-        found = np.stack(graph_rows(columns, check_block(columns, manifest.schema, manifest.limits)[1], axes, first), 1)
+        actual = np.stack(
+            graph_rows(columns, check_block(columns, manifest.schema, manifest.limits)[1], axes, first), 1
+        )
         expected = stated[(stated[:, 1] >= first) & (stated[:, 1] < first + manifest.packs_per_block)]
-        yield from _differing(found, expected, axes, manifest.shards[shard].name, inside)
+        yield from _differing(actual, expected, axes, manifest.shards[shard].name, inside)
     if len(blocks) > _NAMED:
         yield _fault(f"{len(blocks) - _NAMED} more blocks hold other graphs than {GRAPHS} says")
 
 
-def _differing(found: np.ndarray, expected: np.ndarray, axes: Sequence[str], shard: str, block: int) -> Iterator[Fault]:
+def _differing(
+    actual: np.ndarray, expected: np.ndarray, axes: Sequence[str], shard: str, block: int
+) -> Iterator[Fault]:
     """The first few places (pack, slot) where two sets of rows (id, pack, slot, sizes) differ."""
-    here = {(row[1], row[2]): (row[0], *row[3:]) for row in found.tolist()}
-    there = {(row[1], row[2]): (row[0], *row[3:]) for row in expected.tolist()}
-    places = sorted(place for place in here.keys() | there.keys() if here.get(place) != there.get(place))
-    if not places and len(found) != len(expected):
+    actual_rows = {(row[1], row[2]): (row[0], *row[3:]) for row in actual.tolist()}
+    expected_rows = {(row[1], row[2]): (row[0], *row[3:]) for row in expected.tolist()}
+    positions = sorted(
+        position
+        for position in actual_rows.keys() | expected_rows.keys()
+        if actual_rows.get(position) != expected_rows.get(position)
+    )
+    if not positions and len(actual) != len(expected):
         yield Fault(GRAPHS, None, None, None, f"it puts two graphs into one slot of {shard}, block {block}")
-    for pack, slot in places[:_NAMED]:
+    for pack, slot in positions[:_NAMED]:
         texts = [
             f"graph {row[0]} of size {dict(zip(axes, row[1:]))}" if row else "no graph"
-            for row in (here.get((pack, slot)), there.get((pack, slot)))
+            for row in (actual_rows.get((pack, slot)), expected_rows.get((pack, slot)))
         ]
-        more = f" ({len(places)} such slots in the block)" if len(places) > 1 else ""
+        more = f" ({len(positions)} such slots in the block)" if len(positions) > 1 else ""
         yield Fault(shard, block, pack, "graph_ids", f"slot {slot} holds {texts[0]}, {GRAPHS} says {texts[1]}{more}")
 
 
@@ -131,12 +139,12 @@ def _columns(batch: pa.RecordBatch) -> dict[str, np.ndarray]:
 
 def _statuses(batch: pa.RecordBatch) -> np.ndarray:
     """Place in STATUSES, -1 for none of them: int [rows]."""
-    found = np.full(batch.num_rows, -1)
-    for place, name in enumerate(STATUSES):
-        found[pc.call_function("equal", [batch.column("status"), pa.scalar(name)]).to_numpy(zero_copy_only=False)] = (
-            place
+    numbers = np.full(batch.num_rows, -1)
+    for number, name in enumerate(STATUSES):
+        numbers[pc.call_function("equal", [batch.column("status"), pa.scalar(name)]).to_numpy(zero_copy_only=False)] = (
+            number
         )
-    return found
+    return numbers
 
 
 def _place_faults(
@@ -175,5 +183,5 @@ def _first(bad: np.ndarray, ids: np.ndarray, text: str) -> list[str]:
     return [text.format(ids[rows[0]]) + (f" (and {len(rows) - 1} more near it)" if len(rows) > 1 else "")]
 
 
-def _fault(what: str) -> Fault:
-    return Fault(GRAPHS, None, None, None, what)
+def _fault(problem: str) -> Fault:
+    return Fault(GRAPHS, None, None, None, problem)

@@ -22,8 +22,8 @@ def read_pack(where: Where, manifest: Manifest, pack: int, verify: str = "first-
     shard, block, row = manifest.locate(pack)
     reader = open_shard(where, manifest, shard, verify)
     try:
-        found = {name: values[row : row + 1] for name, values in reader.block(block).items()}
+        columns = {name: values[row : row + 1] for name, values in reader.block(block).items()}
     finally:
         reader.close()
-    require_sound(found, manifest.schema, manifest.limits)
-    return found
+    require_sound(columns, manifest.schema, manifest.limits)
+    return columns

@@ -65,8 +65,8 @@ def distinct_sizes(place: Where, manifest: Manifest) -> tuple[np.ndarray, np.nda
 
 def _stored_certificate(place: Where, manifest: Manifest) -> Any:
     """The certificate in the metadata of plan.parquet, None where there is none."""
-    with WholeFile(place, PLAN, manifest.files[PLAN]) as whole:
-        stored = FlatParquet(whole.file).metadata.get(_METADATA_KEY, b"{}")
+    with WholeFile(place, PLAN, manifest.files[PLAN]) as file:
+        stored = FlatParquet(file.file).metadata.get(_METADATA_KEY, b"{}")
     about = canonical.bounded_loads(stored, "its metadata")
     if not isinstance(about, dict):
         raise FormatError("its metadata is no JSON object")

@@ -18,7 +18,7 @@ from packer.shards.manifest import Manifest
 from packer.shards.pages import CODECS, Page, check_page, decode_page, empty_column, walk_pages
 from packer.shards.reader import MAGIC, open_shard, start_of_pages
 from packer.shards.targets import Moments, block_moments, merged, no_moments
-from packer.verify.block import SlotCounts, check_block, edge_field
+from packer.verify.block import SlotCounts, check_block
 from packer.verify.footer import check_footer
 
 
@@ -70,13 +70,13 @@ def verify_shard(task: ShardTask) -> ShardResult:
         [], np.zeros(entry.blocks, dtype=np.uint64), np.zeros(entry.blocks, dtype=bool), entry.packs, 0, {}
     )
     reader = open_shard(task.place, manifest, task.shard, verify="off")
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     pages: list[list[Page]] = []
     graphs, moments = 0, no_moments(manifest.schema)
     try:
         for block in range(entry.blocks):
             data = reader.raw_block(block)
-            found.update(data)
+            digest.update(data)
             faults, of_block, rows, of_targets = _verify_block(data, manifest, task.shard, block)
             result.faults.extend(faults)
             pages.append(of_block)
@@ -90,11 +90,11 @@ def verify_shard(task: ShardTask) -> ShardResult:
         return result._replace(faults=[*result.faults, Fault(entry.name, None, None, None, str(error))])
     finally:
         reader.close()
-    found.update(footer)
+    digest.update(footer)
     result.faults.extend(_verify_footer(footer, manifest, task.shard, pages))
-    if found.hexdigest() != entry.sha256:
-        what = f"SHA-256 of the file is {found.hexdigest()}, the manifest says {entry.sha256}"
-        result.faults.append(Fault(entry.name, None, None, None, what))
+    if digest.hexdigest() != entry.sha256:
+        problem = f"SHA-256 of the file is {digest.hexdigest()}, the manifest says {entry.sha256}"
+        result.faults.append(Fault(entry.name, None, None, None, problem))
     return result._replace(graphs=graphs, moments=moments)
 
 
@@ -107,7 +107,7 @@ def graph_rows(block: dict[str, np.ndarray], counts: SlotCounts, axes: list[str]
 
 def sized_axes(schema: Schema) -> list[str]:
     """Keys of the axes on which a pack's columns tell the size of each graph."""
-    return [axis.key for axis in schema.sized if axis.level != "edge" or edge_field(schema, axis) is not None]
+    return [axis.key for axis in schema.sized if axis.level != "edge" or axis.key in schema.edge_fields]
 
 
 @functools.lru_cache(maxsize=2)
@@ -128,8 +128,8 @@ def _verify_block(
     rows = min(manifest.packs_per_block, entry.packs - block * manifest.packs_per_block)
     faults: list[Fault] = []
 
-    def fault(what: str, field: str | None = None, pack: int | None = None) -> None:
-        faults.append(Fault(entry.name, block, None if pack is None else first_pack + pack, field, what))
+    def fault(problem: str, field: str | None = None, pack: int | None = None) -> None:
+        faults.append(Fault(entry.name, block, None if pack is None else first_pack + pack, field, problem))
 
     crc = zlib.crc32(data)
     if crc != entry.block_crc32[block]:
@@ -167,4 +167,4 @@ def _verify_footer(footer: bytes, manifest: Manifest, shard: int, pages: list[li
     faults = check_footer(footer, manifest, shard, pages)
     if crc != entry.footer_crc32:
         faults.append(f"CRC-32 of the footer is {crc:08x}, the manifest says {entry.footer_crc32:08x}")
-    return [Fault(entry.name, None, None, None, what) for what in faults]
+    return [Fault(entry.name, None, None, None, problem) for problem in faults]

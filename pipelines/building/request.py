@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from packer import __version__
 from packer.algorithms.checks import check_budget, check_seed
 from packer.algorithms.registry import find_algorithm
 from packer.errors import AlgorithmError, BuildError, LimitsError
@@ -17,7 +18,6 @@ from packer.limits.pack_limits import PackLimits
 from packer.limits.padding import IN_PACKS
 from packer.packs.trim import TRIM
 from packer.shards.pages import CODECS
-from packer.version import __version__
 from pipelines.building.auto_limits import choose_limits
 from pipelines.building.options import ScanOptions
 from pipelines.building.plan import PlanOptions

@@ -16,7 +16,7 @@ from packer.files.checked import sums_of
 from packer.graphs.schema import Schema
 from packer.graphs.table import HASH_GRAPHS, GraphTable, combine_hashes
 from packer.scan.attributes import ALL, Attributes
-from packer.scan.block import RawBlock, join
+from packer.scan.block import RawBlock, join_blocks
 from packer.scan.statistics import Statistics
 from pipelines.building.inputs import TABLE, drop_damaged
 from pipelines.building.mapped.shards import hash_task
@@ -193,7 +193,7 @@ def _join_blocks(
             yield RawBlock.from_bytes(_block_data(work / _BLOCKS, block["name"], block, owner))
 
     folder = work / TABLE
-    table = join(loaded(), schema, folder)
+    table = join_blocks(loaded(), schema, folder)
     progress("join", len(blocks), len(blocks))
     digest = content_hash(table, folder.absolute(), executor)
     journal.add("table", "table", ambiguous=list(ambiguous), content_hash=digest, sums=sums_of(folder))

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
+from packer import __version__
 from packer.errors import MissingExtraError, PackerError
-from packer.version import __version__
 from pipelines.cli import audit as cli_audit
 from pipelines.cli import build as cli_build
 from pipelines.cli import plan as cli_plan

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from packer.version import __version__
+from packer import __version__
 from pipelines.cli import options as options
 from pipelines.cli.checks import number, reading
 from pipelines.cli.output import say, show, show_json, table

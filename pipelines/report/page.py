@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from packer import __version__
 from packer.reading.audit_facts import PackAudit
-from packer.version import __version__
 from pipelines.report.audit_figures import learning
 from pipelines.report.command import SOURCE, command_of
 from pipelines.report.facts import Facts

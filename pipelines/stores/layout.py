@@ -19,7 +19,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 def read_json(place: Place, name: str, most: int = MAX_BYTES) -> Any:
-    """What a file of JSON says, of which `most` bytes are read. Raises OSError and, for what is no JSON, FormatError."""
+    """What a file of JSON says, of which `most` bytes are read. Raises OSError, and FormatError for what is no JSON."""
     file = place.open(name)
     try:
         return bounded_loads(bytes(file.read(0, min(file.size, most))), name)

@@ -28,23 +28,23 @@ def choose_whole(
     chosen = candidates(instance, lp, packs, seed)
     use, swaps = (np.floor(part + 1e-6).astype(np.int64) for part in (lp.use, lp.swaps))
     model = cp_model.CpModel()
-    held: list[list[Any]] = [[] for _ in range(len(instance.need))]
+    served: list[list[Any]] = [[] for _ in range(len(instance.need))]
     missing = instance.count.tolist()
     more: dict[int, Any] = {}
     for column in chosen.tolist():
         base = int(use[column])
         more[column] = variable = model.new_int_var(-min(base, reach), reach, "")
         for i, t in zip(lp.columns.ids[column].tolist(), lp.columns.times[column].tolist()):
-            held[i].append(variable * t)
+            served[i].append(variable * t)
             missing[i] -= base * t
     passed: list[Any] = []
     for (small, large), base in zip(lp.exchanges.tolist(), swaps.tolist()):
         passed.append(model.new_int_var(-min(base, reach * PARAMS.swap_reach), reach * PARAMS.swap_reach, ""))
-        held[small].append(passed[-1])
-        held[large].append(-passed[-1])
+        served[small].append(passed[-1])
+        served[large].append(-passed[-1])
         missing[small] -= base
         missing[large] += base
-    for terms, count in zip(held, missing):
+    for terms, count in zip(served, missing):
         model.add(cp_model.LinearExpr.sum(terms) >= count)
     model.add(cp_model.LinearExpr.sum(list(more.values())) <= packs - int(use[chosen].sum()))
     solver = cp_model.CpSolver()
@@ -58,9 +58,9 @@ def choose_whole(
     budget.spend(solver.response_proto.deterministic_time)
     if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         return None
-    whole = np.zeros(len(use))
-    whole[chosen] = use[chosen] + [solver.value(variable) for variable in more.values()]
-    return replace(lp, use=whole, swaps=swaps + np.array([float(solver.value(part)) for part in passed]))
+    integral = np.zeros(len(use))
+    integral[chosen] = use[chosen] + [solver.value(variable) for variable in more.values()]
+    return replace(lp, use=integral, swaps=swaps + np.array([float(solver.value(part)) for part in passed]))
 
 
 def candidates(instance: Instance, lp: PatternLP, packs: int, seed: int) -> np.ndarray:

@@ -53,12 +53,12 @@ def dive(
 
 def _surest(lp: PatternLP, packs: int, random: np.random.Generator) -> PatternLP:
     """The LP with whole use: what is whole already, or else its largest fractions, shaken a little, rounded up."""
-    whole = np.floor(lp.use + 1e-6)
-    if not whole.any():
-        rank = lp.use - whole + 0.2 * random.random(len(lp.use)) * (lp.use > 0)
+    integral = np.floor(lp.use + 1e-6)
+    if not integral.any():
+        rank = lp.use - integral + 0.2 * random.random(len(lp.use)) * (lp.use > 0)
         number = max(1, int(PARAMS.fixed_a_step * packs))
-        whole[np.argsort(-rank, kind="stable")[:number]] = 1
-    return replace(lp, use=whole)
+        integral[np.argsort(-rank, kind="stable")[:number]] = 1
+    return replace(lp, use=integral)
 
 
 def _proper_columns(lp: PatternLP, left: np.ndarray) -> Patterns:

@@ -35,13 +35,13 @@ def lifted_bound(reduced: Presolved, bound: int, budget: Budget) -> Certificate 
             continue
         # Any value up to this one proves the same, and the largest is the easiest to check.
         value = max(value, (total - 1) // (proven - 1))
-        stated = Certificate(part.dims, part.divisors, part.inner.need, price, value, proven)
+        certificate = Certificate(part.dims, part.divisors, part.inner.need, price, value, proven)
         outer, effort = reduced.outer, min(PARAMS.check_effort, max(0.01, budget.seconds_left / 20))
         try:
-            check_certificate(stated, outer.need, outer.capacity, outer.count, effort=effort)
+            check_certificate(certificate, outer.need, outer.capacity, outer.count, effort=effort)
         except PlanError:  # too much to check
             continue
-        best = stated
+        best = certificate
     return best
 
 
@@ -52,9 +52,9 @@ def lifted_prices(instance: Instance) -> tuple[np.ndarray, int]:
     that item's price may grow by what stays empty at least, one item after the other, each by the prices so far.
     """
     need, capacity = instance.need, instance.capacity.tolist()
-    held = np.full(need.shape, np.iinfo(np.int64).max)
-    np.floor_divide(instance.capacity, need, out=held, where=need > 0)
-    count = np.minimum(instance.count, held.min(axis=1))  # more are in no pack, and sums stay small
+    most = np.full(need.shape, np.iinfo(np.int64).max)
+    np.floor_divide(instance.capacity, need, out=most, where=need > 0)
+    count = np.minimum(instance.count, most.min(axis=1))  # more are in no pack, and sums stay small
     scale = min(SCALE, MOST_PRODUCT // (capacity[0] * max(len(need), capacity[1])))
     price, value = need[:, 0] * scale, capacity[0] * scale
     second = need[:, 1]
@@ -76,10 +76,10 @@ def _most_worth(price: np.ndarray, need: np.ndarray, count: np.ndarray, rooms: n
     order = order[count[order] > 0]
     filled = np.cumsum(np.append(0, need[order] * count[order]))
     worth = np.cumsum(np.append(0, price[order] * count[order]))
-    whole = np.searchsorted(filled, rooms, side="right") - 1
-    part = np.minimum(whole, len(order) - 1)
-    left = np.where(whole < len(order), rooms - filled[whole], 0)
-    return worth[whole] + left * price[order[part]] // np.maximum(need[order[part]], 1)
+    full = np.searchsorted(filled, rooms, side="right") - 1
+    part = np.minimum(full, len(order) - 1)
+    left = np.where(full < len(order), rooms - filled[full], 0)
+    return worth[full] + left * price[order[part]] // np.maximum(need[order[part]], 1)
 
 
 def _part(reduced: Presolved, priced: int, other: int) -> Presolved | None:

@@ -88,16 +88,16 @@ class Proof:
         if self._by_tree:
             # Any value up to this one proves the same bound, and the largest is the easiest to check.
             value = max(value, (total_price(lp.price, problem.inner.count) - 1) // max(1, lp.bound - 1))
-        stated = Certificate(problem.dims, problem.divisors, problem.inner.need, lp.price, value, lp.bound)
+        certificate = Certificate(problem.dims, problem.divisors, problem.inner.need, lp.price, value, lp.bound)
         if self._by_tree or GridPricer.cells(problem.inner.capacity) > PARAMS.most_cells // 10:
             outer = problem.outer
             effort = min(PARAMS.check_effort, max(0.01, budget.seconds_left / 20))
             try:
-                check_certificate(stated, outer.need, outer.capacity, outer.count, effort=effort)
+                check_certificate(certificate, outer.need, outer.capacity, outer.count, effort=effort)
             except PlanError:
                 self._refused = lp.bound
                 return None
-        return stated
+        return certificate
 
 
 def proofs_of(reduced: Presolved, plans: Sequence[Patterns], seed: int) -> list[Proof]:

@@ -18,26 +18,26 @@ def fix_whole(instance: Instance, lp: PatternLP, keep: np.ndarray) -> tuple[Patt
     """
     left = instance.count.tolist()
     exchange = _Exchange(lp)
-    whole = np.floor(np.floor(lp.use + 1e-6) * keep + 1e-9).astype(np.int64)
+    times_used = np.floor(np.floor(lp.use + 1e-6) * keep + 1e-9).astype(np.int64)
     rows: list[tuple[np.ndarray, np.ndarray, int]] = []
-    for column in np.argsort(-whole, kind="stable").tolist():
-        packs = int(whole[column])
+    for column in np.argsort(-times_used, kind="stable").tolist():
+        packs = int(times_used[column])
         slots = np.repeat(lp.columns.ids[column], lp.columns.times[column]).tolist() if packs else []
         while packs:
-            held: dict[int, int] = {}
+            pattern: dict[int, int] = {}
             used: dict[int, int] = {}
             for size in slots:
-                exchange.serve(size, left, held, used)
-            if not held:
+                exchange.serve(size, left, pattern, used)
+            if not pattern:
                 break
-            same = min([packs] + [left[size] // times for size, times in held.items()])
+            same = min([packs] + [left[size] // times for size, times in pattern.items()])
             same = min([same] + [exchange.quota[pair] // times for pair, times in used.items()])
-            for size, times in held.items():
+            for size, times in pattern.items():
                 left[size] -= times * same
             for pair, times in used.items():
                 exchange.quota[pair] -= times * same
-            ids = sorted(held)
-            rows.append((np.array(ids, dtype=np.int64), np.array([held[i] for i in ids], dtype=np.int64), same))
+            ids = sorted(pattern)
+            rows.append((np.array(ids, dtype=np.int64), np.array([pattern[i] for i in ids], dtype=np.int64), same))
             packs -= same
     return to_patterns(rows), np.array(left, dtype=np.int64)
 
@@ -53,7 +53,7 @@ def fill_up(instance: Instance, plan: Patterns, left: np.ndarray) -> tuple[Patte
         room = instance.capacity - times @ instance.need[ids]
         packs = int(plan.counts[p])
         while packs:
-            held: dict[int, int] = dict(zip(ids.tolist(), times.tolist()))
+            pattern: dict[int, int] = dict(zip(ids.tolist(), times.tolist()))
             free = room.copy()
             added: dict[int, int] = {}
             for size in by_share[(left[by_share] > 0) & (instance.need[by_share] <= room).all(axis=1)].tolist():
@@ -63,9 +63,9 @@ def fill_up(instance: Instance, plan: Patterns, left: np.ndarray) -> tuple[Patte
             same = min([packs] + [int(left[size]) // times for size, times in added.items()])
             for size, number in added.items():
                 left[size] -= number * same
-                held[size] = held.get(size, 0) + number
-            order = sorted(held)
-            rows.append((np.array(order, dtype=np.int64), np.array([held[i] for i in order], dtype=np.int64), same))
+                pattern[size] = pattern.get(size, 0) + number
+            order = sorted(pattern)
+            rows.append((np.array(order, dtype=np.int64), np.array([pattern[i] for i in order], dtype=np.int64), same))
             packs -= same
     return to_patterns(rows), left
 
@@ -80,16 +80,16 @@ class _Exchange:
         for pair in np.flatnonzero(lp.swaps + 1e-6 >= 1).tolist():
             self._pairs.setdefault(int(lp.exchanges[pair, 1]), []).append(pair)
 
-    def serve(self, size: int, left: list[int], held: dict[int, int], used: dict[int, int]) -> None:
-        """Put an item of `size` into `held`, or one of a smaller size (then the way there into `used`), or none."""
+    def serve(self, size: int, left: list[int], pattern: dict[int, int], used: dict[int, int]) -> None:
+        """Put an item of `size` into `pattern`, or one of a smaller size (then the way there into `used`), or none."""
         way: list[int] = []
-        while left[size] <= held.get(size, 0):
+        while left[size] <= pattern.get(size, 0):
             open_pairs = [p for p in self._pairs.get(size, ()) if self.quota[p] > used.get(p, 0) + way.count(p)]
             if not open_pairs:
                 return
             way.append(open_pairs[0])
             size = self._small[open_pairs[0]]
-        held[size] = held.get(size, 0) + 1
+        pattern[size] = pattern.get(size, 0) + 1
         for pair in way:
             used[pair] = used.get(pair, 0) + 1
 

@@ -212,13 +212,13 @@ class Search:
 
         A small rest is the easiest to get right, but where there is no space to spare it takes a larger one.
         """
-        whole = np.floor(lp.use + 1e-6)
+        integral = np.floor(lp.use + 1e-6)
         free = self._rounds % 2 * PARAMS.let_go * 2 ** min(self._rounds // 2, 30)
-        free *= (lp.use.sum() - whole.sum()) / max(whole.sum(), 1.0)
+        free *= (lp.use.sum() - integral.sum()) / max(integral.sum(), 1.0)
         self._rounds += lp.closed
-        share, chance = self._random.random((2, len(whole)))
-        released = np.floor(np.minimum(whole, 2.0 * free * share * whole + chance))
-        return 1.0 - released / np.maximum(whole, 1.0)
+        share, chance = self._random.random((2, len(integral)))
+        released = np.floor(np.minimum(integral, 2.0 * free * share * integral + chance))
+        return 1.0 - released / np.maximum(integral, 1.0)
 
     def _dive(self, lp: PatternLP, packs: int, work: float) -> None:
         if packs < self.packs and not self.done:
@@ -227,8 +227,8 @@ class Search:
     def _choose(self, lp: PatternLP, reach: int, work: float) -> None:
         if self.done:
             return
-        whole = choose_whole(self.instance, lp, self.packs - 1, reach, self.budget.part(work), self._seed())
-        if whole is not None:
-            plan, left = fix_whole(self.instance, whole, np.ones(len(whole.use)))
+        integral = choose_whole(self.instance, lp, self.packs - 1, reach, self.budget.part(work), self._seed())
+        if integral is not None:
+            plan, left = fix_whole(self.instance, integral, np.ones(len(integral.use)))
             if not left.any():
                 self.offer(plan)

@@ -56,13 +56,13 @@ def read_footer(footer: bytes, each: EachEntry | None = None) -> Struct:
     """The struct of a footer, tail included; see `read_struct` for `each`. Raises FormatError."""
     if len(footer) < TAIL_BYTES or footer_bytes(footer[-TAIL_BYTES:], 1 << 63) != len(footer):
         raise FormatError("it is not a Parquet footer of that length")
-    found, stop = read_struct(footer[:-TAIL_BYTES], 0, FOOTER, each)
+    struct, stop = read_struct(footer[:-TAIL_BYTES], 0, FOOTER, each)
     if stop != len(footer) - TAIL_BYTES:
         raise FormatError("its footer is followed by other bytes")
-    keys = [pair[1] for pair in found.get(5, ())]
+    keys = [pair[1] for pair in struct.get(5, ())]
     if len(set(keys)) < len(keys):
         raise FormatError("its metadata has a key twice")
-    return found
+    return struct
 
 
 def flat_footer(footer: bytes, size: int, most_rows: int) -> Footer:
@@ -71,18 +71,18 @@ def flat_footer(footer: bytes, size: int, most_rows: int) -> Footer:
     Raises FormatError.
     """
     parts = _Parts(size, size - len(footer), most_rows)
-    found = read_footer(footer, {4: parts.add})
-    elements = found[2]
+    struct = read_footer(footer, {4: parts.add})
+    elements = struct[2]
     flat = bool(elements) and all(not e.get(5) and e.get(3) in (0, 1) and 1 in e for e in elements[1:])
     if not flat or elements[0].get(5) != len(elements) - 1 or 1 in elements[0]:
         raise FormatError("its columns are nested")
     columns = [(e[4], e[1]) for e in elements[1:]]
-    if parts.rows != found[3]:
-        raise FormatError(f"its row groups hold {parts.rows} rows, its footer says {found[3]}")
+    if parts.rows != struct[3]:
+        raise FormatError(f"its row groups hold {parts.rows} rows, its footer says {struct[3]}")
     groups = parts.groups()
     if any([(chunk.name, chunk.kind) for chunk in group] != columns for group in groups):
         raise FormatError("a row group does not hold the schema's columns")
-    metadata = {pair[1]: pair.get(2, b"") for pair in found.get(5, ())}
+    metadata = {pair[1]: pair.get(2, b"") for pair in struct.get(5, ())}
     return Footer(tuple(name for name, _ in columns), parts.rows, groups, metadata)
 
 

@@ -5,7 +5,6 @@ The file is never mapped, and never handed to Arrow: one that is cut short or wr
 
 from __future__ import annotations
 
-import hashlib
 import io
 from typing import Any, Collection, Iterator, Protocol
 
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from packer.errors import FormatError
+from packer.files.atomic import sha256_of
 from packer.files.open import place_of
 from packer.files.parquet.checks import (
     MAGIC,
@@ -25,8 +25,6 @@ from packer.files.parquet.checks import (
 )
 from packer.files.parquet.structs import most_rows
 from packer.files.protocol import Entry, PlacedFile, Where
-
-_PIECE = 1 << 20
 
 
 class Readable(Protocol):
@@ -51,9 +49,9 @@ class FlatParquet:
             raise FormatError("it is not a Parquet file")
         length = footer_bytes(bytes(file.read(size - TAIL_BYTES, TAIL_BYTES)), size)
         footer = bytes(file.read(size - length, length))
-        found = flat_footer(footer, size, max(least_most_rows, most_rows(size)))
-        self.columns, self.rows, self.metadata = found.columns, found.rows, found.metadata
-        self._groups = found.groups
+        parsed = flat_footer(footer, size, max(least_most_rows, most_rows(size)))
+        self.columns, self.rows, self.metadata = parsed.columns, parsed.rows, parsed.metadata
+        self._groups = parsed.groups
         self._held = _Held(size)
         try:
             about = pq.read_metadata(pa.BufferReader(MAGIC + footer))
@@ -140,22 +138,19 @@ class WholeFile:
 
     def check_sha256(self) -> None:
         """Raises FormatError unless the file, or another copy of it, is the one that the manifest describes."""
-        if self._sha256() == self._entry.sha256:
+        if self._is_sound():
             return
         copy = self._opened.renewed()
         if copy is not None:
             self.file.close()
             self._opened = copy
             self.file = self._local(copy)
-            if self._sha256() == self._entry.sha256:
+            if self._is_sound():
                 return
         raise FormatError("its SHA-256 is not the one that the manifest says")
 
-    def _sha256(self) -> str:
-        found = hashlib.sha256()
-        for offset in range(0, self.file.size, _PIECE):
-            found.update(self.file.read(offset, min(_PIECE, self.file.size - offset)))
-        return found.hexdigest()
+    def _is_sound(self) -> bool:
+        return sha256_of(self.file.read, self.file.size) == self._entry.sha256
 
     def __enter__(self) -> WholeFile:
         return self

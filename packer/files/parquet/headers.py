@@ -11,8 +11,8 @@ _CHUNK_STARTS = 0x26
 
 def page_header(data: memoryview, at: int) -> tuple[Struct, int]:
     """The page header at data[at:] and the position after it. Raises FormatError."""
-    found, size = read_struct(bytes(data[at : at + MAX_HEADER_BYTES]), 0, PAGE_HEADER)
-    return found, at + size
+    header, size = read_struct(bytes(data[at : at + MAX_HEADER_BYTES]), 0, PAGE_HEADER)
+    return header, at + size
 
 
 def skip_chunk(data: memoryview, at: int) -> int:

@@ -40,7 +40,7 @@ def read_struct(data: bytes, at: int, fields: Fields, each: EachEntry | None = N
     Raises FormatError for anything but such a struct.
     """
     start = at
-    found: Struct = {}
+    struct: Struct = {}
     known = fields.known
     last = 0
     try:
@@ -61,26 +61,26 @@ def read_struct(data: bytes, at: int, fields: Fields, each: EachEntry | None = N
                 at += 1
                 if value > 127:
                     value, at = _varint(data, at - 1, _BITS[wanted])
-                found[number] = (value >> 1) ^ -(value & 1)
+                struct[number] = (value >> 1) ^ -(value & 1)
             elif wanted == BOOL:
                 if kind not in (_TRUE, _FALSE):
                     raise _mistyped(fields, number, kind, wanted, at)
-                found[number] = kind == _TRUE
+                struct[number] = kind == _TRUE
             elif kind != wanted:
                 raise _mistyped(fields, number, kind, wanted, at)
             elif wanted == STRUCT:
-                found[number], at = read_struct(data, at, inner)
+                struct[number], at = read_struct(data, at, inner)
             elif wanted == LIST:
-                found[number], at = _list(data, at, inner, f"{fields.name}, field {number}", (each or {}).get(number))
+                struct[number], at = _list(data, at, inner, f"{fields.name}, field {number}", (each or {}).get(number))
             else:
-                found[number], at = _value(data, at, wanted)
+                struct[number], at = _value(data, at, wanted)
             last = number
     except IndexError:
         raise FormatError(f"{fields.name} at byte {start} goes on after its end at {len(data)}") from None
     for number in fields.required:
-        if number not in found:
+        if number not in struct:
             raise FormatError(f"{fields.name} at byte {start} has no field {number}")
-    return found, at
+    return struct, at
 
 
 _ODD = ": unknown, given twice or out of order"
@@ -128,12 +128,12 @@ def _list(
             f"{where}: a list of {size} entries at byte {at} does not fit its {len(data) - at} bytes, or has more than "
             f"{most}"
         )
-    found: list[Any] = []
-    take = found.append if each is None else each
+    entries_read: list[Any] = []
+    take = entries_read.append if each is None else each
     for _ in range(size):
         value, at = read_struct(data, at, fields) if wanted == STRUCT else _value(data, at, wanted)
         take(value)
-    return (found if each is None else size), at
+    return (entries_read if each is None else size), at
 
 
 def _varint(data: bytes, at: int, bits: int) -> tuple[int, int]:

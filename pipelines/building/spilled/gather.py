@@ -14,7 +14,7 @@ import pyarrow as pa
 from packer.files.atomic import hash_file
 from packer.graphs.schema import Schema
 from packer.limits.pack_limits import PackLimits
-from packer.packs.spill import join
+from packer.packs.spill import read_segments
 from packer.shards import shard_name, write_graphs
 from packer.shards.layout import Layout
 from packer.shards.manifest import GRAPHS
@@ -105,7 +105,7 @@ def _write_shard(task: ShardTask, folder: Any) -> dict[str, Any]:
     def segment(group: int) -> bytes:
         return read_segment(target.work, routed_name(target.split, group), task.number)
 
-    routed = join(_each(segment, target), target.schema)
+    routed = read_segments(_each(segment, target), target.schema)
     rows, offsets, packs = routed.in_pack_order()
     check_packs(packs, task.first, task.stop, task.label)
 

@@ -18,7 +18,7 @@ from packer.graphs import table as graph_table
 from packer.graphs.ragged import segments
 from packer.graphs.table import GraphTable, concatenate, empty_table
 from packer.reading.unpack_graphs import graphs_of
-from packer.scan.block import join
+from packer.scan.block import join_blocks
 from packer.scan.from_objects import block_of_graphs, block_of_storage, reads_from_storage
 from packer.scan.levels import decide
 
@@ -33,7 +33,7 @@ class Held(InMemoryDataset):
 
 def table_of(graphs: list[Any]) -> GraphTable:
     block = block_of_graphs(graphs)
-    return join([block], decide(block.statistics)[0])
+    return join_blocks([block], decide(block.statistics)[0])
 
 
 def assert_same_table(found: GraphTable, expected: GraphTable) -> None:
@@ -73,9 +73,9 @@ def test_a_table_on_disk_is_the_table_in_memory(tmp_path_factory: Any, graphs: l
     whole = block_of_graphs(graphs)
     schema, _ = decide(whole.statistics)
     blocks = [block_of_graphs(graphs[:cut]), block_of_graphs(graphs[cut:], first_id=cut)]
-    table = join([whole], schema)
-    assert_same_table(join(blocks, schema), table)
-    assert_same_table(join(iter(blocks), schema, folder / "joined"), table)
+    table = join_blocks([whole], schema)
+    assert_same_table(join_blocks(blocks, schema), table)
+    assert_same_table(join_blocks(iter(blocks), schema, folder / "joined"), table)
     assert_same_table(table.save(folder / "saved"), table)
     assert_same_table(GraphTable.open(folder / "saved"), table)
     assert GraphTable.open(folder / "saved").content_hash() == table.content_hash()
@@ -100,7 +100,7 @@ def test_storage_is_read_as_one_graph_after_the_other(graphs: list[Any], data: s
     assert {field.key: field for field in decide(slow.statistics)[0].fields} == {
         field.key: field for field in schema.fields
     }
-    assert_same_table(join([block], schema), join([slow], schema))
+    assert_same_table(join_blocks([block], schema), join_blocks([slow], schema))
 
 
 @settings(deadline=None, max_examples=30)
@@ -109,7 +109,7 @@ def test_hetero_storage_is_read_as_one_graph_after_the_other(graphs: list[Any]) 
     same = [graph for graph in graphs if graph.to_dict().keys() == graphs[0].to_dict().keys()]
     dataset = Held(same * 2)
     block = block_of_storage(dataset, 0, len(dataset))
-    table = join([block], decide(block.statistics)[0])
+    table = join_blocks([block], decide(block.statistics)[0])
     for found, expected in zip(graphs_of(table), same * 2, strict=True):
         assert_same(found, expected)
 
@@ -139,9 +139,9 @@ def test_the_content_hash_tells_graphs_and_not_their_storage(monkeypatch: pytest
     monkeypatch.setattr(graph_table, "HASH_GRAPHS", 2)
     graphs = [Data(x=torch.full((2, 1), float(i)), smiles="C" * i) for i in range(5)]
     block = block_of_graphs(graphs)
-    table = join([block], decide(block.statistics)[0])
+    table = join_blocks([block], decide(block.statistics)[0])
     assert table.columns["x"].dtype == np.uint8
-    wide = join([block], decide(block.statistics, pads={"x": 0.5})[0])
+    wide = join_blocks([block], decide(block.statistics, pads={"x": 0.5})[0])
     assert wide.columns["x"].dtype == np.float32
     assert wide.content_hash() == table.content_hash()
     for change in ({"x": torch.full((2, 1), 9.0)}, {"smiles": "CCCN"}, {"x": torch.full((3, 1), 3.0)}):
@@ -162,10 +162,10 @@ def test_neither_a_half_written_nor_a_damaged_table_opens(tmp_path: Path) -> Non
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        join(failing(), schema, tmp_path)
+        join_blocks(failing(), schema, tmp_path)
     with pytest.raises(FormatError, match="holds no complete graph table"):
         GraphTable.open(tmp_path)
-    join([block], schema, tmp_path)
+    join_blocks([block], schema, tmp_path)
     (tmp_path / "000.bin").write_bytes(b"1234")
     with pytest.raises(FormatError, match="has 4 bytes; its table says 8"):
         GraphTable.open(tmp_path)

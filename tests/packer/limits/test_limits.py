@@ -91,19 +91,19 @@ def test_a_graph_beyond_the_limits_is_named_with_the_remedy():
     sizes = GraphSizes(np.array([10, 83, 90]), np.array([1, 1, 1]))
     # 64 slots, one of them kept for the null graph: 63 for real nodes; graph 1 needs 83 + 1.
     with pytest.raises(
-        SizesError, match=r"graph 1 needs 83 nodes; a pack offers 63 \(64, less 1 for padding\); 2 graphs"
+        SizesError,
+        match=r"graph 1 needs 83 nodes; a pack offers 63 \(64, less 1 for padding\): num_nodes=84 \(--num-nodes 84\) "
+        r"would do; 2 of 3 graphs do not fit; num_nodes=91 \(--num-nodes 91\) would hold them all",
     ):
         check_fit(sizes, PackLimits(64, 64, 2))
-    with pytest.raises(
-        SizesError, match=r"Raise num_nodes \(--num-nodes\) to 84 or more.*oversize='skip' \(--oversize skip\)"
-    ):
+    with pytest.raises(SizesError, match=r"Raise the limit, or pass oversize='skip' \(--oversize skip\)"):
         check_fit(sizes, PackLimits(64, 64, 2))
     # Of 4 slots under "all" three stay null beside one real graph: 64 - 3.
     with pytest.raises(SizesError, match=r"a pack offers 61 \(64, less 3 for padding\)"):
         check_fit(sizes, PackLimits(64, 64, 4))
     check_fit(sizes, PackLimits(91, 2, 2))
     histogram = GraphSizes.from_histogram(np.array([10, 83]), np.array([1, 1]), np.array([500, 7]))
-    with pytest.raises(SizesError, match=r"graph 500 needs 83 nodes.*7 graphs do not fit"):
+    with pytest.raises(SizesError, match=r"graph 500 needs 83 nodes.*7 of 507 graphs do not fit"):
         check_fit(histogram, PackLimits(64, 64, 2))
 
 

@@ -19,14 +19,14 @@ from packer.limits.pack_limits import PackLimits
 from packer.packs.columns import pack_columns
 from packer.packs.materialise import empty_pack, materialise
 from packer.packs.unpack import unpack_table
-from packer.scan.block import join
+from packer.scan.block import join_blocks
 from packer.scan.from_objects import block_of_graphs
 from packer.scan.levels import decide
 
 
 def table_of(graphs: list[Any], **options: Any) -> GraphTable:
     block = block_of_graphs(graphs)
-    return join([block], decide(block.statistics, **options)[0])
+    return join_blocks([block], decide(block.statistics, **options)[0])
 
 
 def ring(n: int, e: int, y: float = 1.0) -> Data:

@@ -18,7 +18,7 @@ from packer.graphs.table import GraphTable
 from packer.packs.materialise import materialise
 from packer.packs.unpack import unpack_table
 from packer.reading.unpack_graphs import graphs_of, unpack
-from packer.scan.block import join
+from packer.scan.block import join_blocks
 from packer.scan.from_objects import block_of_graphs, block_of_storage, reads_from_storage
 from packer.scan.levels import decide
 from packer.scan.statistics import merge
@@ -32,7 +32,7 @@ def table_of(graphs: list[Any], at: int | None = None) -> GraphTable:
     statistics = blocks[0].statistics
     for block in blocks[1:]:
         statistics = merge(statistics, block.statistics)
-    return join(blocks, decide(statistics)[0])
+    return join_blocks(blocks, decide(statistics)[0])
 
 
 @settings(deadline=None, max_examples=200)
@@ -72,7 +72,7 @@ def test_real_graphs_come_back(name: str, shared_data: Any, tmp_path: Any) -> No
     for block in blocks[1:]:
         statistics = merge(statistics, block.statistics)
     schema, _ = decide(statistics)
-    table = join(blocks, schema, tmp_path / "table")
+    table = join_blocks(blocks, schema, tmp_path / "table")
     ids = np.random.default_rng(0).permutation(len(dataset))
     offsets = np.append(np.arange(0, len(dataset), 8), len(dataset))
     largest = {axis.key: int(table.counts(axis.key).max()) * 8 + 9 for axis in schema.axes}

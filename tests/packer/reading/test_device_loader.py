@@ -190,14 +190,14 @@ def tensors_alive() -> int:
 def test_nothing_is_left_behind_after_100_epochs(plain: Path) -> None:
     ours, _ = loaders(plain, 4, batch_size=8)
     list(ours)
-    tensors = {name: tensor.data_ptr() for name, tensor in ours.ring._whole.items()}
+    tensors = {name: tensor.data_ptr() for name, tensor in ours.ring._tensors.items()}
     gc.collect()
     before = tensors_alive()
     for _ in range(100):
         assert sum(1 for _ in ours) == 6
     gc.collect()
     assert tensors_alive() <= before  # fewer where what other tests have left goes meanwhile
-    assert {name: tensor.data_ptr() for name, tensor in ours.ring._whole.items()} == tensors
+    assert {name: tensor.data_ptr() for name, tensor in ours.ring._tensors.items()} == tensors
     gone = weakref.ref(ours.ring)
     del ours
     gc.collect()
@@ -231,12 +231,12 @@ def test_blocks_come_by_one_copy_on_their_own_stream(
     """The way of a GPU, with memory of its own for what has crossed the bus, and a stand-in for streams."""
     ours, theirs = loaders(plain, blocks, redraw=redraw)
     here = ours.ring
-    there = torch.full_like(here._here, 255)
+    there = torch.full_like(here._host_buffer, 255)
     for name, value in {
         "_on_cuda": True,
-        "_there": there,
-        "_come": here._views(there),
-        "_side": _Stream("blocks"),
+        "_device_buffer": there,
+        "_device_views": here._views(there),
+        "_copy_stream": _Stream("blocks"),
     }.items():
         monkeypatch.setattr(here, name, value)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: _Stream())
@@ -301,7 +301,7 @@ def test_sizes_are_said_before_anything_is_allocated(
         ours, _ = loaders(plain, 4)
     here = ours.ring
     assert f"streaming, 4 of 9 blocks of {ours.size.block_bytes:,} bytes: {ours.size.bytes:,} bytes" in said[-1]
-    held = [*here._whole.values(), here._there]
+    held = [*here._tensors.values(), here._device_buffer]
     assert sum(tensor.untyped_storage().nbytes() for tensor in held) == ours.size.bytes
 
 

@@ -24,14 +24,14 @@ from packer.packs.materialise import materialise
 from packer.reading.reader import PackReader
 from packer.reading.redraw import SWAPS, needed_columns, redraw_key, redrawn, source_slots
 from packer.reading.swaps import swapped_slots
-from packer.scan.block import join
+from packer.scan.block import join_blocks
 from packer.scan.from_objects import block_of_graphs
 from packer.scan.levels import decide
 
 
 def table_of(graphs: list[Any]) -> GraphTable:
     block = block_of_graphs(graphs)
-    return join([block], decide(block.statistics)[0])
+    return join_blocks([block], decide(block.statistics)[0])
 
 
 @settings(max_examples=200)

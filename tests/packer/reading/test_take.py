@@ -16,10 +16,10 @@ from strategies import heterogeneous, homogeneous, limits_of, packings
 from packer import PackDataset, PackReader, torch_loader
 from packer.packs.materialise import materialise
 from packer.reading.array_ops import ops_of
-from packer.reading.redraw import needed_columns, redraw_key, redrawn, slots_of_block
+from packer.reading.redraw import SizeClasses, needed_columns, redraw_key, redrawn
 from packer.reading.stored import layout_of, stored_arrays, stored_names
 from packer.reading.take import take
-from packer.scan.block import join
+from packer.scan.block import join_blocks
 from packer.scan.from_objects import block_of_graphs
 from packer.scan.levels import decide
 
@@ -50,7 +50,7 @@ def held(reader: PackReader, library: str, redraw: int) -> tuple[Any, Any, Any]:
     if redraw:
         graphs = layout.num_graphs
         slots = np.arange((PACKS + 3) * graphs).reshape(-1, graphs)
-        slots[:PACKS] = slots_of_block(columns, reader.manifest.schema, 0, redraw)
+        slots[:PACKS] = SizeClasses.of(columns, reader.manifest.schema).slots(0, redraw)
         slots = layout.ops.hold(slots.astype(np.int32))
     return layout, {name: layout.ops.hold(values) for name, values in arrays.items()}, slots
 
@@ -163,7 +163,7 @@ def bits_of(values: Any) -> bytes:
 
 def table_of(graphs: list[Any]) -> Any:
     block = block_of_graphs(graphs)
-    return join([block], decide(block.statistics)[0])
+    return join_blocks([block], decide(block.statistics)[0])
 
 
 class _Reader:
@@ -202,7 +202,7 @@ def test_any_packs_with_any_redraw(graphs: list[Any], data: st.DataObject) -> No
         arrays, plain = (stored_arrays(p, reader, layout, number, redraw=True) for p in (packs, expected))
         arrays, plain = ({n: layout.ops.hold(v) for n, v in part.items()} for part in (arrays, plain))
         table_of_slots = np.arange((number + 1) * num_slots).reshape(-1, num_slots)
-        table_of_slots[:-1] = slots_of_block(packs, schema, 4, 99)
+        table_of_slots[:-1] = SizeClasses.of(packs, schema).slots(4, 99)
         order = layout.ops.hold(np.array([*data.draw(st.permutations(range(number))), -1]))
         found = take(arrays, order, layout, layout.ops.hold(table_of_slots))
         wanted = take(plain, order, layout)

@@ -12,8 +12,7 @@ import pytest
 import torch
 from small_packs import write_packs
 
-from packer.reading import PackBatch, PackDataset, torch_loader
-from packer.reading import transport as travel
+from packer.reading import PackBatch, PackDataset, torch_loader, transport
 
 PACKS = 23
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than processors
@@ -30,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("layout", ["pyg", "dict"])
 def test_steps_arrive_from_workers_by_a_pipe_or_in_shared_memory(folder: Path, monkeypatch, piped, layout) -> None:
     dataset = PackDataset(folder)
-    monkeypatch.setattr(travel, "MOST_PIPED", travel.MOST_PIPED if piped else 0)  # forked workers see it too
+    monkeypatch.setattr(transport, "MOST_PIPED", transport.MOST_PIPED if piped else 0)  # forked workers see it too
     here = list(torch_loader(dataset, 2, layout=layout, as_dataloader=True))
     there = list(torch_loader(dataset, 2, layout=layout, num_workers=2))
     assert len(here) == len(there) == -(-PACKS // 2)
@@ -47,7 +46,7 @@ def test_steps_arrive_from_workers_by_a_pipe_or_in_shared_memory(folder: Path, m
 
 def test_a_dict_that_is_more_than_plain_tensors_travels_as_it_is() -> None:
     pack = {"a": torch.ones(2, requires_grad=True), "name": "one"}
-    sent = pickle.loads(pickle.dumps(travel.Travelling(pack)))
+    sent = pickle.loads(pickle.dumps(transport.PipedStep(pack)))
     assert type(sent) is dict
     assert sent["name"] == "one"
     assert sent["a"].requires_grad

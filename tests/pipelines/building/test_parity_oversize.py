@@ -21,7 +21,7 @@ from packer.graphs.table import GraphTable
 from packer.limits.padding import NULL_GRAPHS
 from packer.packs.trim import TRIM, room_for_one, trim
 from packer.reading.unpack_graphs import graphs_of
-from packer.scan.block import join
+from packer.scan.block import join_blocks
 from packer.scan.from_objects import block_of_graphs
 from packer.scan.levels import decide
 from pipelines import build
@@ -33,7 +33,7 @@ LIMITS = PackLimits(16, 18, 4)  # a graph alone may have 13 nodes and 15 edges
 
 def table_of(graphs: list[Any]) -> GraphTable:
     block = block_of_graphs(graphs)
-    return join([block], decide(block.statistics)[0])
+    return join_blocks([block], decide(block.statistics)[0])
 
 
 def graph(nodes: int, edges: int, seed: int = 0, **more: Any) -> Data:

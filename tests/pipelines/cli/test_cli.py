@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from packer import PackDataset
-from packer.version import __version__
+from packer import PackDataset, __version__
 from pipelines.cli.app import app
 from pipelines.cli.job_file import JobFile
 from pipelines.entry import main
@@ -453,7 +452,7 @@ def test_the_entry_names_what_it_misses() -> None:
 @pytest.mark.parametrize(
     "text", ["[" * 100_000, '{"splits": [1' + "0" * 5000 + "]}", "{}"], ids=["nested", "long", "none"]
 )
-def test_a_list_of_splits_that_is_none_is_told(tmp_path, text) -> None:
+def test_a_list_of_splits_that_is_none_is_told(call, tmp_path, text) -> None:
     (tmp_path / "splits.json").write_text(text)
     status, _, err = call("verify", tmp_path)
     assert status == 1 and "splits.json of" in err and "is not a list of splits" in err

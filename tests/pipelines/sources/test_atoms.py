@@ -28,7 +28,7 @@ from structures import ENDINGS, structures, write_frames
 from packer import PackLimits, unpack
 from packer.errors import BuildError, FieldError, MissingExtraError, SourceError
 from packer.graphs.table import GraphTable
-from packer.scan.block import join
+from packer.scan.block import join_blocks
 from packer.scan.levels import decide
 from packer.scan.statistics import merge
 from pipelines import build
@@ -49,7 +49,7 @@ def table_of(source: Source, **levels: str) -> GraphTable:
     statistics = blocks[0].statistics
     for block in blocks[1:]:
         statistics = merge(statistics, block.statistics)
-    return join(blocks, decide(statistics, levels)[0])
+    return join_blocks(blocks, decide(statistics, levels)[0])
 
 
 def equal(a: GraphTable, b: GraphTable) -> bool:

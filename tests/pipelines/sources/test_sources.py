@@ -15,7 +15,7 @@ from torch_geometric.utils import from_smiles
 
 from packer.errors import SourceError
 from packer.graphs.table import GraphTable
-from packer.scan.block import join
+from packer.scan.block import join_blocks
 from packer.scan.from_objects import block_of_graphs
 from packer.scan.levels import decide
 from packer.scan.statistics import merge
@@ -35,7 +35,7 @@ def table_of(source: Source) -> GraphTable:
     statistics = blocks[0].statistics
     for block in blocks[1:]:
         statistics = merge(statistics, block.statistics)
-    return join(blocks, decide(statistics)[0])
+    return join_blocks(blocks, decide(statistics)[0])
 
 
 def test_molecules_are_those_of_pyg_from_smiles() -> None:

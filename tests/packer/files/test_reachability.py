@@ -18,7 +18,7 @@ from object_store import FaultProxy, make_bucket, s3_environment, s3_options, up
 from small_packs import write_packs
 
 from packer.errors import MissingFileError, StoreError
-from packer.files import reach
+from packer.files import reachability
 from packer.files.remote import RemotePlace
 from packer.files.retry import TRIES
 from packer.reading import PackDataset
@@ -88,7 +88,7 @@ def test_a_store_that_has_answered_is_worth_patience(
         )
     proxy.share, proxy.kinds = 1.0, ("reset",)  # of the connection that is open; no other can be made any more
     copy = pickle.loads(pickle.dumps(dataset))  # as a worker gets it
-    monkeypatch.setattr(reach, "refusal", lambda address: pytest.fail("it need not be asked again"))
+    monkeypatch.setattr(reachability, "refusal", lambda address: pytest.fail("it need not be asked again"))
     for one in (dataset, copy):
         with pytest.raises(StoreError, match=rf"failed {TRIES} times in .*Could not connect to the endpoint"):
             one[0]
@@ -101,7 +101,7 @@ def test_an_address_that_refuses_a_client_that_gets_through(
     write_packs(tmp_path / "packs", 46, 3, 12)
     flaky_store.put(tmp_path / "packs", "flaky://reach/packs")
     monkeypatch.setattr(FlakyFileSystem, "base", f"{nowhere}/storage/v1/", raising=False)
-    assert reach.address_of(FlakyFileSystem(), "flaky://reach") == ("127.0.0.1", int(nowhere.rpartition(":")[2]))
+    assert reachability.address_of(FlakyFileSystem(), "flaky://reach") == ("127.0.0.1", int(nowhere.rpartition(":")[2]))
     assert len(PackDataset("flaky://reach/packs")) == 46
     with pytest.raises(MissingFileError):
         PackDataset("flaky://reach/none")
@@ -147,14 +147,14 @@ def late(nowhere: str) -> Iterator[str]:
 
 
 def test_a_server_that_is_just_starting(late: str) -> None:
-    assert reach.refusal(("127.0.0.1", int(late.rpartition(":")[2]))) is None
+    assert reachability.refusal(("127.0.0.1", int(late.rpartition(":")[2]))) is None
 
 
 def test_a_name_that_is_looked_up_for_long_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reach, "PATIENCE", 0.1)
+    monkeypatch.setattr(reachability, "PATIENCE", 0.1)
     release = threading.Event()
-    monkeypatch.setattr(reach, "_refusal", lambda address: release.wait(60) and "late")
-    assert reach.refusal(("slow.host", 80)) is None
+    monkeypatch.setattr(reachability, "_refusal", lambda address: release.wait(60) and "late")
+    assert reachability.refusal(("slow.host", 80)) is None
     release.set()
 
 
@@ -189,8 +189,8 @@ UNKNOWN = socket.gaierror(-2, "Name or service not known")
     ids=repr,
 )
 def test_which_errors_say_that_nobody_is_there(error: Exception, unreachable: bool) -> None:
-    assert reach.is_unreachable(error) == unreachable
-    assert not reach.is_unreachable(caused(error, error)) or unreachable, "a ring of causes has an end"
+    assert reachability.is_unreachable(error) == unreachable
+    assert not reachability.is_unreachable(caused(error, error)) or unreachable, "a ring of causes has an end"
 
 
 def test_real_clients_errors_are_known(nowhere: str) -> None:
@@ -199,4 +199,4 @@ def test_real_clients_errors_are_known(nowhere: str) -> None:
     fs = fsspec.filesystem("http")
     with pytest.raises(FileNotFoundError) as told:
         fs.info(f"{nowhere}/x")
-    assert reach.is_unreachable(told.value) and isinstance(told.value.__cause__, ClientConnectorError)
+    assert reachability.is_unreachable(told.value) and isinstance(told.value.__cause__, ClientConnectorError)

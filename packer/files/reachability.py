@@ -40,12 +40,12 @@ def address_of(fs: Any, url: str) -> Address | None:
 
 def refusal(address: Address) -> str | None:
     """Why nothing answers there, tried for a second; None where something does, or where that cannot be told."""
-    found: list[str | None] = []
+    answers: list[str | None] = []
     # In a thread, for nothing interrupts the look-up of a name.
-    thread = threading.Thread(target=lambda: found.append(_refusal(address)), name="reach", daemon=True)
+    thread = threading.Thread(target=lambda: answers.append(_refusal(address)), name="reach", daemon=True)
     thread.start()
     thread.join(PATIENCE)
-    return found[0] if found else None
+    return answers[0] if answers else None
 
 
 def _refusal(address: Address) -> str | None:
@@ -68,10 +68,10 @@ def _refusal(address: Address) -> str | None:
 def is_unreachable(error: BaseException) -> bool:
     """Whether a client's error says that it found nobody to talk to: a refused connection, a name without a host."""
     seen: set[int] = set()
-    found: BaseException | None = error
-    while found is not None and id(found) not in seen and http_status(found) is None:
-        if isinstance(found, (ConnectionRefusedError, socket.gaierror)):
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen and http_status(cause) is None:
+        if isinstance(cause, (ConnectionRefusedError, socket.gaierror)):
             return True
-        seen.add(id(found))
-        found = found.__cause__ or found.__context__
+        seen.add(id(cause))
+        cause = cause.__cause__ or cause.__context__
     return False
