@@ -1,7 +1,5 @@
 """The loop of a GPU, on the CPU: blocks on the device, batches made inside the step, losses of the loop of the host."""
 
-from functools import partial
-
 import cuda_double
 import pytest
 from labelled import authors_and_papers, partly_labelled, rings_and_paths
@@ -129,7 +127,7 @@ def test_the_command_says_so(folder, monkeypatch, capsys):
 
 
 class Descent(torch.optim.Optimizer):
-    """No more than a captured graph can do on a CPU, where Adam reads numbers back. The rate is a tensor, as on CUDA."""
+    """No more than a captured graph can do on a CPU, where Adam reads numbers back; its rate is a tensor."""
 
     def __init__(self, parameters, lr, **options):
         super().__init__(parameters, {"lr": torch.tensor(lr)})
