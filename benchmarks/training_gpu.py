@@ -524,10 +524,8 @@ def main() -> None:
             else packed(Path(folder), given.graphs, given.copies, given.block_bytes)
         )
         graphs, task = unpack(packs), find_task(packs, "y")
-        lines += [
-            "",
-            f"{len(graphs):,} graphs, {len(packs):,} packs of {packs.limits}, {packs.manifest.packs_per_block} a block.",
-        ]
+        per_block = packs.manifest.packs_per_block
+        lines += ["", f"{len(graphs):,} graphs, {len(packs):,} packs of {packs.limits}, {per_block} a block."]
         for hidden, per_step in (map(int, case.split("x")) for case in given.cases):
             for line in Case(packs, graphs, task, hidden, per_step, device).table(given.epochs, given.rows, until):
                 print(line, flush=True)
