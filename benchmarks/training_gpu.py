@@ -1,6 +1,7 @@
 """Training steps on a GPU: static shapes and CUDA graphs on packs, beside PyG's batches of the same graphs.
 
-    python benchmarks/training_gpu.py [--packs DIR] [--copies 4] [--epochs 3] [--out benchmarks/results/training_gpu.md]
+    python benchmarks/training_gpu.py [--packs DIR] [--copies 4] [--epochs 3] [--rows packs device pyg] [--minutes M]
+        [--out benchmarks/results/training_gpu.md]
 
 The model is that of `graph-pack train` (3 GIN layers over categorical features, float32), its optimizer a fused Adam.
 The graphs are the molecules of `sample:nci`, each `copies` times, in packs of 256 nodes, 552 edges and 32 graphs; or
@@ -11,13 +12,16 @@ all pin memory.
 * ms a step: wall time of an epoch, of its first 400 steps at most, that begins and ends with an idle GPU; medians over
   epochs. s an epoch: as many of them as an epoch has steps.
 * loader: the loop's time between asking for a batch and having its copy to the GPU under way, over the epoch's.
-* host: processor time of this process, all threads, over the epoch's; kB a step: over the bus to the GPU, on average.
+* host: processor time of this process, all threads, over the epoch's, but for the last wait for the GPU, in which a
+  thread spins; kB a step: over the bus to the GPU, on average.
 * step alone: ms a step when the batches lie on the GPU already; GPU: of it, the time that kernels and copies run.
 * start: seconds until the fifth step is done, most of them compilation; what an earlier row of the same sizes has
   compiled comes from the compiler's cache.
 * on the device: blocks lie on the GPU and steps are gathered there (device_loader): all of them, or a ring of 16 that
-  streams, where there are more. "captured" is one CUDA graph of the batch and the compiled step, whose step alone makes
-  its batch, too; otherwise batches come from an iterator. Without redraws graphs meet others: losses are not compared.
+  streams, where there are more; MB: of the ring, as announced, and as its making took at most. "captured" is one CUDA
+  graph, and its batch is made inside the compiled step, also of its step alone: what that costs shows beside "the
+  compiled step as one CUDA graph". Otherwise batches come from an iterator, made eagerly. Without redraws graphs meet
+  others: losses are not compared.
 * graphs: how many torch.compile made in the first epoch, and since then: recompilations. Packs are compiled with
   fullgraph=True: a graph break would be an error.
 * loss: mean over the last epoch. off by: the largest relative difference of the losses of the first 8 steps from those
@@ -28,15 +32,19 @@ all pin memory.
 from __future__ import annotations
 
 import argparse
+import gc
 import itertools
+import math
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -46,7 +54,9 @@ from torch_geometric.loader import DataLoader
 
 from packer import PackBatch, PackDataset, PackLimits, device_loader, torch_loader, unpack
 from packer.reading.collate import PackShape
+from packer.shards import choose_layout
 from pipelines import build
+from pipelines.training.loop import TakenStep
 from pipelines.training.train import Task, TrainingStep, build_model, find_task
 
 LIMITS = PackLimits(256, 552, 32)
@@ -147,7 +157,7 @@ class NumbersOf:
     """A device_loader's steps as Numbers."""
 
     def __init__(self, loader: Any) -> None:
-        self.loader, self.ring = loader, loader.ring
+        self.loader, self.ring, self.made_of = loader, loader.ring, loader.made_of
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -157,7 +167,7 @@ class NumbersOf:
 
 
 class Captured(Launched):
-    """Batch and step as one CUDA graph."""
+    """Batch and step as one CUDA graph. step: takes numbers of packs."""
 
     captured: Any = None
 
@@ -166,7 +176,7 @@ class Captured(Launched):
 
     def run(self, batch: Numbers) -> torch.Tensor:
         if self.captured is None:
-            self.captured = batch.loader.captured(super().run)
+            self.captured = batch.loader.captured(super().run, numbers=True)
         return self.captured(batch.of_packs)
 
 
@@ -210,40 +220,41 @@ class Losses:
         self.total, self.steps = self.total.to(loss.device) + loss, self.steps + 1
 
 
-def epoch(way: Launched, batches: Iterable[Any], losses: Losses) -> tuple[float, float]:
-    """(Seconds in all, of them the loop's for loading)."""
+def epoch(way: Launched, batches: Iterable[Any], losses: Losses) -> tuple[float, float, float]:
+    """(Seconds in all, of them the loop's for loading, of processors until the last wait for the device)."""
     _synchronize(way.device)
-    loading = 0.0
+    loading, busy = 0.0, time.process_time()
     start = asked = time.perf_counter()
     for batch in batches:
         there = way.put(batch)
         loading += time.perf_counter() - asked
         losses.add(way.run(there))
         asked = time.perf_counter()
+    busy = time.process_time() - busy
     _synchronize(way.device)
-    return time.perf_counter() - start, loading
+    return time.perf_counter() - start, loading, busy
 
 
 def measure(way: Launched, loader: Any, epochs: int) -> Row:
     """One warm-up epoch, `epochs` with the loader, as many with some of its batches kept on the device."""
     counters, losses = torch._dynamo.utils.counters, Losses()
     steps = iter(loader)
-    start, _ = epoch(way, itertools.islice(steps, FIRST), losses)
+    start, _, _ = epoch(way, itertools.islice(steps, FIRST), losses)
     epoch(way, itertools.islice(steps, STEPS), losses)
     compiled = counters["stats"]["unique_graphs"]
-    timed: list[tuple[float, float]] = []
-    copied, busy = _copied(loader), time.process_time()
+    timed: list[tuple[float, float, float]] = []
+    copied = _copied(loader)
     for _ in range(epochs):
         losses.clear()
         timed.append(epoch(way, itertools.islice(loader, STEPS), losses))
-    busy, copied = time.process_time() - busy, _copied(loader) - copied
+    copied = _copied(loader) - copied
     loss = float(losses.total) / losses.steps
     kept = [batch.to(way.device) for batch in itertools.islice(loader, KEPT)]
     alone = statistics.median(epoch(way, kept, Losses())[0] for _ in range(epochs))
     return Row(
         start=start,
-        step=1e3 * statistics.median(total for total, _ in timed) / losses.steps,
-        loader=statistics.median(loading / total for total, loading in timed),
+        step=1e3 * statistics.median(total for total, _, _ in timed) / losses.steps,
+        loader=statistics.median(loading / total for total, loading, _ in timed),
         alone=1e3 * alone / len(kept),
         busy=_busy_ms(way, kept[:PROFILED]),
         steps=len(loader),
@@ -251,7 +262,7 @@ def measure(way: Launched, loader: Any, epochs: int) -> Row:
         loss=loss,
         losses=torch.stack(losses.first).cpu(),
         note=_note(counters, loader),
-        host=busy / sum(total for total, _ in timed),
+        host=sum(busy for _, _, busy in timed) / sum(total for total, _, _ in timed),
         bus=_bus(loader, kept[0], copied / (epochs * losses.steps)),
     )
 
@@ -286,7 +297,12 @@ def _bus(loader: Any, batch: Any, copied: float) -> float | None:
 
 
 def _note(counters: Any, loader: Any) -> str:
-    ring = [f"{loader.ring.size.blocks} of {loader.ring.size.all_blocks} blocks"] if hasattr(loader, "ring") else []
+    ring: list[str] = []
+    if hasattr(loader, "ring"):
+        size = loader.ring.size
+        ring = [f"{size.blocks} of {size.all_blocks} blocks"]
+        if getattr(loader, "made_of", None) is not None:
+            ring.append(f"{size.bytes / 1e6:.1f} MB announced, {loader.made_of / 1e6:.1f} taken")
     found = {"graph breaks": sum(counters["graph_break"].values())}
     found["CUDA graphs skipped"] = counters["inductor"]["cudagraph_skips"]
     return ", ".join([*ring, *(f"{count} {what}" for what, count in found.items() if count)])
@@ -312,9 +328,16 @@ class Way:
     ring: int | None = None
     redraw: bool = True
 
+    @property
+    def part(self) -> str:
+        """One of KINDS."""
+        return "device" if self.ring is not None else "packs" if self.workers is None else "pyg"
 
+
+KINDS = ("packs", "device", "pyg")
 STATIC: dict[str, Any] = {"dynamic": False, "fullgraph": True}
 EAGER = "packs, eager"
+REFERENCES = (EAGER, "packs, the compiled step as one CUDA graph")  # what other rows are read beside
 ON_CUDA = [
     Way('packs, compile(mode="reduce-overhead")', Launched, STATIC | {"mode": "reduce-overhead"}),
     Way("packs, the eager step as one CUDA graph", OneGraph),
@@ -354,8 +377,8 @@ class Case:
         """Of PyG's loader; of packs on average."""
         return round(len(self.graphs) * self.packs_per_step / len(self.packs))
 
-    def trained(self, way: Way) -> Launched:
-        """A fresh model, from the same seed, and its optimizer."""
+    def trained(self, way: Way, loader: Any = None) -> Launched:
+        """A fresh model, from the same seed, and its optimizer. loader: whose numbers a captured step takes."""
         torch._dynamo.reset()
         torch._dynamo.utils.counters.clear()
         torch.manual_seed(0)
@@ -363,6 +386,8 @@ class Case:
         step: Any = (TrainingStep if way.workers is None else PlainStep)(model, self.task).to(self.device)
         on_cuda = self.device.type == "cuda"
         optimizer = torch.optim.Adam(step.parameters(), lr=1e-3, fused=True, capturable=on_cuda)
+        if way.kind is Captured:
+            step = TakenStep(loader.loader, step)
         if way.compile is not None:  # elsewhere only traced: this is about GPUs
             step = torch.compile(step, **way.compile, **({} if on_cuda else {"backend": "aot_eager"}))
         return way.kind(step, optimizer, self.device)
@@ -381,14 +406,24 @@ class Case:
             return device_loader(self.packs, self.device, self.packs_per_step, redraw=way.redraw, memory=memory)
 
         found = loader(None)
-        if blocks < found.size.blocks:
-            memory = found.ring.form.size(blocks).bytes
-            del found  # its memory, before another ring takes its own
-            found = loader(memory)
+        memory = found.ring.form.size(min(blocks, found.size.blocks)).bytes
+        del found  # its memory, before another ring takes its own
+        before = self.memory()
+        found: Any = loader(memory)
+        found.made_of = None if before is None else torch.cuda.max_memory_allocated(self.device) - before
         return NumbersOf(found) if way.kind is Captured else found
 
-    def table(self, epochs: int) -> Iterator[str]:
-        """Markdown, a line at a time."""
+    def memory(self) -> int | None:
+        """Bytes in use on the device, from which its peak counts from now on."""
+        if self.device.type != "cuda":
+            return None
+        gc.collect()
+        torch.cuda.synchronize(self.device)
+        torch.cuda.reset_peak_memory_stats(self.device)
+        return torch.cuda.memory_allocated(self.device)
+
+    def table(self, epochs: int, kinds: Collection[str] = KINDS, until: float = math.inf) -> Iterator[str]:
+        """Markdown, a line at a time. until: of the monotonic clock; no row begins after it."""
         packs = "1 pack" if self.packs_per_step == 1 else f"{self.packs_per_step} packs"
         yield f"\n## hidden {self.hidden}, {packs} or {self.graphs_per_step} graphs a step\n"
         yield (
@@ -399,8 +434,14 @@ class Case:
         for way in WAYS:
             if way in ON_CUDA and self.device.type != "cuda":
                 continue
+            if way.part not in kinds and way.name not in REFERENCES:
+                continue
+            if time.monotonic() > until:
+                yield f"| {way.name} | not run: the time was over |"
+                continue
             try:
-                row = measure(self.trained(way), self.loader(way), epochs)
+                loader = self.loader(way)
+                row = measure(self.trained(way, loader), loader, epochs)
             except Exception as error:  # the other rows still count
                 yield f"| {way.name} | failed: {type(error).__name__}: {str(error).partition(chr(10))[0]} |"
                 continue
@@ -433,10 +474,13 @@ def off_by(losses: torch.Tensor, reference: torch.Tensor) -> float:
     return float(((losses[:both] - reference[:both]) / reference[:both]).abs().max())
 
 
-def packed(folder: Path, graphs: int | None, copies: int) -> PackDataset:
-    """The first `graphs` of the sample's molecules, each `copies` times."""
+def packed(folder: Path, graphs: int | None, copies: int, block_bytes: int | None = None) -> PackDataset:
+    """The first `graphs` of the sample's molecules, each `copies` times. block_bytes: of a block as stored, about, so
+    that a few packs are many blocks; None for blocks as builds make them."""
     build("sample:nci", folder / "once", LIMITS, workers=1)
-    build(unpack(PackDataset(folder / "once"))[:graphs] * copies, folder / "packs", LIMITS, workers=1)
+    sized = choose_layout if block_bytes is None else partial(choose_layout, block_bytes=block_bytes)
+    with patch("pipelines.building.mapped.shards.choose_layout", sized):
+        build(unpack(PackDataset(folder / "once"))[:graphs] * copies, folder / "packs", LIMITS, workers=1)
     return PackDataset(folder / "packs")
 
 
@@ -451,12 +495,19 @@ def main() -> None:
     parser.add_argument("--packs", type=Path, help="a packed data set with one float target a graph")
     parser.add_argument("--graphs", type=int, help="only so many molecules")
     parser.add_argument("--copies", type=int, default=4)
+    parser.add_argument("--block-bytes", type=int, help="smaller blocks than builds make, for rings that stream")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--cases", nargs="+", default=CASES, help="HIDDENxPACKS")
+    parser.add_argument("--rows", nargs="+", choices=KINDS, default=KINDS, help="beside the reference")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="no row begins after them")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "training_gpu.md")
     given = parser.parse_args()
-    device = torch.device(given.device)
+    device, until = torch.device(given.device), time.monotonic() + 60 * given.minutes
+    if device.type == "cuda" and not torch.cuda.is_available():
+        parser.exit(
+            1, f"torch {torch.__version__} sees no CUDA GPU: --device cpu runs the same loops, for a try only\n"
+        )
     torch.set_num_threads(1)
     summary = (__doc__ or "").split("\n\n", 2)[2].strip()
     lines = [
@@ -467,11 +518,16 @@ def main() -> None:
         summary,
     ]
     with tempfile.TemporaryDirectory() as folder:
-        packs = PackDataset(given.packs) if given.packs else packed(Path(folder), given.graphs, given.copies)
+        packs = (
+            PackDataset(given.packs)
+            if given.packs
+            else packed(Path(folder), given.graphs, given.copies, given.block_bytes)
+        )
         graphs, task = unpack(packs), find_task(packs, "y")
-        lines += ["", f"{len(graphs):,} graphs, {len(packs):,} packs of {packs.limits}."]
+        per_block = packs.manifest.packs_per_block
+        lines += ["", f"{len(graphs):,} graphs, {len(packs):,} packs of {packs.limits}, {per_block} a block."]
         for hidden, per_step in (map(int, case.split("x")) for case in given.cases):
-            for line in Case(packs, graphs, task, hidden, per_step, device).table(given.epochs):
+            for line in Case(packs, graphs, task, hidden, per_step, device).table(given.epochs, given.rows, until):
                 print(line, flush=True)
                 lines.append(line)
                 given.out.write_text("\n".join(lines) + "\n")

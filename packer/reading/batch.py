@@ -166,6 +166,9 @@ class TypeView:
         return self._prefix + name in self._batch
 
     def __getattr__(self, name: str) -> torch.Tensor:
+        # torch.compile makes a view without __init__ and asks what it has: looking for the batch would never end.
+        if name in TypeView.__slots__:
+            raise AttributeError(f"this view has no {name!r} yet")
         if self._prefix + name not in self._batch:
             raise AttributeError(f"{self._prefix[:-1]} has no {name!r}; it has {self.keys()}")
         return self._batch[self._prefix + name]

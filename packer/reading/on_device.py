@@ -148,9 +148,9 @@ class DeviceLoader(Resumable):
         """
         return self._numbers(self.progress.begin())
 
-    def captured(self, step: Callable[[PackBatch], Any]) -> Captured:
+    def captured(self, step: Callable[[Any], Any], numbers: bool = False) -> Captured:
         """The loop of a training step that is one CUDA graph with the making of its batch: see `Captured`."""
-        return Captured(self, step)
+        return Captured(self, step, numbers)
 
     def load_state_dict(self, state: Any) -> None:
         """As `Resumable` has it; StateError also for a state with redraws where the ring was made without."""
@@ -204,18 +204,23 @@ class Captured:
     """`for out in loader.captured(step)`: a pass over the loader, each step of it done, and what it returned.
 
     step: takes a PackBatch, and does all of a training step: forward, backward, the optimizer (`capturable=True`), and
-    returns tensors, such as the loss. On CUDA the making of the batch and the step become one graph after three steps
-    (real ones, each with its own packs), of which the numbers of packs are the only input: then Python launches that
-    graph alone. What it returns is on the device and the same tensors at every step: clone what is to be kept. Nothing
-    in it may wait for the device, and shapes must be static, as they are. Wants torch 2.1 or newer there. On a CPU
-    steps are called one by one. May be iterated again for the next epoch: there is one capture.
+    returns tensors, such as the loss. numbers: whether it takes the numbers of packs instead, to `take` them itself
+    inside what torch.compile makes of take and model: that is faster, as gathers and casts fuse with the first layers.
+
+    On CUDA the making of the batch and the step become one graph after three steps (real ones, each with its own
+    packs), of which the numbers of packs are the only input: then Python launches that graph alone. What it returns is
+    on the device and the same tensors at every step: clone what is to be kept. Nothing in it may wait for the device,
+    and shapes must be static, as they are; a step that fails is not counted. Wants torch 2.1 or newer there. On a CPU
+    steps are called one by one. May be iterated again for the next epoch: there is one capture, so states that replace
+    tensors (an optimizer's) are to be loaded before it.
     """
 
-    def __init__(self, loader: DeviceLoader, step: Callable[[PackBatch], Any]) -> None:
+    def __init__(self, loader: DeviceLoader, step: Callable[[Any], Any], numbers: bool = False) -> None:
         self.loader = loader
         self.num_steps = 0
         """Taken so far, of all passes."""
         self._step = step
+        self._by_numbers = numbers
         self._on_cuda = loader.device.type == "cuda"
         self._graph: Any = None
 
@@ -233,7 +238,7 @@ class Captured:
         return out
 
     def _taken(self, numbers: torch.Tensor) -> Any:
-        return self._step(self.loader.take(numbers))
+        return self._step(numbers if self._by_numbers else self.loader.take(numbers))
 
     def _captured(self, numbers: torch.Tensor) -> Any:
         if self._graph is None and self.num_steps < WARM_UP:
@@ -257,6 +262,8 @@ class Captured:
     def _capture(self) -> Any:
         graph = torch.cuda.CUDAGraph()
         # Other threads, such as that of a second loader, may go on with what they do on the device.
-        with self.loader.ring.still(), torch.cuda.graph(graph, stream=self._side, capture_error_mode="thread_local"):
+        capture = torch.cuda.graph(graph, stream=self._side, capture_error_mode="thread_local")
+        # The device is named, as a capture begins by waiting for what is under way on the current one.
+        with torch.cuda.device(self.loader.device), self.loader.ring.still(), capture:
             self._out = self._taken(self._numbers)
         return graph

@@ -71,7 +71,8 @@ class Ring:
     """Slots for blocks, and what lies in each. `arrays` and `slots` are what `take` takes: they stay the same tensors.
 
     One pass at a time fills it: `begin` ends the one before. A thread calls `load`; nothing waits for the device there
-    but the next use of the one buffer that blocks come through.
+    but the next use of the buffer that blocks come through: one for all, and for tables of slots that come alone one
+    for each slot, so that a resident ring never waits where steps are launched far ahead of the device.
     """
 
     def __init__(self, form: BlockForm, size: RingSize, device: torch.device) -> None:
@@ -92,17 +93,16 @@ class Ring:
             torch.empty_like(self._host_buffer, device=device, pin_memory=False) if self._on_cuda else self._host_buffer
         )
         self._host_views = {name: values.numpy() for name, values in self._views(self._host_buffer).items()}
+        self._tables = self._pinned_tables()
         self._device_views = self._views(self._device_buffer)
         self._copy_stream: Any = torch.cuda.Stream(device) if self._on_cuda else None
         if self._on_cuda:
             self._copy_stream.wait_stream(torch.cuda.current_stream(device))
-            for values in (
-                *self._tensors.values(),
-                self._device_buffer,
-            ):  # not given to others while a copy is under way
+            for values in (*self._tensors.values(), self._device_buffer):  # not given away while a copy is under way
                 values.record_stream(self._copy_stream)
         self._lock = threading.Lock()
         self._sent: Any = None
+        self._tables_sent: list[Any] = [None] * size.blocks
         self.turn = 0
         """Counts passes: the ring is that of the latest."""
         self._blocks = [-1] * size.blocks
@@ -118,6 +118,13 @@ class Ring:
             like = self._tensors[name]
             views[name] = buffer[first:end].view(like.dtype).reshape(self.form.capacity, *like.shape[1:])
         return views
+
+    def _pinned_tables(self) -> torch.Tensor | None:
+        """Tables of slots on their way to the device, one for each slot: [blocks, capacity, G], not of its memory."""
+        if self.slots is None or not self._on_cuda:
+            return None
+        shape = (self.size.blocks, self.form.capacity, *self.slots.shape[1:])
+        return torch.empty(shape, dtype=self.slots.dtype, pin_memory=True)
 
     def begin(self) -> tuple[int, list[int]]:
         """A pass begins, and the one before ends: its turn, and the block that lies in each slot, -1 for none."""
@@ -168,6 +175,8 @@ class Ring:
 
     def _send(self, arrays: Mapping[str, np.ndarray], slot: int, after: Any) -> Any:
         """One copy to the device, on a stream of its own, and one there for each array."""
+        if self._tables is not None and SLOTS in arrays and len(arrays) == 1:
+            return self._send_table(self._tables[slot], arrays[SLOTS], slot, after)
         if self._sent is not None:
             self._sent.synchronize()
         for name, values in arrays.items():
@@ -179,21 +188,38 @@ class Ring:
             self._spread(arrays, slot)
             return None
         with torch.cuda.device(self.device), torch.cuda.stream(self._copy_stream):
-            self._copy_stream.wait_event(after)
+            # Nothing but the ring itself is read by steps: the copy across the bus need not wait for them.
             self._device_buffer[first:end].copy_(self._host_buffer[first:end], non_blocking=True)
-            self._sent = torch.cuda.Event()
-            self._sent.record(self._copy_stream)
+            self._sent = self._recorded()
+            self._copy_stream.wait_event(after)
             self._spread(arrays, slot)
-            ready = torch.cuda.Event()
-            ready.record(self._copy_stream)
-        return ready
+            return self._recorded()
+
+    def _send_table(self, here: torch.Tensor, table: np.ndarray, slot: int, after: Any) -> Any:
+        """Straight to its slot. Only the copy of the pass before must have left the buffer."""
+        if self._tables_sent[slot] is not None:
+            self._tables_sent[slot].synchronize()
+        here.numpy()[...] = table
+        self.num_copied += table.nbytes
+        with torch.cuda.device(self.device), torch.cuda.stream(self._copy_stream):
+            self._copy_stream.wait_event(after)
+            self._slot(SLOTS, slot).copy_(here, non_blocking=True)
+            self._tables_sent[slot] = self._recorded()
+        return self._tables_sent[slot]
+
+    def _recorded(self) -> Any:
+        """What has been asked of the stream of blocks so far. Whoever waits for it on the host sleeps: by default a
+        thread would spin, on a core that others need."""
+        event = torch.cuda.Event(blocking=True)
+        event.record(self._copy_stream)
+        return event
+
+    def _slot(self, name: str, slot: int) -> torch.Tensor:
+        return self._tensors[name][slot * self.form.capacity : (slot + 1) * self.form.capacity]
 
     def _spread(self, names: Iterable[str], slot: int) -> None:
-        capacity = self.form.capacity
         for name in names:
-            self._tensors[name][slot * capacity : (slot + 1) * capacity].copy_(
-                self._device_views[name], non_blocking=True
-            )
+            self._slot(name, slot).copy_(self._device_views[name], non_blocking=True)
 
     def wait(self, ready: Sequence[Any]) -> None:
         """Steps launched from now on see what was loaded; the host does not wait."""

@@ -79,6 +79,8 @@ def train(
             plot=plot,
             on_epoch=tell,
         )
+    if report.note:
+        say(report.note)
     if json_output:
         show_json(asdict(report))
         return

@@ -9,19 +9,22 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from packer.errors import FormatError, MissingExtraError, SourceError
 from packer.graphs.axes import Axis
-from packer.reading import PackDataset, masked_mean, torch_loader
+from packer.reading import PackDataset, torch_loader
 from packer.shards import open_shard
 from packer.verify.block import check_block
 from pipelines.report.style import Picture, drawn, finish, new_figure, save_picture, whole_ticks
 from pipelines.stores.locations import below, data_sets_below, is_data_set, label, where
 from pipelines.training.ipu import train_on_ipu
+from pipelines.training.loop import TrainingStep as TrainingStep
+from pipelines.training.loop import loss_of as loss_of
+from pipelines.training.loop import scaled, train_on
 from pipelines.training.model import GNN, ColumnEmbedding, DenseEncoder, Edges, LengthEncoder, Nodes
 from pipelines.training.task import MOST_VALUES, packs_of
 from pipelines.training.task import Task as Task
@@ -29,20 +32,21 @@ from pipelines.training.task import find_task as find_task
 
 try:
     import torch
-    from torch.nn import functional
 except ImportError as error:
     raise MissingExtraError("torch", "torch", "training") from error
 
 
 @dataclass
 class TrainReport:
-    """losses: one an epoch, per known target; metrics: split -> name -> value; seconds: of the epochs alone."""
+    """losses: one an epoch, per known target; metrics: split -> name -> value; seconds: of the epochs alone; note: what
+    was done otherwise than asked and why, "" for nothing."""
 
     task: Task
     device: str
     losses: list[float] = field(default_factory=list)
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     seconds: float = 0.0
+    note: str = ""
 
 
 def train(
@@ -70,9 +74,11 @@ def train(
     part in loss and metrics.
     lr: falls to 0 over the steps. device: "cpu", "cuda", "ipu" (packs of a step accumulate their gradients; evaluation
     is on the CPU), "auto" takes CUDA when it is there. num_threads: of torch on the CPU, set for the process; one is
-    fastest for packs of some hundred nodes, None leaves it as it is. compile: torch.compile for static shapes, with
-    CUDA graphs on CUDA (the default there). plot: where to draw the loss curve. Randomness: `seed`
-    alone (weights and the order of packs), and on CUDA the order in which sums are added up.
+    fastest for packs of some hundred nodes, None leaves it as it is. compile: torch.compile for static shapes (the
+    default on CUDA). On CUDA blocks of packs lie in device memory, half of what is free at most, and a step is one CUDA
+    graph, from the numbers of its packs to the optimizer; where too few blocks fit, packs come from the host, and the
+    report's note says so. plot: where to draw the loss curve. Randomness: `seed` alone (weights and the order of
+    packs), and on CUDA the order in which sums are added up.
     """
     device = _device(device)
     splits = open_splits(folder, storage_options)
@@ -95,7 +101,18 @@ def train(
     if device == "ipu":
         train_on_ipu(model, packs, task, loss_of, epochs=epochs, lr=lr, accumulate=batch_size, seed=seed, on_epoch=tell)
     else:
-        _train_on(torch.device(device), model, packs, task, epochs, lr, batch_size, seed, compile, tell)
+        report.note = train_on(
+            torch.device(device),
+            model,
+            packs,
+            task,
+            epochs=epochs,
+            lr=lr,
+            batch_size=batch_size,
+            seed=seed,
+            compile=compile,
+            on_epoch=tell,
+        )
     report.seconds = time.perf_counter() - start
     measured_on = torch.device("cpu" if device == "ipu" else device)
     for split, dataset in splits.items():
@@ -116,43 +133,6 @@ def _device(name: str) -> str:
     if kind == "cuda" and not there:
         raise SourceError(f"device {name!r}: this torch ({torch.__version__}) finds no CUDA GPU; use cpu, or auto")
     return name
-
-
-class TrainingStep(torch.nn.Module):
-    """Model and loss, to be compiled as one: a batch -> (its loss, the number of known targets)."""
-
-    def __init__(self, model: torch.nn.Module, task: Task) -> None:
-        super().__init__()
-        self.model, self.task = model, task
-
-    def forward(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        return loss_of(self.model(batch), batch, self.task), self.task.known(batch).sum()
-
-
-def _train_on(
-    device: torch.device,
-    model: torch.nn.Module,
-    packs: PackDataset,
-    task: Task,
-    epochs: int,
-    lr: float,
-    batch_size: int,
-    seed: int,
-    compile: bool | None,
-    on_epoch: Callable[[int, float], None],
-) -> None:
-    """The loop for CPU and CUDA."""
-    on_cuda = device.type == "cuda"
-    step: Any = TrainingStep(model, task).to(device)
-    if compile or (compile is None and on_cuda):
-        step = torch.compile(step, dynamic=False, mode="reduce-overhead" if on_cuda else None)
-    optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=on_cuda)
-    loader = torch_loader(packs, batch_size=batch_size, shuffle=True, seed=seed, pin_memory=on_cuda)
-    steps = epochs * len(loader)
-    decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
-    for epoch in range(epochs):
-        loader.set_epoch(epoch)
-        on_epoch(epoch, train_epoch(step, loader, optimizer, device, decay))
 
 
 def open_splits(
@@ -253,46 +233,6 @@ def _encoder(packs: PackDataset, axis: Axis, key: str, hidden: int) -> torch.nn.
     return ColumnEmbedding(largest.tolist(), hidden)
 
 
-def train_epoch(
-    step: Any,
-    loader: Iterable[Any],
-    optimizer: torch.optim.Optimizer,
-    device: torch.device,
-    decay: torch.optim.lr_scheduler.LRScheduler,
-) -> float:
-    """One pass over the loader; the mean loss over known targets. step: a TrainingStep, compiled or not."""
-    # Summed on the device: reading a number back at each step would make it wait.
-    total, count = torch.zeros((), device=device), torch.zeros((), device=device)
-    for batch in loader:
-        batch = batch.to(device, non_blocking=True)
-        optimizer.zero_grad(set_to_none=True)
-        loss, known = step(batch)
-        loss.backward()
-        optimizer.step()
-        decay.step()
-        total += loss.detach() * known
-        count += known
-    return (total / count.clamp(min=1)).item()
-
-
-def loss_of(output: torch.Tensor, batch: Any, task: Task) -> torch.Tensor:
-    """The step's loss: the sum over known targets divided by their number, over all ranks."""
-    truth, mask = batch[task.target], task.known(batch)
-    # What is not known is not looked at: no gradient comes of a NaN, and no class need be in range.
-    if task.kind == "classification":
-        classes = torch.where(mask, truth.reshape(-1).long(), 0)
-        each = functional.cross_entropy(output, classes, reduction="none")
-    else:
-        each = functional.mse_loss(output, torch.where(mask, _scaled(truth, task, output.dtype), 0), reduction="none")
-    distributed = torch.distributed
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return masked_mean(each, mask)
-    # Data parallel training averages gradients over ranks: undo that, and divide by the known targets of all ranks.
-    count = mask.sum()
-    distributed.all_reduce(count)
-    return torch.where(mask, each, 0).sum() * distributed.get_world_size() / count.clamp(min=1)
-
-
 def evaluate(model: torch.nn.Module, dataset: PackDataset, task: Task, device: torch.device) -> dict[str, float]:
     """Metrics over known targets only; beside them what the training mean, or the commonest class, scores."""
     parts: list[list[torch.Tensor]] = [[], [], []]
@@ -310,8 +250,8 @@ def evaluate(model: torch.nn.Module, dataset: PackDataset, task: Task, device: t
         commonest = torch.bincount(labels).max().item() / count if count else math.nan
         right = (output[known].argmax(dim=1) == labels).double().mean().item()
         return {"accuracy": right, "accuracy_of_commonest_class": commonest, "evaluated": count}
-    scaled, std = _scaled(truth, task, torch.float64), torch.tensor(task.std, dtype=torch.float64)
-    mae, of_mean = (((found * std).abs())[known].mean().item() for found in (output.double() - scaled, scaled))
+    right, std = scaled(truth, task, torch.float64), torch.tensor(task.std, dtype=torch.float64)
+    mae, of_mean = (((found * std).abs())[known].mean().item() for found in (output.double() - right, right))
     return {"mae": mae, "mae_of_training_mean": of_mean, "evaluated": int(known.any(dim=1).sum())}
 
 
@@ -329,10 +269,3 @@ def _loss_curve(report: TrainReport) -> Picture:
     finish(axis, f"Training loss on {report.task.target}", "epoch", f"loss per {report.task.level}-level target")
     said = ", ".join(f"{loss:.4g}" for loss in report.losses)
     return Picture("Training loss", f"Training loss on {report.task.target} by epoch: {said}.", figure)
-
-
-def _scaled(truth: torch.Tensor, task: Task, dtype: torch.dtype) -> torch.Tensor:
-    """[rows, outputs]. By plain numbers: a tensor of them would be copied to the device each step, and waited for."""
-    columns = truth.reshape(len(truth), -1).to(dtype).unbind(dim=1)
-    scaled = [(column - mean) / std for column, mean, std in zip(columns, task.mean, task.std, strict=True)]
-    return torch.stack(scaled, dim=1)
