@@ -298,16 +298,17 @@ class AseFiles:
 
 
 def ase_files(
-    text: str, cutoff: float | None, targets: tuple[str, ...], strings: tuple[str, ...], float_dtype: str
+    text: str, cutoff: float | None, targets: Sequence[str], strings: Sequence[str], float_dtype: str | None
 ) -> AseFiles:
-    """The source that options ask for. SourceError for what they must not be."""
+    """The source `ase:TEXT` that options ask for. SourceError for what they must not be."""
+    float_dtype = float_dtype or "float32"
     if cutoff is None:
         raise SourceError(f"ase:{text} needs cutoff=R (--cutoff R), in the unit of the positions: up to where edges go")
     if not 0 < cutoff < math.inf:
         raise SourceError(f"cutoff must be a finite number above 0; got {cutoff!r}")
     if float_dtype not in FLOATS:
         raise SourceError(f"float_dtype must be {' or '.join(FLOATS)}; got {float_dtype!r}")
-    return AseFiles(text, float(cutoff), tuple(dict.fromkeys(targets)), strings, float_dtype)
+    return AseFiles(text, float(cutoff), tuple(dict.fromkeys(targets)), tuple(strings), float_dtype)
 
 
 def _frames_of(path: Path) -> Iterator[Frame]:

@@ -100,11 +100,13 @@ def from_object(graphs: Any) -> PygSource:
     return PygSource(f"a {type(graphs).__name__}", lambda: graphs, lambda: {"kind": "objects", "type": kind})
 
 
-def from_callable(module: str, name: str) -> PygSource:
+def from_callable(text: str) -> PygSource:
     """`pyg:module:callable`; modules of the working folder are found after all installed ones."""
-    called = f"pyg:{module}:{name}"
-    facts = {"kind": "pyg", "name": f"{module}:{name}"}
-    return PygSource(called, partial(_call, module, name), facts.copy, argv=(called,))
+    module, _, name = text.partition(":")
+    if not module or not name:
+        raise SourceError(f"{f'pyg:{text}'!r} names no callable: write pyg:module:callable, e.g. pyg:mydata:load")
+    facts = {"kind": "pyg", "name": text}
+    return PygSource(f"pyg:{text}", partial(_call, module, name), facts.copy, argv=(f"pyg:{text}",))
 
 
 def _call(module: str, name: str) -> Any:

@@ -20,6 +20,7 @@ from packer.graphs.sizes import GraphSizes, with_columns
 from packer.scan.attributes import Attributes
 from packer.scan.columns import NO_NODES
 from pipelines.sources.protocol import BlockTask, Skip
+from pipelines.sources.table import check_delimiter
 
 NODES = ("num_nodes", "natoms", "num_atoms_per_entry")
 """What files call the number of nodes, where no column is named: ours, fairchem's, NequIP's."""
@@ -156,6 +157,11 @@ class SizesFile:
                 f"{self.name}: column {column!r} is {values[wrong[0]]} in row {wrong[0] + 1}; sizes are 0 to 2**31 - 1"
             )
         return values.astype(np.int64)
+
+
+def sizes_file(text: str, nodes_column: str | None, edges_column: str | None, delimiter: str | None) -> SizesFile:
+    """The source `sizes:TEXT` that options ask for. SourceError for a delimiter that is none."""
+    return SizesFile(Path(text), nodes_column, edges_column, check_delimiter(delimiter or ","))
 
 
 class _Columns(dict[str, Any]):

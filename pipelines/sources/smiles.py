@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -19,9 +19,10 @@ from pipelines.sources.flat import FlatField, block_of_arrays
 from pipelines.sources.molecules import Molecules, featurise
 from pipelines.sources.parquet_table import Column, groups, is_parquet, num_rows
 from pipelines.sources.protocol import Scan, Skip
+from pipelines.sources.remote import text_file
 from pipelines.sources.stretches import stretches
-from pipelines.sources.table import Row, csv_rows, plain_rows
-from pipelines.sources.targets import MISSING, Targets
+from pipelines.sources.table import Row, check_delimiter, csv_rows, plain_rows
+from pipelines.sources.targets import MISSING, Targets, check_dtype, missing_of
 from pipelines.sources.text import TextFile, count_lines, digest
 from pipelines.text.clean import stored
 
@@ -200,6 +201,29 @@ class SmilesFile:
             [Column(name, "any") for name in self.strings],
         )
         return [Column(self.smiles_column, "text"), *numbers, *any_kind]
+
+
+def smiles_file(
+    text: str,
+    *,
+    smiles_column: str | None,
+    targets: Sequence[str],
+    target_dtype: str | None,
+    missing: str | Sequence[str] | None,
+    delimiter: str | None,
+    storage_options: Mapping[str, Any] | None,
+    strings: Sequence[str],
+) -> SmilesFile:
+    """The source `smiles:TEXT` that options ask for. SourceError for what they must not be."""
+    return SmilesFile(
+        text_file(text, storage_options),
+        smiles_column or "smiles",
+        tuple(targets),
+        tuple(strings),
+        target_dtype=check_dtype(target_dtype or "float32"),
+        missing=MISSING if missing is None else missing_of(missing),
+        delimiter=None if delimiter is None else check_delimiter(delimiter),
+    )
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,12 @@ from pipelines.sources.text import digest, has_changed, open_file
 from pipelines.sources.tu_files import check_files
 
 
-def tudataset(name: str, root: Path, use_node_attr: bool = False, use_edge_attr: bool = False) -> PygSource:
+def tudataset(name: str, root: str | Path | None, use_node_attr: bool, use_edge_attr: bool) -> PygSource:
     """The data set whose raw text lies in root/name/raw. Nothing is written there."""
     called = f"tudataset:{name}"
+    if root is None:
+        raise SourceError(f"{called} needs root=DIR (--root DIR), the folder that holds {name}/raw")
+    root = Path(root)
     asked = {"use_node_attr": use_node_attr, "use_edge_attr": use_edge_attr}
     asked = {option: value for option, value in asked.items() if value}
     words = (called, "--root", str(root), *(f"--{option.replace('_', '-')}" for option in asked))
