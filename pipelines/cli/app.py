@@ -14,13 +14,7 @@ from typer.main import get_command
 
 from packer.errors import MissingExtraError, PackerError
 from packer.version import __version__
-from pipelines.cli import audit as cli_audit
-from pipelines.cli import build as cli_build
-from pipelines.cli import plan as cli_plan
-from pipelines.cli import report as cli_report
-from pipelines.cli import scan as cli_scan
-from pipelines.cli import suggest as cli_suggest
-from pipelines.cli import tools as cli_tools
+from pipelines.cli import audit, build, inspect, plan, report, scan, suggest, tools, verify
 from pipelines.cli.checks import UsageError, in_short
 from pipelines.cli.output import say, show_json
 from pipelines.cli.streams import emit, usable_streams
@@ -38,7 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit status: 0 done, 1 a fault in the data or in what was asked of it, 2 wrong usage.",
 )
-for module in (cli_scan, cli_suggest, cli_plan, cli_build, cli_audit, cli_report, cli_tools):
+for module in (scan, suggest, plan, build, verify, inspect, audit, report, tools):
     module.register(app)
 
 

@@ -10,7 +10,7 @@ from packer.reading.audit import audit_packs
 from packer.reading.audit_facts import PackAudit, Spread
 from packer.reading.reader import PackReader
 from pipelines.cli import options as options
-from pipelines.cli.checks import UsageError, number, reading
+from pipelines.cli.checks import UsageError, reading
 from pipelines.cli.draw import draw_audit
 from pipelines.cli.output import show, show_json, table
 from pipelines.stores.locations import data_sets, label, where
@@ -23,11 +23,11 @@ def register(app: typer.Typer) -> None:
 
 def audit(
     folder: options.FolderOrUrl,
-    epochs: Annotated[int, typer.Option(metavar="N", help="Shuffled epochs to look at.", parser=number("epochs"))] = 10,
-    batch_size: Annotated[int, typer.Option(metavar="B", help="Packs a step.", parser=number("batch_size"))] = 1,
+    epochs: Annotated[int, options.number_option("epochs", "N", "Shuffled epochs to look at.")] = 10,
+    batch_size: Annotated[int, options.number_option("batch_size", "B", "Packs a step.")] = 1,
     target: Annotated[
         str | None,
-        typer.Option(metavar="FIELD", help="Graph-level classes.  [default: y, or the only whole-numbered field]"),
+        options.option("FIELD", "Graph-level classes.  [default: y, or the only whole-numbered field]"),
     ] = None,
     seed: options.Seed = 0,
     plot: options.Plot = None,

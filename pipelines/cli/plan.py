@@ -20,7 +20,7 @@ from pipelines.building.plan import store_plan
 from pipelines.cli import options as options
 from pipelines.cli.checks import PLANS, file_place, usage
 from pipelines.cli.draw import draw_plans, write_csv
-from pipelines.cli.groups import BudgetOptions, LimitOptions, SourceOptions, used_limits, with_groups
+from pipelines.cli.groups import BudgetOptions, LimitOptions, SourceOptions, used_limits
 from pipelines.cli.output import fill_column, percent, percents, progress, say, show, show_json, table, tell_skips
 from pipelines.cli.scan import describe
 from pipelines.executors import make_executor
@@ -31,18 +31,18 @@ from pipelines.text.plurals import rows_of
 
 
 def register(app: typer.Typer) -> None:
-    app.command("compare", epilog="Example: graph-pack compare sample:nci --limits auto")(with_groups(compare))
+    app.command("compare", epilog="Example: graph-pack compare sample:nci --limits auto")(options.with_groups(compare))
     app.command(
         "plan",
         epilog="Example: graph-pack plan sample:nci --num-nodes 256 --num-edges 552 --num-graphs 32 --out plan.parquet",
-    )(with_groups(plan))
+    )(options.with_groups(plan))
 
 
 def compare(
     graphs: SourceOptions,
     *,
     algorithm: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Only these; may be repeated.  [default: all]")
+        list[str] | None, options.option("NAME", "Only these; may be repeated.  [default: all]")
     ] = None,
     limits: LimitOptions,
     oversize: options.Oversize = "error",
@@ -61,9 +61,7 @@ def compare(
     for name in names:
         try:
             with progress() as report:
-                plans.append(
-                    warm_plan(sizes, used, name, budget.seed, budget.time_limit, as_stage(report), budget.work_limit)
-                )
+                plans.append(warm_plan(sizes, used, name, progress=as_stage(report), **budget.arguments))
         except MissingExtraError as error:
             if algorithm:
                 raise
@@ -119,16 +117,7 @@ def plan(
         find_algorithm(algorithm)
     found, used, sizes = _preview(graphs, limits, oversize, budget.seed, workers)
     with progress() as report:
-        stage = as_stage(report)
-        made = make_plan(
-            sizes,
-            used,
-            algorithm,
-            seed=budget.seed,
-            time_limit=budget.time_limit,
-            work_limit=budget.work_limit,
-            progress=stage,
-        )
+        made = make_plan(sizes, used, algorithm, progress=as_stage(report), **budget.arguments)
     if plan_file is not None:
         store_plan(made, plan_file, by_graph=True)
     facts = {**_plan_facts(made, made.lower_bound), "stopped_by": made.stopped_by, "limits": used.to_dict()}
@@ -158,11 +147,8 @@ def _preview(
     graphs: SourceOptions, limits: LimitOptions, oversize: str, seed: int, workers: int
 ) -> tuple[Survey, PackLimits, GraphSizes]:
     """The source, the limits, and the sizes of the graphs that a build would pack, with progress on standard error."""
-    choose, source, asked = (
-        partial(used_limits, limits.read(graphs.budgets), graphs.budgets),
-        graphs.open(),
-        graphs.scan(graphs.on_empty),
-    )
+    choose = partial(used_limits, limits.read(graphs.budgets), graphs.budgets)
+    source, asked = graphs.open(), graphs.scan(graphs.on_empty)
     executor = make_executor(workers=workers)
     try:
         with progress() as report:

@@ -12,7 +12,7 @@ from packer.limits.pack_limits import PackLimits
 from pipelines.building.options import ScanOptions
 from pipelines.cli import options as options
 from pipelines.cli.draw import draw_sizes
-from pipelines.cli.groups import LimitOptions, SourceOptions, used_limits, with_groups
+from pipelines.cli.groups import LimitOptions, SourceOptions, used_limits
 from pipelines.cli.output import progress, say, show, show_json, tell_skips
 from pipelines.cli.tables import fault_table, field_table, size_tables, summary
 from pipelines.executors import make_executor
@@ -21,7 +21,7 @@ from pipelines.survey.survey import Survey, survey_source
 
 
 def register(app: typer.Typer) -> None:
-    app.command("scan", epilog="Example: graph-pack scan sample:nci")(with_groups(scan))
+    app.command("scan", epilog="Example: graph-pack scan sample:nci")(options.with_groups(scan))
 
 
 def scan(
@@ -34,12 +34,12 @@ def scan(
     config: options.Config = None,
 ) -> None:
     """Sizes of the graphs, their fields, faults, and what would not fit the limits given. --plot draws the sizes."""
-    chosen = sizes.read(graphs.budgets) if sizes.given else None
+    chosen = sizes.read(graphs.budgets) if sizes.is_given else None
     source = graphs.open()
     # All faults are to be seen, not the first alone.
     refused = graphs.on_empty is None and source.on_empty == "error"
     found = survey(source, graphs.scan("skip" if refused else graphs.on_empty), workers)
-    used = used_limits(chosen, graphs.budgets, found.sizes) if sizes.given else None
+    used = used_limits(chosen, graphs.budgets, found.sizes) if sizes.is_given else None
     fits = None if used is None else fitting(found.sizes, used)
     if plot is not None:
         draw_sizes(found.sizes, plot)

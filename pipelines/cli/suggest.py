@@ -12,9 +12,9 @@ from packer.graphs.schema import Schema
 from packer.suggest.suggest import Candidate, Suggestion, suggest_limits
 from packer.suggest.sweep import SweepRules
 from pipelines.cli import options as options
-from pipelines.cli.checks import number, usage
+from pipelines.cli.checks import usage
 from pipelines.cli.draw import draw_suggestion, write_csv
-from pipelines.cli.groups import SourceOptions, with_groups
+from pipelines.cli.groups import SourceOptions
 from pipelines.cli.output import Heading, fill_column, percent, percents, progress, show, show_json, table, tell_skips
 from pipelines.cli.scan import survey
 from pipelines.cli.tables import row_width
@@ -22,25 +22,23 @@ from pipelines.text.numbers import SLOTS_MOST, whole_of
 
 
 def register(app: typer.Typer) -> None:
-    app.command("suggest", epilog="Example: graph-pack suggest sample:nci --multiple-of 8")(with_groups(suggest))
+    app.command("suggest", epilog="Example: graph-pack suggest sample:nci --multiple-of 8")(
+        options.with_groups(suggest)
+    )
 
 
 def suggest(
     graphs: SourceOptions,
     *,
-    num_graphs: Annotated[
-        str | None, typer.Option(metavar="G|LEAST:MOST", help="Graph slots wanted.  [default: any]")
-    ] = None,
+    num_graphs: Annotated[str | None, options.option("G|LEAST:MOST", "Graph slots wanted.  [default: any]")] = None,
     multiple_of: Annotated[
         int,
-        typer.Option(metavar="M", help="Node and edge slots are multiples of this.", parser=number("multiple_of")),
+        options.number_option("multiple_of", "M", "Node and edge slots are multiples of this."),
     ] = 1,
-    max_nodes: Annotated[
-        int | None, typer.Option(metavar="N", help="Most node slots.", parser=number("max_nodes"))
-    ] = None,
+    max_nodes: Annotated[int | None, options.number_option("max_nodes", "N", "Most node slots.")] = None,
     max_bytes: Annotated[
         float | None,
-        typer.Option(metavar="B", help="Most tensor bytes of a pack.", parser=number("max_bytes")),
+        options.number_option("max_bytes", "B", "Most tensor bytes of a pack."),
     ] = None,
     null_graphs: options.NullGraphs = "all",
     seed: options.Seed = 0,
