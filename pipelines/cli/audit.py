@@ -39,25 +39,25 @@ def audit(
     if plot is not None and len(places) > 1:
         raise UsageError(f"--plot draws one data set: name it, e.g. {label(at, next(iter(places)))}")
     with reading(at):
-        found = {
+        audits = {
             name: audit_packs(PackReader(place), epochs, batch_size, seed, target) for name, place in places.items()
         }
-    for one in found.values():
+    for facts in audits.values():
         if plot is not None:
-            draw_audit(one, plot)
+            draw_audit(facts, plot)
     if json_output:
-        show_json({label(at, name): one.to_dict() for name, one in found.items()})
+        show_json({label(at, name): facts.to_dict() for name, facts in audits.items()})
         return
-    for name, one in found.items():
-        _show(label(at, name), one)
+    for name, facts in audits.items():
+        _show(label(at, name), facts)
 
 
-def _show(name: str, found: PackAudit) -> None:
-    steps = f"a step of {found.batch_size} packs {_words(found.graphs_per_step)}; " if found.batch_size > 1 else ""
-    rows: list[list[Any]] = [["good" if verdict.good else "look", verdict.text] for verdict in found.verdicts]
+def _show(name: str, facts: PackAudit) -> None:
+    steps = f"a step of {facts.batch_size} packs {_words(facts.graphs_per_step)}; " if facts.batch_size > 1 else ""
+    rows: list[list[Any]] = [["good" if verdict.good else "look", verdict.text] for verdict in facts.verdicts]
     show(
-        f"{name}: {some(found.graphs, 'graph')} in {some(found.packs, 'pack')}; a pack holds "
-        f"{_words(found.graphs_per_pack)}; {steps}{some(found.epochs, 'epoch')}, seed {found.seed}",
+        f"{name}: {some(facts.graphs, 'graph')} in {some(facts.packs, 'pack')}; a pack holds "
+        f"{_words(facts.graphs_per_pack)}; {steps}{some(facts.epochs, 'epoch')}, seed {facts.seed}",
         table("", ["", "verdict"], rows, left=1, last="left"),
     )
 

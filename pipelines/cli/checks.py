@@ -76,8 +76,8 @@ def file_place(option: str, begins: Collection[bytes]) -> Callable[[Path | None]
 
     def check(path: Path | None) -> Path | None:
         if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-            what = "is a folder" if path.is_dir() else f"cannot be written: there is no folder {path.parent}"
-            raise UsageError(f"{option} {path} {what}. Name a file in a folder that exists")
+            reason = "is a folder" if path.is_dir() else f"cannot be written: there is no folder {path.parent}"
+            raise UsageError(f"{option} {path} {reason}. Name a file in a folder that exists")
         if path is not None:
             with usage(option):
                 check_replaceable(path, begins)

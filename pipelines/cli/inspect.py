@@ -89,7 +89,7 @@ def manifest_facts(manifest: Manifest) -> dict[str, Any]:
         "reasons": dict(counts.reasons),
         "fields": [field.key for field in manifest.schema.fields],
         "strings": list(manifest.schema.strings),
-        "target_stats": {key: asdict(found) for key, found in manifest.target_stats.items()},
+        "target_stats": {key: asdict(stats) for key, stats in manifest.target_stats.items()},
         "shards": len(manifest.shards),
         "bytes": sum(shard.bytes for shard in manifest.shards),
         "compression": manifest.compression,
@@ -118,9 +118,9 @@ def pack_facts(folder: Where, pack: int) -> dict[str, Any]:
     if manifest.schema.strings:
         wanted = pa.array(ids)
         for batch in iter_graphs(folder, manifest):
-            own = np.isin(batch.column("id").to_numpy(), wanted.to_numpy())
-            for found in batch.filter(pa.array(own)).to_pylist():
-                strings[found["id"]] = " ".join(str(found[name]) for name in manifest.schema.strings if name in found)
+            is_wanted = np.isin(batch.column("id").to_numpy(), wanted.to_numpy())
+            for row in batch.filter(pa.array(is_wanted)).to_pylist():
+                strings[row["id"]] = " ".join(str(row[name]) for name in manifest.schema.strings if name in row)
     known = manifest.schema.axes
     axes = [axis.key for axis in known]
     real = columns["num_real"][0].tolist()
@@ -168,8 +168,8 @@ def _show_manifest(name: str, manifest: Manifest) -> None:
         f"plan: {plan['algorithm']}, seed {plan['seed']}; {proof}; stopped by {plan['stopped_by']}",
         f"fields: {', '.join([*facts['fields'], *facts['strings']])}",
         *(
-            f"{key}: mean {_few(found['mean'])}, standard deviation {_few(found['std'])} over packed graphs"
-            for key, found in facts["target_stats"].items()
+            f"{key}: mean {_few(stats['mean'])}, standard deviation {_few(stats['std'])} over packed graphs"
+            for key, stats in facts["target_stats"].items()
         ),
         f"{some(facts['shards'], 'shard')}, {facts['bytes']:,} bytes, {facts['compression']}; "
         f"manifest {facts['sha256'][:12]}",

@@ -83,7 +83,7 @@ def train(
         show_json(asdict(report))
         return
     names = list(next(iter(report.metrics.values())))
-    rows = [[split, *(f"{found[name]:,.4g}" for name in names)] for split, found in report.metrics.items()]
+    rows = [[split, *(f"{metrics[name]:,.4g}" for name in names)] for split, metrics in report.metrics.items()]
     task = report.task
     title = f"{task.target}, {task.level}-level {task.kind}: {report.seconds:.1f} s on {report.device}"
     show(table(title, ["split", *(name.replace("_", " ") for name in names)], rows))
@@ -93,7 +93,7 @@ def train(
 
 def doctor(json_output: options.Json = False) -> None:
     """What is installed here, and what that enables."""
-    found = [(name, _version(name), extra, use) for name, extra, use in _PACKAGES]
+    packages = [(name, _version(name), extra, use) for name, extra, use in _PACKAGES]
     facts: dict[str, Any] = {
         "graph-packer": __version__,
         "python": platform.python_version(),
@@ -101,14 +101,14 @@ def doctor(json_output: options.Json = False) -> None:
         "system": platform.platform(),
         "cpus": os.cpu_count(),
         "free_bytes": shutil.disk_usage(Path.cwd()).free,
-        "packages": {name: installed for name, installed, _, _ in found},
+        "packages": {name: installed for name, installed, _, _ in packages},
     }
     if json_output:
         show_json(facts)
         return
     rows: list[list[Any]] = [
         [name, installed or "missing", use, "" if installed or not extra else f"pip install 'graph-packer[{extra}]'"]
-        for name, installed, extra, use in found
+        for name, installed, extra, use in packages
     ]
     show(
         f"graph-packer {facts['graph-packer']} on Python {facts['python']}, {facts['system']}, {facts['cpus']} CPUs, "

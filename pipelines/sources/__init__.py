@@ -71,8 +71,8 @@ def _refuse_foreign(text: str, options: Mapping[str, Any]) -> None:
         error = next((error for name, error in kind.options.items() if name in asked), None)
         if error is not None:
             alike = [name for name in asked if kind.options.get(name) == error]
-            given = ", ".join(f"{name} (--{name.replace('_', '-')})" for name in alike)
-            raise SourceError(error.format(given=given, text=text))
+            flags = ", ".join(f"{name} (--{name.replace('_', '-')})" for name in alike)
+            raise SourceError(error.format(given=flags, text=text))
 
 
 def _hint(text: str) -> str:

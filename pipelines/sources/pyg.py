@@ -114,14 +114,14 @@ def _call(module: str, name: str) -> Any:
     if here not in sys.path:
         sys.path.append(here)
     try:
-        found = importlib.import_module(module)
+        member = importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise SourceError(
             f"pyg:{module}:{name}: no module named {error.name!r}; give one that Python finds from {here}"
         ) from error
     for part in name.split("."):
-        if not hasattr(found, part):
-            known = [other for other in dir(found) if callable(getattr(found, other, None)) and other[0] != "_"]
+        if not hasattr(member, part):
+            known = [other for other in dir(member) if callable(getattr(member, other, None)) and other[0] != "_"]
             near = get_close_matches(part, known, 1)
             hint = (
                 f"Did you mean {near[0]!r}?"
@@ -129,7 +129,7 @@ def _call(module: str, name: str) -> Any:
                 else f"What can be called there: {', '.join(known[:8]) or 'nothing'}"
             )
             raise SourceError(f"pyg:{module}:{name}: {module} has no {part!r}. {hint}")
-        found = getattr(found, part)
-    if not callable(found):
-        raise SourceError(f"pyg:{module}:{name} is a {type(found).__name__}: name something to call without arguments")
-    return found()
+        member = getattr(member, part)
+    if not callable(member):
+        raise SourceError(f"pyg:{module}:{name} is a {type(member).__name__}: name something to call without arguments")
+    return member()
