@@ -14,13 +14,7 @@ from typer.main import get_command
 
 from packer import __version__
 from packer.errors import MissingExtraError, PackerError
-from pipelines.cli import audit as cli_audit
-from pipelines.cli import build as cli_build
-from pipelines.cli import plan as cli_plan
-from pipelines.cli import report as cli_report
-from pipelines.cli import scan as cli_scan
-from pipelines.cli import suggest as cli_suggest
-from pipelines.cli import tools as cli_tools
+from pipelines.cli import audit, build, inspect, plan, report, scan, suggest, tools, verify
 from pipelines.cli.checks import UsageError, in_short
 from pipelines.cli.output import say, show_json
 from pipelines.cli.streams import emit, usable_streams
@@ -38,7 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit status: 0 done, 1 a fault in the data or in what was asked of it, 2 wrong usage.",
 )
-for module in (cli_scan, cli_suggest, cli_plan, cli_build, cli_audit, cli_report, cli_tools):
+for module in (scan, suggest, plan, build, verify, inspect, audit, report, tools):
     module.register(app)
 
 
@@ -59,40 +53,40 @@ def _options(
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and give its exit status. Errors are told on standard error, without a traceback."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
     with usable_streams():
         try:
-            return _run(given)
+            return _run(arguments)
         except PackerError as error:  # of the streams themselves: an error could not be told
             with contextlib.suppress(PackerError):
                 say(str(error))
             return 1
 
 
-def _run(given: Sequence[str]) -> int:
+def _run(arguments: Sequence[str]) -> int:
     try:
-        status: Any = get_command(app)(given, prog_name="graph-pack", standalone_mode=False)
+        status: Any = get_command(app)(arguments, prog_name="graph-pack", standalone_mode=False)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(bool(end.code))
     except (KeyboardInterrupt, typer.Abort):
         status = _INTERRUPTED
     except UsageError as error:
-        return _fail(2, str(error), given)
+        return _fail(2, str(error), arguments)
     except (PackerError, MissingExtraError) as error:
         _trace()
-        return _fail(1, str(error), given)
+        return _fail(1, str(error), arguments)
     except OSError as error:
         _trace()
-        return _fail(1, f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", given)
+        return _fail(1, f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", arguments)
     except Exception as error:
         words = getattr(error, "format_message", None)
         if words is not None:  # of Typer: options or commands that there are not
-            return _fail(2, words(), given) if words() else 2  # without a command, its help has been shown
+            return _fail(2, words(), arguments) if words() else 2  # without a command, its help has been shown
         _trace()
-        return _fail(1, _unforeseen(error), given)
+        return _fail(1, _unforeseen(error), arguments)
     if status == _INTERRUPTED:
-        more = ". The same command goes on where it was" if given[:1] == ["build"] else ""
-        return _fail(_INTERRUPTED, f"interrupted{more}", given)
+        more = ". The same command goes on where it was" if arguments[:1] == ["build"] else ""
+        return _fail(_INTERRUPTED, f"interrupted{more}", arguments)
     return status if isinstance(status, int) else 0
 
 
@@ -109,10 +103,10 @@ def _trace() -> None:
             emit(f"{line(text)}\n", "stderr")
 
 
-def _fail(status: int, what: str, arguments: Sequence[str]) -> int:
-    say(what)
+def _fail(status: int, fault: str, arguments: Sequence[str]) -> int:
+    say(fault)
     if "--json" in arguments:
-        show_json({"error": what, "status": status})
+        show_json({"error": fault, "status": status})
     if status == 2:
         known = arguments and arguments[0] in {command.name for command in app.registered_commands}
         shows = f"{arguments[0]} --help` shows the options" if known else "--help` shows the commands"

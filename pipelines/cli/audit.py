@@ -10,7 +10,7 @@ from packer.reading.audit import audit_packs
 from packer.reading.audit_facts import PackAudit, Spread
 from packer.reading.reader import PackReader
 from pipelines.cli import options as options
-from pipelines.cli.checks import UsageError, number, reading
+from pipelines.cli.checks import UsageError, reading
 from pipelines.cli.draw import draw_audit
 from pipelines.cli.output import show, show_json, table
 from pipelines.stores.locations import data_sets, label, where
@@ -23,11 +23,11 @@ def register(app: typer.Typer) -> None:
 
 def audit(
     folder: options.FolderOrUrl,
-    epochs: Annotated[int, typer.Option(metavar="N", help="Shuffled epochs to look at.", parser=number("epochs"))] = 10,
-    batch_size: Annotated[int, typer.Option(metavar="B", help="Packs a step.", parser=number("batch_size"))] = 1,
+    epochs: Annotated[int, options.number_option("epochs", "N", "Shuffled epochs to look at.")] = 10,
+    batch_size: Annotated[int, options.number_option("batch_size", "B", "Packs a step.")] = 1,
     target: Annotated[
         str | None,
-        typer.Option(metavar="FIELD", help="Graph-level classes.  [default: y, or the only whole-numbered field]"),
+        options.option("FIELD", "Graph-level classes.  [default: y, or the only whole-numbered field]"),
     ] = None,
     seed: options.Seed = 0,
     plot: options.Plot = None,
@@ -39,25 +39,25 @@ def audit(
     if plot is not None and len(places) > 1:
         raise UsageError(f"--plot draws one data set: name it, e.g. {label(at, next(iter(places)))}")
     with reading(at):
-        found = {
+        audits = {
             name: audit_packs(PackReader(place), epochs, batch_size, seed, target) for name, place in places.items()
         }
-    for one in found.values():
+    for facts in audits.values():
         if plot is not None:
-            draw_audit(one, plot)
+            draw_audit(facts, plot)
     if json_output:
-        show_json({label(at, name): one.to_dict() for name, one in found.items()})
+        show_json({label(at, name): facts.to_dict() for name, facts in audits.items()})
         return
-    for name, one in found.items():
-        _show(label(at, name), one)
+    for name, facts in audits.items():
+        _show(label(at, name), facts)
 
 
-def _show(name: str, found: PackAudit) -> None:
-    steps = f"a step of {found.batch_size} packs {_words(found.graphs_per_step)}; " if found.batch_size > 1 else ""
-    rows: list[list[Any]] = [["good" if verdict.good else "look", verdict.text] for verdict in found.verdicts]
+def _show(name: str, facts: PackAudit) -> None:
+    steps = f"a step of {facts.batch_size} packs {_words(facts.graphs_per_step)}; " if facts.batch_size > 1 else ""
+    rows: list[list[Any]] = [["good" if verdict.good else "look", verdict.text] for verdict in facts.verdicts]
     show(
-        f"{name}: {some(found.graphs, 'graph')} in {some(found.packs, 'pack')}; a pack holds "
-        f"{_words(found.graphs_per_pack)}; {steps}{some(found.epochs, 'epoch')}, seed {found.seed}",
+        f"{name}: {some(facts.graphs, 'graph')} in {some(facts.packs, 'pack')}; a pack holds "
+        f"{_words(facts.graphs_per_pack)}; {steps}{some(facts.epochs, 'epoch')}, seed {facts.seed}",
         table("", ["", "verdict"], rows, left=1, last="left"),
     )
 

@@ -6,14 +6,12 @@ from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
 import typer
 
 from packer.errors import FormatError, PackerError
 from pipelines.building.target import check_replaceable
 from pipelines.stores.locations import Where, label
-from pipelines.text.numbers import NUMBERS
 
 PICTURES = {".svg": b"<?xml", ".png": b"\x89PNG", ".pdf": b"%PDF"}
 """Ending of a picture's name -> how such a file begins."""
@@ -78,33 +76,12 @@ def file_place(option: str, begins: Collection[bytes]) -> Callable[[Path | None]
 
     def check(path: Path | None) -> Path | None:
         if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-            what = "is a folder" if path.is_dir() else f"cannot be written: there is no folder {path.parent}"
-            raise UsageError(f"{option} {path} {what}. Name a file in a folder that exists")
+            reason = "is a folder" if path.is_dir() else f"cannot be written: there is no folder {path.parent}"
+            raise UsageError(f"{option} {path} {reason}. Name a file in a folder that exists")
         if path is not None:
             with usage(option):
                 check_replaceable(path, begins)
         return path
-
-    return check
-
-
-def number(name: str) -> Callable[[Any], Any]:
-    """A parser of the option of that name in NUMBERS, for what stands on the command line or in a job file."""
-    option, allowed = f"--{name.replace('_', '-')}", NUMBERS[name]
-
-    def parse(given: Any) -> Any:
-        fault = allowed.fault(given)
-        if fault is not None:
-            raise UsageError(f"{option} {fault}")
-        return allowed.read(given)
-
-    return parse
-
-
-def one_of(option: str, known: Sequence[str]) -> Callable[[str | None], str | None]:
-    def check(value: str | None) -> str | None:
-        check_choice(option, value, known)
-        return value
 
     return check
 

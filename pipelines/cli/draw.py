@@ -33,10 +33,10 @@ def draw_one_pack(folder: Where, pack: int, path: Path) -> None:
     _save([draw_pack(read_pack(cast("Path", folder), pack))], path)  # it takes what open_shard takes
 
 
-def draw_suggestion(found: Any, path: Path) -> None:
+def draw_suggestion(suggestion: Any, path: Path) -> None:
     from pipelines.report.figures import suggested
 
-    _save([suggested(found)], path)
+    _save([suggested(suggestion)], path)
 
 
 def draw_audit(audit: Any, path: Path) -> None:
@@ -74,5 +74,5 @@ def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 def _save(pictures: Sequence[Any], path: Path) -> None:
     from pipelines.report.style import save_pictures
 
-    for place in save_pictures(pictures, path):
-        say(f"picture: {place}")
+    for picture in save_pictures(pictures, path):
+        say(f"picture: {picture}")

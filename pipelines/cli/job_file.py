@@ -91,13 +91,13 @@ def read_job(path: Path) -> dict[str, Any]:
         raise SourceError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise SourceError(f"{path} is not TOML: {error}") from error
-    given = {key.replace("-", "_"): value for key, value in stored.items()}
+    entries = {key.replace("-", "_"): value for key, value in stored.items()}
     try:
-        job = JobFile.model_validate(given)
+        job = JobFile.model_validate(entries)
     except ValidationError as error:
         raise SourceError(f"{path}: {_explain(error)}") from None
     for name, allowed in NUMBERS.items():
-        fault = allowed.fault(given[name]) if name in given else None
+        fault = allowed.fault(entries[name]) if name in entries else None
         if fault is not None:
             raise SourceError(f"{path}: {name} {fault}")
     return {name: _as_text(value) for name, value in job.model_dump(exclude_none=True).items()}

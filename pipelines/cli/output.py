@@ -90,7 +90,7 @@ def table(
 
     Narrow, for terminals of 80 columns. A heading of several lines is a tuple. Every text may come from data.
     """
-    found = Table(
+    grid = Table(
         title=Text(line(title)) if title else None,
         title_justify="left",
         title_style="bold",
@@ -101,10 +101,10 @@ def table(
     for number, column in enumerate(columns):
         words = number < left or (number == len(columns) - 1 and last == "left")
         heading = "\n".join(line(part) for part in ((column,) if isinstance(column, str) else column))
-        found.add_column(Text(heading), justify="left" if words else "right", overflow="fold")
+        grid.add_column(Text(heading), justify="left" if words else "right", overflow="fold")
     for row in rows:
-        found.add_row(*(Text(line(cell) if isinstance(cell, str) else number_text(cell)) for cell in row))
-    return found
+        grid.add_row(*(Text(line(cell) if isinstance(cell, str) else number_text(cell)) for cell in row))
+    return grid
 
 
 def number_text(value: Any) -> str:

@@ -20,7 +20,7 @@ from pipelines.building.plan import store_plan
 from pipelines.cli import options as options
 from pipelines.cli.checks import PLANS, file_place, usage
 from pipelines.cli.draw import draw_plans, write_csv
-from pipelines.cli.groups import BudgetOptions, LimitOptions, SourceOptions, used_limits, with_groups
+from pipelines.cli.groups import BudgetOptions, LimitOptions, SourceOptions, used_limits
 from pipelines.cli.output import fill_column, percent, percents, progress, say, show, show_json, table, tell_skips
 from pipelines.cli.scan import describe
 from pipelines.executors import make_executor
@@ -31,18 +31,18 @@ from pipelines.text.plurals import rows_of
 
 
 def register(app: typer.Typer) -> None:
-    app.command("compare", epilog="Example: graph-pack compare sample:nci --limits auto")(with_groups(compare))
+    app.command("compare", epilog="Example: graph-pack compare sample:nci --limits auto")(options.with_groups(compare))
     app.command(
         "plan",
         epilog="Example: graph-pack plan sample:nci --num-nodes 256 --num-edges 552 --num-graphs 32 --out plan.parquet",
-    )(with_groups(plan))
+    )(options.with_groups(plan))
 
 
 def compare(
     graphs: SourceOptions,
     *,
     algorithm: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Only these; may be repeated.  [default: all]")
+        list[str] | None, options.option("NAME", "Only these; may be repeated.  [default: all]")
     ] = None,
     limits: LimitOptions,
     oversize: options.Oversize = "error",
@@ -56,14 +56,12 @@ def compare(
     """Packing algorithms side by side: packs, how full they are, the bound that no packing beats, the gap, seconds."""
     with usage():
         names = [find_algorithm(name).name for name in algorithm or ALGORITHMS]
-    found, used, sizes = _preview(graphs, limits, oversize, budget.seed, workers)
+    survey, used, sizes = _preview(graphs, limits, oversize, budget.seed, workers)
     plans: list[PackPlan] = []
     for name in names:
         try:
             with progress() as report:
-                plans.append(
-                    warm_plan(sizes, used, name, budget.seed, budget.time_limit, as_stage(report), budget.work_limit)
-                )
+                plans.append(warm_plan(sizes, used, name, progress=as_stage(report), **budget.arguments))
         except MissingExtraError as error:
             if algorithm:
                 raise
@@ -75,14 +73,14 @@ def compare(
     if plot is not None:
         draw_plans(plans, plot)
     if json_output:
-        show_json({"source": found.source, "limits": used.to_dict(), "graphs": sizes.num_graphs, "plans": rows})
+        show_json({"source": survey.source, "limits": used.to_dict(), "graphs": sizes.num_graphs, "plans": rows})
         return
-    tell_skips(found.skips)
+    tell_skips(survey.skips)
     fill, notes = fill_column(plans[0].fill)
     notes = [*notes, *(f"{p.algorithm} was stopped by its {p.stopped_by} limit" for p in plans if _cut_short(p))]
     columns = ["algorithm", "packs", "bound", "gap", fill, "seconds"]
     show(
-        f"{found.source}: {sizes.num_graphs:,} graphs under {describe(used)}",
+        f"{survey.source}: {sizes.num_graphs:,} graphs under {describe(used)}",
         table("", columns, [_comparison_row(row) for row in rows]),
         *notes,
     )
@@ -117,32 +115,23 @@ def plan(
     """A dry run: how many packs, how full, how many bytes. --out keeps the plan for build --plan."""
     with usage():
         find_algorithm(algorithm)
-    found, used, sizes = _preview(graphs, limits, oversize, budget.seed, workers)
+    survey, used, sizes = _preview(graphs, limits, oversize, budget.seed, workers)
     with progress() as report:
-        stage = as_stage(report)
-        made = make_plan(
-            sizes,
-            used,
-            algorithm,
-            seed=budget.seed,
-            time_limit=budget.time_limit,
-            work_limit=budget.work_limit,
-            progress=stage,
-        )
+        made = make_plan(sizes, used, algorithm, progress=as_stage(report), **budget.arguments)
     if plan_file is not None:
         store_plan(made, plan_file, by_graph=True)
     facts = {**_plan_facts(made, made.lower_bound), "stopped_by": made.stopped_by, "limits": used.to_dict()}
-    facts["bytes_per_pack"] = pack_bytes(found.schema, used) if found.schema.fields else None
+    facts["bytes_per_pack"] = pack_bytes(survey.schema, used) if survey.schema.fields else None
     facts["out"] = None if plan_file is None else str(plan_file)
     if json_output:
-        show_json({"source": found.source, "graphs": sizes.num_graphs, **facts})
+        show_json({"source": survey.source, "graphs": sizes.num_graphs, **facts})
         return
-    tell_skips(found.skips)
+    tell_skips(survey.skips)
     fills = ", ".join(f"{rows_of(key, made.sizes.axes)} {percent(value)}" for key, value in made.fill.items())
     proof = "proven: no plan has fewer" if made.status == "optimal" else f"no plan has fewer than {made.lower_bound:,}"
     proof += "; interrupted" if made.stopped_by == "interrupt" else ""
     show(
-        f"{found.source}: {sizes.num_graphs:,} graphs under {describe(used)}",
+        f"{survey.source}: {sizes.num_graphs:,} graphs under {describe(used)}",
         f"{made.num_packs:,} packs by {made.algorithm} ({proof}) in {made.seconds:.2f} s",
         f"filled: {fills}",
     )
@@ -150,7 +139,7 @@ def plan(
         total = facts["bytes_per_pack"] * made.num_packs
         show(f"{facts['bytes_per_pack']:,} bytes a pack before compression, {total / 1e6:,.1f} MB in all")
     if plan_file is not None:
-        source = found.source if found.schema.fields else "SOURCE"
+        source = survey.source if survey.schema.fields else "SOURCE"
         show(f"plan kept in {plan_file}: graph-pack build {source} ... --plan {plan_file}")
 
 
@@ -158,16 +147,13 @@ def _preview(
     graphs: SourceOptions, limits: LimitOptions, oversize: str, seed: int, workers: int
 ) -> tuple[Survey, PackLimits, GraphSizes]:
     """The source, the limits, and the sizes of the graphs that a build would pack, with progress on standard error."""
-    choose, source, asked = (
-        partial(used_limits, limits.read(graphs.budgets), graphs.budgets),
-        graphs.open(),
-        graphs.scan(graphs.on_empty),
-    )
+    choose = partial(used_limits, limits.read(graphs.budgets), graphs.budgets)
+    source, asked = graphs.open(), graphs.scan(graphs.on_empty)
     executor = make_executor(workers=workers)
     try:
         with progress() as report:
-            found = preview(source, asked, choose, oversize, seed, executor, report)
-            return found.survey, found.limits, found.sizes
+            result = preview(source, asked, choose, oversize, seed, executor, report)
+            return result.survey, result.limits, result.sizes
     finally:
         executor.close()
 

@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 def report(
     folder: options.FolderOrUrl,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The page; needed for a URL.  [default: DIR/report.html]")
+        Path | None, options.option("FILE", "The page; needed for a URL.  [default: DIR/report.html]")
     ] = None,
     verify: Annotated[bool, typer.Option(help="Check every byte first, and say so on the page.")] = True,
     card: Annotated[bool, typer.Option(help="Also write the card in DIR anew; a licence stated before stays.")] = True,

@@ -37,12 +37,12 @@ def usable_streams() -> Generator[None]:
         if getattr(sys, name) is None:
             setattr(sys, name, _nowhere(number))
     before = [(stream, _errors(stream, "backslashreplace")) for stream in (sys.stdout, sys.stderr)]
-    shown = warnings.showwarning
+    showwarning = warnings.showwarning
     warnings.showwarning = _show_warning
     try:
         yield
     finally:
-        warnings.showwarning = shown
+        warnings.showwarning = showwarning
         for stream, errors in before:
             if errors is not None:
                 _errors(stream, errors)

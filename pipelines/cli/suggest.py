@@ -12,36 +12,31 @@ from packer.graphs.schema import Schema
 from packer.suggest.suggest import Candidate, Suggestion, suggest_limits
 from packer.suggest.sweep import SweepRules
 from pipelines.cli import options as options
-from pipelines.cli.checks import number, usage
+from pipelines.cli.checks import usage
 from pipelines.cli.draw import draw_suggestion, write_csv
-from pipelines.cli.groups import SourceOptions, with_groups
+from pipelines.cli.groups import SourceOptions
 from pipelines.cli.output import Heading, fill_column, percent, percents, progress, show, show_json, table, tell_skips
 from pipelines.cli.scan import survey
 from pipelines.cli.tables import row_width
+from pipelines.survey.survey import Survey
 from pipelines.text.numbers import SLOTS_MOST, whole_of
 
 
 def register(app: typer.Typer) -> None:
-    app.command("suggest", epilog="Example: graph-pack suggest sample:nci --multiple-of 8")(with_groups(suggest))
+    app.command("suggest", epilog="Example: graph-pack suggest sample:nci --multiple-of 8")(
+        options.with_groups(suggest)
+    )
 
 
 def suggest(
     graphs: SourceOptions,
     *,
-    num_graphs: Annotated[
-        str | None, typer.Option(metavar="G|LEAST:MOST", help="Graph slots wanted.  [default: any]")
-    ] = None,
+    num_graphs: Annotated[str | None, options.option("G|LEAST:MOST", "Graph slots wanted.  [default: any]")] = None,
     multiple_of: Annotated[
-        int,
-        typer.Option(metavar="M", help="Node and edge slots are multiples of this.", parser=number("multiple_of")),
+        int, options.number_option("multiple_of", "M", "Node and edge slots are multiples of this.")
     ] = 1,
-    max_nodes: Annotated[
-        int | None, typer.Option(metavar="N", help="Most node slots.", parser=number("max_nodes"))
-    ] = None,
-    max_bytes: Annotated[
-        float | None,
-        typer.Option(metavar="B", help="Most tensor bytes of a pack.", parser=number("max_bytes")),
-    ] = None,
+    max_nodes: Annotated[int | None, options.number_option("max_nodes", "N", "Most node slots.")] = None,
+    max_bytes: Annotated[float | None, options.number_option("max_bytes", "B", "Most tensor bytes of a pack.")] = None,
     null_graphs: options.NullGraphs = "all",
     seed: options.Seed = 0,
     time_limit: options.TimeLimit = None,
@@ -55,17 +50,17 @@ def suggest(
     wanted = _range(num_graphs)
     with usage():
         SweepRules(null_graphs, multiple_of, max_nodes, (wanted, wanted) if isinstance(wanted, int) else wanted)
-    found = survey(graphs.open(), graphs.scan(graphs.on_empty), workers)
-    per_row = row_bytes(found.schema)
+    scanned = survey(graphs.open(), graphs.scan(graphs.on_empty), workers)
+    per_row = row_bytes(scanned.schema)
     with progress(quiet=json_output) as report:
         suggestion = suggest_limits(
-            found.sizes,
+            scanned.sizes,
             num_graphs=wanted,
             multiple_of=multiple_of,
             max_nodes=max_nodes,
             memory_bytes_per_pack=max_bytes,
-            bytes_per_node={axis.key: per_row[axis.key] for axis in found.schema.axes if axis.level == "node"},
-            bytes_per_edge={axis.key: per_row[axis.key] for axis in found.schema.axes if axis.level != "node"},
+            bytes_per_node={axis.key: per_row[axis.key] for axis in scanned.schema.axes if axis.level == "node"},
+            bytes_per_edge={axis.key: per_row[axis.key] for axis in scanned.schema.axes if axis.level != "node"},
             bytes_per_graph=per_row["graph"],
             null_graphs=null_graphs,
             time_limit=60.0 if time_limit is None else time_limit,
@@ -78,13 +73,17 @@ def suggest(
     if plot is not None:
         draw_suggestion(suggestion, plot)
     if json_output:
-        show_json(_plain(found.source, suggestion))
+        show_json(_plain(scanned.source, suggestion))
         return
-    tell_skips(found.skips)
+    _show(scanned, suggestion)
+
+
+def _show(scanned: Survey, suggestion: Suggestion) -> None:
+    tell_skips(scanned.skips)
     fill, notes = fill_column(suggestion.best.fill)
     columns: list[Heading] = ["", ("limits", suggestion.best.parts), "packs", "bound", fill]
     show(
-        f"{found.source}: {found.sizes.num_graphs:,} graphs; {suggestion.num_triples:,} limits looked at, "
+        f"{scanned.source}: {scanned.sizes.num_graphs:,} graphs; {suggestion.num_triples:,} limits looked at, "
         f"{suggestion.num_packed:,} packed, {suggestion.num_solved:,} solved in {suggestion.seconds:.1f} s",
         table(
             "",
@@ -98,24 +97,24 @@ def suggest(
 
 def row_bytes(schema: Schema) -> dict[str, float]:
     """Axis key and "graph" -> bytes of one row of all its tensors, as the reader gives them (masks and batch too)."""
-    found: dict[str, float] = {axis.key: 1.0 + (8.0 if axis.is_pointed else 0.0) for axis in schema.axes}
-    found["graph"] = 1.0 + 8.0
+    widths: dict[str, float] = {axis.key: 1.0 + (8.0 if axis.is_pointed else 0.0) for axis in schema.axes}
+    widths["graph"] = 1.0 + 8.0
     for field in schema.fields:
         key = "graph" if field.axis is None else Axis(field.level, field.type).key
         if field.role != "count":
-            found[key] += row_width(field.shape, field.dtype)
-    return found
+            widths[key] += row_width(field.shape, field.dtype)
+    return widths
 
 
 def _range(text: str | None) -> int | tuple[int, int] | None:
     if text is None:
         return None
     ends = [whole_of(part) for part in text.split(":")]
-    found = [end for end in ends if end is not None and end <= SLOTS_MOST]
+    numbers = [end for end in ends if end is not None and end <= SLOTS_MOST]
     with usage():
-        if len(found) < len(ends) or len(ends) > 2:
+        if len(numbers) < len(ends) or len(ends) > 2:
             raise LimitsError(f"--num-graphs takes a number or LEAST:MOST; got {text!r}")
-    return (found[0], found[1]) if len(found) > 1 else found[0]
+    return (numbers[0], numbers[1]) if len(numbers) > 1 else numbers[0]
 
 
 def _row(candidate: Candidate, best: bool) -> list[Any]:

@@ -20,12 +20,12 @@ def size_tables(sizes: GraphSizes) -> list[Any]:
     none = np.zeros_like(next(iter(sizes.columns.values())))
     whole = {f"#{level}s": sum((sizes.columns[axis.key] for axis in axes[level]), none) for level in axes}
     whole |= {f"#{axis.rows}": sizes.columns[axis.key] for axis in sizes.axes if axis.level not in axes}
-    found = [_summary_table(f"Sizes: {len(sizes.distinct[0]):,} distinct", whole)]
-    for level, own in axes.items():
-        if own and own[0].type is not None:
-            columns = {axis.key: sizes.columns[axis.key] for axis in own}
-            found.append(_summary_table(f"Number of {level}s per {level} type", columns))
-    return found
+    tables = [_summary_table(f"Sizes: {len(sizes.distinct[0]):,} distinct", whole)]
+    for level, of_level in axes.items():
+        if of_level and of_level[0].type is not None:
+            columns = {axis.key: sizes.columns[axis.key] for axis in of_level}
+            tables.append(_summary_table(f"Number of {level}s per {level} type", columns))
+    return tables
 
 
 def _summary_table(title: str, columns: dict[str, np.ndarray]) -> Any:
@@ -53,10 +53,10 @@ def summary(values: np.ndarray) -> dict[str, float | int]:
     }
 
 
-def field_table(found: Survey) -> Any:
-    schema = found.schema
+def field_table(survey: Survey) -> Any:
+    schema = survey.schema
     rows = [
-        [field.key, field.level + (" ?" if field.key in found.ambiguous else ""), field.role, str(list(field.shape))]
+        [field.key, field.level + (" ?" if field.key in survey.ambiguous else ""), field.role, str(list(field.shape))]
         + [field.dtype, field.storage, row_width(field.shape, field.dtype)]
         for field in schema.fields
     ]
@@ -65,12 +65,12 @@ def field_table(found: Survey) -> Any:
     return table("Fields: shape and bytes of one row", columns, rows, left=6)
 
 
-def fault_table(found: Survey) -> Any:
+def fault_table(survey: Survey) -> Any:
     """Reasons, how many graphs each concerns, and the place of the first."""
     first: dict[str, Skip] = {}
-    for skip in found.skips:
+    for skip in survey.skips:
         first.setdefault(skip.reason, skip)
-    count = Counter(skip.reason for skip in found.skips)
+    count = Counter(skip.reason for skip in survey.skips)
     rows = [[reason, skip.where or f"graph {skip.graph_id}", count[reason]] for reason, skip in first.items()]
     return table("Faults: graphs that cannot be packed", ["fault", "first", "graphs"], rows, left=2)
 

@@ -15,7 +15,7 @@ import typer
 
 from packer import __version__
 from pipelines.cli import options as options
-from pipelines.cli.checks import number, reading
+from pipelines.cli.checks import reading
 from pipelines.cli.output import say, show, show_json, table
 from pipelines.stores.locations import where
 
@@ -46,14 +46,14 @@ def register(app: typer.Typer) -> None:
 
 def train(
     folder: options.FolderOrUrl,
-    epochs: Annotated[int, typer.Option(metavar="N", help="Times over all packs.", parser=number("epochs"))] = 5,
-    hidden: Annotated[int, typer.Option(metavar="N", help="Width of the model.", parser=number("hidden"))] = 64,
-    layers: Annotated[int, typer.Option(metavar="N", help="Message passing layers.", parser=number("layers"))] = 3,
-    lr: Annotated[float, typer.Option(metavar="R", help="Learning rate.", parser=number("lr"))] = 2e-3,
-    batch_size: Annotated[int, typer.Option(metavar="B", help="Packs a step.", parser=number("batch_size"))] = 1,
-    target: Annotated[str, typer.Option(metavar="FIELD", help="What to learn: y, paper/y.")] = "y",
+    epochs: Annotated[int, options.number_option("epochs", "N", "Times over all packs.")] = 5,
+    hidden: Annotated[int, options.number_option("hidden", "N", "Width of the model.")] = 64,
+    layers: Annotated[int, options.number_option("layers", "N", "Message passing layers.")] = 3,
+    lr: Annotated[float, options.number_option("lr", "R", "Learning rate.")] = 2e-3,
+    batch_size: Annotated[int, options.number_option("batch_size", "B", "Packs a step.")] = 1,
+    target: Annotated[str, options.option("FIELD", "What to learn: y, paper/y.")] = "y",
     seed: options.Seed = 0,
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|ipu", help="Where to train.")] = "auto",
+    device: Annotated[str, options.option("auto|cpu|cuda|ipu", "Where to train.")] = "auto",
     plot: options.Plot = None,
     json_output: options.Json = False,
     config: options.Config = None,
@@ -85,7 +85,7 @@ def train(
         show_json(asdict(report))
         return
     names = list(next(iter(report.metrics.values())))
-    rows = [[split, *(f"{found[name]:,.4g}" for name in names)] for split, found in report.metrics.items()]
+    rows = [[split, *(f"{metrics[name]:,.4g}" for name in names)] for split, metrics in report.metrics.items()]
     task = report.task
     title = f"{task.target}, {task.level}-level {task.kind}: {report.seconds:.1f} s on {report.device}"
     show(table(title, ["split", *(name.replace("_", " ") for name in names)], rows))
@@ -95,7 +95,7 @@ def train(
 
 def doctor(json_output: options.Json = False) -> None:
     """What is installed here, and what that enables."""
-    found = [(name, _version(name), extra, use) for name, extra, use in _PACKAGES]
+    packages = [(name, _version(name), extra, use) for name, extra, use in _PACKAGES]
     facts: dict[str, Any] = {
         "graph-packer": __version__,
         "python": platform.python_version(),
@@ -103,14 +103,14 @@ def doctor(json_output: options.Json = False) -> None:
         "system": platform.platform(),
         "cpus": os.cpu_count(),
         "free_bytes": shutil.disk_usage(Path.cwd()).free,
-        "packages": {name: installed for name, installed, _, _ in found},
+        "packages": {name: installed for name, installed, _, _ in packages},
     }
     if json_output:
         show_json(facts)
         return
     rows: list[list[Any]] = [
         [name, installed or "missing", use, "" if installed or not extra else f"pip install 'graph-packer[{extra}]'"]
-        for name, installed, extra, use in found
+        for name, installed, extra, use in packages
     ]
     show(
         f"graph-packer {facts['graph-packer']} on Python {facts['python']}, {facts['system']}, {facts['cpus']} CPUs, "

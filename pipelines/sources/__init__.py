@@ -8,17 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from packer.errors import SourceError
+from pipelines.sources.kinds import KINDS
 from pipelines.sources.protocol import Source
-
-KINDS = {
-    "sample:nci": "4,991 real NCI molecules with their polar surface as target (the default)",
-    "sample:g2": "86 small molecules with energies and forces of ASE's EMT calculator",
-    "smiles:FILE.csv[.gz]": "a CSV or Parquet file of molecules, or its URL; --smiles-column C, --target C",
-    "ase:FILE[,FILE...]": "frames of extxyz, .traj, .db or .aselmdb files, or of a folder; --cutoff R, --target C",
-    "tudataset:NAME": "the raw files of a TUDataset; --root DIR",
-    "sizes:FILE": "sizes alone, in an npz, CSV or Parquet file, for scan, suggest, compare and plan; --nodes-column C",
-    "pyg:module:callable": "whatever PyG data set, or iterable of Data, the callable returns",
-}
 
 
 def parse_source(
@@ -49,91 +40,41 @@ def parse_source(
     positions, cells, shifts and targets, float32 (the default) or float64. nodes_column, edges_column: of a file of
     sizes; None: see SizesFile.
     """
-    kind, _, rest = text.partition(":")
-    if kind not in ("sample", "smiles", "ase", "tudataset", "sizes", "pyg") or not rest:
-        raise SourceError(f"unknown source {text!r}{_hint(text)} Sources are: {', '.join(KINDS)}")
-    if kind != "smiles" and (smiles_column or (targets and kind != "ase")):
-        raise SourceError(
-            f"smiles_column and targets (--smiles-column, --target) are for smiles: sources; {text} has its own columns"
-        )
-    if kind != "ase" and not (cutoff is None and float_dtype is None):
-        raise SourceError(f"cutoff and float_dtype (--cutoff, --float-dtype) are for ase: sources, not for {text}")
-    if kind != "sizes" and (nodes_column or edges_column):
-        raise SourceError(f"nodes_column and edges_column are for sizes: sources, not for {text}")
-    asked = {"target_dtype": target_dtype, "missing": missing, "delimiter": None if kind == "sizes" else delimiter}
-    given = [f"{name} (--{name.replace('_', '-')})" for name, value in asked.items() if value is not None]
-    if kind != "smiles" and given:
-        raise SourceError(f"{', '.join(given)}: for smiles: sources, not for {text}")
-    if kind != "tudataset" and root is not None:
-        raise SourceError(f"root (--root) is for tudataset: sources, not for {text}")
-    if kind != "tudataset" and (use_node_attr or use_edge_attr):
-        raise SourceError(f"use_node_attr and use_edge_attr are for tudataset: sources, not for {text}")
-    if kind != "smiles" and storage_options:
-        raise SourceError(f"storage_options are for smiles: sources at URLs, not for {text}")
-    if kind == "smiles":
-        from pipelines.sources.remote import text_file
-        from pipelines.sources.smiles import SmilesFile
-        from pipelines.sources.table import check_delimiter
-        from pipelines.sources.targets import MISSING, check_dtype, missing_of
-
-        return SmilesFile(
-            text_file(rest, storage_options),
-            smiles_column or "smiles",
-            tuple(targets),
-            tuple(strings),
-            target_dtype=check_dtype(target_dtype or "float32"),
-            missing=MISSING if missing is None else missing_of(missing),
-            delimiter=None if delimiter is None else check_delimiter(delimiter),
-        )
-    if kind == "ase":
-        from pipelines.sources.atoms import ase_files
-
-        return ase_files(rest, cutoff, tuple(targets), tuple(strings), float_dtype or "float32")
-    if kind == "tudataset":
-        from pipelines.sources.tudataset import tudataset
-
-        if root is None:
-            raise SourceError(f"{text} needs root=DIR (--root DIR), the folder that holds {rest}/raw")
-        return tudataset(rest, Path(root), use_node_attr, use_edge_attr)
-    if kind == "sizes":
-        from pipelines.sources.sizes import SizesFile
-        from pipelines.sources.table import check_delimiter
-
-        return SizesFile(Path(rest), nodes_column, edges_column, check_delimiter(delimiter or ","))
-    if kind == "pyg":
-        from pipelines.sources.pyg import from_callable
-
-        module, _, name = rest.partition(":")
-        if not module or not name:
-            raise SourceError(f"{text!r} names no callable: write pyg:module:callable, e.g. pyg:mydata:load")
-        return from_callable(module, name)
-    if rest == "g2":
-        from pipelines.sources.atoms import G2Sample
-
-        return G2Sample()
-    if rest != "nci":
-        raise SourceError(f"unknown sample {rest!r}; there are sample:nci and sample:g2")
-    from pipelines.sources.smiles import NciSample
-
-    return NciSample()
+    options = {name: value for name, value in locals().items() if name != "text"}
+    prefix, _, argument = text.partition(":")
+    if prefix not in KINDS or not argument:
+        forms = ", ".join(form for kind in KINDS.values() for form in kind.forms)
+        raise SourceError(f"unknown source {text!r}{_hint(text)} Sources are: {forms}")
+    takes = KINDS[prefix].takes
+    _refuse_foreign(text, {name: value for name, value in options.items() if name not in takes})
+    return KINDS[prefix].load()(argument, **{name: options[name] for name in takes})
 
 
-def as_source(given: Any, **options: Any) -> Source:
+def as_source(source: Any, **options: Any) -> Source:
     """A source as it is, what a text names, or a source of a PyG data set or an iterable of Data."""
-    if isinstance(given, str):
-        return parse_source(given, **options)
+    if isinstance(source, str):
+        return parse_source(source, **options)
     asked = [name for name, value in options.items() if value]
     if asked:
         raise SourceError(f"{', '.join(asked)} describe a source given as text, not a Python object")
-    if all(hasattr(given, name) for name in ("tasks", "key", "repeatable", "parallel")):
-        return given
+    if all(hasattr(source, name) for name in ("tasks", "key", "repeatable", "parallel")):
+        return source
     from pipelines.sources.pyg import from_object
 
-    return from_object(given)
+    return from_object(source)
+
+
+def _refuse_foreign(text: str, options: Mapping[str, Any]) -> None:
+    """Raise SourceError for options that belong to sources of other kinds. What is empty was not given."""
+    asked = [name for name, value in options.items() if not (value is None or value is False or value in ((), [], {}))]
+    for kind in KINDS.values():
+        error = next((error for name, error in kind.options.items() if name in asked), None)
+        if error is not None:
+            alike = [name for name in asked if kind.options.get(name) == error]
+            flags = ", ".join(f"{name} (--{name.replace('_', '-')})" for name in alike)
+            raise SourceError(error.format(given=flags, text=text))
 
 
 def _hint(text: str) -> str:
-    near = get_close_matches(text, ["sample:nci", "sample:g2"], 1) or get_close_matches(
-        text.partition(":")[0], ["sample", "smiles", "ase", "tudataset", "sizes", "pyg"], 1
-    )
+    near = get_close_matches(text, KINDS["sample"].forms, 1) or get_close_matches(text.partition(":")[0], KINDS, 1)
     return f"; did you mean {near[0]!r}?" if near else "."

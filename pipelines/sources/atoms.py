@@ -24,11 +24,11 @@ from pipelines.sources.frames import (
     FaultyFrame,
     Frame,
     Pin,
-    Places,
+    Spans,
     files_of,
     frames_in,
     import_ase,
-    places_of,
+    spans_of,
     unreadable,
 )
 from pipelines.sources.neighbours import Edges, Structures, edges_within
@@ -60,21 +60,21 @@ class Target(NamedTuple):
     level: str
     shape: tuple[int, ...]
 
-    def of(self, frame: Frame) -> np.ndarray:
+    def read(self, frame: Frame) -> np.ndarray:
         """The frame's, float64; NaN where it has none. FaultyFrame for what is no such value."""
         shape = (len(frame.numbers), *self.shape) if self.level == "node" else self.shape
-        found = frame.find(self.name)
-        if found is None:
+        held = frame.find(self.name)
+        if held is None:
             return np.full(shape, math.nan)
         try:
-            value = np.asarray(found, dtype=np.float64)
+            value = np.asarray(held, dtype=np.float64)
         except (TypeError, ValueError):
             raise FaultyFrame(f"{self.name} is not made of numbers") from None
         if self.name == "stress":
             value = value[_VOIGT] if value.shape == (6,) else value.reshape(3, 3) if value.shape == (9,) else value
         if value.shape != shape:
-            what = f" of {len(frame.numbers)} atoms" if self.level == "node" else ""
-            raise FaultyFrame(f"{self.name}{what} is {list(value.shape)}, not {list(shape)}")
+            of_atoms = f" of {len(frame.numbers)} atoms" if self.level == "node" else ""
+            raise FaultyFrame(f"{self.name}{of_atoms} is {list(value.shape)}, not {list(shape)}")
         return value
 
 
@@ -88,7 +88,7 @@ class Ask:
     strings: tuple[str, ...]
 
     def scan(self, first_id: int, frames: Sequence[Frame | str], where: Callable[[int], str]) -> Scan:
-        """Graphs of frames, or of what is wrong with them; ids from first_id on. where: the place of one."""
+        """Graphs of frames, or of what is wrong with them; ids from first_id on. where: what errors call one."""
         faults = {at: frame for at, frame in enumerate(frames) if isinstance(frame, str)}
         values: dict[int, list[Any]] = {}
         for at, frame in enumerate(frames):
@@ -101,35 +101,35 @@ class Ask:
             faults.setdefault(at, reason)
             values.pop(at, None)
         read = [frame for at, frame in enumerate(frames) if at in values and isinstance(frame, Frame)]
-        given = Structures(
+        structures = Structures(
             np.array([len(frame.numbers) for frame in read], dtype=np.int64),
             _joined([frame.positions for frame in read], (3,)),
             _joined([np.asarray(frame.cell)[None] for frame in read], (3, 3)),
             _joined([np.asarray(frame.pbc)[None] for frame in read], (3,)).astype(bool),
         )
-        edges = edges_within(given, self.cutoff, self.float_dtype)
+        edges = edges_within(structures, self.cutoff, self.float_dtype)
         ids = list(values)
         faults.update((ids[at], reason) for at, reason in edges.faults.items())
         kept = [at for at in ids if at not in faults]
-        graphs = self._block(first_id, kept, [values[at] for at in kept], given, edges)
+        graphs = self._block(first_id, kept, [values[at] for at in kept], structures, edges)
         skips = tuple(Skip(first_id + at, faults[at], where(at)) for at in sorted(faults))
         return Scan(len(frames), graphs, skips)
 
     def _find_lost(self, values: Mapping[int, list[Any]]) -> list[tuple[int, str]]:
         """(frame, reason) of targets that the dtype cannot hold, by the rule of SMILES' targets."""
-        found: list[tuple[int, str]] = []
+        lost: list[tuple[int, str]] = []
         for number, target in enumerate(self.targets, 1):
             rows = [row[number].reshape(-1) for row in values.values()]
-            of = np.repeat(np.array(list(values), dtype=np.int64), np.array(list(map(len, rows)), dtype=np.int64))
-            given = _joined(rows, ())
+            frame_of = np.repeat(np.array(list(values), dtype=np.int64), np.array(list(map(len, rows)), dtype=np.int64))
+            numbers = _joined(rows, ())
             with np.errstate(over="ignore", under="ignore"):
-                cast = self._cast(given)
-            for place in np.flatnonzero(is_lost(given, cast)).tolist():
-                reason = f"{target.name} is {given[place]:.17g}, of which {self.float_dtype} makes {cast[place]:.17g}"
+                cast = self._cast(numbers)
+            for at in np.flatnonzero(is_lost(numbers, cast)).tolist():
+                reason = f"{target.name} is {numbers[at]:.17g}, of which {self.float_dtype} makes {cast[at]:.17g}"
                 reason += ": pass --float-dtype float64" if self.float_dtype != "float64" else ""
                 infinite = f"{target.name} is infinite or beyond {self.float_dtype}"
-                found.append((int(of[place]), infinite if np.isinf(cast[place]) else reason))
-        return found
+                lost.append((int(frame_of[at]), infinite if np.isinf(cast[at]) else reason))
+        return lost
 
     def _values(self, frame: Frame) -> list[Any]:
         """Atomic numbers and the targets, checked, then the texts."""
@@ -138,21 +138,25 @@ class Ask:
             raise FaultyFrame("positions, cell and pbc have not the shapes of its atoms")
         if z.dtype.kind not in "iu" or (len(z) and not 0 <= z.min() <= z.max() <= 118):
             raise FaultyFrame("an atomic number is none of 0 to 118")
-        values = [target.of(frame) for target in self.targets]
+        values = [target.read(frame) for target in self.targets]
         return [z, *values, *(_text(frame.find(name)) for name in self.strings)]
 
-    def _block(self, first_id: int, kept: list[int], values: list[Any], given: Structures, edges: Edges) -> RawBlock:
-        sound = np.array([at not in edges.faults for at in range(len(given.num_atoms))], dtype=bool)
-        num_nodes, num_edges, cells = given.num_atoms[sound], edges.num_edges[sound], given.cells[sound]
+    def _block(
+        self, first_id: int, kept: list[int], values: list[Any], structures: Structures, edges: Edges
+    ) -> RawBlock:
+        sound = np.array([at not in edges.faults for at in range(len(structures.num_atoms))], dtype=bool)
+        num_nodes, num_edges, cells = structures.num_atoms[sound], edges.num_edges[sound], structures.cells[sound]
         ones = np.ones(len(kept), dtype=np.int64)
         fields = [
             FlatField("z", _joined([row[0] for row in values], ()).astype(np.int64), num_nodes, level="node"),
-            FlatField("pos", self._cast(given.positions[np.repeat(sound, given.num_atoms)]), num_nodes, level="node"),
+            FlatField(
+                "pos", self._cast(structures.positions[np.repeat(sound, structures.num_atoms)]), num_nodes, level="node"
+            ),
             FlatField("edge_index", edges.ends, num_edges, index=True),
             FlatField("shifts", self._cast(edges.shifts), num_edges, level="edge"),
             FlatField("unit_shifts", edges.images, num_edges, level="edge"),
             FlatField("cell", self._cast(cells), ones, level="graph"),
-            FlatField("pbc", given.pbc[sound], ones, level="graph"),
+            FlatField("pbc", structures.pbc[sound], ones, level="graph"),
         ]
         for number, (name, level, shape) in enumerate(self.targets, 1):
             rows = [row[number] if level == "node" else row[number][None] for row in values]
@@ -175,20 +179,20 @@ class FramesTask:
     file: str
     path: Path
     number: int
-    places: Places
+    spans: Spans
     pin: Pin | None
     ask: Ask
 
     @property
     def label(self) -> str:
-        return f"frames {self.number} to {self.number + len(self.places) - 1} of {self.file}"
+        return f"frames {self.number} to {self.number + len(self.spans) - 1} of {self.file}"
 
     def scan(self, attributes: Attributes = ALL) -> Scan:
         if self.pin is not None:
             self.pin.check(self.path)
         try:
             with frames_in(self.path) as read:
-                frames = [_read(read, *place) for place in self.places.tolist()]
+                frames = [_read(read, *span) for span in self.spans.tolist()]
         finally:  # what is wrong may come of this
             if self.pin is not None:
                 self.pin.check(self.path)
@@ -226,7 +230,7 @@ class AseFiles:
 
     @cached_property
     def _num_frames(self) -> int:
-        return sum(len(places_of(path)) for path in self.files)
+        return sum(len(spans_of(path)) for path in self.files)
 
     @property
     def num_graphs(self) -> int | None:
@@ -260,33 +264,33 @@ class AseFiles:
         called = Counter(path.name for path in self.files)
         first_id = 0
         for path, pin in zip(self.files, self.pins or [None] * len(self.files), strict=True):
-            places = places_of(path)
+            spans = spans_of(path)
             if pin is not None:
                 pin.check(path)
             file = path.name if called[path.name] == 1 else str(path)
-            for start in range(0, len(places), _FRAMES_PER_BLOCK):
-                part = places[start : start + _FRAMES_PER_BLOCK]
+            for start in range(0, len(spans), _FRAMES_PER_BLOCK):
+                part = spans[start : start + _FRAMES_PER_BLOCK]
                 yield FramesTask(first_id, file, path, start, part, pin, ask)
                 first_id += len(part)
 
     def _find_targets(self) -> tuple[Target, ...]:
         """Level and shape of each target, from ASE where it knows the name, else from the first frame that has it."""
-        found: dict[str, Target] = {}
+        targets: dict[str, Target] = {}
         others: dict[str, None] = {}
         frames = islice(chain.from_iterable(map(_frames_of, self.files)), _FRAMES_LOOKED_AT) if self.targets else ()
         for frame in frames:
             with suppress(FaultyFrame):
-                for name in (name for name in self.targets if name not in found):
+                for name in (name for name in self.targets if name not in targets):
                     value = frame.find(name)
                     if value is not None:
                         kind = ("node", np.shape(value)[1:]) if name in frame.arrays else ("graph", np.shape(value))
-                        found[name] = Target(name, *_SHAPES.get(name, kind))
-                if len(found) == len(self.targets):
+                        targets[name] = Target(name, *_SHAPES.get(name, kind))
+                if len(targets) == len(self.targets):
                     break
                 others.update((name, None) for name in _SHAPES if name in frame.results)
                 others.update(dict.fromkeys(map(str, chain(frame.arrays, frame.info))))
         for name in self.targets:
-            if name not in found:
+            if name not in targets:
                 each = " ".join(f"--target {part.strip()}" for part in name.split(","))
                 hint = f": one name each, {each}" if "," in name else ""
                 known = ", ".join(line(other) for other in list(others)[:20]) or "nothing but structures"
@@ -294,27 +298,28 @@ class AseFiles:
                     f"none of the first {_FRAMES_LOOKED_AT:,} frames of {self.name} has {name!r} "
                     f"(--target {name}{hint}); there are: {known}"
                 )
-        return tuple(found[name] for name in self.targets)
+        return tuple(targets[name] for name in self.targets)
 
 
 def ase_files(
-    text: str, cutoff: float | None, targets: tuple[str, ...], strings: tuple[str, ...], float_dtype: str
+    text: str, cutoff: float | None, targets: Sequence[str], strings: Sequence[str], float_dtype: str | None
 ) -> AseFiles:
-    """The source that options ask for. SourceError for what they must not be."""
+    """The source `ase:TEXT` that options ask for. SourceError for what they must not be."""
+    float_dtype = float_dtype or "float32"
     if cutoff is None:
         raise SourceError(f"ase:{text} needs cutoff=R (--cutoff R), in the unit of the positions: up to where edges go")
     if not 0 < cutoff < math.inf:
         raise SourceError(f"cutoff must be a finite number above 0; got {cutoff!r}")
     if float_dtype not in FLOATS:
         raise SourceError(f"float_dtype must be {' or '.join(FLOATS)}; got {float_dtype!r}")
-    return AseFiles(text, float(cutoff), tuple(dict.fromkeys(targets)), strings, float_dtype)
+    return AseFiles(text, float(cutoff), tuple(dict.fromkeys(targets)), tuple(strings), float_dtype)
 
 
 def _frames_of(path: Path) -> Iterator[Frame]:
     """Those that can be read, in order."""
-    places = places_of(path)
+    spans = spans_of(path)
     with frames_in(path) as read:
-        yield from (frame for place in places.tolist() if isinstance(frame := _read(read, *place), Frame))
+        yield from (frame for span in spans.tolist() if isinstance(frame := _read(read, *span), Frame))
 
 
 def _read(read: Callable[[int, int], Frame], start: int, stop: int) -> Frame | str:

@@ -48,14 +48,14 @@ def block_of_arrays(
     counts = {"node": num_nodes, "edge": num_edges}
     if not len(ids):
         return RawBlock(ids, counts, {}, {}, {}, {}, Statistics(0, -1, False, HOMOGENEOUS, ()))
-    found = [_describe(field, counts, ids) for field in fields]
-    found += [_describe_string(name, int(ids[0])) for name in strings]
+    described = [_describe(field, counts, ids) for field in fields]
+    described += [_describe_string(name, int(ids[0])) for name in strings]
     columns = {
         field.name: field.values.astype(narrowest(about.dtype, about.low, about.high, about.whole), copy=False)
-        for field, about in zip(fields, found, strict=False)
+        for field, about in zip(fields, described, strict=False)
     }
     texts = {name: pa.array(values, pa.string()) for name, values in strings.items()}
-    statistics = Statistics(len(ids), int(ids[0]), False, HOMOGENEOUS, tuple(found))
+    statistics = Statistics(len(ids), int(ids[0]), False, HOMOGENEOUS, tuple(described))
     return RawBlock(ids, counts, columns, {}, texts, {}, statistics)
 
 
@@ -89,8 +89,10 @@ def _contradictions(
     """For each relation that some graph does not admit: (relation, the first such graph, what it has)."""
     sizes = field.sizes
     if field.level is not None:
-        own = "row" if field.level == "graph" else field.level
-        yield from ((other, int(ids[0]), f"has one row for each {field.level}") for other in RELATIONS if other != own)
+        admitted = "row" if field.level == "graph" else field.level
+        yield from (
+            (other, int(ids[0]), f"has one row for each {field.level}") for other in RELATIONS if other != admitted
+        )
         return
     for relation, expected in (*counts.items(), ("row", np.ones_like(sizes)), ("value", np.full_like(sizes, sizes[0]))):
         wrong = np.flatnonzero(sizes != expected)

@@ -43,8 +43,8 @@ class Frame:
 
     def find(self, name: str) -> Any:
         """What the frame has by this name; None: nothing."""
-        found = (held[name] for held in (self.results, self.arrays, self.info) if name in held)
-        return next((value for value in found if value is not None), None)
+        values = (held[name] for held in (self.results, self.arrays, self.info) if name in held)
+        return next((value for value in values if value is not None), None)
 
 
 class FaultyFrame(Exception):
@@ -86,13 +86,13 @@ def check_settled(path: Path) -> None:
 
 def unreadable(error: Exception) -> FaultyFrame:
     """A frame at which ASE fails."""
-    return FaultyFrame(f"ASE cannot read it: {said(error)}")
+    return FaultyFrame(f"ASE cannot read it: {short_error(error)}")
 
 
-Places = np.ndarray
+Spans = np.ndarray
 """Where frames lie, int64 [frames, 2]: first and last byte of text; number or row, twice, in the other files."""
 Read = Callable[[int, int], Frame]
-"""One frame by its place. Raises FaultyFrame, and whatever ASE raises for what it cannot read."""
+"""One frame by its span. Raises FaultyFrame, and whatever ASE raises for what it cannot read."""
 
 
 def files_of(text: str) -> tuple[Path, ...]:
@@ -103,17 +103,17 @@ def files_of(text: str) -> tuple[Path, ...]:
     parts = [text] if Path(text).exists() else text.split(",")
     if not all(part.strip() for part in parts):
         raise SourceError(f"ase:{text} names a file with an empty name: leave out the comma; a dot is this folder")
-    found = [path for part in parts for path in _named(part)]
-    for path in found:
+    paths = [path for part in parts for path in _named(part)]
+    for path in paths:
         if path.suffix not in KINDS:
             raise SourceError(f"{path} is of no known kind: frames are read from {', '.join(KINDS)}")
     first: dict[object, Path] = {}
-    for path in found:
+    for path in paths:
         other = first.setdefault(_same(path), path)
         if other is not path:
             also = "" if other == path else f", once as {other}"
             raise SourceError(f"ase:{text} names {path} twice{also}: name each file once")
-    return tuple(found)
+    return tuple(paths)
 
 
 def _same(path: Path) -> object:
@@ -127,42 +127,42 @@ def _same(path: Path) -> object:
 def _named(part: str) -> list[Path]:
     path = Path(part)
     if path.is_dir():
-        found = sorted(inside for inside in path.iterdir() if inside.suffix in KINDS and inside.is_file())
-        if not found:
+        paths = sorted(inside for inside in path.iterdir() if inside.suffix in KINDS and inside.is_file())
+        if not paths:
             raise SourceError(f"the folder {path} holds no file of frames ({', '.join(KINDS)})")
-        return found
+        return paths
     if not path.exists() and has_magic(part):
-        found = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
-        if not found:
+        paths = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+        if not paths:
             raise SourceError(f"no file is called {part}")
-        return found
+        return paths
     return [path]
 
 
-def places_of(path: Path) -> Places:
-    """The places of all frames of a file. SourceError for what is no such file."""
+def spans_of(path: Path) -> Spans:
+    """The spans of all frames of a file. SourceError for what is no such file."""
     check_settled(path)
-    return _places(path, *written(path))
+    return _spans(path, *written(path))
 
 
 @lru_cache(maxsize=1024)
-def _places(path: Path, *_: int) -> Places:
+def _spans(path: Path, *_: int) -> Spans:
     try:
-        found = KINDS[path.suffix].places(path)
+        spans = KINDS[path.suffix].spans(path)
     except (PackerError, ImportError):
         raise
     except Exception as error:  # whatever damaged files make of their readers
-        raise SourceError(f"{path} is no {KINDS[path.suffix].name}, or damaged: {said(error)}") from error
-    return np.array(found, dtype=np.int64).reshape(-1, 2)
+        raise SourceError(f"{path} is no {KINDS[path.suffix].name}, or damaged: {short_error(error)}") from error
+    return np.array(spans, dtype=np.int64).reshape(-1, 2)
 
 
 def frames_in(path: Path) -> AbstractContextManager[Read]:
-    """A function that reads frames of the file by their places, while the file is open."""
+    """A function that reads frames of the file by their spans, while the file is open."""
     check_settled(path)
     return KINDS[path.suffix].opened(path)
 
 
-def said(error: BaseException) -> str:
+def short_error(error: BaseException) -> str:
     """An error of somebody else's code in one short line."""
     return line(f"{type(error).__name__}: {error}")[:120].rstrip(": ")
 
@@ -176,8 +176,8 @@ def import_ase() -> None:
         raise MissingExtraError("ase and matscipy", "atoms", "reading atoms") from error
 
 
-def _places_of_text(path: Path) -> list[tuple[int, int]]:
-    found: list[tuple[int, int]] = []
+def _spans_of_text(path: Path) -> list[tuple[int, int]]:
+    spans: list[tuple[int, int]] = []
     at = lines = 0
     with open_file(path) as file:
         while first := file.readline():
@@ -189,13 +189,13 @@ def _places_of_text(path: Path) -> list[tuple[int, int]]:
                 atoms = -1
             if atoms < 0:
                 raise SourceError(
-                    f"{path}, line {lines + 1}: frame {len(found)} begins with its number of atoms; got "
+                    f"{path}, line {lines + 1}: frame {len(spans)} begins with its number of atoms; got "
                     f"{line(first[:40].decode(errors='replace').strip())!r}"
                 )
             stop = at + len(first) + sum(map(len, islice(file, atoms + 1)))
-            found.append((at, stop))
+            spans.append((at, stop))
             at, lines = stop, lines + atoms + 2
-    return found
+    return spans
 
 
 @contextmanager
@@ -226,7 +226,7 @@ def _opened_text(path: Path) -> Generator[Read]:
         yield read
 
 
-def _places_of_ulm(path: Path) -> list[tuple[int, int]]:
+def _spans_of_ulm(path: Path) -> list[tuple[int, int]]:
     with _ulm(path) as file:
         if file.get_tag() != "ASE-Trajectory":
             raise SourceError(f"{path} is no trajectory: it holds {line(file.get_tag())!r}")
@@ -260,7 +260,7 @@ def _opened_ulm(path: Path) -> Generator[Read]:
         yield read
 
 
-def _places_of_db(path: Path) -> list[tuple[int, int]]:
+def _spans_of_db(path: Path) -> list[tuple[int, int]]:
     database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     try:
         return [(row, row) for (row,) in database.execute("SELECT id FROM systems ORDER BY id")]
@@ -304,7 +304,7 @@ class _Data(Mapping[str, Any]):
         return len(self._held)
 
 
-def _places_of_lmdb(path: Path) -> np.ndarray:
+def _spans_of_lmdb(path: Path) -> np.ndarray:
     with _lmdb(path) as (get, entries):
         last, deleted = int(get("nextid") or 1) - 1, np.unique(np.array(get("deleted_ids") or [], dtype=np.int64))
         if last - len(deleted) > entries:
@@ -356,8 +356,8 @@ def _lmdb(path: Path) -> Generator[tuple[Callable[[str], Any], int]]:
         raise
     with opened as environment:
         needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-        if (found := path.stat().st_size) < needed:  # to look beyond the end of a mapped file ends the process
-            raise SourceError(f"{path} is damaged: it is {found:,} bytes of {needed:,}. Restore it, or write it again")
+        if (size := path.stat().st_size) < needed:  # to look beyond the end of a mapped file ends the process
+            raise SourceError(f"{path} is damaged: it is {size:,} bytes of {needed:,}. Restore it, or write it again")
         with environment.begin() as values:
 
             def get(key: str) -> Any:
@@ -371,16 +371,16 @@ class Kind(NamedTuple):
     """A kind of file: what it is called, and how it is read."""
 
     name: str
-    places: Callable[[Path], Any]
+    spans: Callable[[Path], Any]
     opened: Callable[[Path], AbstractContextManager[Read]]
 
 
-_TEXT = Kind("extended XYZ file", _places_of_text, _opened_text)
+_TEXT = Kind("extended XYZ file", _spans_of_text, _opened_text)
 KINDS = {
     ".extxyz": _TEXT,
     ".xyz": _TEXT,
-    ".traj": Kind("ASE trajectory", _places_of_ulm, _opened_ulm),
-    ".db": Kind("ASE database", _places_of_db, _opened_db),
-    ".aselmdb": Kind("ASE database of LMDB", _places_of_lmdb, _opened_lmdb),
+    ".traj": Kind("ASE trajectory", _spans_of_ulm, _opened_ulm),
+    ".db": Kind("ASE database", _spans_of_db, _opened_db),
+    ".aselmdb": Kind("ASE database of LMDB", _spans_of_lmdb, _opened_lmdb),
 }
 """Ending of a name -> what the file is."""

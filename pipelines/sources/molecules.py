@@ -96,8 +96,8 @@ def featurise(smiles: Sequence[str]) -> Molecules:
     """
     number: dict[str, int] = {}
     which = [number.setdefault(text, len(number)) for text in smiles]
-    found = _featurise(list(number))
-    return found if len(number) == len(smiles) else _repeated(found, np.array(which, dtype=np.int64))
+    molecules = _featurise(list(number))
+    return molecules if len(number) == len(smiles) else _repeated(molecules, np.array(which, dtype=np.int64))
 
 
 def _featurise(smiles: Sequence[str]) -> Molecules:
@@ -115,21 +115,21 @@ def _featurise(smiles: Sequence[str]) -> Molecules:
     return Molecules(np.array(kept, dtype=np.int64), num_nodes, 2 * num_bonds, x, edge_index, edge_attr, tuple(faults))
 
 
-def _repeated(found: Molecules, which: np.ndarray) -> Molecules:
+def _repeated(molecules: Molecules, which: np.ndarray) -> Molecules:
     """The molecules of many strings; which: int64 [strings], the position of each among those that were featurised."""
-    place = np.full(which.max() + 1, -1)
-    place[found.kept] = np.arange(len(found.kept))
-    kept = np.flatnonzero(place[which] >= 0)
-    graph = place[which[kept]]
-    reasons = dict(found.faults)
-    nodes, edges = _stretches(found.num_nodes, graph), _stretches(found.num_edges, graph)
+    position = np.full(which.max() + 1, -1)
+    position[molecules.kept] = np.arange(len(molecules.kept))
+    kept = np.flatnonzero(position[which] >= 0)
+    graph = position[which[kept]]
+    reasons = dict(molecules.faults)
+    nodes, edges = _stretches(molecules.num_nodes, graph), _stretches(molecules.num_edges, graph)
     return Molecules(
         kept,
-        found.num_nodes[graph],
-        found.num_edges[graph],
-        found.x[nodes],
-        found.edge_index[edges],
-        found.edge_attr[edges],
+        molecules.num_nodes[graph],
+        molecules.num_edges[graph],
+        molecules.x[nodes],
+        molecules.edge_index[edges],
+        molecules.edge_attr[edges],
         tuple((i, reasons[at]) for i, at in enumerate(which.tolist()) if at in reasons),
     )
 
@@ -176,19 +176,19 @@ def _raw(
     molecule, for the first one with each value of each feature, and for all that are laid out otherwise than is known.
     Where they say anything else, they are asked for all.
     """
-    found = decode(pickled, num_nodes, num_bonds)
-    known = found.known
+    decoded = decode(pickled, num_nodes, num_bonds)
+    known = decoded.known
     of_atom, of_bond = np.repeat(np.arange(len(known)), num_nodes), np.repeat(np.arange(len(known)), num_bonds)
-    atoms, bonds = found.atoms, found.bonds
+    atoms, bonds = decoded.atoms, decoded.bonds
     if not known.all():
         atoms = np.zeros((len(of_atom), atoms.shape[1]), dtype=np.int64)
         bonds = np.zeros((len(of_bond), bonds.shape[1]), dtype=np.int64)
-        atoms[known[of_atom]], bonds[known[of_bond]] = found.atoms, found.bonds
+        atoms[known[of_atom]], bonds[known[of_bond]] = decoded.atoms, decoded.bonds
     sample = np.zeros(len(known), dtype=bool)
     sample[::_CHECK_EVERY] = True
-    for rows, of in ((atoms, of_atom), (bonds[:, 2:], of_bond)):
+    for rows, molecule in ((atoms, of_atom), (bonds[:, 2:], of_bond)):
         for column in rows.T:
-            sample[_first_with(column, of, sample)] = True
+            sample[_first_with(column, molecule, sample)] = True
     sample &= known
     theirs = _got([smiles[i] for i in np.flatnonzero(sample).tolist()])
     if not (np.array_equal(atoms[sample[of_atom]], theirs[0]) and np.array_equal(bonds[sample[of_bond]], theirs[1])):
@@ -278,14 +278,14 @@ def _tables() -> tuple[tuple[int, np.ndarray], ...]:
 
 def _categories(raw: np.ndarray, tables: Sequence[tuple[int, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
     """(category int64 of each value, int64 [k, 2] of row and column of those that have none)."""
-    found = np.empty_like(raw)
+    categories = np.empty_like(raw)
     for column, (low, table) in enumerate(tables):
-        found[:, column] = table.take(raw[:, column] - low, mode="clip")
-    return found, np.argwhere(found < 0)
+        categories[:, column] = table.take(raw[:, column] - low, mode="clip")
+    return categories, np.argwhere(categories < 0)
 
 
 def _strange(names: Sequence[str], raw: np.ndarray, where: np.ndarray, rows: np.ndarray) -> dict[int, str]:
-    """Reason for each molecule with a value outside the categories, by its place among the molecules."""
+    """Reason for each molecule with a value outside the categories, by its position among the molecules."""
     ends = np.cumsum(rows)
     return {
         int(np.searchsorted(ends, row, side="right")): f"{names[column]} {raw[row, column]} has no category in PyG"

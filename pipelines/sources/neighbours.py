@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,72 +49,58 @@ class Edges:
     faults: dict[int, str]
 
 
-def edges_within(given: Structures, cutoff: float, stored: str = "float64") -> Edges:
+def edges_within(structures: Structures, cutoff: float, stored: str = "float64") -> Edges:
     """All pairs nearer than the cutoff, both directions of each, with images where the structure is periodic; an atom
     and its own images too. stored: the dtype in which positions and shifts are stored. Time and memory
     O(atoms + edges). No randomness."""
-    from matscipy.neighbours import neighbour_list
-
     faults: dict[int, str] = {}
 
     def mark(wrong: Any, reason: str) -> None:
         for at in np.flatnonzero(wrong).tolist():
             faults.setdefault(at, reason)
 
-    owner = np.repeat(np.arange(len(given.num_atoms)), given.num_atoms)
-    mark(given.num_atoms == 0, "no atoms")
-    mark(_any(~(np.abs(given.positions) <= _LARGEST).all(axis=1), owner, given), f"a position is NaN or {_BEYOND}")
-    mark(~(np.abs(given.cells) <= _LARGEST).all(axis=(1, 2)), f"the cell holds NaN or what is {_BEYOND}")
-    mark((given.pbc & ~given.cells.any(axis=2)).any(axis=1), "it is periodic along a vector that its cell lacks")
-    starts = pointers(given.num_atoms)
+    atom_owner = np.repeat(np.arange(len(structures.num_atoms)), structures.num_atoms)
+    mark(structures.num_atoms == 0, "no atoms")
+    mark(
+        _any(~(np.abs(structures.positions) <= _LARGEST).all(axis=1), atom_owner, structures),
+        f"a position is NaN or {_BEYOND}",
+    )
+    mark(~(np.abs(structures.cells) <= _LARGEST).all(axis=(1, 2)), f"the cell holds NaN or what is {_BEYOND}")
+    mark(
+        (structures.pbc & ~structures.cells.any(axis=2)).any(axis=1),
+        "it is periodic along a vector that its cell lacks",
+    )
+    starts = pointers(structures.num_atoms)
     boxes: dict[int, tuple[np.ndarray, np.ndarray]] = {
-        at: _box(given.positions[starts[at] : starts[at + 1]], given.cells[at], given.pbc[at])
-        for at in range(len(given.num_atoms))
+        at: _box(structures.positions[starts[at] : starts[at + 1]], structures.cells[at], structures.pbc[at])
+        for at in range(len(structures.num_atoms))
         if at not in faults
     }
-    _check_boxes(boxes, given, cutoff, faults)
-    parts: list[Any] = []
-    sound = [at for at in range(len(given.num_atoms)) if at not in faults]
-    for at in sound:
-        cell, origin = boxes[at]
-        parts.append(
-            neighbour_list(
-                "ijdS",
-                positions=given.positions[starts[at] : starts[at + 1]],
-                cell=cell,
-                pbc=given.pbc[at],
-                cutoff=cutoff,
-                cell_origin=origin,
-            )
-        )
-    source, target, distance, images = (
-        [np.concatenate(part) for part in zip(*parts, strict=True)]
-        if parts
-        else [np.zeros(shape, dtype=np.int64) for shape in (0, 0, 0, (0, 3))]
-    )
-    of = np.repeat(np.array(sound, dtype=np.int64), [len(part[0]) for part in parts])
-    mark(_any(distance == 0, of, given), "two atoms are at one place")
-    mark(_any((np.abs(images) > _MOST_IMAGES).any(axis=1), of, given), _TOO_FAR)
-    first = source + starts[of]
-    alone = np.bincount(first, minlength=len(owner)) == 0
-    mark(_any(alone, owner, given) & (given.num_atoms > 1), "an atom has no other within the cutoff")
+    _check_boxes(boxes, structures, cutoff, faults)
+    edge_owner, source, target, distance, images = _search(boxes, structures, cutoff, faults)
+    mark(_any(distance == 0, edge_owner, structures), "two atoms are at one place")
+    mark(_any((np.abs(images) > _MOST_IMAGES).any(axis=1), edge_owner, structures), _TOO_FAR)
+    first = source + starts[edge_owner]
+    alone = np.bincount(first, minlength=len(atom_owner)) == 0
+    mark(_any(alone, atom_owner, structures) & (structures.num_atoms > 1), "an atom has no other within the cutoff")
     # Adding zero turns -0.0 into 0.0: shifts that are zero are whole numbers, and stored as such.
-    shifts = np.einsum("ek,ekl->el", images, np.repeat(given.cells, np.bincount(of, minlength=len(starts) - 1), axis=0))
+    shifts = np.einsum(
+        "ek,ekl->el", images, np.repeat(structures.cells, np.bincount(edge_owner, minlength=len(starts) - 1), axis=0)
+    )
     shifts += 0.0
     if stored != "float64":
         with np.errstate(all="ignore"):  # of what has a fault anyway
-            vectors = given.positions.astype(stored).take(target + starts[of], axis=0)
-            vectors -= given.positions.astype(stored).take(first, axis=0)
-            vectors += shifts.astype(stored)
-            squares = np.einsum("el,el->e", vectors, vectors)
-            changed = ~(np.abs(squares - distance**2) <= 2 * _MOST_CHANGE * distance**2)
-        mark(_any(changed, of, given), f"{stored} {_CHANGED}")
+            stored_positions, stored_shifts = structures.positions.astype(stored), shifts.astype(stored)
+            changed = _are_changed(stored_positions, first, target + starts[edge_owner], stored_shifts, distance)
+        mark(_any(changed, edge_owner, structures), f"{stored} {_CHANGED}")
     if faults:
-        kept = ~np.isin(of, list(faults))
-        of, first, source, target, images, shifts = (part[kept] for part in (of, first, source, target, images, shifts))
+        kept = ~np.isin(edge_owner, list(faults))
+        edge_owner, first, source, target, images, shifts = (
+            part[kept] for part in (edge_owner, first, source, target, images, shifts)
+        )
     order = _order(first, target, images)
     return Edges(
-        np.bincount(of, minlength=len(given.num_atoms)),
+        np.bincount(edge_owner, minlength=len(structures.num_atoms)),
         np.stack([source, target], axis=1)[order].astype(np.int64),
         images[order].astype(np.int8),
         shifts[order],
@@ -129,9 +116,50 @@ _CHANGED = (
 _TOO_FAR = f"images within the cutoff are more than {_MOST_IMAGES} cells away (unit_shifts are int8): wrap its atoms"
 
 
-def _any(wrong: Any, of: np.ndarray, given: Structures) -> np.ndarray:
-    """Which structures have a row that is wrong. of: the structure of each row."""
-    return np.bincount(of[wrong], minlength=len(given.num_atoms)) > 0
+def _search(
+    boxes: Mapping[int, tuple[np.ndarray, np.ndarray]], structures: Structures, cutoff: float, faults: Mapping[int, str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Of each edge of the structures without a fault: structure, source, target (both within it), length, images."""
+    from matscipy.neighbours import neighbour_list
+
+    parts: list[Any] = []
+    starts = pointers(structures.num_atoms)
+    sound = [at for at in range(len(structures.num_atoms)) if at not in faults]
+    for at in sound:
+        cell, origin = boxes[at]
+        parts.append(
+            neighbour_list(
+                "ijdS",
+                positions=structures.positions[starts[at] : starts[at + 1]],
+                cell=cell,
+                pbc=structures.pbc[at],
+                cutoff=cutoff,
+                cell_origin=origin,
+            )
+        )
+    source, target, distance, images = (
+        [np.concatenate(part) for part in zip(*parts, strict=True)]
+        if parts
+        else [np.zeros(shape, dtype=np.int64) for shape in (0, 0, 0, (0, 3))]
+    )
+    owner = np.repeat(np.array(sound, dtype=np.int64), [len(part[0]) for part in parts])
+    return owner, source, target, distance, images
+
+
+def _are_changed(
+    positions: np.ndarray, source: np.ndarray, target: np.ndarray, shifts: np.ndarray, distance: np.ndarray
+) -> np.ndarray:
+    """Which edges have another length by positions and shifts as they are stored. source, target: among all atoms."""
+    vectors = positions.take(target, axis=0)
+    vectors -= positions.take(source, axis=0)
+    vectors += shifts
+    squares = np.einsum("el,el->e", vectors, vectors)
+    return ~(np.abs(squares - distance**2) <= 2 * _MOST_CHANGE * distance**2)
+
+
+def _any(wrong: Any, owner: np.ndarray, structures: Structures) -> np.ndarray:
+    """Which structures have a row that is wrong. owner: the structure of each row."""
+    return np.bincount(owner[wrong], minlength=len(structures.num_atoms)) > 0
 
 
 def _box(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -147,7 +175,7 @@ def _box(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray) -> tuple[np.n
 
 
 def _check_boxes(
-    boxes: dict[int, tuple[np.ndarray, np.ndarray]], given: Structures, cutoff: float, faults: dict[int, str]
+    boxes: dict[int, tuple[np.ndarray, np.ndarray]], structures: Structures, cutoff: float, faults: dict[int, str]
 ) -> None:
     """Find the faults of cells that must be found before a search, which could take any time and memory."""
     if not boxes:
@@ -161,7 +189,7 @@ def _check_boxes(
     heights = 1 / np.linalg.norm(inverse, axis=1)  # between the faces of each direction
     for wrong, reason in (
         (flat, "its cell is singular"),
-        (((cutoff / heights > _MOST_IMAGES) & given.pbc[ids]).any(axis=1), _TOO_FAR),
+        (((cutoff / heights > _MOST_IMAGES) & structures.pbc[ids]).any(axis=1), _TOO_FAR),
         (
             ~(np.maximum(heights / cutoff, 1).prod(axis=1) <= _MOST_BINS),
             f"it spreads over more than {_MOST_BINS:,} boxes of the cutoff's size",
@@ -169,20 +197,24 @@ def _check_boxes(
     ):
         for at in ids[wrong].tolist():
             faults.setdefault(at, reason)
-    _check_numbers(ids, boxes, heights, given, cutoff, faults)
+    _check_numbers(ids, boxes, heights, structures, cutoff, faults)
 
 
 def _check_numbers(
     ids: np.ndarray,
     boxes: dict[int, tuple[np.ndarray, np.ndarray]],
     heights: np.ndarray,
-    given: Structures,
+    structures: Structures,
     cutoff: float,
     faults: dict[int, str],
 ) -> None:
     """Find structures with more edges than memory holds, before they are searched for: from how many atoms share a bin
     of about the cutoff's size, as if each bin were spread evenly and had neighbours like itself."""
-    pbc, num_atoms, starts = given.pbc[ids], given.num_atoms[ids].astype(np.float64), pointers(given.num_atoms)
+    pbc, num_atoms, starts = (
+        structures.pbc[ids],
+        structures.num_atoms[ids].astype(np.float64),
+        pointers(structures.num_atoms),
+    )
     with np.errstate(all="ignore"):  # of cells with faults
         bins = np.maximum(heights // cutoff, 1)
         # What a sphere of the cutoff reaches: no more than the box, where no images follow.
@@ -195,14 +227,14 @@ def _check_numbers(
         if at in faults:
             continue
         cell, origin = boxes[at]
-        own = bins[row].astype(np.int64)
-        rows = (given.positions[starts[at] : starts[at + 1]] - origin) @ np.linalg.inv(cell)
-        number = np.ravel_multi_index(tuple((np.floor(rows * own).astype(np.int64) % own).T), tuple(own.tolist()))
+        shape = bins[row].astype(np.int64)
+        rows = (structures.positions[starts[at] : starts[at + 1]] - origin) @ np.linalg.inv(cell)
+        number = np.ravel_multi_index(tuple((np.floor(rows * shape).astype(np.int64) % shape).T), tuple(shape.tolist()))
         estimate = float(np.square(np.bincount(number), dtype=np.float64).sum() * around[row])
         if estimate > _MOST_EDGES:
             faults[at] = (
-                f"its {given.num_atoms[at]:,} atoms would have about {estimate:,.0f} edges, more than {_MOST_EDGES:,}: "
-                "choose a smaller cutoff"
+                f"its {structures.num_atoms[at]:,} atoms would have about {estimate:,.0f} edges, more than "
+                f"{_MOST_EDGES:,}: choose a smaller cutoff"
             )
 
 

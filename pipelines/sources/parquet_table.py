@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from packer.errors import SourceError
 from pipelines.sources.remote import RemoteText
-from pipelines.sources.table import Row, place_of
+from pipelines.sources.table import Row, column_index
 from pipelines.sources.text import TextFile, digest, has_changed, open_file
 
 MAGIC = b"PAR1\x15"
@@ -29,10 +29,10 @@ _MOST_PARTS = 128
 def is_parquet(path: TextFile) -> bool:
     """By what it begins with; SourceError for what is only called so."""
     with open_file(path) as file:
-        found = file.peek(len(MAGIC)).startswith(MAGIC)
-    if not found and path.name.lower().endswith((".parquet", ".pq")):
+        is_marked = file.peek(len(MAGIC)).startswith(MAGIC)
+    if not is_marked and path.name.lower().endswith((".parquet", ".pq")):
         raise SourceError(f"{path} is no Parquet file, whatever its name: it does not begin with PAR1")
-    return found
+    return is_marked
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,8 @@ def groups(path: TextFile, columns: Sequence[Column], sha256: str | None, least:
     with _file(path) as file, _faults(path):
         size, tail = _footer(file)
         held = _parquet(size, tail)
-        found = tuple(Column(_name_of(path, held.schema_arrow, column), column.kind) for column in columns)
-        names, metadata = {column.name for column in found}, held.metadata
+        named = tuple(Column(_name_of(path, held.schema_arrow, column), column.kind) for column in columns)
+        names, metadata = {column.name for column in named}, held.metadata
         rows = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
         joined = list(_joined(rows, least))
         spans = [
@@ -108,15 +108,15 @@ def groups(path: TextFile, columns: Sequence[Column], sha256: str | None, least:
         digests = [_digest(_read(file, part)) for part in spans]
     if digest(path) != stated:
         raise has_changed(path, digest(path), stated)
-    there = path.absolute() if isinstance(path, Path) else path
+    absolute = path.absolute() if isinstance(path, Path) else path
     footer = tail[0], size - tail[0], _digest([tail[1]])
     first = 0
     for part, span, sum_of in zip(joined, spans, digests, strict=True):
         num_rows = sum(rows[number] for number in part)
         step = min(max(least, -(-num_rows // _MOST_PARTS)), most)
-        held_bytes = Bytes(there, stated, part, footer, span, sum_of)
+        held_bytes = Bytes(absolute, stated, part, footer, span, sum_of)
         for start in range(0, num_rows, step):
-            yield Group(held_bytes, found, first, start, min(start + step, num_rows))
+            yield Group(held_bytes, named, first, start, min(start + step, num_rows))
         first += num_rows
 
 
@@ -136,7 +136,7 @@ def _joined(rows: Sequence[int], least: int) -> Iterator[tuple[int, ...]]:
 
 def _name_of(path: TextFile, schema: pa.Schema, column: Column) -> str:
     """A column's name as the file has it; SourceError where there is none, or one of another kind."""
-    name = schema.names[place_of(path, schema.names, column.name)]
+    name = schema.names[column_index(path, schema.names, column.name)]
     kind = schema.field(name).type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
@@ -166,20 +166,20 @@ def _cells(path: TextFile, column: Column, values: pa.ChunkedArray, first: int) 
     kind = values.type
     try:
         if kind in _TEXTS:
-            found = [value or "" for value in values.cast(pa.large_string()).to_pylist()]
+            texts = [value or "" for value in values.cast(pa.large_string()).to_pylist()]
         else:
             if pa.types.is_temporal(kind):
                 values = values.cast(pa.string())
             elif pa.types.is_boolean(kind) and column.kind == "number":
                 values = values.cast(pa.int8())
-            found = ["" if value is None else str(value) for value in values.to_pylist()]
+            texts = ["" if value is None else str(value) for value in values.to_pylist()]
     except (UnicodeDecodeError, pa.ArrowInvalid) as error:
         where = f"{path}, row {_first_fault(values, first)}"
         raise SourceError(f"{where}: {column.name} is not UTF-8. Write it as UTF-8 text") from error
-    if "\0" in "".join(found):
-        row = first + next(i for i, text in enumerate(found) if "\0" in text)
+    if "\0" in "".join(texts):
+        row = first + next(i for i, text in enumerate(texts) if "\0" in text)
         raise SourceError(f"{path}, row {row}: {column.name} holds a NUL byte, which no text holds. Restore the file")
-    return found
+    return texts
 
 
 def _first_fault(values: pa.ChunkedArray, first: int) -> int:
@@ -193,16 +193,16 @@ def _first_fault(values: pa.ChunkedArray, first: int) -> int:
 
 
 @lru_cache(maxsize=1)
-def _table(of: Bytes, names: tuple[str, ...]) -> pa.Table:
+def _table(stored: Bytes, names: tuple[str, ...]) -> pa.Table:
     """The columns of row groups, of the very bytes that were hashed. It stays for the tasks of their other rows."""
-    with _file(of.path) as file, _faults(of.path):
-        parts = _read(file, of.spans)
-        if _digest(parts) != of.digest:
-            raise has_changed(of.path, digest(of.path), of.sha256)
-        known = [(start, data) for (start, _), data in zip(of.spans, parts, strict=True)]
-        metadata = _metadata(of.path, of.sha256, of.footer)
-        held = pq.ParquetFile(pa.PythonFile(_Parts(sum(of.footer[:2]), known), mode="r"), metadata=metadata)
-        table = held.read_row_groups(list(of.numbers), list(dict.fromkeys(names)), use_threads=False)
+    with _file(stored.path) as file, _faults(stored.path):
+        parts = _read(file, stored.spans)
+        if _digest(parts) != stored.digest:
+            raise has_changed(stored.path, digest(stored.path), stored.sha256)
+        known = [(start, data) for (start, _), data in zip(stored.spans, parts, strict=True)]
+        metadata = _metadata(stored.path, stored.sha256, stored.footer)
+        held = pq.ParquetFile(pa.PythonFile(_Parts(sum(stored.footer[:2]), known), mode="r"), metadata=metadata)
+        table = held.read_row_groups(list(stored.numbers), list(dict.fromkeys(names)), use_threads=False)
         for at, field in enumerate(table.schema):
             if pa.types.is_dictionary(field.type):
                 table = table.set_column(at, field.name, table.column(at).cast(field.type.value_type))
@@ -239,11 +239,11 @@ def _footer(file: Any) -> tuple[int, tuple[int, bytes]]:
 
 
 def _read(file: Any, spans: Sequence[tuple[int, int]]) -> list[bytes]:
-    found: list[bytes] = []
+    parts: list[bytes] = []
     for start, size in spans:
         file.seek(start)
-        found.append(file.read(size))
-    return found
+        parts.append(file.read(size))
+    return parts
 
 
 def _digest(parts: Sequence[bytes]) -> bytes:
@@ -255,7 +255,7 @@ def _digest(parts: Sequence[bytes]) -> bytes:
 
 @contextmanager
 def _file(path: TextFile) -> Generator[Any]:
-    """The bytes, at any place."""
+    """The open file, of whatever kind."""
     if isinstance(path, RemoteText):
         yield io.BytesIO(path.data)
     else:

@@ -34,7 +34,7 @@ _SP3, _SINGLE = 4, 1
 _SET = np.array([bin(byte).count("1") for byte in range(256)], dtype=np.int64)
 
 Bytes = Callable[[np.ndarray], np.ndarray]
-"""Of places the bytes that stand there."""
+"""Of offsets the bytes that stand there."""
 
 
 class Decoded(NamedTuple):
@@ -100,20 +100,20 @@ def _decode(
 
 
 def _walk(start: np.ndarray, count: np.ndarray, size: Bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Of each molecule the places of its `count` records, one behind the other, and of each the place behind its last.
+    """Of each molecule the offsets of its `count` records, one behind the other, and the offset behind the last.
 
-    size: of the records at places. All molecules go on by one record at a time.
+    size: of the records at offsets. All molecules go on by one record at a time.
     """
     order = np.argsort(-count, kind="stable")
     at, number = start[order], (np.cumsum(count) - count)[order]
-    found = np.empty(count.sum(), dtype=np.int64)
+    offsets = np.empty(count.sum(), dtype=np.int64)
     most = int(count.max(initial=0))
     for step, going in enumerate(np.searchsorted(-count[order], -np.arange(most)).tolist()):
-        found[number[:going] + step] = at[:going]
+        offsets[number[:going] + step] = at[:going]
         at[:going] += size(at[:going])
     end = np.empty_like(at)
     end[order] = at
-    return found, end
+    return offsets, end
 
 
 def _atom_size(byte: Bytes, at: np.ndarray) -> np.ndarray:
@@ -138,15 +138,15 @@ def _bond_size(byte: Bytes, at: np.ndarray) -> np.ndarray:
 def _atoms(byte: Bytes, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(int64 [atoms, 9], their degree that to hydrogens alone, none in a ring; bool: those laid out otherwise)."""
     flags, present = byte(at + 1), byte(at + 2)
-    place = at + 6
+    offset = at + 6
     value: dict[str, np.ndarray] = {}
     for bit, name in enumerate(_VALUES, 1):
         here = (present >> bit & 1).astype(bool)
-        value[name] = np.where(here, byte(place), _SP3 if name == "hybridization" else 0)
-        place += here
+        value[name] = np.where(here, byte(offset), _SP3 if name == "hybridization" else 0)
+        offset += here
     hydrogens = value["hydrogens"] + np.where(flags & 32, 0, value["implicit valence"]).astype(np.int64)
     atoms = np.zeros((len(at), 9), dtype=np.int64)
-    for column, found in enumerate(
+    for column, values in enumerate(
         (
             byte(at),
             value["chirality"],
@@ -158,7 +158,7 @@ def _atoms(byte: Bytes, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             flags >> 6 & 1,
         )
     ):
-        atoms[:, column] = found
+        atoms[:, column] = values
     odd = (
         (flags & ~np.uint8(108) > 0) | (present & 1 > 0) | (byte(at + 3) > 1) | (byte(at + 4) > 0) | (byte(at + 5) > 0)
     )

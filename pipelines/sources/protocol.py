@@ -12,7 +12,7 @@ from packer.scan.block import RawBlock
 
 @dataclass(frozen=True)
 class Skip:
-    """A source graph that cannot be packed: id, reason (a few words, the same for all such graphs), place in the source
+    """A source graph that cannot be packed: id, reason (a few words, the same for all such graphs), where in the source
     (such as "line 7", may be empty), and its string attributes (name, text) as far as known."""
 
     graph_id: int

@@ -100,11 +100,13 @@ def from_object(graphs: Any) -> PygSource:
     return PygSource(f"a {type(graphs).__name__}", lambda: graphs, lambda: {"kind": "objects", "type": kind})
 
 
-def from_callable(module: str, name: str) -> PygSource:
+def from_callable(text: str) -> PygSource:
     """`pyg:module:callable`; modules of the working folder are found after all installed ones."""
-    called = f"pyg:{module}:{name}"
-    facts = {"kind": "pyg", "name": f"{module}:{name}"}
-    return PygSource(called, partial(_call, module, name), facts.copy, argv=(called,))
+    module, _, name = text.partition(":")
+    if not module or not name:
+        raise SourceError(f"{f'pyg:{text}'!r} names no callable: write pyg:module:callable, e.g. pyg:mydata:load")
+    facts = {"kind": "pyg", "name": text}
+    return PygSource(f"pyg:{text}", partial(_call, module, name), facts.copy, argv=(f"pyg:{text}",))
 
 
 def _call(module: str, name: str) -> Any:
@@ -112,14 +114,14 @@ def _call(module: str, name: str) -> Any:
     if here not in sys.path:
         sys.path.append(here)
     try:
-        found = importlib.import_module(module)
+        member = importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise SourceError(
             f"pyg:{module}:{name}: no module named {error.name!r}; give one that Python finds from {here}"
         ) from error
     for part in name.split("."):
-        if not hasattr(found, part):
-            known = [other for other in dir(found) if callable(getattr(found, other, None)) and other[0] != "_"]
+        if not hasattr(member, part):
+            known = [other for other in dir(member) if callable(getattr(member, other, None)) and other[0] != "_"]
             near = get_close_matches(part, known, 1)
             hint = (
                 f"Did you mean {near[0]!r}?"
@@ -127,7 +129,7 @@ def _call(module: str, name: str) -> Any:
                 else f"What can be called there: {', '.join(known[:8]) or 'nothing'}"
             )
             raise SourceError(f"pyg:{module}:{name}: {module} has no {part!r}. {hint}")
-        found = getattr(found, part)
-    if not callable(found):
-        raise SourceError(f"pyg:{module}:{name} is a {type(found).__name__}: name something to call without arguments")
-    return found()
+        member = getattr(member, part)
+    if not callable(member):
+        raise SourceError(f"pyg:{module}:{name} is a {type(member).__name__}: name something to call without arguments")
+    return member()

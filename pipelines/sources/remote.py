@@ -62,13 +62,13 @@ class RemoteText:
         try:
             before = self._version()
             file = self._place.open(self.name)
-            found = file.map() if file.size else memoryview(b"")
+            data = file.map() if file.size else memoryview(b"")
             after = self._version()
         except MissingFileError:
             raise SourceError(f"cannot read {self}: there is no such file. Check the URL") from None
         if before != after:
             raise SourceError(f"{self} was written to while it was read: run again when it is complete")
-        return found
+        return data
 
     def _version(self) -> dict[str, str]:
         def ask(fs: Any, root: str) -> dict[str, str]:

@@ -20,6 +20,7 @@ from packer.graphs.sizes import GraphSizes, with_columns
 from packer.scan.attributes import Attributes
 from packer.scan.columns import NO_NODES
 from pipelines.sources.protocol import BlockTask, Skip
+from pipelines.sources.table import check_delimiter
 
 NODES = ("num_nodes", "natoms", "num_atoms_per_entry")
 """What files call the number of nodes, where no column is named: ours, fairchem's, NequIP's."""
@@ -115,18 +116,18 @@ class SizesFile:
         read = pc.ReadOptions(use_threads=False)  # errors then name the row
         return pc.read_csv(self.path, read, parse, convert).column(0)
 
-    def _named(self, stored: Mapping[str, Any], asked: str | None, known: tuple[str, ...], what: str) -> str:
-        there = [name for name in known if name in stored]
-        if asked is None and len(there) == 1:
-            return there[0]
-        if asked is not None or not there:
-            if asked is None and what == "edges":
+    def _named(self, stored: Mapping[str, Any], asked: str | None, known: tuple[str, ...], rows: str) -> str:
+        present = [name for name in known if name in stored]
+        if asked is None and len(present) == 1:
+            return present[0]
+        if asked is not None or not present:
+            if asked is None and rows == "edges":
                 near = [name for name in stored if "edge" in name.lower() or "neighbo" in name.lower()]
                 if near:
                     raise SourceError(f"{self.name} has {near}: say which counts edges, --edges-column NAME")
                 return ""
             return asked or f"{known[0]}"
-        raise SourceError(f"{self.name} has {there}: say which counts {what} (--{what}-column)")
+        raise SourceError(f"{self.name} has {present}: say which counts {rows} (--{rows}-column)")
 
     def _numbers(self, stored: Mapping[str, Any], column: str) -> np.ndarray:
         """int64 [graphs]."""
@@ -156,6 +157,11 @@ class SizesFile:
                 f"{self.name}: column {column!r} is {values[wrong[0]]} in row {wrong[0] + 1}; sizes are 0 to 2**31 - 1"
             )
         return values.astype(np.int64)
+
+
+def sizes_file(text: str, nodes_column: str | None, edges_column: str | None, delimiter: str | None) -> SizesFile:
+    """The source `sizes:TEXT` that options ask for. SourceError for a delimiter that is none."""
+    return SizesFile(Path(text), nodes_column, edges_column, check_delimiter(delimiter or ","))
 
 
 class _Columns(dict[str, Any]):

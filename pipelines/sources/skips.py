@@ -61,8 +61,8 @@ class Skips(Sequence[Skip]):
             return self
         held: list[Skips] = []
         for block in self.blocks:
-            own = ids[slice(*np.searchsorted(ids, [block.first, block.last + 1]))]
-            wanted = set(own.tolist())
+            inside = ids[slice(*np.searchsorted(ids, [block.first, block.last + 1]))]
+            wanted = set(inside.tolist())
             held.append(Skips.of(skip for skip in _unpacked(block) if skip.graph_id in wanted) if wanted else Skips())
         return Skips.joined(held)
 

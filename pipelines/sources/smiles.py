@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -19,9 +19,10 @@ from pipelines.sources.flat import FlatField, block_of_arrays
 from pipelines.sources.molecules import Molecules, featurise
 from pipelines.sources.parquet_table import Column, groups, is_parquet, num_rows
 from pipelines.sources.protocol import Scan, Skip
+from pipelines.sources.remote import text_file
 from pipelines.sources.stretches import stretches
-from pipelines.sources.table import Row, csv_rows, plain_rows
-from pipelines.sources.targets import MISSING, Targets
+from pipelines.sources.table import Row, check_delimiter, csv_rows, plain_rows
+from pipelines.sources.targets import MISSING, Targets, check_dtype, missing_of
 from pipelines.sources.text import TextFile, count_lines, digest
 from pipelines.text.clean import stored
 
@@ -73,8 +74,8 @@ class SmilesTask:
             y = self.targets.read(kept, self.file, self.unit)
             # [1] a graph for one target, [1, targets] for several.
             fields.append(FlatField("y", y[:, 0] if y.shape[1] == 1 else y, np.ones(len(kept), dtype=np.int64)))
-        places = {"smiles": 0} | {name: at for at, name in enumerate(self.strings, 1 + len(self.targets.names))}
-        strings = {name: [row.cells[at] for row in kept] for name, at in places.items()}
+        columns = {"smiles": 0} | {name: at for at, name in enumerate(self.strings, 1 + len(self.targets.names))}
+        strings = {name: [row.cells[at] for row in kept] for name, at in columns.items()}
         ids = self.first_id + molecules.kept
         return block_of_arrays(ids, molecules.num_nodes, molecules.num_edges, fields, strings)
 
@@ -147,9 +148,9 @@ class SmilesFile:
 
     def _asked(self) -> dict[str, Any]:
         """What is read otherwise than by default."""
-        given = {"target_dtype": self.target_dtype, "missing": list(self.missing), "delimiter": self.delimiter}
+        options = {"target_dtype": self.target_dtype, "missing": list(self.missing), "delimiter": self.delimiter}
         usual = {"target_dtype": "float32", "missing": list(MISSING), "delimiter": None}
-        return {name: value for name, value in given.items() if value != usual[name]}
+        return {name: value for name, value in options.items() if value != usual[name]}
 
     @property
     def num_graphs(self) -> int | None:
@@ -202,6 +203,29 @@ class SmilesFile:
         return [Column(self.smiles_column, "text"), *numbers, *any_kind]
 
 
+def smiles_file(
+    text: str,
+    *,
+    smiles_column: str | None,
+    targets: Sequence[str],
+    target_dtype: str | None,
+    missing: str | Sequence[str] | None,
+    delimiter: str | None,
+    storage_options: Mapping[str, Any] | None,
+    strings: Sequence[str],
+) -> SmilesFile:
+    """The source `smiles:TEXT` that options ask for. SourceError for what they must not be."""
+    return SmilesFile(
+        text_file(text, storage_options),
+        smiles_column or "smiles",
+        tuple(targets),
+        tuple(strings),
+        target_dtype=check_dtype(target_dtype or "float32"),
+        missing=MISSING if missing is None else missing_of(missing),
+        delimiter=None if delimiter is None else check_delimiter(delimiter),
+    )
+
+
 @dataclass(frozen=True)
 class NciSample:
     """The first NCI molecules, with their polar surface (TPSA, square angstrom) as y: 4,991 of 4,999 lines parse.
@@ -242,13 +266,13 @@ class NciSample:
         one, other = self.files
         pins = self.sha256 or (None, None)
         pairs = zip_longest(plain_rows(one, 2, "\t", 0, pins[0]), plain_rows(other, 2, ",", 1, pins[1]))
-        for number, (found, value) in enumerate(pairs, 1):
-            if found is None or value is None:
+        for number, (molecule, value) in enumerate(pairs, 1):
+            if molecule is None or value is None:
                 raise SourceError(f"{one} and {other} differ in length: one ends before molecule {number}")
-            text, given = found.cells[0], value.cells[0]
-            if text != given:
-                raise SourceError(f"line {found.line}: {one.name} has {text!r}, {other.name} {given!r}")
-            yield Row(found.line, (text, value.cells[1]))
+            text, other_text = molecule.cells[0], value.cells[0]
+            if text != other_text:
+                raise SourceError(f"line {molecule.line}: {one.name} has {text!r}, {other.name} {other_text!r}")
+            yield Row(molecule.line, (text, value.cells[1]))
 
 
 def featuriser_key() -> dict[str, str]:

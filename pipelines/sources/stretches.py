@@ -89,10 +89,10 @@ def stretches(
     if is_gzipped(path):
         return None
     with text_of(path, sha256) as (text, _):
-        found = columns_of(path, text, names, delimiter)
-    if found is None or len(found[0].delimiter.encode()) > 1:
+        header = columns_of(path, text, names, delimiter)
+    if header is None or len(header[0].delimiter.encode()) > 1:
         return None
-    columns, lines = found
+    columns, lines = header
     with open_file(path) as file:
         mark = len(_MARK) if file.peek(len(_MARK)).startswith(_MARK) else 0
         head = file.read(mark + sum(len(line.encode()) for line in lines))
@@ -134,10 +134,10 @@ class _Index:
 
         False: quotes or NUL bytes stand among them that defy counting.
         """
-        found = self._records_in(data + b"\n" if last and data else data)
-        if found is None:
+        records = self._records_in(data + b"\n" if last and data else data)
+        if records is None:
             return False
-        begins, lines = found
+        begins, lines = records
         view, cut = memoryview(data), 0
         for i in range(-self._records % self._rows, len(begins), self._rows):
             begin = int(begins[i])
@@ -162,7 +162,7 @@ class _Index:
         self._hash = _hasher()
 
     def _records_in(self, data: bytes) -> tuple[np.ndarray, np.ndarray] | None:
-        """Of the records in whole lines the places where they begin, and the lines; None: they defy counting."""
+        """Of the records in whole lines the offsets where they begin, and the lines; None: they defy counting."""
         if b"\0" in data:
             return None
         byte = np.frombuffer(data, dtype=np.uint8)

@@ -36,25 +36,25 @@ class Row:
 
 def check_delimiter(delimiter: str) -> str:
     """One character, of what was written ("tab" is the tab); SourceError for what cannot stand between cells."""
-    found = "\t" if delimiter in ("tab", "\\t") else delimiter
-    if len(found) != 1 or found in '"\r\n\0':
+    character = "\t" if delimiter in ("tab", "\\t") else delimiter
+    if len(character) != 1 or character in '"\r\n\0':
         raise SourceError(f"delimiter must be one character such as ; or tab, no quote or line end; got {delimiter!r}")
-    return found
+    return character
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Where in a record the chosen cells stand, of `width`; delimiter: between its cells."""
+    """Where in a record of `width` cells the chosen ones stand; delimiter: between its cells."""
 
     delimiter: str
     width: int
-    places: tuple[int, ...]
+    indices: tuple[int, ...]
 
     def chooser(self) -> Callable[[list[str]], tuple[str, ...]]:
         """What takes the chosen cells out of a record."""
-        if len(self.places) > 1:
-            return itemgetter(*self.places)
-        return lambda record: tuple(record[place] for place in self.places)
+        if len(self.indices) > 1:
+            return itemgetter(*self.indices)
+        return lambda record: tuple(record[index] for index in self.indices)
 
 
 def csv_rows(
@@ -71,11 +71,11 @@ def csv_rows(
         first = _header_lines(path, file)
         used = delimiter or _shown_by(first, columns)
         records = _records(path, chain(first, file), used, check)
-        found = _columns(path, next(records)[1], columns, used)
-        chosen = found.chooser()
+        header = _columns(path, next(records)[1], columns, used)
+        chosen = header.chooser()
         for line, record in records:
-            if len(record) != found.width:
-                has = f"{len(record)} cells, but the header names {found.width} columns"
+            if len(record) != header.width:
+                has = f"{len(record)} cells, but the header names {header.width} columns"
                 raise SourceError(f"{path}, line {line}: {has}. Cells that hold {used!r} are put into quotes")
             yield Row(line, chosen(record))
 
@@ -95,7 +95,7 @@ def columns_of(
 
 
 def _columns(path: TextFile, header: list[str], columns: Sequence[str], delimiter: str) -> Columns:
-    return Columns(delimiter, len(header), tuple(place_of(path, header, column, delimiter) for column in columns))
+    return Columns(delimiter, len(header), tuple(column_index(path, header, column, delimiter) for column in columns))
 
 
 def plain_rows(path: TextFile, width: int, delimiter: str, above: int = 0, sha256: str | None = None) -> Iterator[Row]:
@@ -161,15 +161,15 @@ def _shown_by(lines: Sequence[str], columns: Sequence[str]) -> str:
     return max(DELIMITERS, key=named)
 
 
-def place_of(path: TextFile, header: Sequence[str], column: str, delimiter: str | None = None) -> int:
+def column_index(path: TextFile, header: Sequence[str], column: str, delimiter: str | None = None) -> int:
     """Where a column stands; names that differ by blanks around them alone are one name. delimiter: of text."""
-    alike = [place for place, name in enumerate(header) if _bare(name) == _bare(column)]
+    alike = [index for index, name in enumerate(header) if _bare(name) == _bare(column)]
     if len(alike) > 1:
-        at = ", ".join(str(place + 1) for place in alike)
+        at = ", ".join(str(index + 1) for index in alike)
         raise SourceError(f"{path} has column {column!r} {len(alike)} times (columns {at}): rename all but one")
     if column in header:
         return header.index(column)
-    near = [header[place] for place in alike] or get_close_matches(column, header, 1)
+    near = [header[index] for index in alike] or get_close_matches(column, header, 1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     alone = (
         f" (parted by {delimiter!r}; delimiter (--delimiter) names another)" if delimiter and len(header) == 1 else ""
@@ -206,18 +206,18 @@ def _bad_quote(lines: Iterable[tuple[int, str]], delimiter: str) -> tuple[int | 
             if opened is None and line.startswith('"', at):
                 opened, at = number, at + 1
             elif opened is None:
-                found = line.find(delimiter, at)
-                if found < 0:
+                position = line.find(delimiter, at)
+                if position < 0:
                     break
-                at = found + 1
+                at = position + 1
             else:
-                found = line.find('"', at)
-                if found < 0:
+                position = line.find('"', at)
+                if position < 0:
                     break
-                after = line[found + 1 : found + 2]
+                after = line[position + 1 : position + 2]
                 if after not in ("", '"', delimiter, "\r", "\n"):
                     return opened, number
                 if after != '"':
                     opened = None
-                at = found + 2
+                at = position + 2
     return opened, None

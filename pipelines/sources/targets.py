@@ -42,13 +42,13 @@ class Targets:
         texts = list(dict.fromkeys(cells))  # labels are few texts; in the order of their first cells
         values = _numbers(texts, self.missing)
 
-        def place(text: str) -> str:
+        def where(text: str) -> str:
             row, column = divmod(cells.index(text), len(self.names))
             return f"{file}, {unit} {rows[row].line}: {self.names[column]} is {text[:60]!r}"
 
         if isinstance(values, int):
             how = "Correct it, or name it in missing (--missing) where it stands for none"
-            raise SourceError(f"{place(texts[values])}, not a number. {how}")
+            raise SourceError(f"{where(texts[values])}, not a number. {how}")
         with np.errstate(over="ignore", under="ignore"):
             cast = values.astype(self.dtype)
         lost = _lost(texts, values, cast)
@@ -57,10 +57,10 @@ class Targets:
             how = (
                 "Pass target_dtype='float64' (--target-dtype), or round it" if wide else "Round it, or scale the column"
             )
-            raise SourceError(f"{place(texts[lost])}, of which {self.dtype} makes {cast[lost]:.17g}. {how}")
+            raise SourceError(f"{where(texts[lost])}, of which {self.dtype} makes {cast[lost]:.17g}. {how}")
         number = {text: at for at, text in enumerate(texts)}
-        found = cast[np.fromiter(map(number.__getitem__, cells), np.int64, len(cells))]
-        return found.reshape(len(rows), len(self.names))
+        ids = np.fromiter(map(number.__getitem__, cells), np.int64, len(cells))
+        return cast[ids].reshape(len(rows), len(self.names))
 
 
 def check_dtype(dtype: str) -> str:
@@ -69,17 +69,17 @@ def check_dtype(dtype: str) -> str:
     return dtype
 
 
-def missing_of(given: str | Sequence[str]) -> tuple[str, ...]:
+def missing_of(missing: str | Sequence[str]) -> tuple[str, ...]:
     """ "NA,nan," or several such texts -> ("NA", "nan", ""): each name once, without blanks around it."""
-    texts = [given] if isinstance(given, str) else given
-    found = tuple(dict.fromkeys(part.strip() for text in texts for part in text.split(",")))
-    if not found:
+    texts = [missing] if isinstance(missing, str) else missing
+    names = tuple(dict.fromkeys(part.strip() for text in texts for part in text.split(",")))
+    if not names:
         raise SourceError('missing names no cells: give them as "NA,nan,", an empty name for empty cells')
-    return found
+    return names
 
 
 def _numbers(cells: Sequence[str], missing: Sequence[str]) -> np.ndarray | int:
-    """float64 [cells], NaN for those that are missing; the place of the first cell that is neither."""
+    """float64 [cells], NaN for those that are missing; the index of the first cell that is neither."""
     none = frozenset(missing)
     values: list[float] = []
     # Of these signs alone `float` reads the numbers that the rules allow, and no others.
@@ -95,11 +95,11 @@ def _numbers(cells: Sequence[str], missing: Sequence[str]) -> np.ndarray | int:
             if number is None:
                 return at
             values.append(number)
-    found = np.array(values, dtype=np.float64)
+    numbers = np.array(values, dtype=np.float64)
     named = [number for number in map(decimal_of, missing) if number is not None]
     if named:  # -999 names -999.0, too
-        found[np.isin(found, named)] = math.nan
-    return found
+        numbers[np.isin(numbers, named)] = math.nan
+    return numbers
 
 
 def is_lost(values: np.ndarray, cast: np.ndarray) -> np.ndarray:
@@ -110,7 +110,7 @@ def is_lost(values: np.ndarray, cast: np.ndarray) -> np.ndarray:
 
 
 def _lost(cells: Sequence[str], values: np.ndarray, cast: np.ndarray) -> int | None:
-    """The place of the first number that the cast turned into one that it must not become."""
+    """The index of the first number that the cast turned into one that it must not become."""
     with np.errstate(invalid="ignore"):
         size, lost = np.abs(values), is_lost(values, cast)
         for at in np.flatnonzero(values == 0).tolist():  # 1e-400 is zero as a double already

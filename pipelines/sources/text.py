@@ -62,14 +62,14 @@ def _stamp(path: Path) -> tuple[int, ...]:
 
 def _written(file: io.BufferedReader) -> tuple[int, int, int]:
     """What changes when an open file is written to."""
-    found = os.fstat(file.fileno())
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    status = os.fstat(file.fileno())
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def has_changed(path: object, found: str, stated: str) -> SourceError:
+def has_changed(path: object, sha256: str, stated: str) -> SourceError:
     """The error that a file is not the one that was hashed when the job began."""
     return SourceError(
-        f"{path} has changed while it was read: its SHA-256 is {found}, and was {stated} at the start. Run again when "
+        f"{path} has changed while it was read: its SHA-256 is {sha256}, and was {stated} at the start. Run again when "
         "nothing writes to it"
     )
 
@@ -129,9 +129,9 @@ def text_of(path: TextFile, sha256: str | None) -> Generator[tuple[io.TextIOWrap
                 while raw.read(1 << 20):
                     pass
             if whole or _written(opened) != start:
-                found = hashed.sha256.hexdigest() if whole else digest(path)
-                if found != sha256:
-                    raise has_changed(path, found, sha256)
+                now = hashed.sha256.hexdigest() if whole else digest(path)
+                if now != sha256:
+                    raise has_changed(path, now, sha256)
 
         if sha256 is not None and digest(path) != sha256:
             raise has_changed(path, digest(path), sha256)
@@ -161,10 +161,10 @@ def _unzipped(path: TextFile, raw: Any) -> Any:
     gzipped = _is_gzipped(path, raw)
     file = cast(Any, gzip.GzipFile(fileobj=raw)) if gzipped else raw
     start = file.peek(16)[:16]
-    for pattern, what in (*_OTHERS, *([(_GZIP, "gzipped once more")] if gzipped else [])):
+    for pattern, kind in (*_OTHERS, *([(_GZIP, "gzipped once more")] if gzipped else [])):
         if re.match(pattern, start, re.DOTALL):
             inside = ", once unzipped," if gzipped else ""
-            raise SourceError(f"{path}{inside} is {what}: write it as UTF-8 text, plain or gzipped")
+            raise SourceError(f"{path}{inside} is {kind}: write it as UTF-8 text, plain or gzipped")
     return file
 
 

@@ -42,11 +42,11 @@ def check_files(folder: Path, raw: Path, name: str) -> int:
     for part, (level, kind) in _FILES.items():
         if not (folder / f"{name}_{part}.txt").exists():
             continue
-        found, known = len(read(part, kind)), wanted[level]
-        if found != known:
+        lines, known = len(read(part, kind)), wanted[level]
+        if lines != known:
             stands = {"edge": "A", "node": "graph_indicator", "graph": "graph_indicator"}[level]
             raise SourceError(
-                f"{raw / name}_{part}.txt has {found} lines, but {name}_{stands}.txt tells of {known} {level}s: one "
+                f"{raw / name}_{part}.txt has {lines} lines, but {name}_{stands}.txt tells of {known} {level}s: one "
                 f"line for each {level}"
             )
         if level == "graph" and known == 1:
@@ -64,8 +64,8 @@ def _graphs_of_nodes(rows: np.ndarray, path: str) -> np.ndarray:
     if len(wrong):
         at = int(wrong[0])
         last = f"graph {graph_of[at]} after graph {before[at]}" if at else f"graph {graph_of[at]}"
-        what = last if graph_of[at] > 0 and at else f"{last}; graphs are numbered from 1"
-        raise SourceError(f"{path}, line {at + 1}: {what}: sort the nodes by their graph, and number all files so")
+        fault = last if graph_of[at] > 0 and at else f"{last}; graphs are numbered from 1"
+        raise SourceError(f"{path}, line {at + 1}: {fault}: sort the nodes by their graph, and number all files so")
     if len(graph_of) == 1:
         raise SourceError(f"{path} has one line: PyG reads no TUDataset of a single node")
     return graph_of
@@ -93,12 +93,12 @@ def _check_edges(rows: np.ndarray, graph_of: np.ndarray, path: str) -> int:
     return len(rows)
 
 
-def _rows(path: Path, kind: str, shown: str) -> np.ndarray:
+def _rows(path: Path, kind: str, name: str) -> np.ndarray:
     """The numbers of a file: int64 or float64 [lines, numbers of each]. SourceError names the line."""
     with path.open("rb") as file:
         width = file.readline().count(b",") + 1
     if not path.stat().st_size:
-        raise SourceError(f"{shown} is empty")
+        raise SourceError(f"{name} is empty")
     names = [str(column) for column in range(width)]
     dtype = pa.int64() if kind == "whole" else pa.float64()
     try:
@@ -108,25 +108,27 @@ def _rows(path: Path, kind: str, shown: str) -> np.ndarray:
             csv.ParseOptions(quote_char=False, ignore_empty_lines=False),
             csv.ConvertOptions(column_types=dict.fromkeys(names, dtype), null_values=[]),
         )
-        found = np.stack([column.to_numpy() for column in table.columns], axis=1)
+        numbers = np.stack([column.to_numpy() for column in table.columns], axis=1)
     except pa.ArrowInvalid:
-        found = _rows_one_by_one(path, kind, width, shown)
+        numbers = _rows_one_by_one(path, kind, width, name)
     if kind == "real":
         with np.errstate(over="ignore"):
-            beyond = np.argwhere(np.isfinite(found) & ~np.isfinite(found.astype(np.float32)))
+            beyond = np.argwhere(np.isfinite(numbers) & ~np.isfinite(numbers.astype(np.float32)))
         if len(beyond):
             line, cell = beyond[0]
-            raise SourceError(f"{shown}, line {line + 1}: {found[line, cell]} is beyond float32, in which PyG keeps it")
-    return found
+            raise SourceError(
+                f"{name}, line {line + 1}: {numbers[line, cell]} is beyond float32, in which PyG keeps it"
+            )
+    return numbers
 
 
-def _rows_one_by_one(path: Path, kind: str, width: int, shown: str) -> np.ndarray:
+def _rows_one_by_one(path: Path, kind: str, width: int, name: str) -> np.ndarray:
     """What `_rows` gives, for texts that Arrow does not take: to find the line that is wrong, if there is one."""
     rows: list[list[float]] = []
     with path.open(encoding="utf-8", errors="surrogateescape") as file:
         for number, line in enumerate(file, 1):
             cells = [cell.strip() for cell in line.split(",")]
-            where = f"{shown}, line {number}"
+            where = f"{name}, line {number}"
             for cell in cells:
                 if not _NUMBER[kind].fullmatch(cell):
                     raise SourceError(f"{where}: {cell[:40]!r} is no {'whole ' * (kind == 'whole')}number")

@@ -19,9 +19,12 @@ from pipelines.sources.text import digest, has_changed, open_file
 from pipelines.sources.tu_files import check_files
 
 
-def tudataset(name: str, root: Path, use_node_attr: bool = False, use_edge_attr: bool = False) -> PygSource:
+def tudataset(name: str, root: str | Path | None, use_node_attr: bool, use_edge_attr: bool) -> PygSource:
     """The data set whose raw text lies in root/name/raw. Nothing is written there."""
     called = f"tudataset:{name}"
+    if root is None:
+        raise SourceError(f"{called} needs root=DIR (--root DIR), the folder that holds {name}/raw")
+    root = Path(root)
     asked = {"use_node_attr": use_node_attr, "use_edge_attr": use_edge_attr}
     asked = {option: value for option, value in asked.items() if value}
     words = (called, "--root", str(root), *(f"--{option.replace('_', '-')}" for option in asked))
@@ -44,14 +47,14 @@ def _load(name: str, root: Path, asked: dict[str, bool], sha256: Mapping[str, st
         raise MissingExtraError("torch_geometric", "pyg", "reading a TUDataset") from error
     with tempfile.TemporaryDirectory(prefix="graph-pack-") as folder:
         # PyG writes its processed copy beside the raw files: let it do so elsewhere, beside copies that no one changes.
-        place = Path(folder) / name / "raw"
-        place.mkdir(parents=True)
-        found = {path.name: _copied(path, place / path.name) for path in sorted(raw.glob(f"{name}_*.txt"))}
-        wanted = found if sha256 is None else sha256
-        for file in sorted(found.keys() | wanted.keys()):
-            if found.get(file) != wanted.get(file):
-                raise has_changed(raw / file, found.get(file, "none: it is gone"), wanted.get(file, "none: it is new"))
-        graphs = check_files(place, raw, name)
+        copies = Path(folder) / name / "raw"
+        copies.mkdir(parents=True)
+        hashes = {path.name: _copied(path, copies / path.name) for path in sorted(raw.glob(f"{name}_*.txt"))}
+        wanted = hashes if sha256 is None else sha256
+        for file in sorted(hashes.keys() | wanted.keys()):
+            if hashes.get(file) != wanted.get(file):
+                raise has_changed(raw / file, hashes.get(file, "none: it is gone"), wanted.get(file, "none: it is new"))
+        graphs = check_files(copies, raw, name)
         try:
             with contextlib.redirect_stderr(io.StringIO()):  # it tells that it is "Processing..."
                 dataset = TUDataset(folder, name, **asked)  # pyright: ignore[reportArgumentType]
@@ -70,10 +73,10 @@ def _with_last_graphs(dataset: Any, graphs: int) -> Any:
 
 def _copied(path: Path, to: Path) -> str:
     """Copy a text, its last line ended, without blank lines after it; SHA-256 of the bytes that were read."""
-    found = hashlib.sha256()
+    hasher = hashlib.sha256()
     with open_file(path) as file, to.open("w+b") as copy:
         for part in iter(lambda: file.read(1 << 20), b""):
-            found.update(part)
+            hasher.update(part)
             copy.write(part.removeprefix(codecs.BOM_UTF8) if not copy.tell() else part)
         end = copy.tell()
         while end and copy.seek(max(end - 4096, 0)) < end:
@@ -85,7 +88,7 @@ def _copied(path: Path, to: Path) -> str:
         copy.truncate(end)
         copy.seek(end)
         copy.write(b"\n" if end else b"")
-    return found.hexdigest()
+    return hasher.hexdigest()
 
 
 def _key(name: str, root: Path, asked: dict[str, bool]) -> dict[str, Any]:
@@ -104,9 +107,9 @@ def _raw_folder(name: str, root: Path) -> Path:
     missing = [f"{name}_{part}.txt" for part in ("A", "graph_indicator") if not (raw / f"{name}_{part}.txt").is_file()]
     if not missing:
         return raw
-    found = sorted(path.parent.name for path in root.glob("*/raw")) if root.is_dir() else []
-    there = f"{root} holds {', '.join(found) or 'no data set'}" if root.is_dir() else f"there is no folder {root}"
+    others = sorted(path.parent.name for path in root.glob("*/raw")) if root.is_dir() else []
+    contents = f"{root} holds {', '.join(others) or 'no data set'}" if root.is_dir() else f"there is no folder {root}"
     raise SourceError(
-        f"{raw} lacks {' and '.join(missing)}; {there}. Download {name} (torch_geometric.datasets.TUDataset does) and "
-        "pass root, the folder that it lies in (--root)"
+        f"{raw} lacks {' and '.join(missing)}; {contents}. Download {name} (torch_geometric.datasets.TUDataset does) "
+        "and pass root, the folder that it lies in (--root)"
     )

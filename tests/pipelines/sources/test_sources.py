@@ -2,6 +2,7 @@
 
 import gzip
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from packer.scan.from_objects import block_of_graphs
 from packer.scan.levels import decide
 from packer.scan.statistics import merge
 from pipelines.sources import as_source, parse_source
+from pipelines.sources.kinds import KINDS, SourceKind
 from pipelines.sources.molecules import featurise
 from pipelines.sources.protocol import Scan, Source
 
@@ -213,3 +215,12 @@ def test_an_object_that_is_no_source() -> None:
         list(as_source(3).tasks())
     with pytest.raises(SourceError, match="root describe a source given as text"):
         as_source([], root="x")
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_a_record_names_the_options_that_its_source_takes(kind: SourceKind) -> None:
+    """The argument, then the options; each is one of `parse_source`, and belongs to one kind."""
+    _, *options = signature(kind.load()).parameters
+    assert sorted(options) == sorted(kind.takes)
+    assert set(options) <= set(signature(parse_source).parameters)
+    assert [other.prefix for other in KINDS.values() if set(other.options) & set(kind.options)] in ([kind.prefix], [])
