@@ -29,17 +29,21 @@ class Items:
 
     @classmethod
     def from_need(
-        cls, need: np.ndarray, capacity: np.ndarray, row_count: np.ndarray | None, of_row: np.ndarray
+        cls,
+        need: np.ndarray,
+        capacity: np.ndarray,
+        kind_count: np.ndarray,
+        of_row: np.ndarray,
+        row_count: np.ndarray | None = None,
     ) -> Items:
-        """Merge equal rows of `need` int64 [kinds, dims]; row r is of kind of_row[r] and owns row_count[r] items."""
+        """Merge equal rows of `need` int64 [kinds, dims], of which there are kind_count[k] items: row r is of kind
+        of_row[r] and owns row_count[r] of them. Where no two kinds are alike no array of all rows is made."""
         distinct, merged = distinct_rows(need)
-        size_of_row = merged.astype(np.int32)[of_row]
-        if row_count is None:
-            count = np.bincount(size_of_row, minlength=len(distinct)).astype(np.int64)
-        else:
-            count = np.zeros(len(distinct), dtype=np.int64)
-            np.add.at(count, size_of_row, row_count)
-        return cls(Instance(distinct, capacity, count), size_of_row, row_count)
+        count = np.zeros(len(distinct), dtype=np.int64)
+        np.add.at(count, merged, kind_count)
+        if not np.array_equal(merged, np.arange(len(need))):
+            of_row = merged.astype(np.int32)[of_row]
+        return cls(Instance(distinct, capacity, count), of_row, row_count)
 
     def size_of_item(self) -> np.ndarray:
         """Integers [items], row numbers of `instance.need`: made anew where rows own several items."""

@@ -39,17 +39,21 @@ def need_of(sizes: np.ndarray, axes: Iterable[Axis], limits: PackLimits) -> tupl
 
 def check_fit(sizes: GraphSizes, limits: PackLimits) -> None:
     """Raise a SizesError that names the first graph too large for an empty pack, with the limit that would take it."""
-    fits = fitting(sizes, limits)
-    if not fits.all():
+    if not _distinct_fitting(sizes, limits).all():
+        fits = fitting(sizes, limits)
         row = int(np.argmin(fits))
         raise do_not_fit(sizes, limits, fits, row, sizes.first_id(row))
 
 
 def fitting(sizes: GraphSizes, limits: PackLimits) -> np.ndarray:
     """bool [graphs]: which graphs fit an empty pack."""
-    distinct, _, of_row = sizes.distinct
-    need, capacity = need_of(distinct, sizes.axes, limits)
-    return np.all(need <= capacity, axis=1)[of_row]
+    return _distinct_fitting(sizes, limits)[sizes.distinct[2]]
+
+
+def _distinct_fitting(sizes: GraphSizes, limits: PackLimits) -> np.ndarray:
+    """bool [distinct sizes]."""
+    need, capacity = need_of(sizes.distinct[0], sizes.axes, limits)
+    return np.all(need <= capacity, axis=1)
 
 
 def do_not_fit(sizes: GraphSizes, limits: PackLimits, fits: np.ndarray, row: int, graph_id: int) -> SizesError:

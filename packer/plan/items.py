@@ -11,6 +11,6 @@ from packer.limits.pack_limits import PackLimits
 def items_of(sizes: GraphSizes, limits: PackLimits) -> Items:
     """The packing problem that `sizes` under `limits` is. Raises SizesError naming the first graph that cannot fit."""
     check_fit(sizes, limits)
-    distinct, _, of_row = sizes.distinct
+    distinct, count, of_row = sizes.distinct
     need, capacity = need_of(distinct, sizes.axes, limits)
-    return Items.from_need(need, capacity, sizes.count, of_row)
+    return Items.from_need(need, capacity, count, of_row, sizes.count)

@@ -206,7 +206,12 @@ def pack_vectors(
     if len(outside):
         item, dim = outside[0].tolist()
         raise SizesError(f"item {item} needs {rows[item, dim]} in dimension {dim}; a pack offers {space[dim]}")
-    items = Items.from_need(rows.astype(np.int64), space.astype(np.int64), None, np.arange(len(rows)))
+    items = Items.from_need(
+        rows.astype(np.int64),
+        space.astype(np.int64),
+        np.ones(len(rows), dtype=np.int64),
+        np.arange(len(rows), dtype=np.int32),
+    )
     return pack_items(
         items,
         algorithm,

@@ -347,7 +347,7 @@ def test_merged_joins_equal_rows_and_drops_unused_ones() -> None:
 
 def test_rivals_of_the_solver_take_no_more_than_their_share_of_the_time() -> None:
     need = np.random.default_rng(0).integers(1, 400, (20_000, 3))
-    items = Items.from_need(need, np.array([900, 1000, 1100]), None, np.arange(len(need)))
+    items = Items.from_need(need, np.array([900, 1000, 1100]), np.ones(len(need), dtype=np.int64), np.arange(len(need)))
     some, many = choose_rivals(items, 0.001), choose_rivals(items, 1000.0)
     assert sum(some.values()) <= RIVAL_SECONDS < sum(many.values())
     assert set(some) < set(many) == {"stream", "first-fit", "first-fit-decreasing", "best-fit-decreasing", "histogram"}
