@@ -162,5 +162,5 @@ def scaled(truth: torch.Tensor, task: Task, dtype: torch.dtype) -> torch.Tensor:
     """Numbers to learn, by mean and deviation: [rows, outputs]. By plain numbers: a tensor of them would be copied to
     the device each step, and waited for."""
     columns = truth.reshape(len(truth), -1).to(dtype).unbind(dim=1)
-    found = [(column - mean) / std for column, mean, std in zip(columns, task.mean, task.std, strict=True)]
-    return torch.stack(found, dim=1)
+    columns = [(column - mean) / std for column, mean, std in zip(columns, task.mean, task.std, strict=True)]
+    return torch.stack(columns, dim=1)

@@ -65,30 +65,30 @@ def find_task(packs: PackDataset, target: str) -> Task:
             if keys
             else f"no field {target!r} to learn; there are: {usable}. Name one by target (--target)"
         )
-    found = next(field for field in fields if field.key == keys[0])
-    kind = "regression" if found.dtype.startswith(("float", "bfloat")) else "classification"
-    task = Task(found.key, found.level, kind, 0, type=found.type)
-    stats = packs.target_stats.get(found.key)
+    field = next(one for one in fields if one.key == keys[0])
+    kind = "regression" if field.dtype.startswith(("float", "bfloat")) else "classification"
+    task = Task(field.key, field.level, kind, 0, type=field.type)
+    stats = packs.target_stats.get(field.key)
     if stats is not None:
         if not any(stats.count):
-            raise _nothing_known(found)
+            raise _nothing_known(field)
         return replace(task, outputs=len(stats.mean), mean=stats.mean, std=tuple(std or 1.0 for std in stats.std))
     known = torch.cat([task.known(pack) for pack in packs_of(packs)])
     if not known.any():
-        raise _nothing_known(found)
-    rows = torch.cat([pack[found.key] for pack in packs_of(packs)]).reshape(len(known), -1)
+        raise _nothing_known(field)
+    rows = torch.cat([pack[field.key] for pack in packs_of(packs)]).reshape(len(known), -1)
     if kind == "classification":
         if rows.shape[1] != 1 or rows[known].min() < 0:
-            what = (
-                f"{rows.shape[1]} numbers a {found.level}" if rows.shape[1] != 1 else f"as low as {rows[known].min()}"
+            fault = (
+                f"{rows.shape[1]} numbers a {field.level}" if rows.shape[1] != 1 else f"as low as {rows[known].min()}"
             )
             raise SourceError(
-                f"{found.key!r} is whole numbers, {what}: classes are one number each, from 0; make it floating for a "
+                f"{field.key!r} is whole numbers, {fault}: classes are one number each, from 0; make it floating for a "
                 "regression"
             )
         if rows[known].max() >= MOST_VALUES:
             raise SourceError(
-                f"{found.key!r} is whole numbers up to {rows[known].max()}: classes are numbered from 0 to "
+                f"{field.key!r} is whole numbers up to {rows[known].max()}: classes are numbered from 0 to "
                 f"{MOST_VALUES - 1} at most; make it floating for a regression"
             )
         return replace(task, outputs=max(2, int(rows[known].max()) + 1))

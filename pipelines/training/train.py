@@ -160,11 +160,11 @@ def check_packs(packs: PackDataset) -> None:
         reader = open_shard(packs.place, manifest, number)
         try:
             for block in range(shard.blocks):
-                found, _ = check_block(reader.block(block), manifest.schema, manifest.limits)
-                if found:
-                    pack = block * manifest.packs_per_block + found[0].pack
+                faults, _ = check_block(reader.block(block), manifest.schema, manifest.limits)
+                if faults:
+                    pack = block * manifest.packs_per_block + faults[0].pack
                     raise FormatError(
-                        f"{name} contradicts itself: {shard.name}, pack {pack}, {found[0].field}: {found[0].what}. "
+                        f"{name} contradicts itself: {shard.name}, pack {pack}, {faults[0].field}: {faults[0].what}. "
                         f"`graph-pack verify {name}` names every such place"
                     )
         finally:
@@ -202,7 +202,7 @@ def build_model(packs: PackDataset, task: Task, hidden: int, layers: int) -> GNN
 
 
 def _has_positions(packs: PackDataset) -> bool:
-    """Whether nodes have places, whose distances are then features of edges without others."""
+    """Whether nodes have positions, whose distances are then features of edges without others."""
     return any(
         field.key == "pos" and field.level == "node" and field.dtype.startswith("float") for field in packs.fields
     )
@@ -210,15 +210,15 @@ def _has_positions(packs: PackDataset) -> bool:
 
 def _longest(packs: PackDataset, edges: Edges) -> float:
     lengths = (edges.rows(pack)[pack["edges_mask"]] for pack in packs_of(packs))
-    return max((float(found.max()) for found in lengths if len(found)), default=1.0)
+    return max((float(rows.max()) for rows in lengths if len(rows)), default=1.0)
 
 
 def _encoder(packs: PackDataset, axis: Axis, key: str, hidden: int) -> torch.nn.Module | None:
-    found = next((field for field in packs.fields if field.key == key and field.axis == axis), None)
-    if found is None or 0 in found.shape:
+    field = next((one for one in packs.fields if one.key == key and one.axis == axis), None)
+    if field is None or 0 in field.shape:
         return None
-    width = math.prod(found.shape)
-    if found.dtype.startswith(("float", "bfloat")):
+    width = math.prod(field.shape)
+    if field.dtype.startswith(("float", "bfloat")):
         return DenseEncoder(width, hidden)
     largest = torch.zeros(width, dtype=torch.int64)
     for pack in packs_of(packs):
@@ -251,8 +251,8 @@ def evaluate(model: torch.nn.Module, dataset: PackDataset, task: Task, device: t
         right = (output[known].argmax(dim=1) == labels).double().mean().item()
         return {"accuracy": right, "accuracy_of_commonest_class": commonest, "evaluated": count}
     right, std = scaled(truth, task, torch.float64), torch.tensor(task.std, dtype=torch.float64)
-    mae, of_mean = (((found * std).abs())[known].mean().item() for found in (output.double() - right, right))
-    return {"mae": mae, "mae_of_training_mean": of_mean, "evaluated": int(known.any(dim=1).sum())}
+    mae, mae_of_mean = ((error * std).abs()[known].mean().item() for error in (output.double() - right, right))
+    return {"mae": mae, "mae_of_training_mean": mae_of_mean, "evaluated": int(known.any(dim=1).sum())}
 
 
 def draw_losses(report: TrainReport, path: str | Path) -> None:
