@@ -44,7 +44,7 @@ def small_parts() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def molecules(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("csv") / "molecules.csv"
-    path.write_text("smiles,t\n" + "".join(f"{SMILES[i % 10]},{i}.5\n" for i in range(130)))
+    path.write_text("smiles,t\n" + "".join(f"{SMILES[i % 10]},{i}.5\n" for i in range(70)))
     return f"smiles:{path}"
 
 
