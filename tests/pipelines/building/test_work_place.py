@@ -6,7 +6,6 @@ import ast
 import hashlib
 import os
 import subprocess
-import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -76,10 +75,9 @@ def test_the_place_of_the_work_may_hold_anything(
 def test_a_command_with_dask_leaves_a_users_folder_alone(tmp_path: Path, molecules: str) -> None:
     pytest.importorskip("distributed")
     before = belongings(tmp_path / "place")
-    command = [sys.executable, "-c", "from pipelines.entry import main; raise SystemExit(main())", "build", molecules]
-    command += ["--num-nodes", "40", "--num-edges", "90", "--num-graphs", "6", "--executor", "dask", "--workers", "1"]
-    command += ["--work", str(tmp_path / "place"), "--out", str(tmp_path / "out")]
-    subprocess.run(command, check=True, capture_output=True)
+    command = ["build", molecules, "--num-nodes", "40", "--num-edges", "90", "--num-graphs", "6"]
+    command += ["--executor", "dask", "--workers", "1", "--work", str(tmp_path / "place")]
+    assert run_command([*command, "--out", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "manifest.json").is_file() and not (tmp_path / "out" / WORK).exists()
     assert files(tmp_path / "place") == before
 
