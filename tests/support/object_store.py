@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import importlib.util
 import os
@@ -120,6 +121,15 @@ def upload(folder: Path, url: str, options: dict[str, Any]) -> None:
     fs, root = fsspec.core.url_to_fs(url, **options)
     for path in sorted(folder.iterdir(), key=lambda path: path.name == "manifest.json"):
         fs.pipe_file(f"{root}/{path.name}", path.read_bytes())
+
+
+def objects(endpoint: str, url: str) -> dict[str, str]:
+    """Every object below a URL of S3, with its hash."""
+    import s3fs
+
+    fs = s3fs.S3FileSystem(**s3_options(endpoint), use_listings_cache=False)
+    root = url.removeprefix("s3://")
+    return {str(n)[len(root) + 1 :]: hashlib.sha256(fs.cat_file(str(n))).hexdigest() for n in fs.find(root)}
 
 
 class FaultProxy:

@@ -76,7 +76,8 @@ def test_pad_to_max_takes_the_batches_that_the_limits_are_of(sizes: list[tuple[i
     """
     graphs = [Data(x=torch.ones(n, 1), edge_index=torch.zeros(2, e, dtype=torch.long)) for n, e in sizes]
     nodes, edges = (np.array(column) for column in zip(*sizes, strict=True))
-    limits = PackLimits.from_loader(DataLoader(graphs, batch_size=batch_size))
+    loader = DataLoader(graphs, batch_size=batch_size)
+    limits = PackLimits.from_loader(loader, sample_limit=len(loader))  # a second pass would give the same batches
     slots = min(batch_size, len(graphs)) + 1
     assert limits.num_graphs == slots
     starts = list(range(0, len(graphs), batch_size))

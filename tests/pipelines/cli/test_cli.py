@@ -201,8 +201,9 @@ def test_a_file_that_is_asked_for_replaces_none_of_another_kind(
 
 
 def test_a_file_that_is_asked_for_replaces_one_of_its_kind(
-    call: Callable[..., Any], source: str, packs: Path, tmp_path: Path
+    call: Callable[..., Any], source: str, packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("pipelines.report.page.inline_svg", lambda picture, prefix: "")  # a page without its pictures
     read = (source, "--smiles-column", "SMILES", "--workers", "1")
     for _ in range(2):
         for command, options in {

@@ -61,6 +61,12 @@ def page_of(text: str) -> str:
     return re.sub(r"--out \S+", "", text)
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages say in words what their pictures show: drawing takes nearly all their time."""
+    monkeypatch.setattr("pipelines.report.page.inline_svg", lambda picture, prefix: f"<p>{prefix} {picture.alt}</p>")
+
+
 def test_training_from_a_url_is_training_from_the_folder(folder: Path) -> None:
     url, options = put(folder, "flaky://train/packs"), {"epochs": 3, "hidden": 8}
     here, there = train(folder, **options), train(f"{url}/", storage_options={"password": "hunter2"}, **options)
@@ -85,6 +91,14 @@ def test_data_sets_of_several_builds_are_found(folder: Path, tmp_path: Path) -> 
             open_splits(root)
 
 
+def test_the_drawn_report_of_a_url_is_that_of_the_folder(folder: Path, tmp_path: Path) -> None:
+    here, _ = write_report(folder / "valid", tmp_path / "here.html")
+    there, faults = write_report(f"{put(folder, 'flaky://drawn/packs')}/valid", tmp_path / "there.html")
+    text = there.read_text()
+    assert faults == 0 and text.count("<svg role") > 3 and page_of(text) == page_of(here.read_text())
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_the_report_of_a_url_is_that_of_the_folder(folder: Path, tmp_path: Path) -> None:
     url = put(folder, "flaky://me:word@report/packs")
     here, _ = write_report(folder, tmp_path / "here.html")
@@ -101,6 +115,7 @@ def test_the_report_of_a_url_is_that_of_the_folder(folder: Path, tmp_path: Path)
         write_report("flaky://report/none", tmp_path)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_damaged_shard_at_a_url_is_on_the_page(folder: Path, tmp_path: Path) -> None:
     url = put(folder / "train", "flaky://damaged/packs")
     data = bytearray((folder / "train" / "shard-00000.parquet").read_bytes())
@@ -110,6 +125,7 @@ def test_a_damaged_shard_at_a_url_is_on_the_page(folder: Path, tmp_path: Path) -
     assert faults and "found when verifying" in path.read_text()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_commands_take_an_s3_url(
     s3_endpoint: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
