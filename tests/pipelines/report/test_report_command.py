@@ -11,6 +11,7 @@ import pytest
 from packer.shards import Manifest
 from pipelines import build
 from pipelines.entry import main
+from pipelines.report.command import command_of
 from pipelines.report.facts import read_facts
 from pipelines.report.page import page
 
@@ -33,13 +34,19 @@ def place(tmp_path, monkeypatch):
 
 
 def shown(folder):
-    """The command on the page of `folder`, or of its first split."""
+    """The command that the page of `folder`, or of its first split, tells."""
     inside = folder if (folder / "manifest.json").is_file() else sorted(folder.glob("*/manifest.json"))[0].parent
     facts = read_facts(inside, "" if inside == folder else inside.name, verify=False)
-    text = page([facts]).split("The command to repeat it</h2><pre>")[1].split("</pre>")[0]
-    words = shlex.split(html.unescape(text))
+    words = shlex.split(command_of(manifest=facts.manifest, folder=facts.folder, build=facts.build))
     assert words[:2] == ["graph-pack", "build"]
     return words[1:]
+
+
+def test_the_page_has_the_command(place):
+    assert main(["build", *SOURCE, "--out", "out", *LIMITS, *FAST, "--oversize", "skip", "--workers", "1"]) == 0
+    text = page([read_facts(Path("out"), verify=False)])
+    told = text.split("The command to repeat it</h2><pre>")[1].split("</pre>")[0]
+    assert shlex.split(html.unescape(told))[1:] == shown(Path("out"))
 
 
 def hashes(folder):

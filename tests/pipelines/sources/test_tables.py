@@ -144,7 +144,7 @@ def test_files_of_every_kind_give_the_same_bytes_however_they_are_read(
     with_dask = make_executor("dask", 2)
     try:
         for kind, path in written(tmp_path).items():
-            for where in (1, 2, "dask"):
+            for where in (1, 2, "dask") if kind in ("csv.gz", "parquet") else (1, "dask"):
                 place = {"executor": with_dask} if where == "dask" else {"workers": where}
                 out = tmp_path / f"{kind}-{where}"
                 built = build(f"smiles:{path}", out, LIMITS, **place, **asked)
@@ -274,7 +274,7 @@ def test_a_damaged_parquet_file_is_an_error(tmp_path: Path, small: None) -> None
         path.write_bytes(data)
         assert "m.parquet is damaged: " in refused(path, targets=["b"])
     random = np.random.default_rng(0)
-    for _ in range(150):
+    for _ in range(60):
         data = bytearray(whole)
         data[random.integers(6, len(data))] ^= 1 << int(random.integers(8))
         path.write_bytes(data)
