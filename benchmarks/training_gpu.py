@@ -387,7 +387,7 @@ class Case:
             found = loader(memory)
         return NumbersOf(found) if way.kind is Captured else found
 
-    def table(self, epochs: int) -> Iterator[str]:
+    def table(self, ways: list[Way], epochs: int) -> Iterator[str]:
         """Markdown, a line at a time."""
         packs = "1 pack" if self.packs_per_step == 1 else f"{self.packs_per_step} packs"
         yield f"\n## hidden {self.hidden}, {packs} or {self.graphs_per_step} graphs a step\n"
@@ -396,7 +396,7 @@ class Case:
             "| host | kB a step |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
         )
         reference: torch.Tensor | None = None
-        for way in WAYS:
+        for way in ways:
             if way in ON_CUDA and self.device.type != "cuda":
                 continue
             try:
@@ -453,10 +453,12 @@ def main() -> None:
     parser.add_argument("--copies", type=int, default=4)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--cases", nargs="+", default=CASES, help="HIDDENxPACKS")
+    parser.add_argument("--rows", nargs="+", default=[way.name for way in WAYS], help="only these, and packs, eager")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "training_gpu.md")
     given = parser.parse_args()
     device = torch.device(given.device)
+    ways = [way for way in WAYS if way.name in {EAGER, *given.rows}]
     torch.set_num_threads(1)
     summary = (__doc__ or "").split("\n\n", 2)[2].strip()
     lines = [
@@ -471,7 +473,7 @@ def main() -> None:
         graphs, task = unpack(packs), find_task(packs, "y")
         lines += ["", f"{len(graphs):,} graphs, {len(packs):,} packs of {packs.limits}."]
         for hidden, per_step in (map(int, case.split("x")) for case in given.cases):
-            for line in Case(packs, graphs, task, hidden, per_step, device).table(given.epochs):
+            for line in Case(packs, graphs, task, hidden, per_step, device).table(ways, given.epochs):
                 print(line, flush=True)
                 lines.append(line)
                 given.out.write_text("\n".join(lines) + "\n")
