@@ -5,7 +5,7 @@
 Molecules are those of sample:nci. An angle is a pair of edges k -> j -> i with k != i (DimeNet's triplets), a torsion
 an edge j -> k with an edge into j and one out of k that are not its reverse; the budget is the pairs of atoms of a
 molecule, which a model that makes its edges on the device looks at. Limits hold so many mean molecules, and the largest
-one. Next fit is what dynamic batching does. Every certificate is checked again. --quick: 500 molecules, limits of 8.
+one. Next fit is what dynamic batching does. Every certificate is checked again. --quick: 200 molecules, limits of 8.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def main() -> None:
     arguments.add_argument("--quick", action="store_true")
     arguments.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "axes.md")
     options = arguments.parse_args()
-    sizes = molecules(500 if options.quick else None)
+    sizes = molecules(200 if options.quick else None)
     kinds: list[tuple[list[str], list[str]]] = [
         ([], []),
         (["angle"], []),

@@ -5,7 +5,7 @@
 Next fit is what dynamic batching does: graphs come in random order, and a batch ends with the first that no longer fits
 (PyG's DynamicBatchSampler with both budgets). Planned is `PlanBatchSampler(make_plan(...))`, counted as it gives its
 batches, each of which is held against the budget. Sizes: radius graphs (3 Angstrom) of QM9's molecules.
---quick: one budget, 2,000 molecules.
+--quick: one budget, 500 molecules.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def main() -> None:
     options = arguments.parse_args()
     if not DATA.is_dir():
         raise SystemExit(f"no sizes at {DATA}: set GRAPH_PACKER_TEST_DATA")
-    sizes = molecules(2_000 if options.quick else None)
+    sizes = molecules(500 if options.quick else None)
     cases = [(8, True)] if options.quick else [(k, nodes) for nodes in (True, False) for k in (4, 8, 32, 128)]
     rows = [row(sizes, graphs, nodes) for graphs, nodes in cases]
     head = "nodes|edges|next fit: batches|planned: batches|bound|fewer|seconds to plan|waiting of 8 ranks"

@@ -8,7 +8,7 @@ Each part runs in a process of its own, for its memory is measured:
 * one job whose groups and shards are as large as in any large build, on one worker;
 * the driver alone, whose tasks nobody carries out, with the places that workers would give to graphs (`simulated.py`).
 
-Linux only. --quick: few graphs, and only to see that it runs.
+Linux only. --quick: few graphs, all parts in this process, and only to see that it runs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
@@ -163,6 +163,9 @@ def _plain(found: Simulated) -> Record:
     return plain | {"shards": shards, "distinct": len(found.sample.sizes), "block_bytes": found.sample.bytes_per_graph}
 
 
+PARTS = {"job": run_job, "driver": run_driver, "sources": run_sources}
+
+
 def apart(part: str, *given: Any) -> Record:
     """A part in a process of its own."""
     command = [sys.executable, __file__, "--part", part, json.dumps(given)]
@@ -173,12 +176,19 @@ def apart(part: str, *given: Any) -> Record:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def jobs(executors: list[str], counts: Sequence[int], copies: int, repeats: int) -> list[Record]:
+def here(part: str, *given: Any) -> Record:
+    """A part in this process, whose peaks of memory are then those of all parts before it, too."""
+    return json.loads(json.dumps(PARTS[part](*given)))
+
+
+def jobs(
+    carry: Callable[..., Record], executors: list[str], counts: Sequence[int], copies: int, repeats: int
+) -> list[Record]:
     """Of each executor and number of workers the run of median wall time."""
     found: list[Record] = []
     for executor in executors:
         for workers in counts:
-            runs = [apart("job", executor, workers, copies, True) for _ in range(repeats)]
+            runs = [carry("job", executor, workers, copies, True) for _ in range(repeats)]
             found.append(sorted(runs, key=lambda run: run["wall"])[len(runs) // 2])
     if len({(run["sha256"], run["packs"]) for run in found}) != 1:
         raise SystemExit(f"executors differ: {[(run['executor'], run['sha256']) for run in found]}")
@@ -195,17 +205,17 @@ def main() -> None:
     parser.add_argument("--part", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.part:
-        parts = {"job": run_job, "driver": run_driver, "sources": run_sources}
-        print(json.dumps(parts[arguments.part[0]](*json.loads(arguments.part[1]))))
+        print(json.dumps(PARTS[arguments.part[0]](*json.loads(arguments.part[1]))))
         return
     quick = arguments.quick
+    carry = here if quick else apart
     copies, repeats = arguments.copies or (1 if quick else 8), arguments.repeats or (1 if quick else 3)
     executors = arguments.executors or [name for name, package in EXECUTORS.items() if find_spec(package)]
     cluster = next((name for name in executors if name != "process"), None)
-    measured = jobs(executors, (2,) if quick else (1, 2), copies, repeats)
-    full = apart("job", cluster, 1, 2 if quick else FULL, False) if cluster else None
+    measured = jobs(carry, executors, (2,) if quick else (1, 2), copies, repeats)
+    full = carry("job", cluster, 1, 2 if quick else FULL, False) if cluster else None
     if full is not None and not quick:  # graphs.parquet anew: texts that come again and again compress too well
-        once = apart("job", cluster, 1, 1, False)
+        once = carry("job", cluster, 1, 1, False)
         full["graphs_bytes"] = once["graphs_bytes"] / once["graphs"] * full["graphs"]
     drivers = QUICK_DRIVERS if quick else DRIVERS
     text = scaling_page.text(
@@ -213,9 +223,9 @@ def main() -> None:
         provenance("numpy", "pyarrow", "numba", "ortools", "rdkit", "distributed", "ray", seed=0),
         measured,
         repeats,
-        apart("sources", copies),
+        carry("sources", copies),
         full,
-        [apart("driver", *driver) for driver in drivers],
+        [carry("driver", *driver) for driver in drivers],
     )
     arguments.out.parent.mkdir(exist_ok=True)
     arguments.out.write_text(text)

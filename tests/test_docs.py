@@ -136,6 +136,8 @@ def test_the_page_about_training_runs(tmp_path, monkeypatch):
                 exec(compile(block, "training.md", "exec"), names)
             assert names["steps"].num_steps == 2 * len(names["loader"]) and torch.isfinite(names["loss"])
         else:
+            # One graph or an error is what fullgraph asks for; that inductor turns it into C++ is not the page's.
+            block = block.replace("torch.compile(fullgraph=True)", 'torch.compile(fullgraph=True, backend="aot_eager")')
             exec(compile(block, "training.md", "exec"), names)
     # The last step on the IPU ended with empty packs: what is left are the real graphs of its other ones.
     assert names["loss"].shape == () and len(names["known"]) == int(names["pack"]["graphs_mask"].sum()) < 4 * 12

@@ -123,9 +123,20 @@ LIGHTNING = """
 """
 
 
-def test_lightning_trains_on_every_pack_in_the_loader_s_order(folder: Path) -> None:
+@pytest.fixture(scope="module")
+def under_lightning(folder: Path) -> dict[str, list[str]]:
+    """Script -> the lines that it prints. One process runs all of them: importing lightning takes the longest."""
     pytest.importorskip("lightning")
-    printed = in_a_process_of_its_own(LIGHTNING, folder)
+    scripts = (LIGHTNING, LIGHTNING_RESUMES, SAMPLED)
+    printed = in_a_process_of_its_own('    print("next")\n'.join(scripts), folder)
+    parts = "\n".join(printed).split("\nnext\n")
+    return {script: part.splitlines() for script, part in zip(scripts, parts, strict=True)}
+
+
+def test_lightning_trains_on_every_pack_in_the_loader_s_order(
+    folder: Path, under_lightning: dict[str, list[str]]
+) -> None:
+    printed = under_lightning[LIGHTNING]
     for epoch, line in enumerate(printed[-2:]):
         loader = torch_loader(PackDataset(folder), seed=3)
         loader.set_epoch(epoch)
@@ -164,10 +175,9 @@ LIGHTNING_RESUMES = """
 """
 
 
-def test_lightning_resumes_within_an_epoch(folder: Path) -> None:
+def test_lightning_resumes_within_an_epoch(folder: Path, under_lightning: dict[str, list[str]]) -> None:
     # It takes len() for the steps of an epoch, those before the checkpoint included: of another it would drop steps.
-    pytest.importorskip("lightning")
-    printed = in_a_process_of_its_own(LIGHTNING_RESUMES, folder)
+    printed = under_lightning[LIGHTNING_RESUMES]
     loader = torch_loader(PackDataset(folder), seed=3)
     wanted = [f"step {epoch} {number}" for epoch in range(3) for number in marks_of(loader)]
     assert [line for line in printed if line.startswith("step")] == wanted
@@ -203,9 +213,8 @@ SAMPLED = """
 """
 
 
-def test_lightning_takes_a_plan_as_batch_sampler(folder: Path) -> None:
-    pytest.importorskip("lightning")
-    printed = in_a_process_of_its_own(SAMPLED, folder)
+def test_lightning_takes_a_plan_as_batch_sampler(under_lightning: dict[str, list[str]]) -> None:
+    printed = under_lightning[SAMPLED]
     steps, wanted = ([line.split()[1:] for line in printed if line.startswith(word)] for word in ("step", "wanted"))
     assert steps == wanted and len(steps) > 8
     (counts,) = [line.split()[1:] for line in printed if line.startswith("batches")]

@@ -167,6 +167,7 @@ print("whole")
     assert done.stdout.split() == ["whole"], done.stderr
 
 
+@pytest.mark.parametrize("kind", ["plain"], indirect=True)
 def test_two_processes_give_one_array(tmp_path: Path, kind: str, folder: Path) -> None:
     """Each gives the packs of its own devices to steps that lie across both."""
     with socket.socket() as free:
