@@ -44,6 +44,7 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/scaling.py
 
 bench-gpu: $(VENV)/installed
+	@$(BIN)/python -c "import torch; torch.cuda.is_available() or exit('make bench-gpu: torch sees no CUDA GPU here')"
 	$(BIN)/python -m pytest -n 0 tests/packer/reading/test_device_cuda.py tests/pipelines/training/test_cuda.py
 	$(BIN)/python benchmarks/training_gpu.py --rows device --minutes 6 --block-bytes 32768 \
 		--out benchmarks/results/training_device.md --cases 64x8 256x8 64x1 64x32 256x1 256x32
