@@ -70,13 +70,19 @@ def decoded_block(columns: Mapping[str, np.ndarray], casts: Sequence[Cast], mask
         num_real = columns["num_real"]
         for mask in masks:
             decoded.append((mask.name, MaskColumn(mask.slots, num_real[:, mask.real_column]), _BOOL))
-        real = num_real[:, [mask.real_column for mask in masks]]
-        if ((real < 0) | (real > [mask.slots for mask in masks])).any():
-            raise FormatError(
-                f"num_real counts up to {real.max(0).tolist()}, down to {real.min(0).tolist()}, of "
-                f"{[mask.slots for mask in masks]} slots for {[mask.name for mask in masks]}{CONTRADICTION}"
-            )
+        check_counts(num_real, masks)
     return decoded
+
+
+def check_counts(num_real: np.ndarray, masks: Sequence[Mask]) -> None:
+    """Raise FormatError where packs count more real rows than a mask has slots, or fewer than none."""
+    slots = [mask.slots for mask in masks]
+    real = num_real[:, [mask.real_column for mask in masks]]
+    if ((real < 0) | (real > slots)).any():
+        raise FormatError(
+            f"num_real counts up to {real.max(0).tolist()}, down to {real.min(0).tolist()}, of "
+            f"{slots} slots for {[mask.name for mask in masks]}{CONTRADICTION}"
+        )
 
 
 def check_finite(name: str, values: np.ndarray, dtype: np.dtype[Any]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from packer.graphs.schema import Field, Schema
 from packer.packs.columns import Column
 from packer.reading.array_ops import BITS, Ops
-from packer.reading.blocks import check_finite
+from packer.reading.blocks import Mask, check_counts, check_finite
 from packer.reading.reader import PackReader
 from packer.reading.redraw import edge_pointers
 from packer.reading.take import TakeAxis, TakeColumn, TakeLayout
@@ -66,6 +66,8 @@ def stored_arrays(
     names = stored_names(layout, redraw)
     packs = len(columns["num_real"])
     assert packs <= capacity, (packs, capacity)
+    masks = [Mask(mask.name, mask.shape[0], mask.real_column) for mask in layout.columns if mask.kind == "mask"]
+    check_counts(columns["num_real"], masks)
     empty = reader.empty_columns()
     arrays: dict[str, np.ndarray] = {}
     for name in names:
@@ -100,6 +102,8 @@ def _column(
 def _carried(column: Column, wanted: str | None) -> str:
     if column.dtype == BITS:
         return BITS
-    if wanted is None or wanted == BITS:
+    if wanted == BITS:  # by way of float32, where numbers beyond it are told on the host
+        return "float32" if column.storage == "float64" else column.storage
+    if wanted is None:
         return column.storage
     return wanted if np.dtype(wanted).itemsize <= np.dtype(column.storage).itemsize else column.storage

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import cuda_double
+import numpy as np
 import pytest
 import torch
 from small_packs import FOLLOWED, KINDS, write_packs
 
 from packer import PackDataset, device_loader, torch_loader
-from packer.errors import FormatError, StateError
+from packer.errors import FieldError, FormatError, StateError
 from packer.reading import ring
+from packer.reading.blocks import Blocks
 
 PACKS = 43  # 9 blocks of 5, the last one of 3
 
@@ -297,6 +299,46 @@ def test_damage_is_told(plain: Path, tmp_path: Path) -> None:
     shard.write_bytes(content)
     with pytest.raises(FormatError):
         list(ours)
+
+
+@pytest.mark.parametrize("redraw", [None, False, "swaps"])
+def test_counts_beyond_the_slots_are_told(plain: Path, redraw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under fitting checksums: a mask of such a pack would be True everywhere."""
+    read = Blocks.columns
+
+    def contradicting(self: Blocks, block: int, names: Any) -> Any:
+        columns = read(self, block, names)
+        if block == 2:
+            columns["num_real"] = columns["num_real"] + 99
+        return columns
+
+    ours, theirs = loaders(plain, 4, redraw=redraw)
+    monkeypatch.setattr(Blocks, "columns", contradicting)
+    for loader in (ours, theirs):
+        with pytest.raises(FormatError, match="num_real"):
+            list(loader)
+
+
+@pytest.mark.parametrize("value", [0.1, 1e300])
+def test_float64_comes_as_bfloat16_by_way_of_float32(
+    tmp_path: Path, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_packs(tmp_path / "packs", PACKS)
+    read = Blocks.columns
+
+    def with_value(self: Blocks, block: int, names: Any) -> Any:
+        columns = read(self, block, names)
+        columns["edge_attr"] = np.full_like(columns["edge_attr"], value)
+        return columns
+
+    monkeypatch.setattr(Blocks, "columns", with_value)
+    ours, theirs = loaders(PackDataset(tmp_path / "packs", columns=["edge_attr"], float_dtype="bfloat16"), redraw=False)
+    if value < 1:
+        assert_equal(list(ours), list(theirs))
+        return
+    for loader in (ours, theirs):
+        with pytest.raises(FieldError, match=r"edge_attr holds 1e\+300, beyond what float32 reaches"):
+            list(loader)
 
 
 def test_sizes_are_said_before_anything_is_allocated(
