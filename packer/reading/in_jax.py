@@ -18,7 +18,7 @@ from packer.reading.prefetch import PrefetchedBlocks
 from packer.reading.progress import Pass, Progress
 from packer.reading.reader import PackReader
 from packer.reading.redraw import edge_pointers
-from packer.reading.stored import layout_of, stored_names
+from packer.reading.stored import check_real, layout_of, stored_names
 from packer.reading.take import take
 
 CHUNK_BYTES = 1 << 20
@@ -151,6 +151,7 @@ class _Steps:
         step, group, pack = np.indices(number.shape)
         positions = ((group * at_once + step) * self.batch_size + pack).reshape(-1)
         chunk = gathered(rows, positions, groups * at_once * self.batch_size)
+        check_real(chunk["num_real"], self.layout)
         for key, axis in ((axis, self.layout.axes[axis]) for _, axis in self.layout.followed if axis):
             if axis.edge_index:
                 pointers = edge_pointers(chunk[axis.batch], chunk[axis.edge_index], self.layout.num_graphs)

@@ -54,6 +54,12 @@ def stored_names(layout: TakeLayout, redraw: bool) -> list[str]:
     return list(dict.fromkeys([*names, "num_real"]))
 
 
+def check_real(num_real: np.ndarray, layout: TakeLayout) -> None:
+    """Raise FormatError where num_real [packs, counts] has more real rows than a mask of `layout` has slots."""
+    masks = [Mask(mask.name, mask.shape[0], mask.real_column) for mask in layout.columns if mask.kind == "mask"]
+    check_counts(num_real, masks)
+
+
 def stored_arrays(
     columns: Mapping[str, np.ndarray], reader: PackReader, layout: TakeLayout, capacity: int, redraw: bool = False
 ) -> dict[str, np.ndarray]:
@@ -66,8 +72,7 @@ def stored_arrays(
     names = stored_names(layout, redraw)
     packs = len(columns["num_real"])
     assert packs <= capacity, (packs, capacity)
-    masks = [Mask(mask.name, mask.shape[0], mask.real_column) for mask in layout.columns if mask.kind == "mask"]
-    check_counts(columns["num_real"], masks)
+    check_real(columns["num_real"], layout)
     empty = reader.empty_columns()
     arrays: dict[str, np.ndarray] = {}
     for name in names:

@@ -17,6 +17,7 @@ from small_packs import FOLLOWED, KINDS, write_packs
 from packer import PackReader, jax_loader, numpy_loader
 from packer.errors import FormatError, StateError
 from packer.reading import in_jax, in_jax_resident
+from packer.reading.blocks import Blocks
 
 jax = pytest.importorskip("jax")
 PACKS = 23
@@ -297,4 +298,20 @@ def test_a_damaged_resident_block_is_no_step(tmp_path: Path) -> None:
     shard.write_bytes(data)
     loader = jax_loader(tmp_path, resident=True)
     with pytest.raises(FormatError):
+        list(loader)
+
+
+@pytest.mark.parametrize("resident", [False, True])
+def test_counts_beyond_the_slots_are_told(tmp_path: Path, resident: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under fitting checksums: a mask of such a pack would be True everywhere."""
+    write_packs(tmp_path)
+    read = Blocks.columns
+
+    def contradicting(self: Blocks, block: int, names: Any) -> Any:
+        columns = read(self, block, names)
+        return {**columns, "num_real": columns["num_real"] + 99} if block == 2 else columns
+
+    loader = jax_loader(PackReader(tmp_path), resident=resident)
+    monkeypatch.setattr(Blocks, "columns", contradicting)
+    with pytest.raises(FormatError, match="num_real"):
         list(loader)
