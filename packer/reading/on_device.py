@@ -210,9 +210,9 @@ class Captured:
     On CUDA the making of the batch and the step become one graph after three steps (real ones, each with its own
     packs), of which the numbers of packs are the only input: then Python launches that graph alone. What it returns is
     on the device and the same tensors at every step: clone what is to be kept. Nothing in it may wait for the device,
-    and shapes must be static, as they are; a step that fails is not counted. Wants torch 2.1 or newer there. On a CPU
-    steps are called one by one. May be iterated again for the next epoch: there is one capture, so states that replace
-    tensors (an optimizer's) are to be loaded before it.
+    and shapes must be static, as they are. A step that fails is not in `num_steps`, but the loader's state has passed
+    it. Wants torch 2.1 or newer there. On a CPU steps are called one by one. May be iterated again for the next epoch:
+    there is one capture, so states that replace tensors (an optimizer's) are to be loaded before it.
     """
 
     def __init__(self, loader: DeviceLoader, step: Callable[[Any], Any], numbers: bool = False) -> None:
