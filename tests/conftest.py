@@ -1,12 +1,17 @@
 """What several tests share: where the real data lies."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 from object_store import gcs_server, s3_server
+
+# A shell ignores Ctrl-C for what it runs in the background, and so would every process that a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Test processes run side by side; more threads each would only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
