@@ -6,7 +6,7 @@ The names below are the public interface. They are loaded on first use, so that 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable, Container, Mapping
 
 if TYPE_CHECKING:
     from packer.certificate import Certificate as Certificate
@@ -85,10 +85,35 @@ _HOME = {
 __all__ = sorted([*_HOME, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'packer' has no attribute {name!r}")
-    return getattr(import_module(f"packer.{_HOME[name]}"), name)
+def on_first_use(
+    package: str, home: Mapping[str, str], without_torch: Container[str] | None = None
+) -> Callable[[str], Any]:
+    """The `__getattr__` of a package whose names load on first use. home: name -> module within the package.
+
+    without_torch: the names that do without torch, where the others are a MissingExtraError if it is not installed;
+    None where none asks for it.
+    """
+
+    def load(name: str) -> Any:
+        if name not in home:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        if without_torch is not None and name not in without_torch:
+            _check_torch(name)
+        return getattr(import_module(f"{package}.{home[name]}"), name)
+
+    return load
+
+
+def _check_torch(name: str) -> None:
+    try:
+        import torch  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    except ImportError as error:
+        from packer.errors import MissingExtraError
+
+        raise MissingExtraError("torch", "torch", f"packer.{name}") from error
+
+
+__getattr__ = on_first_use(__name__, _HOME)
 
 
 def __dir__() -> list[str]:

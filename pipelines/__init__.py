@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from packer import on_first_use
 
 if TYPE_CHECKING:
     from pipelines.building.build import build as build
@@ -35,12 +36,13 @@ if sys.version_info < (3, 11):
     sys.meta_path.insert(0, _OldPython)
 
 
+_load = on_first_use(__name__, _HOME)
+
+
 def __getattr__(name: str) -> Any:
     if sys.version_info < (3, 11) and name != "entry" and not name.startswith("__"):
         raise _needs(f"pipelines.{name}")
-    if name not in _HOME:
-        raise AttributeError(f"module 'pipelines' has no attribute {name!r}")
-    return getattr(import_module(f"pipelines.{_HOME[name]}"), name)
+    return _load(name)
 
 
 def __dir__() -> list[str]:

@@ -5,8 +5,9 @@ The names below load on first use.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from packer import on_first_use
 
 if TYPE_CHECKING:
     from packer.files.atomic import FileEntry as FileEntry
@@ -16,9 +17,4 @@ _HOME = {
     "FileEntry": "atomic",
     "write_bytes_atomically": "atomic",
 }
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'packer.files' has no attribute {name!r}")
-    return getattr(import_module(f"packer.files.{_HOME[name]}"), name)
+__getattr__ = on_first_use(__name__, _HOME)

@@ -5,10 +5,9 @@ The names load on first use: all need torch, those of PyG's norms also PyG.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from packer.errors import MissingExtraError
+from packer import on_first_use
 
 if TYPE_CHECKING:
     from packer.nn.batch_norm import MaskedBatchNorm as MaskedBatchNorm
@@ -33,16 +32,7 @@ _HOME = {
     "masks_of": "masks",
 }
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'packer.nn' has no attribute {name!r}")
-    try:
-        import torch  # noqa: F401  # pyright: ignore[reportUnusedImport]
-    except ImportError as error:
-        raise MissingExtraError("torch", "torch", f"packer.{name}") from error
-    return getattr(import_module(f"packer.nn.{_HOME[name]}"), name)
+__getattr__ = on_first_use(__name__, _HOME, without_torch=())
 
 
 def __dir__() -> list[str]:

@@ -5,8 +5,9 @@ The names below load on first use.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from packer import on_first_use
 
 if TYPE_CHECKING:
     from packer.plan.pack_plan import PackPlan as PackPlan
@@ -22,9 +23,4 @@ _HOME = {
     "make_plan": "pack_plan",
     "pack_vectors": "packing",
 }
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'packer.plan' has no attribute {name!r}")
-    return getattr(import_module(f"packer.plan.{_HOME[name]}"), name)
+__getattr__ = on_first_use(__name__, _HOME)

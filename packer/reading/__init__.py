@@ -6,10 +6,9 @@ the rest needs torch.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from packer.errors import MissingExtraError
+from packer import on_first_use
 
 if TYPE_CHECKING:
     from packer.reading.array_loader import ArrayLoader as ArrayLoader
@@ -47,17 +46,7 @@ _HOME = {
 }
 _WITHOUT_TORCH = ("ArrayLoader", "PackReader", "jax_loader", "numpy_loader", "to_graphs_tuple", "audit_packs")
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'packer.reading' has no attribute {name!r}")
-    if name not in _WITHOUT_TORCH:
-        try:
-            import torch  # noqa: F401  # pyright: ignore[reportUnusedImport]
-        except ImportError as error:
-            raise MissingExtraError("torch", "torch", f"packer.{name}") from error
-    return getattr(import_module(f"packer.reading.{_HOME[name]}"), name)
+__getattr__ = on_first_use(__name__, _HOME, without_torch=_WITHOUT_TORCH)
 
 
 def __dir__() -> list[str]:

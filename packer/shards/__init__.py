@@ -5,8 +5,9 @@ The names below load on first use.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from packer import on_first_use
 
 if TYPE_CHECKING:
     from packer.shards.graphs_file import iter_graphs as iter_graphs
@@ -34,9 +35,4 @@ _HOME = {
     "write_graphs": "graphs_file",
     "write_shard": "writer",
 }
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'packer.shards' has no attribute {name!r}")
-    return getattr(import_module(f"packer.shards.{_HOME[name]}"), name)
+__getattr__ = on_first_use(__name__, _HOME)

@@ -5,8 +5,9 @@ The names below load on first use.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from packer import on_first_use
 
 if TYPE_CHECKING:
     from packer.suggest.suggest import Candidate as Candidate
@@ -18,9 +19,4 @@ _HOME = {
     "Suggestion": "suggest",
     "suggest_limits": "suggest",
 }
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'packer.suggest' has no attribute {name!r}")
-    return getattr(import_module(f"packer.suggest.{_HOME[name]}"), name)
+__getattr__ = on_first_use(__name__, _HOME)

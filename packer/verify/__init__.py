@@ -5,8 +5,9 @@ The names below load on first use.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from packer import on_first_use
 
 if TYPE_CHECKING:
     from packer.verify.data_set import VerifyReport as VerifyReport
@@ -18,9 +19,4 @@ _HOME = {
     "VerifyReport": "data_set",
     "verify_shards": "data_set",
 }
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'packer.verify' has no attribute {name!r}")
-    return getattr(import_module(f"packer.verify.{_HOME[name]}"), name)
+__getattr__ = on_first_use(__name__, _HOME)
