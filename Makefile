@@ -15,8 +15,9 @@ demo: $(VENV)/installed
 	$(BIN)/graph-pack train $(DEMO) --epochs 6 --plot $(DEMO)/loss.png
 	@echo "Packs, plans and manifests: $(DEMO)/train $(DEMO)/valid $(DEMO)/test; loss curve: $(DEMO)/loss.png"
 
+# The tests start hundreds of processes: each would compile the sources anew where Python may not keep what it compiled.
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest -n 2
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
