@@ -9,6 +9,7 @@ import csv
 import gzip
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ from pipelines.sources import as_source
 from pipelines.sources.protocol import Scan, Source
 
 
-def as_csv(path: Path, copies: int) -> Source:
-    """A CSV file of the molecules, to be parsed and featurised."""
-    rows = [row.cells for task in as_source("sample:nci").tasks() for row in task.rows]
+def as_csv(path: Path, copies: int, blocks: int | None = None) -> Source:
+    """A CSV file of the molecules (those of the first blocks alone, where told), to be parsed and featurised."""
+    rows = [row.cells for task in islice(as_source("sample:nci").tasks(), blocks) for row in task.rows]
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("smiles", "tpsa"))
@@ -33,9 +34,9 @@ def as_csv(path: Path, copies: int) -> Source:
     return replace(as_source(f"smiles:{path}", smiles_column="smiles", targets=("tpsa",)), on_empty="skip")
 
 
-def as_files(folder: Path, copies: int) -> dict[str, Source]:
+def as_files(folder: Path, copies: int, blocks: int | None = None) -> dict[str, Source]:
     """The molecules in files of every kind that a source may be."""
-    plain = as_csv(folder / "molecules.csv", copies)
+    plain = as_csv(folder / "molecules.csv", copies, blocks)
     packed, columns = folder / "molecules.csv.gz", folder / "molecules.parquet"
     packed.write_bytes(gzip.compress((folder / "molecules.csv").read_bytes(), 1))
     pq.write_table(read_csv(folder / "molecules.csv"), columns)
@@ -46,10 +47,10 @@ def as_files(folder: Path, copies: int) -> dict[str, Source]:
     }
 
 
-def as_blocks(folder: Path, copies: int) -> ScannedBlocks:
+def as_blocks(folder: Path, copies: int, blocks: int | None = None) -> ScannedBlocks:
     """The molecules as scan blocks in files, so that a scan is hardly more than reading them."""
     graphs: list[int] = []
-    for number, task in enumerate(as_source("sample:nci").tasks()):
+    for number, task in enumerate(islice(as_source("sample:nci").tasks(), blocks)):
         block = task.scan().graphs
         graphs.append(len(block.ids))
         (folder / str(number)).write_bytes(block.to_bytes())

@@ -8,7 +8,7 @@ Each part runs in a process of its own, for its memory is measured:
 * one job whose groups and shards are as large as in any large build, on one worker;
 * the driver alone, whose tasks nobody carries out, with the places that workers would give to graphs (`simulated.py`).
 
-Linux only. --quick: few graphs, all parts in this process, and only to see that it runs.
+Linux only. --quick: few graphs, all parts in this process and on the same workers, and only to see that it runs.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from pipelines.building.mapped.carrier import MappedCarrier
 from pipelines.building.spilled import groups
 from pipelines.building.spilled.carrier import SpilledCarrier
 from pipelines.building.spilled.phases import Cluster
-from pipelines.executors import ProcessExecutor, make_executor
+from pipelines.executors import Executor, ProcessExecutor, make_executor
 from pipelines.sources.protocol import Source, pinned
 from pipelines.stores.store import FolderStore
 from pipelines.stores.work_folder import SCRATCH, WORK
@@ -53,69 +53,83 @@ EXECUTORS = {"process": "numpy", "dask": "distributed", "ray": "ray"}
 """Executor -> package without which it is left out."""
 SMALL_GROUP, SMALL_SHARD = 2 << 20, 4
 """Bytes of a group and blocks of a shard where a small job is to have as many tasks as a large one."""
+QUICK_GROUP, QUICK_BLOCKS = 256 << 10, {"job": 1, "sources": 1, "driver": 3}
+"""Bytes of a group, and how many of the five blocks of sample:nci each part has, where it is only to run. The layout of
+a large build is measured on three."""
 GRAPHS = 4999
 """Lines of sample:nci."""
 FULL = 200
 """Copies of the molecules that fill more than one shard."""
 DRIVERS = ((3 * 10**6, 0), (10**9, 0), (10**11, 3000))
-QUICK_DRIVERS = ((400_000, 0), (10**9, 3))
+QUICK_DRIVERS = ((200_000, 0), (10**8, 2))
 """Graphs, and what `later_driver` is told; 0 for the whole driver."""
 Record = dict[str, Any]
 
 
-def run_job(executor: str, workers: int, copies: int, small: bool) -> Record:
-    """The whole job, molecules from a CSV file; or, not small, from blocks scanned before, in parts of full size."""
+def run_job(
+    executor: str, workers: int, copies: int, small: bool, blocks: int | None = None, on: Executor | None = None
+) -> Record:
+    """The whole job, molecules from a CSV file; or, not small, from blocks scanned before, in parts of full size.
+    on: an executor that runs already."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         if small:
-            stack.enter_context(small_parts())
-        source = repeated.as_csv(folder / "molecules.csv", copies) if small else repeated.as_blocks(folder, copies)
-        return measured(source, executor, workers, folder)
-
-
-def measured(source: Source, executor: str, workers: int, folder: Path) -> Record:
-    """A whole job into a new folder `out` of this one."""
-    place = MeteredExecutor(ProcessExecutor(workers) if executor == "process" else make_executor(executor, workers))
-    with closing(place):
-        start = time.perf_counter()
-        place.warm(workers)
-        begin, tree, own = time.perf_counter(), tree_cpu(), time.process_time()
-        out = FolderStore(folder / "out", folder / "out" / WORK / SCRATCH)
-        between = FolderStore(out.folder / WORK, out.scratch_in)
-        between.folder.mkdir(parents=True)
-        job = job_of(source)
-
-        def silent(*_: Any) -> None:
-            pass
-
-        if place.cluster:
-            on = Cluster(place, CountingStore(between), out, silent)
-            result = run(job, out, lambda journal: nullcontext(SpilledCarrier(job, on, journal)), silent)
+            stack.enter_context(small_parts(SMALL_GROUP if blocks is None else QUICK_GROUP))
+            source = repeated.as_csv(folder / "molecules.csv", copies, blocks)
         else:
-            carrier = partial(MappedCarrier, job, out.folder, place, silent)
-            result = run(job, out, lambda journal: nullcontext(carrier(journal)), silent)
-        wall = time.perf_counter() - begin
-        manifest = result.manifest
-        return {
-            "executor": executor,
-            "workers": workers,
-            "start": begin - start,
-            "wall": wall,
-            "cpu": tree_cpu() - tree,
-            "driver_cpu": time.process_time() - own,
-            "driver_peak": memory("VmHWM"),
-            "stages": dict(result.seconds),
-            "phases": [asdict(phase) for phase in place.phases],
-            "graphs": manifest.counts.packed,
-            "packs": manifest.num_packs,
-            "sha256": manifest.sha256,
-            "shard_bytes": sum(shard.bytes for shard in manifest.shards),
-            "graphs_bytes": manifest.files["graphs.parquet"].bytes,
-        }
+            source = repeated.as_blocks(folder, copies, blocks)
+        if on is None:
+            on = stack.enter_context(closing(started(executor, workers)))
+        return measured(source, executor, workers, on, folder)
+
+
+def started(executor: str, workers: int) -> Executor:
+    """Workers, also where there is one."""
+    return ProcessExecutor(workers) if executor == "process" else make_executor(executor, workers)
+
+
+def measured(source: Source, executor: str, workers: int, on: Executor, folder: Path) -> Record:
+    """A whole job into a new folder `out` of this one."""
+    place = MeteredExecutor(on)
+    start = time.perf_counter()
+    place.warm(workers)
+    begin, tree, own = time.perf_counter(), tree_cpu(), time.process_time()
+    out = FolderStore(folder / "out", folder / "out" / WORK / SCRATCH)
+    between = FolderStore(out.folder / WORK, out.scratch_in)
+    between.folder.mkdir(parents=True)
+    job = job_of(source)
+
+    def silent(*_: Any) -> None:
+        pass
+
+    if place.cluster:
+        cluster = Cluster(place, CountingStore(between), out, silent)
+        result = run(job, out, lambda journal: nullcontext(SpilledCarrier(job, cluster, journal)), silent)
+    else:
+        carrier = partial(MappedCarrier, job, out.folder, place, silent)
+        result = run(job, out, lambda journal: nullcontext(carrier(journal)), silent)
+    wall = time.perf_counter() - begin
+    manifest = result.manifest
+    return {
+        "executor": executor,
+        "workers": workers,
+        "start": begin - start,
+        "wall": wall,
+        "cpu": tree_cpu() - tree,
+        "driver_cpu": time.process_time() - own,
+        "driver_peak": memory("VmHWM"),
+        "stages": dict(result.seconds),
+        "phases": [asdict(phase) for phase in place.phases],
+        "graphs": manifest.counts.packed,
+        "packs": manifest.num_packs,
+        "sha256": manifest.sha256,
+        "shard_bytes": sum(shard.bytes for shard in manifest.shards),
+        "graphs_bytes": manifest.files["graphs.parquet"].bytes,
+    }
 
 
 @contextmanager
-def small_parts() -> Iterator[None]:
+def small_parts(group_bytes: int) -> Iterator[None]:
     """Let groups and shards be small. Only the driver decides that."""
     layout = mapped_shards.sample_layout
 
@@ -124,7 +138,7 @@ def small_parts() -> Iterator[None]:
         per_block = max(1, found.packs_per_block // 8)
         return found._replace(packs_per_block=per_block, packs_per_shard=SMALL_SHARD * per_block)
 
-    group = partial(groups.groups_of, most_bytes=SMALL_GROUP)
+    group = partial(groups.groups_of, most_bytes=group_bytes)
     with (
         patch("pipelines.building.spilled.groups.groups_of", group),
         patch("pipelines.building.spilled.phases.sample_layout", smaller),
@@ -133,11 +147,11 @@ def small_parts() -> Iterator[None]:
         yield
 
 
-def run_sources(copies: int) -> Record:
+def run_sources(copies: int, blocks: int | None = None) -> Record:
     """CPU µs of the driver for each molecule of a file, from its hash to tasks that are ready to be sent."""
     found: Record = {}
     with tempfile.TemporaryDirectory() as name:
-        for kind, source in repeated.as_files(Path(name), copies).items():
+        for kind, source in repeated.as_files(Path(name), copies, blocks).items():
             start = time.process_time()
             for task in pinned(source).tasks():
                 pickle.dumps(task)
@@ -145,15 +159,15 @@ def run_sources(copies: int) -> Record:
     return found
 
 
-def run_driver(num_graphs: int, groups: int) -> Record:
+def run_driver(num_graphs: int, groups: int, blocks: int | None = None) -> Record:
     """The driver of a build, without its tasks, and where some graphs would go; groups: of `later_driver`, or 0."""
     with tempfile.TemporaryDirectory() as name:
         complete = not groups and num_graphs <= 10**7
         if groups:
-            found = later_driver(num_graphs, groups, Path(name))
+            found = later_driver(num_graphs, groups, Path(name), blocks)
         else:
             every = 1 if complete else max(1, num_graphs // 500_000)
-            found = whole_driver(num_graphs, Path(name), lambda group: group % every == every // 2)
+            found = whole_driver(num_graphs, Path(name), lambda group: group % every == every // 2, blocks)
         return _plain(found) | {"places": asdict(check(found.kept, found.sample, complete=complete))}
 
 
@@ -176,9 +190,23 @@ def apart(part: str, *given: Any) -> Record:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def here(part: str, *given: Any) -> Record:
-    """A part in this process, whose peaks of memory are then those of all parts before it, too."""
-    return json.loads(json.dumps(PARTS[part](*given)))
+@contextmanager
+def here() -> Iterator[Callable[..., Record]]:
+    """Parts of few molecules, in this process: their peaks of memory are then those of all parts before them, too. The
+    workers of an executor are those that it first had."""
+    places: dict[str, Executor] = {}
+    with ExitStack() as stack:
+
+        def carry(part: str, *given: Any) -> Record:
+            known: dict[str, Any] = {"blocks": QUICK_BLOCKS[part]}
+            if part == "job":
+                executor, workers = given[:2]
+                if executor not in places:
+                    places[executor] = stack.enter_context(closing(started(executor, workers)))
+                known["on"] = places[executor]
+            return json.loads(json.dumps(PARTS[part](*given, **known)))
+
+        yield carry
 
 
 def jobs(
@@ -207,8 +235,16 @@ def main() -> None:
     if arguments.part:
         print(json.dumps(PARTS[arguments.part[0]](*json.loads(arguments.part[1]))))
         return
+    with here() if arguments.quick else nullcontext(apart) as carry:
+        text = measured_text(arguments, carry)
+    arguments.out.parent.mkdir(exist_ok=True)
+    arguments.out.write_text(text)
+    print(text)
+
+
+def measured_text(arguments: argparse.Namespace, carry: Callable[..., Record]) -> str:
+    """The whole page."""
     quick = arguments.quick
-    carry = here if quick else apart
     copies, repeats = arguments.copies or (1 if quick else 8), arguments.repeats or (1 if quick else 3)
     executors = arguments.executors or [name for name, package in EXECUTORS.items() if find_spec(package)]
     cluster = next((name for name in executors if name != "process"), None)
@@ -218,7 +254,7 @@ def main() -> None:
         once = carry("job", cluster, 1, 1, False)
         full["graphs_bytes"] = once["graphs_bytes"] / once["graphs"] * full["graphs"]
     drivers = QUICK_DRIVERS if quick else DRIVERS
-    text = scaling_page.text(
+    return scaling_page.text(
         f"benchmarks/scaling.py{' --quick' if quick else ''} --copies {copies} --repeats {repeats}",
         provenance("numpy", "pyarrow", "numba", "ortools", "rdkit", "distributed", "ray", seed=0),
         measured,
@@ -227,9 +263,6 @@ def main() -> None:
         full,
         [carry("driver", *driver) for driver in drivers],
     )
-    arguments.out.parent.mkdir(exist_ok=True)
-    arguments.out.write_text(text)
-    print(text)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +68,10 @@ class NoBlock:
 
 @dataclass(frozen=True)
 class ManyGraphs:
-    """sample:nci, then blocks that exist as tasks only."""
+    """sample:nci (its first blocks alone, where told), then blocks that exist as tasks only."""
 
     num_graphs: int
+    real_blocks: int | None = None
     name: str = "simulated"
     parallel: bool = True
     repeatable: bool = True
@@ -81,7 +83,7 @@ class ManyGraphs:
 
     def tasks(self) -> Iterator[Any]:
         first = 0
-        for task in as_source("sample:nci").tasks():
+        for task in islice(as_source("sample:nci").tasks(), self.real_blocks):
             yield task
             first = task.first_id + len(task.rows)
         for start in range(first, self.num_graphs, BLOCK_GRAPHS):
@@ -173,7 +175,8 @@ class NoExecutor:
             self.sample = Sample.of(self._real)
             return self._real[-1]
         assert self.sample is not None
-        graphs, like = item.task.graphs, self.sample.facts[item.number % 4]
+        graphs, whole = item.task.graphs, self.sample.facts[:4]  # the fifth block is a short one
+        like = whole[item.number % len(whole)]
         size = int(graphs * self.sample.bytes_per_graph)
         return replace(like, block=Block(item.number, item.task.first_id, graphs, graphs, size), skips=Skips())
 
@@ -224,10 +227,12 @@ def job_of(source: Source) -> Job:
     return check_job(Job(source, LIMITS, options, PlanOptions("optimal", 0, 60.0), None, "error", "zstd"))
 
 
-def whole_driver(num_graphs: int, folder: Path, keep: Callable[[int], bool]) -> Simulated:
-    """The driver from the first block to the manifest."""
+def whole_driver(
+    num_graphs: int, folder: Path, keep: Callable[[int], bool], real_blocks: int | None = None
+) -> Simulated:
+    """The driver from the first block to the manifest. real_blocks: of sample:nci, all unless told."""
     executor, on = _cluster(folder, keep)
-    job = job_of(ManyGraphs(num_graphs))
+    job = job_of(ManyGraphs(num_graphs, real_blocks))
     result = run(job, on.out, lambda journal: nullcontext(SpilledCarrier(job, on, journal)), on.progress)
     groups = next(step.tasks for step in executor.steps if step.name == "route_group")
     blocks = next(step.tasks for step in executor.steps if step.name == "scan_block")
@@ -235,11 +240,11 @@ def whole_driver(num_graphs: int, folder: Path, keep: Callable[[int], bool]) -> 
     return _simulated(executor, on, num_graphs, blocks, groups, result.manifest.plan, layout)
 
 
-def later_driver(num_graphs: int, groups: int, folder: Path) -> Simulated:
+def later_driver(num_graphs: int, groups: int, folder: Path, real_blocks: int | None = None) -> Simulated:
     """The driver from the plan on, with one group that holds all graphs but those of the last `groups` ones."""
     executor, on = _cluster(folder, lambda group: group > 0 and (groups - group) % max(1, groups // 3) == 0)
-    real = as_source("sample:nci").num_graphs or 0
-    job = job_of(ManyGraphs(real))
+    real = sum(len(task.rows) for task in islice(as_source("sample:nci").tasks(), real_blocks))
+    job = job_of(ManyGraphs(real, real_blocks))
 
     class Late(SpilledCarrier):
         def choose(self, limits: PackLimits) -> tuple[str]:

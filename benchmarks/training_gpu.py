@@ -389,7 +389,7 @@ class Case:
         if way.kind is Captured:
             step = TakenStep(loader.loader, step)
         if way.compile is not None:  # elsewhere only traced: this is about GPUs
-            step = torch.compile(step, **way.compile, **({} if on_cuda else {"backend": "aot_eager"}))
+            step = torch.compile(step, **way.compile, **({} if on_cuda else {"backend": "eager"}))
         return way.kind(step, optimizer, self.device)
 
     def loader(self, way: Way) -> Any:

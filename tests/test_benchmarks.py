@@ -191,7 +191,7 @@ def test_scaling_is_measured(run, tmp_path):
     text = out.read_text()
     for executor in executors:
         assert f"| {executor} | 2 |" in text and f"| {executor} | write |" in text
-    assert "| 400,000 | 3 | 400,000 |" in text and "each slot of the plan once" in text
+    assert "| 200,000 | 2 | 200,000 |" in text and "each slot of the plan once" in text
     assert "packs, optimal, bound" in text and "| CSV | tasks |" in text and "| CSV, gzipped | driver |" in text
     assert ("## Calculated" in text) == ("dask" in executors)
 
@@ -203,7 +203,7 @@ def test_misplaced_graphs_are_noticed(tmp_path, monkeypatch):
     import placement
     import simulated
 
-    found = simulated.whole_driver(20_000, tmp_path, lambda group: True)
+    found = simulated.whole_driver(20_000, tmp_path, lambda group: True, real_blocks=3)
     assert placement.check(found.kept, found.sample, complete=True).graphs == 20_000
     right = placement.route.slot_of
     monkeypatch.setattr(placement.route, "slot_of", lambda *given: (right(*given)[0] // 2, right(*given)[1]))

@@ -39,7 +39,8 @@ class Candidate:
     @property
     def least_padding_share(self) -> float:
         """No plan under these limits pads less: the padding share at `lower_bound` packs."""
-        return 1.0 - (1.0 - self.padding_share) * self.num_packs / self.lower_bound
+        spare = (self.num_packs - self.lower_bound) / self.lower_bound
+        return max(0.0, self.padding_share - (1.0 - self.padding_share) * spare)  # never above it, by rounding either
 
     @property
     def parts(self) -> str:

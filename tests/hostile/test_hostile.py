@@ -295,7 +295,7 @@ def values():
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(data=st.data())
 def test_any_value_anywhere_in_a_manifest(sound, data):
     """Loads or is refused: nothing else is raised."""

@@ -175,18 +175,24 @@ def test_whole_numbers_are_looked_for_among_the_columns_in_use(monkeypatch: pyte
         assert sorted(chosen.tolist()) == used.tolist()
 
 
-def test_the_same_lp_by_an_interior_point(monkeypatch: pytest.MonkeyPatch) -> None:
-    instance = vectors(4, 60, 3, 20, 100, 150)
-    simplex = solve(instance, time_limit=20)
+SIXTY = vectors(4, 60, 3, 20, 100, 150)
+
+
+@pytest.fixture(scope="module")
+def solved_sixty() -> Solution:
+    return solve(SIXTY, time_limit=20)
+
+
+def test_the_same_lp_by_an_interior_point(solved_sixty: Solution, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(master, "PARAMS", replace(PARAMS, many_rows=0))
-    interior = solve(instance, time_limit=20)
-    assert_plan(instance, interior)
-    assert interior.certificate.bound == simplex.certificate.bound
+    interior = solve(SIXTY, time_limit=20)
+    assert_plan(SIXTY, interior)
+    assert interior.certificate.bound == solved_sixty.certificate.bound
 
 
 def test_same_seed_and_work_same_plan() -> None:
     instance = vectors(3, 60, 4, 20, 100, 170)
-    first, second = (solve(instance, seed=5, work_limit=1.5, time_limit=None) for _ in range(2))
+    first, second = (solve(instance, seed=5, work_limit=0.6, time_limit=None) for _ in range(2))
     assert plain(first.patterns) == plain(second.patterns)
     assert first.certificate.to_dict() == second.certificate.to_dict()
     assert first.stopped_by == second.stopped_by
@@ -203,7 +209,7 @@ def test_never_worse_than_the_plans_it_starts_from() -> None:
 def test_progress_tells_every_improvement() -> None:
     told: list[tuple[int, int, float]] = []
     instance = vectors(2, 80, 3, 20, 100, 150)
-    solution = solve(instance, work_limit=3.0, progress=lambda *state: told.append(state))
+    solution = solve(instance, work_limit=1.5, progress=lambda *state: told.append(state))
     packs, bounds, seconds = zip(*told, strict=True)
     assert list(packs) == sorted(packs, reverse=True) and list(bounds) == sorted(bounds)
     assert list(seconds) == sorted(seconds)
@@ -213,21 +219,20 @@ def test_progress_tells_every_improvement() -> None:
 def test_progress_goes_on_while_nothing_improves() -> None:
     told: list[tuple[int, int, float]] = []
     instance = vectors(0, 200, 10, 1, 100, 300)
-    solve(instance, time_limit=6.0, work_limit=1e9, progress=lambda *state: told.append(state))
+    solve(instance, time_limit=4.0, work_limit=1e9, progress=lambda *state: told.append(state))
     assert len(told) > len({state[:2] for state in told})
 
 
 def test_the_clock_stops_it_with_a_plan_and_a_bound() -> None:
     instance = vectors(0, 400, 10, 1, 100, 300)
     solve(instance, work_limit=0.5)  # compiles
-    solution = solve(instance, time_limit=2.0, work_limit=1e9)
+    solution = solve(instance, time_limit=1.0, work_limit=1e9)
     assert_plan(instance, solution)
     assert solution.stopped_by in ("time", "proof")
 
 
 def test_an_lp_cut_short_by_its_turn_goes_on_in_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    instance = vectors(4, 60, 3, 20, 100, 150)
-    generation = ColumnGeneration(instance, GridPricer(instance), [single_sizes(instance)], 0)
+    generation = ColumnGeneration(SIXTY, GridPricer(SIXTY), [single_sizes(SIXTY)], 0)
     solve_lp = Master.solve
 
     def stopped(*_: object, **__: object) -> None:
@@ -252,11 +257,10 @@ def test_a_part_ends_with_its_work_or_its_share_of_the_clock() -> None:
     assert not over.part(1.0).spent
 
 
-def test_bound_alone() -> None:
-    instance = vectors(4, 60, 3, 20, 100, 150)
-    certificate = vector_bound(instance, time_limit=20)
-    assert check_certificate(certificate, instance.need, instance.capacity, instance.count) == certificate.bound
-    assert certificate.bound == solve(instance, time_limit=20).certificate.bound
+def test_bound_alone(solved_sixty: Solution) -> None:
+    certificate = vector_bound(SIXTY, time_limit=20)
+    assert check_certificate(certificate, SIXTY.need, SIXTY.capacity, SIXTY.count) == certificate.bound
+    assert certificate.bound == solved_sixty.certificate.bound
 
 
 WITHOUT_NUMBA = """
@@ -331,10 +335,10 @@ def test_records(shared_data: Path, name: str, limits: tuple[int, int, int], pac
     [
         ("moses_train", (60, 120, 8), 1000, 705_243_000),
         # 268,308.0363... packs by the LP: what is above the last whole one must be found, and nothing more.
-        ("moses_train", (128, 276, 16), 300, 80_492_411),
+        pytest.param("moses_train", (128, 276, 16), 300, 80_492_411, marks=pytest.mark.slow),
         ("moses_train", (128, 276, 16), 1000, 268_308_037),
-        # Too large a grid to price: the patterns come from a sample.
-        ("tu_ENZYMES", (1045, 3977, 32), 1000, 18_754),
+        # Too large a grid to price: the patterns come from a sample. Of 431 sizes, then of 39.
+        pytest.param("tu_ENZYMES", (1045, 3977, 32), 1000, 18_754, marks=pytest.mark.slow),
         ("tu_MUTAG", (574, 1267, 32), 1000, 5_879),
     ],
 )

@@ -12,7 +12,7 @@ from packer.errors import LimitsError
 from packer.suggest.sweep import SweepRules, prices_of, sweep
 
 
-def molecules(graphs=600, seed=0):
+def molecules(graphs=100, seed=0):
     """Sizes like those of small molecules: 4 to 20 nodes, about two directed edges a node; 18 distinct ones."""
     random = np.random.default_rng(seed)
     nodes = 4 + 2 * random.integers(0, 9, graphs)
@@ -20,7 +20,11 @@ def molecules(graphs=600, seed=0):
 
 
 SIZES = molecules()
-QUICK = suggest_limits(SIZES, work_limit=0)
+
+
+@pytest.fixture(scope="module")
+def quick():
+    return suggest_limits(SIZES, work_limit=0)
 
 
 def real_bytes(sizes):
@@ -38,8 +42,8 @@ def test_worked_example():
     assert best.bytes_per_pack == 40 * 64 + 60 * 32 + 10 * 16
 
 
-def test_every_candidate_is_what_a_plan_gives():
-    for candidate in QUICK.front:
+def test_every_candidate_is_what_a_plan_gives(quick):
+    for candidate in quick.front:
         plan = make_plan(SIZES, candidate.limits, "best-fit-decreasing")
         assert plan.num_packs == candidate.num_packs
         assert candidate.lower_bound == plan.lower_bound
@@ -49,33 +53,33 @@ def test_every_candidate_is_what_a_plan_gives():
         assert 0 <= candidate.least_padding_share <= candidate.padding_share < 1
 
 
-def test_no_candidate_beats_another():
-    numbers = [(c.padding_share, c.bytes_per_pack, c.num_packs) for c in QUICK.front]
+def test_no_candidate_beats_another(quick):
+    numbers = [(c.padding_share, c.bytes_per_pack, c.num_packs) for c in quick.front]
     for one in numbers:
         assert not any(other != one and all(np.array(other) <= one) for other in numbers)
-    sizes_of_packs = [c.bytes_per_pack for c in QUICK.front]
+    sizes_of_packs = [c.bytes_per_pack for c in quick.front]
     assert sizes_of_packs == sorted(sizes_of_packs)
     assert len(numbers) >= 5
 
 
-def test_best_is_the_smallest_within_half_a_percent():
-    least = min(c.padding_share for c in QUICK.front)
-    good = [c for c in QUICK.front if c.padding_share <= least + 0.005]
-    assert QUICK.best is good[0]
-    assert f"{100 * (1 - QUICK.best.padding_share):.1f} % of the tensor bytes are real" in QUICK.reason
-    assert "\n" not in QUICK.reason
+def test_best_is_the_smallest_within_half_a_percent(quick):
+    least = min(c.padding_share for c in quick.front)
+    good = [c for c in quick.front if c.padding_share <= least + 0.005]
+    assert quick.best is good[0]
+    assert f"{100 * (1 - quick.best.padding_share):.1f} % of the tensor bytes are real" in quick.reason
+    assert "\n" not in quick.reason
 
 
 def test_solving_proves_and_never_packs_worse():
-    solved = suggest_limits(molecules(150), max_nodes=80, num_graphs=(3, 8), work_limit=1)
-    packed = suggest_limits(molecules(150), max_nodes=80, num_graphs=(3, 8), work_limit=0)
+    solved = suggest_limits(molecules(120), max_nodes=80, num_graphs=(3, 8), work_limit=0.3)
+    packed = suggest_limits(molecules(120), max_nodes=80, num_graphs=(3, 8), work_limit=0)
     assert solved.num_solved > 0
     assert packed.num_solved == 0
     assert min(c.padding_share for c in solved.front) <= min(c.padding_share for c in packed.front)
     proven = [c for c in solved.front if c.status == "optimal"]
     assert proven
     for candidate in proven:
-        plan = make_plan(molecules(150), candidate.limits)
+        plan = make_plan(molecules(120), candidate.limits)
         assert plan.num_packs == candidate.num_packs == candidate.lower_bound
 
 
@@ -85,13 +89,13 @@ def test_no_limits_of_the_sweep_beat_the_front():
     from packer.interrupt import Interrupt
     from packer.suggest.search import LimitSearch, _class_of
 
-    graphs, prices = molecules(70), prices_of(SIZES.axes, 64, 32, 16)
+    graphs, prices = molecules(40), prices_of(SIZES.axes, 64, 32, 16)
     front = suggest_limits(graphs, max_nodes=72, multiple_of=8, num_graphs=(3, 8), time_limit=None).front
     search = LimitSearch(graphs, SweepRules("all", 8, 72, (3, 8)), prices, None, 0, None, Interrupt())
     assert len(search.entries) > 40
     totals = {}
     for entry in search.entries:
-        plan = make_plan(graphs, entry.limits, time_limit=2.0)
+        plan = make_plan(graphs, entry.limits, work_limit=0.5)
         totals.setdefault(_class_of(entry), {})[entry.limits] = plan.num_packs * entry.bytes
     for candidate in front:
         [alike] = [found for found in totals.values() if candidate.limits in found]
@@ -101,7 +105,8 @@ def test_no_limits_of_the_sweep_beat_the_front():
 def test_limits_whose_heuristic_plans_are_poor_are_found(shared_data):
     """Best fit packs MUTAG 6 to 9 % worse than the optimum; 212/467/13 hold it with 0.6 % padding."""
     stored = np.load(shared_data / "sizes" / "tu_MUTAG.npz")
-    best = suggest_limits(GraphSizes(stored["num_nodes"], stored["num_edges"]), time_limit=None).best
+    sizes = GraphSizes(stored["num_nodes"], stored["num_edges"])
+    best = suggest_limits(sizes, num_graphs=(10, 16), time_limit=None).best
     assert best.padding_share < 0.01 and best.status == "optimal"
 
 
@@ -138,19 +143,19 @@ def test_a_sample_gives_a_plan_of_all_graphs():
         assert entry.bound <= plan.num_packs == entry.packs
 
 
-def test_the_same_arguments_give_the_same_answer():
+def test_the_same_arguments_give_the_same_answer(quick):
     again = suggest_limits(SIZES, work_limit=0)
-    assert (again.front, again.best, again.reason) == (QUICK.front, QUICK.best, QUICK.reason)
-    small = molecules(100)
-    first, second = (suggest_limits(small, num_graphs=6, time_limit=None, seed=3, work_limit=0.5) for _ in range(2))
+    assert (again.front, again.best, again.reason) == (quick.front, quick.best, quick.reason)
+    first, second = (suggest_limits(SIZES, num_graphs=6, time_limit=None, seed=3, work_limit=0.1) for _ in range(2))
     assert (first.front, first.reason) == (second.front, second.reason)
+    assert first.num_solved == second.num_solved > 0
     assert first.stopped_by == "done"
 
 
-def test_order_of_the_graphs_does_not_matter():
+def test_order_of_the_graphs_does_not_matter(quick):
     shuffled = np.random.default_rng(5).permutation(SIZES.num_graphs)
     other = suggest_limits(GraphSizes(SIZES.num_nodes[shuffled], SIZES.num_edges[shuffled]), work_limit=0)
-    assert other.front == QUICK.front
+    assert other.front == quick.front
 
 
 @pytest.mark.parametrize("multiple", [8, 64, 128])
@@ -160,12 +165,12 @@ def test_multiples(multiple):
 
 
 def test_caps_are_kept():
-    for candidate in suggest_limits(SIZES, max_nodes=100, work_limit=0).front:
-        assert candidate.limits.num_nodes <= 100
-    for candidate in suggest_limits(SIZES, memory_bytes_per_pack=10_000, work_limit=0).front:
-        assert candidate.bytes_per_pack <= 10_000
+    for candidate in suggest_limits(SIZES, max_nodes=60, work_limit=0).front:
+        assert candidate.limits.num_nodes <= 60
+    for candidate in suggest_limits(SIZES, memory_bytes_per_pack=6_000, work_limit=0).front:
+        assert candidate.bytes_per_pack <= 6_000
     for wanted in ((6, 12), range(6, 13)):
-        for candidate in suggest_limits(SIZES, num_graphs=wanted, work_limit=0).front:
+        for candidate in suggest_limits(SIZES, num_graphs=wanted, multiple_of=8, work_limit=0).front:
             assert 6 <= candidate.limits.num_graphs <= 12
     assert all(c.limits.num_graphs == 9 for c in suggest_limits(SIZES, num_graphs=9, work_limit=0).front)
 
@@ -269,6 +274,8 @@ def test_every_graph_fits_every_limit_of_the_sweep(graphs, null_graphs, multiple
 def test_moses_sweep_has_hundreds_of_limits(shared_data):
     stored = np.load(shared_data / "sizes" / "moses_test.npz")
     real = stored["num_nodes"] > 0
-    found = suggest_limits(GraphSizes(stored["num_nodes"][real], stored["num_edges"][real]), work_limit=0)
-    assert found.num_triples >= 500
-    assert found.best.padding_share < 0.05
+    sizes = GraphSizes(stored["num_nodes"][real], stored["num_edges"][real])
+    distinct, count, _ = sizes.distinct
+    assert len(sweep(distinct, count, sizes.axes, SweepRules(), prices_of(sizes.axes, 64, 32, 16))) >= 500
+    found = suggest_limits(sizes, num_graphs=range(10, 14), work_limit=0)  # a part, for all of it takes its time
+    assert found.num_triples >= 30 and found.best.padding_share < 0.05
