@@ -1,5 +1,6 @@
 """What several tests share: where the real data lies."""
 
+import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from forks import HEAVY
 from object_store import gcs_server, s3_server
 
 # A shell ignores Ctrl-C for what it runs in the background, and so would every process that a test interrupts.
@@ -15,6 +17,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # Test processes run side by side; more threads each would only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+multiprocessing.set_forkserver_preload(HEAVY)
 
 # Google's client would ask for kinds of buckets that no server on loopback knows of, for a minute each.
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")

@@ -133,43 +133,35 @@ def test_a_huge_manifest_is_not_read(url: str, monkeypatch: pytest.MonkeyPatch) 
     assert FlakyFileSystem.reads == []
 
 
-ABSENT = """
-    import sys
-    for name in sys.argv[2:]:
-        sys.modules[name] = None
-    from packer import PackDataset
-    try:
-        PackDataset(sys.argv[1])
-    except ImportError as error:
-        print(type(error).__name__, error)
-"""
+MISSING = {
+    "s3://b/p": (["s3fs"], "reading s3://b/p needs s3fs: pip install 'graph-packer[s3]'"),
+    "gs://b/p": (["gcsfs"], "reading gs://b/p needs gcsfs: pip install 'graph-packer[gcs]'"),
+    "http://me:x@b/p": (["fsspec.core"], "reading http://b/p needs fsspec: pip install 'graph-packer[s3]'"),
+    "s3://b/q": (["fsspec", "fsspec.core"], "reading s3://b/q needs s3fs: pip install 'graph-packer[s3]'"),
+}
 
 
-@pytest.mark.parametrize(
-    ("url", "absent", "text"),
-    [
-        ("s3://b/p", ["fsspec", "fsspec.core"], "reading s3://b/p needs s3fs: pip install 'graph-packer[s3]'"),
-        ("s3://b/p", ["s3fs"], "reading s3://b/p needs s3fs: pip install 'graph-packer[s3]'"),
-        ("gs://b/p", ["gcsfs"], "reading gs://b/p needs gcsfs: pip install 'graph-packer[gcs]'"),
-        ("http://me:x@b/p", ["fsspec.core"], "reading http://b/p needs fsspec: pip install 'graph-packer[s3]'"),
-    ],
-)
-def test_a_missing_package_names_its_extra(url: str, absent: list[str], text: str) -> None:
-    command = [sys.executable, "-c", textwrap.dedent(ABSENT), url, *absent]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    assert done.stdout.strip() == f"MissingExtraError {text}", done.stderr
-
-
-def test_fsspec_is_not_imported_for_a_folder(local: PackDataset) -> None:
+def test_a_folder_needs_no_fsspec_and_a_missing_package_names_its_extra(local: PackDataset) -> None:
+    """In a process that has imported none of them; all in one, for it imports torch first."""
     code = f"""
         import sys
         from packer import PackDataset, verify_shards
         PackDataset({str(local.path)!r})[0]
         verify_shards({str(local.path)!r})
         assert "fsspec" not in sys.modules
+        for url, (absent, _) in {MISSING!r}.items():
+            before = dict(sys.modules)
+            sys.modules.update(dict.fromkeys(absent))
+            try:
+                PackDataset(url)
+            except ImportError as error:
+                print(type(error).__name__, error)
+            for name in set(sys.modules) - set(before) | set(absent):
+                del sys.modules[name]
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"MissingExtraError {text}" for _, text in MISSING.values()]
 
 
 def http_error(status: int) -> Exception:

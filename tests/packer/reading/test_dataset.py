@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from forks import read_packs
 from reference_packs import write_data_set
 from small_packs import HETERO_LIMITS, HETERO_SCHEMA, SCHEMA, write_packs
 from torch_geometric.data import Data
@@ -271,10 +272,6 @@ def test_threads_share_a_data_set(written) -> None:
     assert not faults
 
 
-def _read_in_child(dataset: PackDataset, results) -> None:
-    results.put([dataset[i]["y"].tolist() for i in (0, 22, 1)])
-
-
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_a_used_data_set_goes_to_other_processes(written, method: str) -> None:
     folder, packs = written
@@ -282,7 +279,7 @@ def test_a_used_data_set_goes_to_other_processes(written, method: str) -> None:
     dataset[0], dataset[1], dataset[13]  # files are open, packs are cut ahead
     context = multiprocessing.get_context(method)
     results = context.SimpleQueue()
-    child = context.Process(target=_read_in_child, args=(dataset, results))
+    child = context.Process(target=read_packs, args=(dataset, (0, 22, 1), results))
     child.start()
     assert results.get() == [packs[i]["y"].tolist() for i in (0, 22, 1)]
     child.join()

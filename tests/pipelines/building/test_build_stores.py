@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from deadly import Apart, Workers
+from forks import forked_dask
 from jobs import LIMITS, SMILES, hashes, in_small_parts
 from object_store import FaultProxy, make_bucket, objects, s3_options
 
@@ -114,7 +115,10 @@ def test_workers_elsewhere_write_to_each_other_through_the_store(
 ) -> None:
     """A Dask cluster whose workers share no folder with the driver."""
     distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+    with (
+        forked_dask(),
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+    ):
         executor = make_executor("dask", address=cluster.scheduler_address)
         try:
             job(f"{bucket}/packs", executor=executor, storage_options=s3_options(s3_endpoint))

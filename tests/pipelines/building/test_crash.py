@@ -63,7 +63,7 @@ def undisturbed(run: Callable[..., Any], tmp_path_factory: pytest.TempPathFactor
     return hashes(folder)
 
 
-@pytest.mark.parametrize("stride", [4, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.slow)])
 def test_killed_at_flushes_to_disk(
     tmp_path: Path, run: Callable[..., Any], undisturbed: dict[str, str], stride: int
 ) -> None:

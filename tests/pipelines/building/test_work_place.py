@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from deadly import Apart, Stopped
+from forks import forked_dask
 from jobs import LIMITS, SMILES, belongings, files, hashes, in_small_parts, killed_at
 from object_store import make_bucket, objects, s3_options
 from paths import ROOT
@@ -77,7 +78,8 @@ def test_a_command_with_dask_leaves_a_users_folder_alone(tmp_path: Path, molecul
     before = belongings(tmp_path / "place")
     command = ["build", molecules, "--num-nodes", "40", "--num-edges", "90", "--num-graphs", "6"]
     command += ["--executor", "dask", "--workers", "1", "--work", str(tmp_path / "place")]
-    assert run_command([*command, "--out", str(tmp_path / "out")]) == 0
+    with forked_dask():
+        assert run_command([*command, "--out", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "manifest.json").is_file() and not (tmp_path / "out" / WORK).exists()
     assert files(tmp_path / "place") == before
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from forks import forked_dask
 from jobs import hashes
 
 pytest.importorskip("ase")
@@ -493,7 +494,7 @@ def test_workers_and_clusters_write_the_same_bytes(
     one = built("one", workers=1)
     assert built("two", workers=2) == one
     pytest.importorskip("distributed")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), forked_dask():
         warnings.simplefilter("ignore")
         executor = make_executor("dask", workers=2)
         try:

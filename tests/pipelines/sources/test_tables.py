@@ -7,6 +7,7 @@ import decimal
 import gzip
 import hashlib
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from forks import forked_dask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -64,7 +66,7 @@ def by_tasks(path: Path) -> list[Row] | str:
     return [row for _, rows in found for row in rows]
 
 
-@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(["smiles,y", "\ufeffsmiles,y", "y,smiles", '"smiles","y"', 'smiles,"a\nb",y', "smiles;y"]),
     st.sampled_from(["\n", "\r\n", "\r"]),
@@ -141,17 +143,22 @@ def test_files_of_every_kind_give_the_same_bytes_however_they_are_read(
     monkeypatch.setattr(smiles, "_ROWS_PER_BLOCK", 20)
     asked = {"targets": ["a", "b"], "strings": ["part"], "on_empty": "skip"}
     found: dict[tuple[str, Any], dict[str, str]] = {}
-    with_dask = make_executor("dask", 2)
-    try:
+    with (
+        forked_dask(),
+        closing(make_executor("dask", 2)) as with_dask,
+        closing(make_executor("process", 2)) as with_two,
+    ):
+        places: dict[Any, dict[str, Any]] = {
+            1: {"workers": 1},
+            2: {"executor": with_two},
+            "dask": {"executor": with_dask},
+        }
         for kind, path in written(tmp_path).items():
             for where in (1, 2, "dask") if kind in ("csv.gz", "parquet") else (1, "dask"):
-                place = {"executor": with_dask} if where == "dask" else {"workers": where}
                 out = tmp_path / f"{kind}-{where}"
-                built = build(f"smiles:{path}", out, LIMITS, **place, **asked)
+                built = build(f"smiles:{path}", out, LIMITS, **places[where], **asked)
                 assert built.manifest.counts.packed == 86  # 17 of each of 7 texts, one more of CCO; 5 are molecules
                 found[kind, where] = contents(out)
-    finally:
-        with_dask.close()
     wanted = found["csv.gz", 1]
     assert len(wanted) >= 3 and all(one == wanted for one in found.values())
 
@@ -274,7 +281,7 @@ def test_a_damaged_parquet_file_is_an_error(tmp_path: Path, small: None) -> None
         path.write_bytes(data)
         assert "m.parquet is damaged: " in refused(path, targets=["b"])
     random = np.random.default_rng(0)
-    for _ in range(60):
+    for _ in range(25):
         data = bytearray(whole)
         data[random.integers(6, len(data))] ^= 1 << int(random.integers(8))
         path.write_bytes(data)
