@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,26 @@ from packer.reading import in_jax, in_jax_resident
 from packer.reading.blocks import Blocks
 
 jax = pytest.importorskip("jax")
+compilation_cache = pytest.importorskip("jax.experimental.compilation_cache.compilation_cache")
 PACKS = 23
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where compiled programs lie: loaders of the same packs run the same ones, and XLA takes the longest."""
+    place = tmp_path_factory.mktemp("compiled")
+    wanted = {
+        "jax_compilation_cache_dir": str(place),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: jax.config.values[name] for name in wanted}
+    for settings in (wanted, before):
+        for name, value in settings.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+        if settings is wanted:
+            yield place
 
 
 @pytest.fixture(scope="module", params=KINDS)

@@ -6,7 +6,7 @@ MACE's (Bessel functions, polynomial envelope, spherical harmonics, invariants o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,6 @@ def weights() -> dict[str, np.ndarray]:
         "own": (WIDTH, WIDTH),
         "out": (WIDTH,),
     }
-    shapes["out"] = (WIDTH,)
     return {name: rng.normal(scale=0.4, size=shape).astype(np.float32) for name, shape in shapes.items()}
 
 
@@ -148,7 +147,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_frames(tmp_path_factory.mktemp("frames") / "a.extxyz", structures(8))
 
 
-def packed(file: Path, folder: Path, **options: Any) -> tuple[Graphs, Graphs]:
+def packed(folder: Path, file: Path, **options: Any) -> tuple[Graphs, Graphs]:
     """(all packs of the file, the same graphs alone), with masks."""
     targets = ["energy", "forces"]
     job: dict[str, Any] = {"algorithm": "stream", "workers": 1, "cutoff": CUTOFF, "targets": targets}
@@ -168,34 +167,71 @@ def packed(file: Path, folder: Path, **options: Any) -> tuple[Graphs, Graphs]:
     return {**batch.to_dict(), "energy": batch.energy.nan_to_num()}, graphs
 
 
+@pytest.fixture(scope="module")
+def padded(file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Graphs, Graphs]:
+    """Packs whose padding lies beyond the cutoff."""
+    return packed(tmp_path_factory.mktemp("padded") / "packs", file, pad_geometry=CUTOFF)
+
+
+@pytest.fixture(scope="module")
+def naive(file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Graphs, Graphs]:
+    """Packs whose padding has length zero."""
+    return packed(tmp_path_factory.mktemp("naive") / "packs", file)
+
+
+@pytest.fixture(scope="module", params=STEPS)
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """JAX compiles its programs, which run once each, without most optimizations."""
+    if request.param == "torch":
+        yield "torch"
+        return
+    jax = pytest.importorskip("jax")
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield "jax"
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def model(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def expected(naive: tuple[Graphs, Graphs], model: str, backend: str) -> dict[str, Any]:
+    """Of the graphs alone."""
+    return STEPS[backend](MODELS[model], naive[1])
+
+
 def agree(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
     for name, expected in theirs.items():
         assert np.abs(expected).max() > 1e-3, f"{name} tells nothing"
         assert np.abs(ours[name] - expected).max() < 1e-5 * max(1, np.abs(expected).max()), name
 
 
-@pytest.mark.parametrize("backend", STEPS)
-@pytest.mark.parametrize("model", MODELS)
-def test_padding_beyond_the_cutoff_changes_nothing(file: Path, tmp_path: Path, model: str, backend: str) -> None:
-    packs, alone = packed(file, tmp_path / "packs", pad_geometry=CUTOFF)
-    agree(STEPS[backend](MODELS[model], packs), STEPS[backend](MODELS[model], alone))
+def test_padding_beyond_the_cutoff_changes_nothing(
+    padded: tuple[Graphs, Graphs], naive: tuple[Graphs, Graphs], model: str, backend: str, expected: dict[str, Any]
+) -> None:
+    packs, alone = padded
+    assert all(torch.equal(alone[name], values) for name, values in naive[1].items())
+    agree(STEPS[backend](MODELS[model], packs), expected)
 
 
-@pytest.mark.parametrize("backend", STEPS)
-@pytest.mark.parametrize("model", MODELS)
-def test_padding_of_length_zero_makes_gradients_nan(file: Path, tmp_path: Path, model: str, backend: str) -> None:
+def test_padding_of_length_zero_makes_gradients_nan(
+    naive: tuple[Graphs, Graphs], model: str, backend: str, expected: dict[str, Any]
+) -> None:
     """What the documentation says of packs without `--pad-geometry`: energies and forces are right, and no weight can
     be learned. Vectors that the model itself gives to padding help as well."""
-    packs, alone = packed(file, tmp_path / "packs")
-    naive, expected = STEPS[backend](MODELS[model], packs), STEPS[backend](MODELS[model], alone)
-    agree({**expected, **{name: naive[name] for name in ("energy", "forces")}}, expected)
-    assert np.isnan(naive["radial"]).all()
+    packs, _ = naive
+    found = STEPS[backend](MODELS[model], packs)
+    agree({**expected, **{name: found[name] for name in ("energy", "forces")}}, expected)
+    assert np.isnan(found["radial"]).all()
     agree(STEPS[backend](MODELS[model], packs, far=2 * CUTOFF), expected)
 
 
-def test_padding_has_cells_that_can_be_inverted(file: Path, tmp_path: Path) -> None:
+def test_padding_has_cells_that_can_be_inverted(padded: tuple[Graphs, Graphs]) -> None:
     """Volumes divide stresses, and vectors by `unit_shifts` are those by `shifts`, of padding too."""
-    packs, _ = packed(file, tmp_path / "packs", pad_geometry=CUTOFF)
+    packs, _ = padded
     cell = packs["cell"][packs["batch"][packs["edge_index"][0]]]
     by_cell = torch.einsum("ek,ekl->el", packs["unit_shifts"].float(), cell)
     assert torch.allclose(by_cell, packs["shifts"], atol=1e-5)
@@ -206,10 +242,10 @@ def test_padding_has_cells_that_can_be_inverted(file: Path, tmp_path: Path) -> N
     assert torch.isfinite(torch.linalg.inv(nulls)).all()
 
 
-def test_angles_between_edges_of_padding_are_zero(file: Path, tmp_path: Path) -> None:
+def test_angles_between_edges_of_padding_are_zero(padded: tuple[Graphs, Graphs]) -> None:
     """Their cosine has a gradient, their arc cosine has none."""
-    packs, _ = packed(file, tmp_path / "packs", pad_geometry=CUTOFF)
-    pos = packs["pos"].requires_grad_()
+    packs, _ = padded
+    pos = packs["pos"].clone().requires_grad_()
     one = vectors_of(packs, pos)[~packs["edges_mask"]]
     cosine = torch.nn.functional.cosine_similarity(one, one.flip(0))
     assert torch.allclose(cosine, torch.ones(()))

@@ -209,10 +209,12 @@ def _rank_gradient(rank, world, file, results):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_ranks_with_unequal_graphs_share_one_mean(tmp_path):
     """Averaged over ranks, the gradient is that of the mean over all real graphs."""
     results = torch.zeros(2).share_memory_()
-    torch.multiprocessing.spawn(_rank_gradient, (2, str(tmp_path / "store"), results), nprocs=2)
+    given = (2, str(tmp_path / "store"), results)
+    torch.multiprocessing.start_processes(_rank_gradient, given, nprocs=2, start_method="fork")
     # d/dw mean((w - y)^2) at w = 1 over y = 1, 2, 3, 6: 2 * (0 - 1 - 2 - 5) / 4.
     assert results.tolist() == [-4.0, -4.0]
 
