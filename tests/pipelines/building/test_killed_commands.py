@@ -48,10 +48,11 @@ def killed_when(reached: Callable[[], bool], command: list[str]) -> None:
         [sys.executable, "-c", code, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     end = time.monotonic() + 60
-    while not reached() and process.poll() is None and time.monotonic() < end:
+    while not (there := reached()) and process.poll() is None and time.monotonic() < end:
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    assert there, "the command ended, or the minute did, before it was time"
 
 
 def test_a_killed_driver_leaves_the_whole_data_set_or_none(
