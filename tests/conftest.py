@@ -18,6 +18,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # Test processes run side by side; more threads each would only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Before any test has started the server, which imports once.
 multiprocessing.set_forkserver_preload(HEAVY)
 
 # Google's client would ask for kinds of buckets that no server on loopback knows of, for a minute each.

@@ -138,7 +138,7 @@ RANKS = """
     from torch.nn.parallel import DistributedDataParallel
     from layer_packs import packed, steps
     from packer import mask_norms, masked_mean, masks_of
-    from test_training_with_norms import BACKEND, Model
+    from test_training_with_norms import BACKEND, Model, doubled
 
     def train(rank, world, store, folder, kind, swap, queue):
         torch.set_num_threads(1)
@@ -146,7 +146,7 @@ RANKS = """
             distributed.init_process_group("gloo", init_method="file://" + store, rank=rank, world_size=world)
         from packer import PackDataset, torch_loader
         torch.manual_seed(0)
-        model = Model(kind, layers=1 if swap == "compiled" else 2)  # tracing takes the longest
+        model = Model(kind, layers=1 if swap == "compiled" else 2).double()  # tracing takes the longest
         if swap == "of a SyncBatchNorm":
             model = mask_norms(torch.nn.SyncBatchNorm.convert_sync_batchnorm(model))
         else:
@@ -160,7 +160,7 @@ RANKS = """
         # One process takes the packs of both ranks as one step.
         dataset = PackDataset(folder)
         counts = []
-        packs = list(torch_loader(dataset, 3 - world, shuffle=False, rank=0, world_size=1))
+        packs = doubled(*torch_loader(dataset, 3 - world, shuffle=False, rank=0, world_size=1))
         for batch in packs[rank :: world][:4]:
             counts.append(batch.num_real_graphs)
             optimizer.zero_grad()
@@ -225,6 +225,6 @@ def test_two_ranks_with_uneven_packs_learn_what_one_does(tmp_path):
             continue
         for rank in two:
             for name, value in one[2].items():
-                mine, expected = torch.tensor(rank[2][name]), torch.tensor(value)
+                mine, expected = (torch.tensor(values, dtype=torch.float64) for values in (rank[2][name], value))
                 said = lambda text, name=name: f"{case}, {name}: {text}"  # noqa: B023, E731
-                torch.testing.assert_close(mine, expected, atol=1e-5, rtol=1e-5, msg=said)
+                torch.testing.assert_close(mine, expected, atol=1e-9, rtol=1e-9, msg=said)
